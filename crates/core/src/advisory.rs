@@ -1,0 +1,395 @@
+//! Advisories in normal form, and the slices by which they are looked up.
+//!
+//! A feed is a set of records, each kept raw beside its normal form. From all feeds of a station
+//! [`slices`] makes one object per **match key**: what is known to affect that package. A match key names
+//! a package in the namespace of the data, never in ours: `osv:PyPI/django` is ecosystem and canonical
+//! name as OSV writes them; `cpe:openssl:openssl` would be a CPE's vendor and product.
+//!
+//! Records about one vulnerability are joined by the CVE that they name themselves, so that a CVE that
+//! NVD has scored scores the PYSEC entry that has no vector. Two CVEs are never merged: a record that
+//! names several keeps its own scores to itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::canon::Canonical;
+use crate::id::{Digest, Id};
+use crate::identity::Identity;
+use crate::object::Object;
+use crate::severity::Score;
+use crate::time::Time;
+use crate::trie::TreeId;
+use crate::version::Range;
+
+/// Where to look up what affects a package, for example `osv:PyPI/django`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MatchKey(String);
+
+impl MatchKey {
+    /// The key of a package in an OSV ecosystem; names of PyPI are given in canonical spelling.
+    pub fn osv(ecosystem: &str, name: &str) -> Self {
+        Self(format!("osv:{ecosystem}/{name}"))
+    }
+
+    /// The key as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// One vulnerability or malware report in normal form.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Advisory {
+    /// The record's own id.
+    pub id: String,
+    /// When the record says that it was last changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modified: Option<Time>,
+    /// When it was published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<Time>,
+    /// Whether its publisher withdrew or rejected it.
+    #[serde(default)]
+    pub withdrawn: bool,
+    /// Whether its publisher marks it as disputed.
+    #[serde(default)]
+    pub disputed: bool,
+    /// Whether it reports malware.
+    #[serde(default)]
+    pub malicious: bool,
+    /// Other ids of the same vulnerability.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub aliases: BTreeSet<String>,
+    /// One line, or the beginning of the description.
+    #[serde(default)]
+    pub summary: String,
+    /// Every CVSS vector of the record.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scores: Vec<Score>,
+    /// Weaknesses, `CWE-79`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub cwes: BTreeSet<String>,
+    /// What is affected.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub affected: Vec<Affected>,
+}
+
+/// What one advisory says of one package.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Affected {
+    /// The package.
+    pub key: MatchKey,
+    /// Affected ranges of versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ranges: Vec<Range>,
+    /// Affected versions, listed one by one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub versions: Vec<String>,
+}
+
+/// An advisory with the record that it was read from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdvisoryRecord {
+    /// The normal form.
+    pub advisory: Advisory,
+    /// The record as its publisher wrote it.
+    pub raw: Canonical,
+}
+
+impl Object for AdvisoryRecord {
+    const KIND: &'static str = "airlock.advisory.v1";
+}
+
+impl Advisory {
+    /// All its ids.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.id.as_str()).chain(self.aliases.iter().map(String::as_str))
+    }
+
+    /// The CVE that it names, if it names exactly one.
+    pub fn cve(&self) -> Option<&str> {
+        let mut cves = self.names().filter(|name| name.starts_with("CVE-"));
+        let first = cves.next()?;
+        cves.all(|other| other == first).then_some(first)
+    }
+}
+
+/// Everything known to affect the package of one match key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slice {
+    /// The advisories, sorted by id.
+    pub entries: Vec<SliceEntry>,
+}
+
+impl Object for Slice {
+    const KIND: &'static str = "airlock.slice.v1";
+}
+
+/// One advisory as it bears on one package, with what other records say of the same vulnerability.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SliceEntry {
+    /// The vulnerability: its CVE where there is exactly one, else the advisory's id.
+    pub vulnerability: String,
+    /// The advisory that says what is affected.
+    pub advisory: String,
+    /// When that record was last changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modified: Option<Time>,
+    /// All other ids.
+    pub aliases: BTreeSet<String>,
+    /// One line.
+    pub summary: String,
+    /// Every score that any source gives, sorted.
+    pub scores: Vec<Score>,
+    /// Whether any source marks it as disputed.
+    pub disputed: bool,
+    /// Whether it reports malware.
+    pub malicious: bool,
+    /// Affected ranges.
+    pub ranges: Vec<Range>,
+    /// Affected versions one by one.
+    pub versions: Vec<String>,
+}
+
+/// Joins the advisories of all feeds and cuts them into slices. Withdrawn records affect nothing.
+///
+/// The result depends on the set of advisories alone, not on their order; of two records with one id
+/// the one that was modified later counts, whichever feed it came from.
+pub fn slices<'a>(advisories: impl IntoIterator<Item = &'a Advisory>) -> BTreeMap<MatchKey, Slice> {
+    let mut newest: BTreeMap<&str, &Advisory> = BTreeMap::new();
+    for advisory in advisories {
+        newest
+            .entry(&advisory.id)
+            .and_modify(|held| {
+                if later(advisory, held) {
+                    *held = advisory;
+                }
+            })
+            .or_insert(advisory);
+    }
+    let mut scores: BTreeMap<&str, BTreeSet<&Score>> = BTreeMap::new();
+    let mut disputed: BTreeSet<&str> = BTreeSet::new();
+    for advisory in newest.values().filter(|a| !a.withdrawn) {
+        // A record of several CVEs may speak for one of them only; its scores stay its own.
+        let shared: Vec<&str> = match advisory.cve() {
+            Some(cve) => vec![advisory.id.as_str(), cve],
+            None => vec![advisory.id.as_str()],
+        };
+        for name in shared {
+            scores.entry(name).or_default().extend(&advisory.scores);
+            if advisory.disputed {
+                disputed.insert(name);
+            }
+        }
+    }
+    let mut out: BTreeMap<MatchKey, Slice> = BTreeMap::new();
+    for advisory in newest.values().filter(|a| !a.withdrawn) {
+        let joined: BTreeSet<&Score> =
+            advisory.names().filter_map(|name| scores.get(name)).flatten().copied().collect();
+        for affected in &advisory.affected {
+            out.entry(affected.key.clone()).or_default().entries.push(SliceEntry {
+                vulnerability: advisory.cve().unwrap_or(&advisory.id).to_owned(),
+                advisory: advisory.id.clone(),
+                modified: advisory.modified,
+                aliases: advisory.aliases.clone(),
+                summary: advisory.summary.clone(),
+                scores: joined.iter().map(|s| (*s).clone()).collect(),
+                disputed: advisory.names().any(|name| disputed.contains(name)),
+                malicious: advisory.malicious,
+                ranges: affected.ranges.clone(),
+                versions: affected.versions.clone(),
+            });
+        }
+    }
+    out
+}
+
+/// Whether `a` replaces `b`, a record of the same id: the later one, and of equally old ones that whose
+/// content sorts last, so that the order of feeds decides nothing.
+fn later(a: &Advisory, b: &Advisory) -> bool {
+    let rank = |x: &Advisory| (x.modified, Canonical::of(x).ok());
+    rank(a) > rank(b)
+}
+
+/// CISA's catalogue of known exploited vulnerabilities: CVE to the day it was added.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kev {
+    /// CVE to date.
+    pub entries: BTreeMap<String, Time>,
+}
+
+impl Object for Kev {
+    const KIND: &'static str = "airlock.kev.v1";
+}
+
+/// EPSS: the probability that a CVE is exploited within 30 days, as one model saw it on one day.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Epss {
+    /// The model's version as its publisher names it; scores of two models do not compare.
+    pub model: String,
+    /// The day of the scores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub date: Option<Time>,
+    /// CVE to probability from 0 to 1.
+    pub scores: BTreeMap<String, f64>,
+}
+
+impl Object for Epss {
+    const KIND: &'static str = "airlock.epss.v1";
+}
+
+/// What a feed speaks.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FeedKind {
+    /// OSV records.
+    Osv,
+    /// NVD API 2.0 pages.
+    Nvd,
+    /// CISA KEV.
+    Kev,
+    /// FIRST EPSS.
+    Epss,
+    /// A map from conda names to PyPI names.
+    Identities,
+}
+
+impl FeedKind {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Osv, Self::Nvd, Self::Kev, Self::Epss, Self::Identities];
+
+    /// The name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Osv => "osv",
+            Self::Nvd => "nvd",
+            Self::Kev => "kev",
+            Self::Epss => "epss",
+            Self::Identities => "identities",
+        }
+    }
+
+    /// Whether its age counts for `feed_older_than`: it says what is vulnerable or exploited.
+    pub const fn ages(self) -> bool {
+        matches!(self, Self::Osv | Self::Nvd | Self::Kev)
+    }
+
+    /// Whether it says which versions are affected; without such a feed nothing is known.
+    pub const fn tells_affected(self) -> bool {
+        matches!(self, Self::Osv)
+    }
+}
+
+/// What one feed held when it was last read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeedHead {
+    /// What it speaks.
+    pub kind: FeedKind,
+    /// When a connected station last read it successfully.
+    pub read_at: Time,
+    /// The object that holds its content: a tree of advisories or identities, or one KEV or EPSS object.
+    pub content: Digest,
+    /// Records.
+    pub count: u64,
+    /// Records that were left out because they make no sense.
+    pub skipped: u64,
+}
+
+impl FeedHead {
+    /// The content of an OSV or NVD feed: id to record.
+    pub const fn records(&self) -> TreeId<Id<AdvisoryRecord>> {
+        Id::new(self.content)
+    }
+}
+
+/// Everything a station knows about vulnerabilities at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdvisorySet {
+    /// The feeds by name.
+    pub feeds: BTreeMap<String, FeedHead>,
+    /// Match key to slice.
+    pub slices: TreeId<Id<Slice>>,
+    /// All KEV feeds as one.
+    pub kev: Id<Kev>,
+    /// The newest EPSS feed.
+    pub epss: Id<Epss>,
+    /// conda name to what it is elsewhere.
+    pub identities: TreeId<Identity>,
+}
+
+impl Object for AdvisorySet {
+    const KIND: &'static str = "airlock.advisories.v1";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::severity::Tenths;
+
+    fn advisory(id: &str, aliases: &[&str], score: Option<f64>, affects: bool) -> Advisory {
+        Advisory {
+            id: id.into(),
+            aliases: aliases.iter().map(|a| (*a).to_owned()).collect(),
+            scores: score
+                .map(|s| Score { score: Tenths::new(s).unwrap(), vector: format!("v{s}"), source: id.into() })
+                .into_iter()
+                .collect(),
+            affected: affects
+                .then(|| Affected {
+                    key: MatchKey::osv("PyPI", "x"),
+                    ranges: vec![],
+                    versions: vec!["1".into()],
+                })
+                .into_iter()
+                .collect(),
+            ..Advisory::default()
+        }
+    }
+
+    fn slice_of(all: &[Advisory]) -> Vec<SliceEntry> {
+        slices(all).remove(&MatchKey::osv("PyPI", "x")).unwrap_or_default().entries
+    }
+
+    #[test]
+    fn a_cve_that_nvd_scored_scores_the_pysec_entry() {
+        let all = [
+            advisory("PYSEC-1", &["CVE-2020-1", "GHSA-a"], None, true),
+            advisory("CVE-2020-1", &[], Some(9.8), false),
+            advisory("GHSA-a", &["CVE-2020-1"], Some(7.5), false),
+        ];
+        let entries = slice_of(&all);
+        assert_eq!(entries.len(), 1);
+        assert_eq!(entries[0].vulnerability, "CVE-2020-1");
+        let scores: Vec<String> = entries[0].scores.iter().map(|s| s.score.to_string()).collect();
+        assert_eq!(scores, ["7.5", "9.8"]);
+    }
+
+    #[test]
+    fn two_cves_are_never_merged() {
+        let all = [
+            advisory("GHSA-both", &["CVE-2020-1", "CVE-2020-2"], Some(10.0), false),
+            advisory("PYSEC-1", &["CVE-2020-1"], None, true),
+        ];
+        assert_eq!(slice_of(&all)[0].scores, []);
+        let both = [
+            advisory("PYSEC-2", &["CVE-2020-1", "CVE-2020-2"], None, true),
+            advisory("CVE-2020-2", &[], Some(5.0), false),
+        ];
+        assert_eq!(slice_of(&both)[0].vulnerability, "PYSEC-2");
+        assert_eq!(slice_of(&both)[0].scores.len(), 1);
+    }
+
+    #[test]
+    fn withdrawn_records_affect_nothing_and_order_decides_nothing() {
+        let mut gone = advisory("PYSEC-1", &[], None, true);
+        gone.withdrawn = true;
+        assert!(slice_of(&[gone]).is_empty());
+        let mut old = advisory("PYSEC-1", &[], Some(1.0), true);
+        old.modified = Some(Time::from_seconds(1));
+        let mut new = advisory("PYSEC-1", &[], Some(2.0), true);
+        new.modified = Some(Time::from_seconds(2));
+        assert_eq!(slice_of(&[old.clone(), new.clone()]), slice_of(&[new, old]));
+    }
+}

@@ -1,0 +1,45 @@
+//! The block set: per channel, what the newest judgement denies of everything that any kept snapshot
+//! lists, and what a person blocked a moment ago.
+//!
+//! A file is served only if the snapshot that was asked for lists it **and** the block set does not, so
+//! that neither a dated URL nor a rollback brings back what was denied since. A block set is replaced by
+//! that of a newer judgement only; it never goes back with a snapshot.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::object::Object;
+
+/// What must not leave, by shard key and file name, with the reason in a sentence.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockSet {
+    /// Shard key to file name to reason.
+    pub files: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+impl Object for BlockSet {
+    const KIND: &'static str = "airlock.blocks.v1";
+}
+
+impl BlockSet {
+    /// Why a file is blocked, if it is.
+    pub fn reason(&self, key: &str, file: &str) -> Option<&str> {
+        self.files.get(key)?.get(file).map(String::as_str)
+    }
+
+    /// Adds a file.
+    pub fn insert(&mut self, key: &str, file: &str, reason: String) {
+        self.files.entry(key.to_owned()).or_default().insert(file.to_owned(), reason);
+    }
+
+    /// How many files it names.
+    pub fn len(&self) -> usize {
+        self.files.values().map(BTreeMap::len).sum()
+    }
+
+    /// Whether it names none.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+}

@@ -1,0 +1,286 @@
+//! The bundle's manifest, the receipt that answers it, and the names of its files.
+//!
+//! `AIRLOCK.json` is the canonical JSON of a [`Manifest`]; `AIRLOCK.sig` holds Ed25519 signatures over exactly
+//! those bytes. Objects travel as JSON lines, so that the SHA-256 of a line is the object's name;
+//! artifacts travel as they are.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::advisory::FeedHead;
+use crate::ecosystem::Ecosystem;
+use crate::id::{Digest, Id};
+use crate::ledger::LedgerHead;
+use crate::snapshot::Snapshot;
+use crate::time::Time;
+
+/// The layout that this program writes, and the newest that it reads.
+pub const FORMAT: u32 = 1;
+/// The manifest's file name.
+pub const MANIFEST: &str = "AIRLOCK.json";
+/// The signatures' file name.
+pub const SIGNATURES: &str = "AIRLOCK.sig";
+/// The file that tells people what this is.
+pub const README: &str = "README.txt";
+/// Largest manifest, in bytes: about a million files.
+pub const MANIFEST_BYTES_MAX: u64 = 512 << 20;
+/// Largest signature file, in bytes.
+pub const SIGNATURES_BYTES_MAX: u64 = 64 << 10;
+/// How far one bundle's number may lie ahead of the last one, so that a stolen key cannot use up the
+/// numbers of a stream.
+pub const NUMBER_STEP_MAX: u64 = 100_000;
+
+/// What a bundle is, from whom, and everything that is in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`FORMAT`] of the program that wrote it.
+    pub format: u32,
+    /// The stream: all bundles of one sending station to one audience.
+    pub stream: String,
+    /// The bundle's place in the stream, from 1.
+    pub number: u64,
+    /// SHA-256 of the manifest before it in the stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predecessor: Option<Digest>,
+    /// The bundle that the receiver must have taken in: what that one led to is left out of this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Base>,
+    /// The sender.
+    pub sender: Sender,
+    /// The name of the peer that it is meant for; none: whoever trusts the sender.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<String>,
+    /// When it was written.
+    pub created: Time,
+    /// The published channels.
+    pub channels: BTreeMap<String, ChannelHead>,
+    /// The sender's feeds of advisories and identities.
+    pub feeds: BTreeMap<String, FeedHead>,
+    /// The files that hold objects.
+    pub objects: Vec<ObjectFile>,
+    /// The artifacts, sorted by path.
+    pub files: Vec<BundledFile>,
+    /// Any further file, such as the readme, sorted by path.
+    pub extra: Vec<ExtraFile>,
+    /// Where the sender's ledger stood.
+    pub ledger: LedgerHead,
+}
+
+/// A bundle of the same stream, by number and manifest hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Base {
+    /// Its number.
+    pub number: u64,
+    /// SHA-256 of its manifest.
+    pub manifest: Digest,
+}
+
+/// Who wrote a bundle or a receipt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sender {
+    /// The station's name, for people.
+    pub name: String,
+    /// Its public key, 64 hexadecimal digits.
+    pub public_key: String,
+}
+
+/// One channel of a bundle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelHead {
+    /// The ecosystem.
+    pub ecosystem: Ecosystem,
+    /// The sender's snapshot.
+    pub snapshot: Id<Snapshot>,
+    /// The hash of what it publishes.
+    pub content: Digest,
+    /// How many artifacts it publishes.
+    pub artifacts: u64,
+}
+
+/// A file of objects: JSON lines, compressed with zstd.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectFile {
+    /// Path within the bundle.
+    pub path: String,
+    /// SHA-256 of the file.
+    pub sha256: Digest,
+    /// Its bytes.
+    pub size: u64,
+    /// Objects in it.
+    pub lines: u64,
+    /// Bytes of the lines, unpacked.
+    pub unpacked: u64,
+}
+
+/// A file of the bundle that is carried as it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct BundledFile {
+    /// Path within the bundle, from [`file_path`].
+    pub path: String,
+    /// SHA-256.
+    pub sha256: Digest,
+    /// Bytes.
+    pub size: u64,
+    /// What the file is called where it came from.
+    pub name: String,
+}
+
+/// A file of the bundle that is neither object nor artifact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtraFile {
+    /// Path within the bundle.
+    pub path: String,
+    /// SHA-256.
+    pub sha256: Digest,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// The answer of a receiving station: what it has. Signed by it; carried back by hand, it makes the next
+/// bundle a delta.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The receiver.
+    pub receiver: Sender,
+    /// The stream.
+    pub stream: String,
+    /// The last bundle that was taken in.
+    pub last: Base,
+    /// The content of each channel of the stream, as the receiver holds it.
+    pub channels: BTreeMap<String, Digest>,
+    /// When it was written.
+    pub created: Time,
+    /// Where the receiver's ledger stood.
+    pub ledger: LedgerHead,
+}
+
+/// Where an artifact lies in a bundle: `files/<2 digits>/<32 digits><extension>`.
+///
+/// Names fit FAT32, exFAT, UDF, Joliet and case-insensitive file systems. 128 bits of the hash cannot be
+/// made to collide by one who does not control both files; the manifest holds the whole hash, and it is
+/// checked.
+pub fn file_path(sha256: Digest, name: &str) -> String {
+    let hex = sha256.to_string();
+    let known = [".conda", ".tar.bz2", ".whl", ".tar.gz", ".zip", ".metadata"];
+    let extension = known.iter().find(|e| name.ends_with(*e)).copied().unwrap_or("");
+    format!("files/{}/{}{extension}", &hex[..2], &hex[..32])
+}
+
+/// Whether a path of a manifest stays inside the bundle and in the folders that a bundle has.
+pub fn is_bundle_path(path: &str) -> bool {
+    let parts: Vec<&str> = path.split('/').collect();
+    let plain = |p: &&str| {
+        !p.is_empty()
+            && !p.starts_with('.')
+            && p.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    };
+    path.len() <= 240
+        && parts.iter().all(|p| plain(p))
+        && match parts.as_slice() {
+            [name] => *name == README,
+            ["objects", _] | ["files", _, _] => true,
+            _ => false,
+        }
+}
+
+/// The message that a signature over a manifest or receipt covers is the exact bytes of the file.
+/// A line of `AIRLOCK.sig`: algorithm, public key, signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignatureLine {
+    /// The signer's public key.
+    pub public_key: [u8; 32],
+    /// The signature.
+    pub signature: [u8; 64],
+}
+
+impl SignatureLine {
+    /// Reads the lines of a signature file; lines that start with `#` are comments.
+    pub fn parse_all(text: &str) -> Option<Vec<Self>> {
+        text.lines()
+            .map(str::trim)
+            .filter(|l| !l.is_empty() && !l.starts_with('#'))
+            .map(Self::parse)
+            .collect()
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split_ascii_whitespace();
+        let (Some("ed25519"), Some(key), Some(signature), None) =
+            (words.next(), words.next(), words.next(), words.next())
+        else {
+            return None;
+        };
+        Some(Self { public_key: crate::hex::decode(key)?, signature: crate::hex::decode(signature)? })
+    }
+}
+
+impl std::fmt::Display for SignatureLine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ed25519 {} {}", crate::hex::encode(&self.public_key), crate::hex::encode(&self.signature))
+    }
+}
+
+/// The fingerprint of a public key: the first 160 bits of its SHA-256 in groups of five digits, short
+/// enough to be read over the phone and typed.
+pub fn fingerprint(public_key: &[u8; 32]) -> String {
+    let hex = crate::hex::encode(&Digest::of(public_key).as_bytes()[..20]);
+    let groups: Vec<&str> = (0..8).map(|i| &hex[i * 5..i * 5 + 5]).collect();
+    groups.join("-")
+}
+
+/// Whether what a person typed is this fingerprint; case, spaces and dashes do not matter.
+pub fn fingerprint_matches(public_key: &[u8; 32], typed: &str) -> bool {
+    let bare = |text: &str| -> String {
+        text.chars().filter(|c| !matches!(c, '-' | ' ' | ':')).collect::<String>().to_ascii_lowercase()
+    };
+    bare(&fingerprint(public_key)) == bare(typed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_fit_every_file_system_that_media_have() {
+        let path = file_path(Digest::of(b"x"), "Very.Long_Name-1.0-py3-none-any.whl");
+        assert_eq!(path, "files/2d/2d711642b726b04401627ca9fbac32f5.whl");
+        assert!(
+            is_bundle_path(&path)
+                && is_bundle_path("objects/channels.jsonl.zst")
+                && is_bundle_path("README.txt")
+        );
+        for bad in [
+            "",
+            "/etc/passwd",
+            "files/../x",
+            "files/aa/../../x",
+            "a",
+            "files/aa/b/c",
+            "objects/.x",
+            "files/aa/x\\y",
+            "files//x",
+        ] {
+            assert!(!is_bundle_path(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn fingerprints_are_typed_in_any_spelling_but_whole() {
+        let key = [7; 32];
+        let print = fingerprint(&key);
+        assert_eq!(print, "4bb06-f8e4e-3a771-5d201-d573d-0aa42-3762e-55dab");
+        assert!(fingerprint_matches(&key, &print.to_uppercase().replace('-', " ")));
+        assert!(!fingerprint_matches(&key, &print[..41]));
+        assert!(!fingerprint_matches(&[8; 32], &print));
+    }
+
+    #[test]
+    fn signature_lines_are_read_back() {
+        let line = SignatureLine { public_key: [1; 32], signature: [2; 64] };
+        assert_eq!(SignatureLine::parse_all(&format!("# by the station\n{line}\n")), Some(vec![line]));
+        assert_eq!(SignatureLine::parse_all("ed25519 00 00"), None);
+    }
+}

@@ -1,0 +1,137 @@
+//! Decisions: what people ruled. Append-only; a later decision may revoke an earlier one.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ecosystem::Ecosystem;
+use crate::matching::Finding;
+use crate::object::Object;
+use crate::spec::Spec;
+use crate::time::Time;
+
+/// One decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// Its name, unique on the station: `d1`, `d2`, ... in the order in which they were made.
+    pub id: String,
+    /// When it was made.
+    pub time: Time,
+    /// Who made it.
+    pub author: String,
+    /// Why.
+    pub reason: String,
+    /// What was ruled.
+    pub ruling: Ruling,
+    /// Until when it counts; none is for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Time>,
+}
+
+/// What was ruled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ruling {
+    /// Deny everything in this scope.
+    Block(Scope),
+    /// Lift one rule within this scope.
+    Waive {
+        /// The rule's name.
+        rule: String,
+        /// Where.
+        scope: Scope,
+        /// Only as far as the rule rests on this vulnerability; none: whatever it rests on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        advisory: Option<String>,
+    },
+    /// Take an earlier decision back.
+    Revoke {
+        /// The decision's id.
+        decision: String,
+    },
+}
+
+/// Which artifacts a decision is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scope {
+    /// The channel.
+    pub channel: String,
+    /// Name and versions, as a spec.
+    pub spec: String,
+}
+
+impl Scope {
+    /// Whether this artifact is in the scope. A scope that cannot be read covers nothing for a waiver and
+    /// is refused when a decision is made, so that a block cannot be lost to it.
+    fn covers(&self, ecosystem: Ecosystem, channel: &str, name: &str, version: &str) -> bool {
+        self.channel == channel
+            && Spec::parse(ecosystem, &self.spec)
+                .is_ok_and(|s| s.matches_name(name) && s.matches_version(version))
+    }
+}
+
+/// All decisions of a station in the order in which they were made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decisions {
+    /// The decisions.
+    pub list: Vec<Decision>,
+}
+
+impl Object for Decisions {
+    const KIND: &'static str = "airlock.decisions.v1";
+}
+
+/// The artifact that a decision may be about.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// The ecosystem.
+    pub ecosystem: Ecosystem,
+    /// The channel.
+    pub channel: &'a str,
+    /// The canonical name.
+    pub name: &'a str,
+    /// The version.
+    pub version: &'a str,
+}
+
+impl Decisions {
+    /// Those in force at `now`: neither expired nor revoked.
+    pub fn in_force(&self, now: Time) -> impl Iterator<Item = &Decision> {
+        self.list.iter().filter(move |d| d.expires.is_none_or(|at| now < at)).filter(|d| !self.is_revoked(d))
+    }
+
+    fn is_revoked(&self, decision: &Decision) -> bool {
+        self.list.iter().any(|d| matches!(&d.ruling, Ruling::Revoke { decision: id } if *id == decision.id))
+    }
+
+    /// The block that covers the artifact, if any.
+    pub fn block(&self, target: &Target<'_>, now: Time) -> Option<&Decision> {
+        self.in_force(now).find(|d| match &d.ruling {
+            Ruling::Block(scope) => {
+                scope.covers(target.ecosystem, target.channel, target.name, target.version)
+            }
+            Ruling::Waive { .. } | Ruling::Revoke { .. } => false,
+        })
+    }
+
+    /// The waiver that lifts `rule` for the artifact, as far as it rests on `finding`.
+    pub fn waiver(
+        &self,
+        target: &Target<'_>,
+        rule: &str,
+        finding: Option<&Finding>,
+        now: Time,
+    ) -> Option<&Decision> {
+        self.in_force(now).find(|d| match &d.ruling {
+            Ruling::Waive { rule: waived, scope, advisory } => {
+                waived == rule
+                    && scope.covers(target.ecosystem, target.channel, target.name, target.version)
+                    && advisory.as_ref().is_none_or(|id| finding.is_some_and(|f| f.is_called(id)))
+            }
+            Ruling::Block(_) | Ruling::Revoke { .. } => false,
+        })
+    }
+
+    /// The moments after `now` at which a decision ends.
+    pub fn turning_points(&self, now: Time) -> impl Iterator<Item = Time> {
+        self.in_force(now).filter_map(|d| d.expires)
+    }
+}

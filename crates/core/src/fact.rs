@@ -1,0 +1,75 @@
+//! Facts: what fetching and opening an artifact revealed, and when it was first seen.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::canon::Canonical;
+use crate::id::Digest;
+use crate::object::Object;
+use crate::time::Time;
+
+/// The facts about the artifacts of one shard, by file name. A file keeps its facts when the index
+/// drops it, so that a name that comes back with other bytes is noticed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// Facts by file name.
+    pub files: BTreeMap<String, Fact>,
+}
+
+impl Object for Facts {
+    const KIND: &'static str = "airlock.facts.v1";
+}
+
+/// What is known of one artifact beyond its record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fact {
+    /// When this station first read a record of the file.
+    pub first_seen: Time,
+    /// What the fetched bytes were; none before the first fetch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileFact>,
+    /// Why the last fetch or opening failed, in a sentence. Cleared by one that succeeds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Fault>,
+}
+
+/// The identity of an artifact, pinned at the first fetch, and what its archive says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileFact {
+    /// SHA-256 of the bytes in the store: the artifact's identity.
+    pub sha256: Digest,
+    /// Their number.
+    pub size: u64,
+    /// SHA-256 of a wheel's METADATA, which is in the store as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Digest>,
+    /// The licence that the archive states.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub licence: Option<String>,
+    /// One line about the package.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+    /// The `info/run_exports.json` of a conda package (CEP 12).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_exports: Option<Canonical>,
+}
+
+/// What went wrong with an artifact's bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", content = "detail")]
+pub enum Fault {
+    /// It could not be fetched: try again.
+    Fetch(String),
+    /// Its bytes are not what the record declares, or its archive contradicts the record.
+    Mismatch(String),
+}
+
+impl Fault {
+    /// The sentence.
+    pub fn detail(&self) -> &str {
+        match self {
+            Self::Fetch(detail) | Self::Mismatch(detail) => detail,
+        }
+    }
+}

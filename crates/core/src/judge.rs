@@ -1,0 +1,337 @@
+//! Judging: from records, facts, advisories, identities, policy, decisions and the moment to verdicts.
+//!
+//! [`judge_local`] rules one shard by itself; [`settle`] then does what needs the whole channel. Both
+//! are functions of their arguments alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::advisory::{AdvisorySet, Epss, Kev, Slice};
+use crate::block::BlockSet;
+use crate::decision::{Decision, Decisions, Target};
+use crate::ecosystem::Ecosystem;
+use crate::fact::{Fact, Facts, Fault};
+use crate::identity::{Coverage, Identity};
+use crate::matching::{self, Finding, Lookup};
+use crate::policy::{Action, Policy, Subject, Truth};
+use crate::record::Artifact;
+use crate::shard::{Entry, Shard, ShardKey};
+use crate::snapshot::Counts;
+use crate::time::{Span, Time};
+use crate::verdict::{Judged, Judgement, RuleHit, Verdict, builtin};
+
+/// What is the same for every shard of a channel.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The channel.
+    pub channel: &'a str,
+    /// Its ecosystem.
+    pub ecosystem: Ecosystem,
+    /// Its policy.
+    pub policy: &'a Policy,
+    /// What people ruled.
+    pub decisions: &'a Decisions,
+    /// What is known to be exploited.
+    pub kev: &'a Kev,
+    /// What is likely to be.
+    pub epss: &'a Epss,
+    /// See [`feeds_read`].
+    pub feeds_read: Option<Time>,
+    /// The moment.
+    pub now: Time,
+    /// Whether an artifact without verified bytes is held. Judging before the fetch asks what *would* be
+    /// admitted, since only that is fetched.
+    pub needs_bytes: bool,
+}
+
+/// When the oldest of the feeds that tell of vulnerabilities was read; `None` if none tells what is
+/// affected, for then nothing is known at all.
+pub fn feeds_read(set: &AdvisorySet) -> Option<Time> {
+    set.feeds.values().any(|f| f.kind.tells_affected()).then_some(())?;
+    set.feeds.values().filter(|f| f.kind.ages()).map(|f| f.read_at).min()
+}
+
+/// What is known of one shard.
+#[derive(Clone, Copy, Debug)]
+pub struct Local<'a> {
+    /// The records of the source; none if the source no longer has the name.
+    pub upstream: Option<&'a Shard>,
+    /// The records that kept snapshots list.
+    pub listed: Option<&'a Shard>,
+    /// The facts.
+    pub facts: Option<&'a Facts>,
+    /// conda: what the name is elsewhere.
+    pub identity: Option<&'a Identity>,
+    /// What was found under each of [`matching::lookups`].
+    pub slices: &'a [(Lookup, &'a Slice)],
+    /// The judgement of the snapshot before.
+    pub previous: Option<&'a Judgement>,
+}
+
+/// Judges one shard.
+pub fn judge_local(cx: &Context<'_>, key: &ShardKey, local: &Local<'_>) -> Judgement {
+    let coverage = matching::coverage(cx.ecosystem, local.identity);
+    let mut findings: BTreeMap<String, Vec<Finding>> = BTreeMap::new();
+    let mut artifacts = BTreeMap::new();
+    for (file, entry, gone) in files(local) {
+        let artifact = match Artifact::from_parts(cx.ecosystem, &key.name, file, entry) {
+            Ok(artifact) => artifact,
+            Err(error) => {
+                artifacts.insert(file.to_owned(), unreadable(gone, error.to_string()));
+                continue;
+            }
+        };
+        let found = findings.entry(artifact.version.clone()).or_insert_with(|| {
+            let mut found = matching::match_version(local.slices, &artifact.version);
+            matching::join_exploitation(&mut found, cx.kev, cx.epss);
+            found
+        });
+        let case = Case {
+            cx,
+            name: &key.name,
+            artifact: &artifact,
+            coverage,
+            findings: found,
+            fact: local.facts.and_then(|f| f.files.get(file)),
+            before: local.previous.and_then(|p| p.artifacts.get(file)),
+            gone,
+        };
+        artifacts.insert(file.to_owned(), case.judge());
+    }
+    findings.retain(|_, found| !found.is_empty());
+    Judgement {
+        ecosystem: cx.ecosystem,
+        name: key.name.clone(),
+        subdir: key.subdir.clone(),
+        coverage,
+        findings,
+        artifacts,
+    }
+}
+
+/// Everything that must be judged: what the source lists, and what only a kept snapshot lists.
+fn files<'a>(local: &Local<'a>) -> impl Iterator<Item = (&'a str, &'a Entry, bool)> {
+    let upstream = local.upstream;
+    let current =
+        upstream.into_iter().flat_map(|s| &s.entries).map(|(file, entry)| (file.as_str(), entry, false));
+    let only_listed = local
+        .listed
+        .into_iter()
+        .flat_map(|s| &s.entries)
+        .filter(move |(file, _)| !upstream.is_some_and(|s| s.entries.contains_key(*file)))
+        .map(|(file, entry)| (file.as_str(), entry, true));
+    current.chain(only_listed)
+}
+
+fn hit(rule: &str, action: Action, detail: String) -> RuleHit {
+    RuleHit {
+        rule: rule.to_owned(),
+        action,
+        unknown: false,
+        advisory: None,
+        detail: Some(detail),
+        waived_by: None,
+    }
+}
+
+fn unreadable(gone: bool, detail: String) -> Judged {
+    Judged {
+        version: String::new(),
+        verdict: Verdict::Deny,
+        rules: vec![hit(builtin::BAD_RECORD, Action::Deny, detail)],
+        review_by: None,
+        flips_at: None,
+        gone,
+    }
+}
+
+struct Case<'a> {
+    cx: &'a Context<'a>,
+    name: &'a str,
+    artifact: &'a Artifact,
+    coverage: Coverage,
+    findings: &'a [Finding],
+    fact: Option<&'a Fact>,
+    before: Option<&'a Judged>,
+    gone: bool,
+}
+
+impl Case<'_> {
+    fn judge(&self) -> Judged {
+        let now = self.cx.now;
+        let (rules, verdict, review_by) = self.rule(now);
+        let mut turning_points = BTreeSet::new();
+        let mut points = Vec::new();
+        let subject = self.subject(now);
+        for rule in &self.cx.policy.rules {
+            rule.when.turning_points(&subject, &mut points);
+        }
+        turning_points.extend(points);
+        turning_points.extend(self.cx.decisions.turning_points(now));
+        turning_points.extend(review_by.filter(|at| *at > now));
+        let flips_at = turning_points.into_iter().find(|at| self.rule(*at).1 != verdict);
+        Judged {
+            version: self.artifact.version.clone(),
+            verdict,
+            rules,
+            review_by,
+            flips_at,
+            gone: self.gone,
+        }
+    }
+
+    fn subject(&self, now: Time) -> Subject<'_> {
+        Subject {
+            ecosystem: self.cx.ecosystem,
+            name: self.name,
+            kind: self.artifact.kind,
+            time: self.artifact.time,
+            yanked: self.artifact.yanked,
+            coverage: self.coverage,
+            feeds_read: self.cx.feeds_read,
+            findings: self.findings,
+            now,
+        }
+    }
+
+    /// The rules that have a say at `now`, the verdict, and the deadline of what is held but published.
+    fn rule(&self, now: Time) -> (Vec<RuleHit>, Verdict, Option<Time>) {
+        let mut rules = self.policy_rules(now);
+        rules.extend(self.blocked(now));
+        rules.extend(self.bytes());
+        rules.sort_by(|a, b| b.action.cmp(&a.action).then_with(|| a.cmp(b)));
+        let counted = || rules.iter().filter(|r| r.waived_by.is_none());
+        let verdict = match counted().map(|r| r.action).max() {
+            Some(Action::Deny) => Verdict::Deny,
+            Some(Action::Hold) => Verdict::Hold,
+            Some(Action::Warn) | None => Verdict::Admit,
+        };
+        let lacks_bytes = counted().any(|r| r.rule == builtin::NOT_FETCHED);
+        let was_offered = self.before.filter(|b| b.is_offered());
+        if verdict != Verdict::Hold || lacks_bytes {
+            return (rules, verdict, None);
+        }
+        let Some(before) = was_offered else { return (rules, verdict, None) };
+        let deadline = before.review_by.unwrap_or_else(|| self.cx.now.after(self.cx.policy.hold_deadline));
+        let verdict = if now < deadline { Verdict::Admit } else { Verdict::Hold };
+        (rules, verdict, Some(deadline))
+    }
+
+    fn target(&self) -> Target<'_> {
+        Target {
+            ecosystem: self.cx.ecosystem,
+            channel: self.cx.channel,
+            name: self.name,
+            version: &self.artifact.version,
+        }
+    }
+
+    fn policy_rules(&self, now: Time) -> Vec<RuleHit> {
+        let subject = self.subject(now);
+        let mut out = Vec::new();
+        for rule in &self.cx.policy.rules {
+            for (finding, truth) in rule.hits(&subject) {
+                let unknown = truth == Truth::Unknown;
+                // Not knowing is no reason to deny, and none to admit either.
+                let action = if unknown { rule.action.min(Action::Hold) } else { rule.action };
+                let waiver = self.cx.decisions.waiver(&self.target(), &rule.name, finding, now);
+                out.push(RuleHit {
+                    rule: rule.name.clone(),
+                    action,
+                    unknown,
+                    advisory: finding.map(|f| f.advisory.clone()),
+                    detail: None,
+                    waived_by: waiver.map(|d| d.id.clone()),
+                });
+            }
+        }
+        out
+    }
+
+    fn blocked(&self, now: Time) -> Option<RuleHit> {
+        let Decision { id, author, reason, .. } = self.cx.decisions.block(&self.target(), now)?;
+        Some(hit(builtin::BLOCKED, Action::Deny, format!("decision {id} by {author}: {reason}")))
+    }
+
+    /// What the file itself says against being offered.
+    fn bytes(&self) -> Option<RuleHit> {
+        let file = self.fact.and_then(|f| f.file.as_ref());
+        let fault = self.fact.and_then(|f| f.fault.as_ref());
+        if let (Some(declared), Some(pinned)) = (self.artifact.sha256, file.map(|f| f.sha256))
+            && declared != pinned
+        {
+            let detail = format!(
+                "the record declares sha256 {declared}, but the file of this name that was fetched first has {pinned}"
+            );
+            return Some(hit(builtin::FILE_CHANGED, Action::Deny, detail));
+        }
+        match (fault, file) {
+            (Some(Fault::Mismatch(detail)), _) => Some(hit(builtin::MISMATCH, Action::Deny, detail.clone())),
+            (_, None) if self.cx.needs_bytes => {
+                let detail = fault.map_or("the file was not fetched yet", Fault::detail).to_owned();
+                Some(hit(builtin::NOT_FETCHED, Action::Hold, detail))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What the whole channel adds up to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// How many artifacts of the source got which verdict.
+    pub counts: Counts,
+    /// The first moment at which time alone would change a verdict.
+    pub valid_until: Option<Time>,
+    /// What is denied of everything that a kept snapshot lists.
+    pub blocks: BlockSet,
+}
+
+/// Adds up the judgements of a channel. `listed` tells whether a kept snapshot lists a file.
+pub fn settle<'a>(
+    judgements: impl IntoIterator<Item = (&'a str, &'a Judgement)>,
+    listed: impl Fn(&str, &str) -> bool,
+) -> Settled {
+    let mut settled = Settled::default();
+    for (key, judgement) in judgements {
+        for (file, judged) in &judgement.artifacts {
+            if !judged.gone {
+                match judged.verdict {
+                    Verdict::Admit => settled.counts.admit += 1,
+                    Verdict::Hold => settled.counts.hold += 1,
+                    Verdict::Deny => settled.counts.deny += 1,
+                }
+            }
+            if judged.verdict == Verdict::Deny && listed(key, file) {
+                settled.blocks.insert(key, file, reason(judged));
+            }
+            if let Some(at) = judged.flips_at {
+                settled.valid_until = Some(settled.valid_until.map_or(at, |held| held.min(at)));
+            }
+        }
+    }
+    settled
+}
+
+/// Why an artifact has its verdict, in one line.
+pub fn reason(judged: &Judged) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for hit in judged.deciding() {
+        let unknown = if hit.unknown { " (not known)" } else { "" };
+        let part = match (&hit.advisory, &hit.detail) {
+            (Some(advisory), _) => format!("{}{unknown}: {advisory}", hit.rule),
+            (None, Some(detail)) => format!("{}: {detail}", hit.rule),
+            (None, None) => format!("{}{unknown}", hit.rule),
+        };
+        if !parts.contains(&part) {
+            parts.push(part);
+        }
+    }
+    const SHOWN: usize = 3;
+    let more = parts.len().saturating_sub(SHOWN);
+    parts.truncate(SHOWN);
+    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    format!("{}{more}", parts.join("; "))
+}
+
+/// The length of time for which shards of superseded indexes stay readable, since clients cache them.
+pub const SHARDS_KEPT: Span = Span::days(7);

@@ -1,0 +1,345 @@
+//! Matching: which advisories concern a version of a package, with the evidence.
+//!
+//! PyPI names match under PEP 440. A conda name matches through its PyPI identities, compared in PEP
+//! 440 too, since that is the scheme in which the upstream numbers its releases and the advisory
+//! speaks; a conda version that PEP 440 cannot read is compared in conda's order.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::advisory::{Epss, Kev, MatchKey, Slice, SliceEntry};
+use crate::ecosystem::Ecosystem;
+use crate::identity::{Coverage, Identity};
+use crate::severity::{self, Score};
+use crate::time::Time;
+use crate::version::{Inside, Order};
+
+/// The state of a finding.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Matched by the program, looked at by nobody.
+    Reported,
+    /// A person confirmed it.
+    Active,
+    /// Fixed in this build without a new version.
+    Mitigated,
+    /// A person ruled that it does not apply.
+    Cleared,
+    /// Its publisher, or a person, doubts that it is a vulnerability.
+    Disputed,
+}
+
+impl Status {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Reported, Self::Active, Self::Mitigated, Self::Cleared, Self::Disputed];
+
+    /// The name in policies.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reported => "reported",
+            Self::Active => "active",
+            Self::Mitigated => "mitigated",
+            Self::Cleared => "cleared",
+            Self::Disputed => "disputed",
+        }
+    }
+}
+
+/// One version of a package, matched by what is known of one vulnerability.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The vulnerability: its CVE where there is exactly one, else the first advisory's id.
+    pub advisory: String,
+    /// Every other id under which it is known.
+    pub aliases: BTreeSet<String>,
+    /// The state.
+    pub status: Status,
+    /// The highest score of any source; none is a state of its own, never zero.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<Score>,
+    /// Every score.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scores: Vec<Score>,
+    /// Whether it reports malware.
+    pub malicious: bool,
+    /// Whether it is known to be exploited (KEV).
+    pub kev: bool,
+    /// The probability of exploitation (EPSS), where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epss: Option<f64>,
+    /// One line.
+    pub summary: String,
+    /// The versions from which on it is fixed, as the records say.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub fixed: BTreeSet<String>,
+    /// Why it matches, one for each record that does.
+    pub evidence: Vec<Evidence>,
+}
+
+impl Finding {
+    /// Whether it goes by this id.
+    pub fn is_called(&self, id: &str) -> bool {
+        self.advisory == id || self.aliases.contains(id)
+    }
+}
+
+/// Why one record matches one version.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The record.
+    pub record: String,
+    /// Its state, as the time of its last change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modified: Option<Time>,
+    /// What hit: a range, the list of versions, or that the order could not decide.
+    pub hit: String,
+    /// The order that was used.
+    pub order: Order,
+    /// The match key, and for conda the identity by which it was reached.
+    pub via: String,
+}
+
+/// A match key to look up, and how the package came by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lookup {
+    /// The key.
+    pub key: MatchKey,
+    /// What stands in the evidence.
+    pub via: String,
+}
+
+/// The keys under which advisories about a package may stand.
+pub fn lookups(ecosystem: Ecosystem, name: &str, identity: Option<&Identity>) -> Vec<Lookup> {
+    let pypi = |name: &str| MatchKey::osv("PyPI", name);
+    match ecosystem {
+        Ecosystem::Pypi => {
+            let key = pypi(name);
+            vec![Lookup { via: key.as_str().to_owned(), key }]
+        }
+        Ecosystem::Conda => {
+            let Some(identity) = identity else { return Vec::new() };
+            let lookup = |other: &String| {
+                let key = pypi(other);
+                Lookup { via: format!("{} (conda {name}, by {})", key.as_str(), identity.provenance), key }
+            };
+            identity.pypi.iter().map(lookup).collect()
+        }
+    }
+}
+
+/// How well a package is covered.
+pub fn coverage(ecosystem: Ecosystem, identity: Option<&Identity>) -> Coverage {
+    match (ecosystem, identity) {
+        (Ecosystem::Pypi, _) => Coverage::Verified,
+        (Ecosystem::Conda, Some(identity)) if !identity.pypi.is_empty() => Coverage::Automatic,
+        (Ecosystem::Conda, _) => Coverage::Unknown,
+    }
+}
+
+/// Everything known against one version, one finding for each vulnerability, sorted by its name.
+///
+/// `slices` holds what was found under each look-up.
+pub fn match_version(slices: &[(Lookup, &Slice)], version: &str) -> Vec<Finding> {
+    let mut findings: BTreeMap<String, Finding> = BTreeMap::new();
+    for (lookup, slice) in slices {
+        for entry in &slice.entries {
+            let Some(hit) = hit(entry, version) else { continue };
+            let evidence = Evidence {
+                record: entry.advisory.clone(),
+                modified: entry.modified,
+                hit: hit.text,
+                order: hit.order,
+                via: lookup.via.clone(),
+            };
+            let finding = findings.entry(entry.vulnerability.clone()).or_insert_with(|| blank(entry));
+            finding.aliases.insert(entry.advisory.clone());
+            finding.aliases.extend(entry.aliases.iter().cloned());
+            finding.scores.extend(entry.scores.iter().cloned());
+            finding.malicious |= entry.malicious;
+            if entry.disputed {
+                finding.status = Status::Disputed;
+            }
+            finding.fixed.extend(hit.fixed);
+            finding.evidence.push(evidence);
+        }
+    }
+    findings.into_values().map(finish).collect()
+}
+
+fn blank(entry: &SliceEntry) -> Finding {
+    Finding {
+        advisory: entry.vulnerability.clone(),
+        aliases: BTreeSet::new(),
+        status: Status::Reported,
+        score: None,
+        scores: Vec::new(),
+        malicious: false,
+        kev: false,
+        epss: None,
+        summary: entry.summary.clone(),
+        fixed: BTreeSet::new(),
+        evidence: Vec::new(),
+    }
+}
+
+fn finish(mut finding: Finding) -> Finding {
+    finding.aliases.remove(&finding.advisory);
+    finding.scores.sort();
+    finding.scores.dedup();
+    finding.score = severity::highest(&finding.scores).cloned();
+    finding.evidence.sort();
+    finding.evidence.dedup();
+    finding
+}
+
+/// Adds what is known of exploitation. It changes daily, so that it is joined when policy runs and no
+/// finding needs to be matched again for it.
+pub fn join_exploitation(findings: &mut [Finding], kev: &Kev, epss: &Epss) {
+    for finding in findings {
+        let names = || std::iter::once(&finding.advisory).chain(&finding.aliases);
+        finding.kev = names().any(|name| kev.entries.contains_key(name));
+        finding.epss = names().filter_map(|name| epss.scores.get(name).copied()).reduce(f64::max);
+    }
+}
+
+struct Hit {
+    text: String,
+    order: Order,
+    fixed: Vec<String>,
+}
+
+fn hit(entry: &SliceEntry, version: &str) -> Option<Hit> {
+    // conda forbids `-` in versions, so that `1.0-1` of an upstream is `1.0_1` there.
+    let respelled = version.replace('_', "-");
+    let mut undecided = None;
+    for (order, version) in [(Order::Pep440, version), (Order::Pep440, &*respelled), (Order::Conda, version)]
+    {
+        let mut decided = false;
+        for range in &entry.ranges {
+            match range.contains(order, version) {
+                Inside::Yes => {
+                    let fixed = range.fixed().map(str::to_owned).collect();
+                    return Some(Hit { text: format!("range {range}"), order, fixed });
+                }
+                Inside::No => decided = true,
+                Inside::Unknown => undecided = undecided.or(Some((order, range))),
+            }
+        }
+        if entry
+            .versions
+            .iter()
+            .any(|v| v == version || order.compare(v, version) == Some(std::cmp::Ordering::Equal))
+        {
+            let fixed = entry.ranges.iter().flat_map(|r| r.fixed().map(str::to_owned)).collect();
+            return Some(Hit { text: "its list of affected versions".to_owned(), order, fixed });
+        }
+        if decided {
+            return None;
+        }
+    }
+    // A list of versions that does not name this one has answered; ranges that nobody can read have not.
+    match undecided {
+        Some((order, range)) if entry.versions.is_empty() => Some(Hit {
+            text: format!("undecided: `{version}` and the range {range} cannot be compared"),
+            order,
+            fixed: Vec::new(),
+        }),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::severity::Tenths;
+    use crate::version::{Event, Range};
+
+    fn entry(id: &str, cve: &str, introduced: &str, fixed: &str) -> SliceEntry {
+        SliceEntry {
+            vulnerability: cve.into(),
+            advisory: id.into(),
+            modified: None,
+            aliases: [cve.to_owned()].into(),
+            summary: "bad".into(),
+            scores: vec![Score { score: Tenths::new(7.5).unwrap(), vector: id.into(), source: id.into() }],
+            disputed: false,
+            malicious: false,
+            ranges: vec![Range {
+                events: vec![Event::Introduced(introduced.into()), Event::Fixed(fixed.into())],
+            }],
+            versions: vec![],
+        }
+    }
+
+    fn run(
+        ecosystem: Ecosystem,
+        identity: Option<&Identity>,
+        entries: Vec<SliceEntry>,
+        version: &str,
+    ) -> Vec<Finding> {
+        let slice = Slice { entries };
+        let slices: Vec<_> =
+            lookups(ecosystem, "pytorch", identity).into_iter().map(|l| (l, &slice)).collect();
+        match_version(&slices, version)
+    }
+
+    #[test]
+    fn one_vulnerability_is_one_finding_with_all_its_evidence() {
+        let found = run(
+            Ecosystem::Pypi,
+            None,
+            vec![entry("GHSA-1", "CVE-1-1", "0", "2"), entry("PYSEC-1", "CVE-1-1", "1", "2.1")],
+            "1.5",
+        );
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].evidence.len(), 2);
+        assert_eq!(found[0].aliases, ["GHSA-1".to_owned(), "PYSEC-1".to_owned()].into());
+        assert_eq!(found[0].fixed, ["2".to_owned(), "2.1".to_owned()].into());
+        assert_eq!(found[0].score.as_ref().map(|s| s.score.to_string()).as_deref(), Some("7.5"));
+    }
+
+    #[test]
+    fn conda_matches_through_its_identity_and_not_by_its_name() {
+        let identity = Identity { pypi: vec!["torch".into()], provenance: "map".into() };
+        let entries = || vec![entry("PYSEC-1", "CVE-1-1", "0", "2")];
+        let found = run(Ecosystem::Conda, Some(&identity), entries(), "1.9.2rc1");
+        assert_eq!(found[0].evidence[0].via, "osv:PyPI/torch (conda pytorch, by map)");
+        assert!(run(Ecosystem::Conda, None, entries(), "1").is_empty());
+        assert_eq!(coverage(Ecosystem::Conda, None), Coverage::Unknown);
+        let known = Identity { pypi: vec![], provenance: "map".into() };
+        assert_eq!(coverage(Ecosystem::Conda, Some(&known)), Coverage::Unknown);
+    }
+
+    #[test]
+    fn conda_versions_are_compared_in_pep_440_first() {
+        // conda would put 1.0.dev5 behind 1.0rc1 and miss it.
+        let identity = Identity { pypi: vec!["torch".into()], provenance: "map".into() };
+        let range = || vec![entry("PYSEC-1", "CVE-1-1", "0", "1.0rc1")];
+        assert_eq!(run(Ecosystem::Conda, Some(&identity), range(), "1.0.dev5").len(), 1);
+        // What PEP 440 cannot read is compared in conda's order.
+        let found = run(Ecosystem::Conda, Some(&identity), range(), "0.9.a_b");
+        assert_eq!(found[0].evidence[0].order, Order::Conda);
+    }
+
+    #[test]
+    fn what_no_order_can_read_is_a_finding_and_never_clean() {
+        let found = run(Ecosystem::Pypi, None, vec![entry("PYSEC-1", "CVE-1-1", "0", "x y")], "1");
+        assert!(found[0].evidence[0].hit.starts_with("undecided"));
+        let mut listed = entry("PYSEC-1", "CVE-1-1", "0", "x y");
+        listed.versions = vec!["0.1-bulbasaur".into()];
+        assert!(run(Ecosystem::Pypi, None, vec![listed.clone()], "1").is_empty());
+        assert_eq!(run(Ecosystem::Pypi, None, vec![listed], "0.1-bulbasaur").len(), 1);
+    }
+
+    #[test]
+    fn exploitation_is_joined_by_every_name() {
+        let mut found = run(Ecosystem::Pypi, None, vec![entry("PYSEC-1", "CVE-1-1", "0", "2")], "1");
+        let kev = Kev { entries: [("CVE-1-1".to_owned(), Time::from_seconds(0))].into() };
+        let epss = Epss { scores: [("PYSEC-1".to_owned(), 0.5)].into(), ..Epss::default() };
+        join_exploitation(&mut found, &kev, &epss);
+        assert!(found[0].kev);
+        assert_eq!(found[0].epss, Some(0.5));
+    }
+}

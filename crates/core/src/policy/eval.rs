@@ -1,0 +1,172 @@
+//! Evaluation in three values.
+//!
+//! A predicate whose subject is not known yet is *unknown*, and `not` of unknown is unknown, so that
+//! nothing is ever admitted because something was missing. A rule is tried once for the artifact and
+//! once for each finding; predicates on findings within one rule bind to the same finding. In the trial
+//! for the artifact there is no finding, so that a predicate on one is false there, and so is a `not`
+//! around one: it would claim something of a finding that does not exist.
+
+use wildmatch::WildMatch;
+
+use super::{ArtifactPredicate, Condition, FindingPredicate, Rule};
+use crate::ecosystem::{ArtifactKind, Ecosystem};
+use crate::identity::Coverage;
+use crate::matching::Finding;
+use crate::time::Time;
+
+/// A truth value of Kleene's logic. Ordered, so that `all` is the least and `any` the greatest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Truth {
+    /// It does not hold.
+    False,
+    /// It is not known whether it holds.
+    Unknown,
+    /// It holds.
+    True,
+}
+
+impl From<bool> for Truth {
+    fn from(value: bool) -> Self {
+        if value { Self::True } else { Self::False }
+    }
+}
+
+impl std::ops::Not for Truth {
+    type Output = Self;
+
+    fn not(self) -> Self {
+        match self {
+            Self::True => Self::False,
+            Self::Unknown => Self::Unknown,
+            Self::False => Self::True,
+        }
+    }
+}
+
+/// What a rule is tried on.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// The ecosystem.
+    pub ecosystem: Ecosystem,
+    /// The canonical name.
+    pub name: &'a str,
+    /// The kind of file.
+    pub kind: ArtifactKind,
+    /// When it was made, if its index says so.
+    pub time: Option<Time>,
+    /// Whether its publisher withdrew it.
+    pub yanked: bool,
+    /// How well advisories cover it.
+    pub coverage: Coverage,
+    /// When the oldest of the feeds that tell of vulnerabilities was read; `None` if there is none that
+    /// tells what is affected.
+    pub feeds_read: Option<Time>,
+    /// Everything known against it.
+    pub findings: &'a [Finding],
+    /// The moment of judging.
+    pub now: Time,
+}
+
+impl Rule {
+    /// Tries the rule on the artifact and on each finding. Gives each trial that did not come out false:
+    /// the finding that it was on, and whether it holds or is unknown.
+    pub fn hits<'a>(&self, subject: &Subject<'a>) -> Vec<(Option<&'a Finding>, Truth)> {
+        let trials = std::iter::once(None).chain(subject.findings.iter().map(Some));
+        let mut hits: Vec<_> = trials
+            .filter(|finding| finding.is_none() || self.when.binds_finding())
+            .map(|finding| (finding, self.when.eval(subject, finding)))
+            .filter(|(_, truth)| *truth != Truth::False)
+            .collect();
+        // A rule that holds for the artifact itself says nothing more by holding for each finding too.
+        if hits.first().is_some_and(|(finding, truth)| finding.is_none() && *truth == Truth::True) {
+            hits.truncate(1);
+        }
+        hits
+    }
+}
+
+impl Condition {
+    /// Whether it speaks of the finding at hand (and not only of some or no finding).
+    fn binds_finding(&self) -> bool {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().any(Self::binds_finding),
+            Self::Not(part) => part.binds_finding(),
+            Self::Finding(_) => true,
+            Self::AnyFinding(_) | Self::NoFinding(_) | Self::Artifact(_) => false,
+        }
+    }
+
+    fn eval(&self, subject: &Subject<'_>, finding: Option<&Finding>) -> Truth {
+        let some = |part: &Self| {
+            let truths = subject.findings.iter().map(|f| part.eval(subject, Some(f)));
+            truths.max().unwrap_or(Truth::False)
+        };
+        match self {
+            Self::All(parts) => parts.iter().map(|p| p.eval(subject, finding)).min().unwrap_or(Truth::True),
+            Self::Any(parts) => parts.iter().map(|p| p.eval(subject, finding)).max().unwrap_or(Truth::False),
+            Self::Not(part) if finding.is_none() && part.binds_finding() => Truth::False,
+            Self::Not(part) => !part.eval(subject, finding),
+            Self::AnyFinding(part) => some(part),
+            Self::NoFinding(part) => !some(part),
+            Self::Finding(predicate) => finding.map_or(Truth::False, |f| predicate.eval(f)),
+            Self::Artifact(predicate) => predicate.eval(subject),
+        }
+    }
+
+    /// The moments after `now` at which a predicate on time may change, in no order.
+    pub fn turning_points(&self, subject: &Subject<'_>, into: &mut Vec<Time>) {
+        match self {
+            Self::All(parts) | Self::Any(parts) => {
+                for part in parts {
+                    part.turning_points(subject, into);
+                }
+            }
+            Self::Not(part) | Self::AnyFinding(part) | Self::NoFinding(part) => {
+                part.turning_points(subject, into)
+            }
+            Self::Artifact(ArtifactPredicate::Age { than, .. }) => {
+                into.extend(subject.time.map(|time| time.after(*than)).filter(|at| *at > subject.now));
+            }
+            Self::Artifact(ArtifactPredicate::FeedOlderThan(span)) => {
+                let next = crate::time::Span::seconds(span.as_seconds() + 1);
+                into.extend(subject.feeds_read.map(|read| read.after(next)).filter(|at| *at > subject.now));
+            }
+            Self::Artifact(_) | Self::Finding(_) => {}
+        }
+    }
+}
+
+impl FindingPredicate {
+    fn eval(&self, finding: &Finding) -> Truth {
+        let known = |value: Option<bool>| value.map_or(Truth::Unknown, Truth::from);
+        match self {
+            Self::CvssMissing => finding.score.is_none().into(),
+            Self::Cvss(bound) => known(finding.score.as_ref().map(|s| bound.holds(s.score.value()))),
+            Self::Status(any) => any.contains(&finding.status).into(),
+            Self::Kev(wanted) => (finding.kev == *wanted).into(),
+            Self::Epss(bound) => known(finding.epss.map(|p| bound.holds(p))),
+            Self::Malicious(wanted) => (finding.malicious == *wanted).into(),
+            Self::FixAvailable(wanted) => (finding.fixed.is_empty() != *wanted).into(),
+        }
+    }
+}
+
+impl ArtifactPredicate {
+    fn eval(&self, subject: &Subject<'_>) -> Truth {
+        match self {
+            Self::Ecosystem(any) => any.contains(&subject.ecosystem).into(),
+            Self::Name(any) => any.iter().any(|p| WildMatch::new(p).matches(subject.name)).into(),
+            Self::Kind(any) => any.contains(&subject.kind).into(),
+            Self::Age { younger, than } => subject.time.map_or(Truth::Unknown, |time| {
+                let is_younger = subject.now < time.after(*than);
+                (is_younger == *younger).into()
+            }),
+            Self::Yanked(wanted) => (subject.yanked == *wanted).into(),
+            Self::Coverage(any) => any.contains(&subject.coverage).into(),
+            // Never read is older than any limit: no feed must not read as no vulnerability.
+            Self::FeedOlderThan(span) => {
+                subject.feeds_read.is_none_or(|read| subject.now.since(read) > *span).into()
+            }
+        }
+    }
+}

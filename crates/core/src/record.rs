@@ -1,0 +1,230 @@
+//! The parsed view of a record, beside its verbatim text.
+//!
+//! Upstream data is read leniently: capitals, `noarch: ""`, list licences, timestamps in seconds. What
+//! cannot be read at all is a bad record, which is left out, counted and listed; the rest of the
+//! channel is not lost for it.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::ecosystem::{self, ArtifactKind, Ecosystem};
+use crate::hex;
+use crate::id::Digest;
+use crate::shard::{Entry, Shard};
+use crate::time::Time;
+
+/// What judging and fetching need to know of one artifact.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Artifact {
+    /// The file name.
+    pub file: String,
+    /// The kind of file.
+    pub kind: ArtifactKind,
+    /// The version as the record writes it.
+    pub version: String,
+    /// The conda build string.
+    pub build: Option<String>,
+    /// The declared SHA-256, if any.
+    pub sha256: Option<Digest>,
+    /// The declared MD5, if any: some old conda records have nothing better.
+    pub md5: Option<[u8; 16]>,
+    /// The declared size in bytes.
+    pub size: Option<u64>,
+    /// When the artifact was made or uploaded, by its own index.
+    pub time: Option<Time>,
+    /// The licence as stated.
+    pub licence: Option<String>,
+    /// Withdrawn by its publisher (PEP 592), or listed as revoked.
+    pub yanked: bool,
+    /// Where the index says that the file lies, if it says so.
+    pub url: Option<String>,
+}
+
+/// Why a record cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadRecord {
+    /// The file name could not stand in a URL or a store.
+    #[error("the file name is not one plain path component of at most 255 characters")]
+    FileName,
+    /// Not a kind of file that Airlock carries.
+    #[error("not a file of a kind that is carried ({})", ArtifactKind::ALL.map(ArtifactKind::name).join(", "))]
+    Kind,
+    /// The record is not of the expected shape.
+    #[error("the record is malformed: {0}")]
+    Shape(String),
+    /// The record is about another package than its place says.
+    #[error("the record is about `{0}`")]
+    Name(String),
+    /// The file name does not follow from name, version and build.
+    #[error("the file name does not fit the record's name, version and build")]
+    Stem,
+    /// A PyPI file whose name does not tell its version.
+    #[error("the file name tells no version of this project")]
+    NoVersion,
+}
+
+#[derive(Deserialize)]
+struct CondaRecord {
+    name: String,
+    version: String,
+    build: Option<String>,
+    sha256: Option<Value>,
+    md5: Option<Value>,
+    size: Option<u64>,
+    timestamp: Option<Value>,
+    license: Option<Value>,
+    #[serde(default)]
+    revoked: Option<Value>,
+    url: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct PypiFile {
+    #[serde(default)]
+    hashes: std::collections::BTreeMap<String, Value>,
+    size: Option<u64>,
+    upload_time: Option<Value>,
+    yanked: Option<Value>,
+    url: Option<String>,
+}
+
+fn digest(value: Option<&Value>) -> Option<Digest> {
+    value?.as_str()?.parse().ok()
+}
+
+impl Artifact {
+    /// Reads the view of `entry`, which stands under `file` in `shard`.
+    pub fn read(shard: &Shard, file: &str, entry: &Entry) -> Result<Self, BadRecord> {
+        Self::from_parts(shard.ecosystem, &shard.name, file, entry)
+    }
+
+    /// The same, before there is a shard to put the record into.
+    pub fn from_parts(
+        ecosystem: Ecosystem,
+        name: &str,
+        file: &str,
+        entry: &Entry,
+    ) -> Result<Self, BadRecord> {
+        if !ecosystem::is_safe_file_name(file) {
+            return Err(BadRecord::FileName);
+        }
+        let kind = ArtifactKind::of(ecosystem, file).ok_or(BadRecord::Kind)?;
+        match ecosystem {
+            Ecosystem::Conda => Self::conda(name, file, kind, entry),
+            Ecosystem::Pypi => Self::pypi(name, file, kind, entry),
+        }
+    }
+
+    fn conda(name: &str, file: &str, kind: ArtifactKind, entry: &Entry) -> Result<Self, BadRecord> {
+        let record: CondaRecord = entry.record.read().map_err(|e| BadRecord::Shape(e.to_string()))?;
+        if ecosystem::canonical_name(Ecosystem::Conda, &record.name).as_deref() != Some(name) {
+            return Err(BadRecord::Name(record.name.chars().take(80).collect()));
+        }
+        let stem = match kind {
+            ArtifactKind::Conda => file.strip_suffix(".conda"),
+            ArtifactKind::TarBz2 => file.strip_suffix(".tar.bz2"),
+            ArtifactKind::Wheel => file.strip_suffix(".whl"),
+            ArtifactKind::Sdist => None,
+        };
+        let build = record.build.unwrap_or_default();
+        if stem != Some(&format!("{}-{}-{build}", record.name, record.version)) {
+            return Err(BadRecord::Stem);
+        }
+        let stamp = record.timestamp.as_ref().and_then(|t| t.as_i64().or_else(|| t.as_f64().map(truncate)));
+        Ok(Self {
+            file: file.to_owned(),
+            kind,
+            version: record.version,
+            build: Some(build),
+            sha256: digest(record.sha256.as_ref()),
+            md5: record.md5.as_ref().and_then(Value::as_str).and_then(hex::decode),
+            size: record.size,
+            time: stamp.map(Time::from_conda),
+            licence: record.license.as_ref().and_then(licence),
+            yanked: record.revoked == Some(Value::Bool(true)),
+            url: record.url.as_ref().and_then(Value::as_str).map(str::to_owned),
+        })
+    }
+
+    fn pypi(name: &str, file: &str, kind: ArtifactKind, entry: &Entry) -> Result<Self, BadRecord> {
+        let record: PypiFile = entry.record.read().map_err(|e| BadRecord::Shape(e.to_string()))?;
+        let version = ecosystem::python_file_version(name, file).ok_or(BadRecord::NoVersion)?;
+        Ok(Self {
+            file: file.to_owned(),
+            kind,
+            version,
+            build: None,
+            sha256: digest(record.hashes.get("sha256")),
+            md5: record.hashes.get("md5").and_then(Value::as_str).and_then(hex::decode),
+            size: record.size,
+            time: record.upload_time.as_ref().and_then(Value::as_str).and_then(|t| t.parse().ok()),
+            licence: None,
+            yanked: !matches!(record.yanked, None | Some(Value::Bool(false) | Value::Null)),
+            url: record.url,
+        })
+    }
+}
+
+/// A licence is a string, null, or in old records a list of strings.
+fn licence(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(parts) => {
+            let texts: Vec<&str> = parts.iter().filter_map(Value::as_str).collect();
+            (!texts.is_empty()).then(|| texts.join(" AND "))
+        }
+        _ => None,
+    }
+}
+
+/// Some records hold timestamps as floats; the fraction of a second matters to nobody.
+#[expect(clippy::cast_possible_truncation, reason = "saturates, which is what an absurd timestamp deserves")]
+fn truncate(stamp: f64) -> i64 {
+    stamp as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::canon::Canonical;
+
+    fn read(ecosystem: Ecosystem, name: &str, file: &str, record: &str) -> Result<Artifact, BadRecord> {
+        let entry = Entry { table: "files".into(), record: Canonical::parse(record).unwrap() };
+        Artifact::from_parts(ecosystem, name, file, &entry)
+    }
+
+    #[test]
+    fn legacy_conda_records_are_read_leniently() {
+        let record = r#"{"name":"X","version":"1","build":"0","build_number":0,"noarch":"","license":["MIT",1],"timestamp":1500000000,"sha256":null,"md5":"00112233445566778899aabbccddeeff","vendor":{"a":[null]}}"#;
+        let artifact = read(Ecosystem::Conda, "x", "X-1-0.tar.bz2", record).unwrap();
+        assert_eq!(artifact.time, Some(Time::from_seconds(1_500_000_000)));
+        assert_eq!(artifact.licence.as_deref(), Some("MIT"));
+        assert_eq!((artifact.sha256, artifact.md5.is_some()), (None, true));
+    }
+
+    #[test]
+    fn bad_records_are_named() {
+        let good = r#"{"name":"x","version":"1","build":"0"}"#;
+        let conda = |file, record| read(Ecosystem::Conda, "x", file, record).unwrap_err();
+        assert_eq!(conda("y-1-0.conda", good), BadRecord::Stem);
+        assert_eq!(conda("x-1-0.exe", good), BadRecord::Kind);
+        assert_eq!(conda("../x-1-0.conda", good), BadRecord::FileName);
+        assert_eq!(
+            conda("x-1-0.conda", r#"{"name":"y","version":"1","build":"0"}"#),
+            BadRecord::Name("y".into())
+        );
+        assert!(matches!(conda("x-1-0.conda", r#"{"name":"x","version":1}"#), BadRecord::Shape(_)));
+        assert!(matches!(conda("x-1-0.conda", "[]"), BadRecord::Shape(_)));
+        assert_eq!(read(Ecosystem::Pypi, "x", "y-1.tar.gz", "{}").unwrap_err(), BadRecord::NoVersion);
+    }
+
+    #[test]
+    fn yanked_files_are_seen_with_and_without_a_reason() {
+        let yanked = |y: &str| {
+            read(Ecosystem::Pypi, "x", "x-1.tar.gz", &format!(r#"{{"yanked":{y}}}"#)).unwrap().yanked
+        };
+        assert!(yanked("true") && yanked("\"broken\"") && yanked("\"\""));
+        assert!(!yanked("false") && !yanked("null"));
+    }
+}

@@ -1,0 +1,80 @@
+//! A shard: all records of one package name in one channel (and, for conda, one subdir).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::canon::Canonical;
+use crate::ecosystem::Ecosystem;
+use crate::object::Object;
+
+/// All records of one name, as an index said them or as a channel publishes them. It is the unit of
+/// mirroring, judging, publishing and serving.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shard {
+    /// Which ecosystem's rules apply.
+    pub ecosystem: Ecosystem,
+    /// The canonical package name.
+    pub name: String,
+    /// The conda subdir; none for PyPI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subdir: Option<String>,
+    /// The records by file name.
+    pub entries: BTreeMap<String, Entry>,
+    /// What the index said about the name as a whole (`removed`, `project-status`), verbatim.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub meta: BTreeMap<String, Canonical>,
+}
+
+/// One artifact's record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The table of the index that held it: `packages`, `packages.conda`, `v3/<extension>` or `files`.
+    pub table: String,
+    /// The record as it came, in canonical form: unknown keys, nulls and absent keys are kept.
+    pub record: Canonical,
+}
+
+impl Object for Shard {
+    const KIND: &'static str = "airlock.shard.v1";
+}
+
+impl Shard {
+    /// An empty shard.
+    pub const fn new(ecosystem: Ecosystem, name: String, subdir: Option<String>) -> Self {
+        Self { ecosystem, name, subdir, entries: BTreeMap::new(), meta: BTreeMap::new() }
+    }
+
+    /// The key under which trees hold this shard.
+    pub fn key(&self) -> ShardKey {
+        ShardKey { subdir: self.subdir.clone(), name: self.name.clone() }
+    }
+}
+
+/// The key of a shard in a tree: `noarch/idna` for conda, `idna` for PyPI.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardKey {
+    /// The conda subdir.
+    pub subdir: Option<String>,
+    /// The canonical package name.
+    pub name: String,
+}
+
+impl ShardKey {
+    /// Reads a key back from a tree.
+    pub fn parse(text: &str) -> Self {
+        match text.split_once('/') {
+            Some((subdir, name)) => Self { subdir: Some(subdir.to_owned()), name: name.to_owned() },
+            None => Self { subdir: None, name: text.to_owned() },
+        }
+    }
+}
+
+impl std::fmt::Display for ShardKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.subdir {
+            Some(subdir) => write!(f, "{subdir}/{}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Verdicts and everything that made them so.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ecosystem::Ecosystem;
+use crate::identity::Coverage;
+use crate::matching::Finding;
+use crate::object::Object;
+use crate::policy::Action;
+use crate::time::Time;
+
+/// What a channel does with one artifact. Ordered from mild to strict.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It is offered.
+    Admit,
+    /// It waits for a person.
+    Hold,
+    /// It is not offered.
+    Deny,
+}
+
+impl Verdict {
+    /// The word for people.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Admit => "admitted",
+            Self::Hold => "held",
+            Self::Deny => "denied",
+        }
+    }
+}
+
+/// Rules that no policy contains and none can lift.
+pub mod builtin {
+    /// A person's block.
+    pub const BLOCKED: &str = "blocked";
+    /// The record's hash is not the one that was pinned when the file was first fetched.
+    pub const FILE_CHANGED: &str = "file-changed";
+    /// The fetched bytes contradict the record.
+    pub const MISMATCH: &str = "mismatch";
+    /// The file could not be fetched yet, so that there is nothing verified to offer.
+    pub const NOT_FETCHED: &str = "not-fetched";
+    /// The record cannot be read.
+    pub const BAD_RECORD: &str = "bad-record";
+}
+
+/// One rule that had a say.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RuleHit {
+    /// The rule of the policy, or one of [`builtin`].
+    pub rule: String,
+    /// What it does here. A rule that stays unknown holds, whatever it would do.
+    pub action: Action,
+    /// Whether it is unknown that the rule holds.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unknown: bool,
+    /// The vulnerability that it rests on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advisory: Option<String>,
+    /// A sentence, where the rule's name does not say it all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// The decision that lifts it here. A lifted rule does not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waived_by: Option<String>,
+}
+
+/// The judgement of one artifact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Judged {
+    /// The version.
+    pub version: String,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Every rule that had a say, strictest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<RuleHit>,
+    /// It was published before rules came to hold it, and stays until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review_by: Option<Time>,
+    /// The first moment at which time alone would change the verdict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flips_at: Option<Time>,
+    /// The index lists it no longer; it is judged because a kept snapshot does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gone: bool,
+}
+
+impl Judged {
+    /// Whether the new snapshot offers it.
+    pub fn is_offered(&self) -> bool {
+        self.verdict == Verdict::Admit && !self.gone
+    }
+
+    /// The rules that made the verdict: those as strict as it is, and not lifted.
+    pub fn deciding(&self) -> impl Iterator<Item = &RuleHit> {
+        let action = match self.verdict {
+            Verdict::Admit => Action::Warn,
+            Verdict::Hold => Action::Hold,
+            Verdict::Deny => Action::Deny,
+        };
+        self.rules.iter().filter(move |r| r.waived_by.is_none() && r.action >= action)
+    }
+}
+
+/// The judgement of one shard: findings by version, verdicts by file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Judgement {
+    /// The ecosystem.
+    pub ecosystem: Ecosystem,
+    /// The canonical name.
+    pub name: String,
+    /// The conda subdir.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subdir: Option<String>,
+    /// How well advisories cover the package.
+    pub coverage: Coverage,
+    /// What is known against each version; versions without findings are absent.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub findings: BTreeMap<String, Vec<Finding>>,
+    /// The verdicts by file name.
+    pub artifacts: BTreeMap<String, Judged>,
+}
+
+impl Object for Judgement {
+    const KIND: &'static str = "airlock.judgement.v1";
+}
+
+impl Judgement {
+    /// What is known against one artifact.
+    pub fn findings_of(&self, judged: &Judged) -> &[Finding] {
+        self.findings.get(&judged.version).map_or(&[], Vec::as_slice)
+    }
+}

@@ -1,0 +1,419 @@
+//! Judging from the outside: policies in three values, waivers, deadlines, blocks.
+
+use std::collections::BTreeMap;
+
+use airlock_core::advisory::{Epss, Kev, MatchKey, Slice, SliceEntry};
+use airlock_core::canon::Canonical;
+use airlock_core::decision::{Decision, Decisions, Ruling, Scope};
+use airlock_core::ecosystem::Ecosystem;
+use airlock_core::fact::{Fact, Facts, Fault, FileFact};
+use airlock_core::id::Digest;
+use airlock_core::judge::{self, Context, Local};
+use airlock_core::matching::Lookup;
+use airlock_core::policy::{self, Policy};
+use airlock_core::severity::{Score, Tenths};
+use airlock_core::shard::{Entry, Shard, ShardKey};
+use airlock_core::time::{Span, Time};
+use airlock_core::verdict::{Judged, Judgement, Verdict};
+use airlock_core::version::{Event, Range};
+use proptest::prelude::*;
+
+const FILE: &str = "x-1.0-py3-none-any.whl";
+
+fn day(n: i64) -> Time {
+    Time::from_seconds(0).after(Span::days(20_000 + n))
+}
+
+fn shard(record: &str) -> Shard {
+    let mut shard = Shard::new(Ecosystem::Pypi, "x".into(), None);
+    shard
+        .entries
+        .insert(FILE.into(), Entry { table: "files".into(), record: Canonical::parse(record).unwrap() });
+    shard
+}
+
+fn facts(fault: Option<Fault>) -> Facts {
+    let file = FileFact {
+        sha256: Digest::of(b"x"),
+        size: 1,
+        metadata: None,
+        licence: None,
+        summary: None,
+        run_exports: None,
+    };
+    Facts { files: [(FILE.to_owned(), Fact { first_seen: day(0), file: Some(file), fault })].into() }
+}
+
+fn advisory(id: &str, score: Option<f64>) -> SliceEntry {
+    SliceEntry {
+        vulnerability: id.into(),
+        advisory: id.into(),
+        modified: None,
+        aliases: [].into(),
+        summary: String::new(),
+        scores: score
+            .map(|s| Score { score: Tenths::new(s).unwrap(), vector: "v".into(), source: id.into() })
+            .into_iter()
+            .collect(),
+        disputed: false,
+        malicious: false,
+        ranges: vec![Range { events: vec![Event::Introduced("0".into())] }],
+        versions: vec![],
+    }
+}
+
+/// A channel of one artifact, and everything that can bear on it.
+struct World {
+    policy: Policy,
+    decisions: Decisions,
+    advisories: Vec<SliceEntry>,
+    kev: Kev,
+    feeds_read: Option<Time>,
+    now: Time,
+    shard: Option<Shard>,
+    listed: Option<Shard>,
+    facts: Facts,
+    previous: Option<Judgement>,
+    needs_bytes: bool,
+}
+
+impl World {
+    fn new(policy: &str) -> Self {
+        Self {
+            policy: Policy::parse(policy).unwrap(),
+            decisions: Decisions::default(),
+            advisories: vec![],
+            kev: Kev::default(),
+            feeds_read: Some(day(0)),
+            now: day(0),
+            shard: Some(shard("{}")),
+            listed: None,
+            facts: facts(None),
+            previous: None,
+            needs_bytes: true,
+        }
+    }
+
+    fn judgement(&self) -> Judgement {
+        let epss = Epss::default();
+        let cx = Context {
+            channel: "main",
+            ecosystem: Ecosystem::Pypi,
+            policy: &self.policy,
+            decisions: &self.decisions,
+            kev: &self.kev,
+            epss: &epss,
+            feeds_read: self.feeds_read,
+            now: self.now,
+            needs_bytes: self.needs_bytes,
+        };
+        let key = MatchKey::osv("PyPI", "x");
+        let slice = Slice { entries: self.advisories.clone() };
+        let slices = [(Lookup { via: key.as_str().to_owned(), key }, &slice)];
+        let local = Local {
+            upstream: self.shard.as_ref(),
+            listed: self.listed.as_ref(),
+            facts: Some(&self.facts),
+            identity: None,
+            slices: &slices,
+            previous: self.previous.as_ref(),
+        };
+        judge::judge_local(&cx, &ShardKey { subdir: None, name: "x".into() }, &local)
+    }
+
+    fn judged(&self) -> Judged {
+        self.judgement().artifacts[FILE].clone()
+    }
+
+    fn verdict(&self) -> Verdict {
+        self.judged().verdict
+    }
+
+    fn decide(&mut self, ruling: Ruling, expires: Option<Time>) {
+        let id = format!("d{}", self.decisions.list.len() + 1);
+        self.decisions.list.push(Decision {
+            id,
+            time: day(0),
+            author: "ada".into(),
+            reason: "because".into(),
+            ruling,
+            expires,
+        });
+    }
+}
+
+fn scope(spec: &str) -> Scope {
+    Scope { channel: "main".into(), spec: spec.into() }
+}
+
+#[test]
+fn the_default_policy_denies_above_seven_holds_what_has_no_score_and_admits_the_rest() {
+    for (score, verdict) in [(Some(7.0), Verdict::Admit), (Some(7.1), Verdict::Deny), (None, Verdict::Hold)] {
+        let mut world = World::new(policy::DEFAULT);
+        world.advisories = vec![advisory("CVE-1", score)];
+        assert_eq!(world.verdict(), verdict, "{score:?}");
+    }
+    assert_eq!(World::new(policy::DEFAULT).verdict(), Verdict::Admit);
+}
+
+#[test]
+fn the_strictest_rule_wins_and_each_is_named() {
+    let mut world = World::new(policy::DEFAULT);
+    world.advisories = vec![advisory("CVE-1", Some(9.8)), advisory("CVE-2", None)];
+    world.kev.entries.insert("CVE-2".into(), day(0));
+    let judged = world.judged();
+    assert_eq!(judged.verdict, Verdict::Deny);
+    let rules: Vec<&str> = judged.deciding().map(|r| r.rule.as_str()).collect();
+    assert_eq!(rules, ["cvss-above-7", "exploited"]);
+    assert!(judged.rules.iter().any(|r| r.rule == "unscored"));
+}
+
+#[test]
+fn a_station_without_advisories_holds_everything() {
+    let mut world = World::new(policy::DEFAULT);
+    world.feeds_read = None;
+    assert_eq!(world.verdict(), Verdict::Hold);
+    world.feeds_read = Some(day(-46));
+    assert_eq!(world.verdict(), Verdict::Hold);
+    world.feeds_read = Some(day(-44));
+    let judged = world.judged();
+    assert_eq!(judged.verdict, Verdict::Admit);
+    assert_eq!(judged.flips_at, Some(day(1).after(Span::seconds(1))));
+}
+
+fn one_rule(action: &str, when: &str) -> String {
+    format!("[policy]\nname = \"p\"\n[[rule]]\nname = \"r\"\naction = \"{action}\"\nwhen = {when}\n")
+}
+
+#[test]
+fn an_unknown_never_admits_through_not() {
+    // The file has no upload time, so that its age is unknown either way.
+    for when in [
+        "{ younger_than = \"14 days\" }",
+        "{ not = { younger_than = \"14 days\" } }",
+        "{ not = { not = { older_than = \"1 day\" } } }",
+    ] {
+        let world = World::new(&one_rule("deny", when));
+        let judged = world.judged();
+        assert_eq!(judged.verdict, Verdict::Hold, "{when}");
+        assert!(judged.rules[0].unknown);
+    }
+    // So is the score of a finding without one.
+    let mut world = World::new(&one_rule("deny", "{ not = { cvss = { below = 7.0 } } }"));
+    world.advisories = vec![advisory("CVE-1", None)];
+    assert_eq!(world.verdict(), Verdict::Hold);
+}
+
+#[test]
+fn predicates_in_one_rule_bind_to_the_same_finding() {
+    let both = "{ all = [{ cvss = { above = 7.0 } }, { kev = true }] }";
+    let mut world = World::new(&one_rule("deny", both));
+    world.advisories = vec![advisory("CVE-1", Some(9.0)), advisory("CVE-2", Some(1.0))];
+    world.kev.entries.insert("CVE-2".into(), day(0));
+    assert_eq!(world.verdict(), Verdict::Admit);
+    let apart = "{ all = [{ any_finding = { cvss = { above = 7.0 } } }, { any_finding = { kev = true } }] }";
+    world.policy = Policy::parse(&one_rule("deny", apart)).unwrap();
+    assert_eq!(world.verdict(), Verdict::Deny);
+    world.policy = Policy::parse(&one_rule("deny", "{ not = { kev = true } }")).unwrap();
+    assert_eq!(world.judged().rules.len(), 1, "binds to CVE-1 alone");
+    world.advisories.clear();
+    assert_eq!(world.verdict(), Verdict::Admit, "there is no finding of which it could be true");
+    world.policy = Policy::parse(&one_rule("deny", "{ no_finding = { kev = true } }")).unwrap();
+    assert_eq!(world.verdict(), Verdict::Deny);
+}
+
+#[test]
+fn age_is_counted_from_the_record() {
+    let mut world = World::new(&one_rule("hold", "{ younger_than = \"14 days\" }"));
+    world.shard = Some(shard(&format!(r#"{{"upload-time":"{}"}}"#, day(-13))));
+    let judged = world.judged();
+    assert_eq!((judged.verdict, judged.flips_at), (Verdict::Hold, Some(day(1))));
+    world.now = day(1);
+    assert_eq!(world.verdict(), Verdict::Admit);
+}
+
+#[test]
+fn a_waiver_lifts_one_rule_for_one_scope_until_one_date() {
+    let mut world = World::new(policy::DEFAULT);
+    world.advisories = vec![advisory("CVE-1", Some(9.0))];
+    let waive = |rule: &str, spec: &str, advisory: Option<&str>| Ruling::Waive {
+        rule: rule.into(),
+        scope: scope(spec),
+        advisory: advisory.map(str::to_owned),
+    };
+    for useless in [
+        waive("unscored", "x", None),
+        waive("cvss-above-7", "y", None),
+        waive("cvss-above-7", "x>1", None),
+        waive("cvss-above-7", "x", Some("CVE-2")),
+    ] {
+        let mut world = World::new(policy::DEFAULT);
+        world.advisories = vec![advisory("CVE-1", Some(9.0))];
+        world.decide(useless, None);
+        assert_eq!(world.verdict(), Verdict::Deny);
+    }
+    world.decide(waive("cvss-above-7", "x==1", Some("CVE-1")), Some(day(10)));
+    let judged = world.judged();
+    assert_eq!((judged.verdict, judged.flips_at), (Verdict::Admit, Some(day(10))));
+    assert_eq!(judged.rules[0].waived_by.as_deref(), Some("d1"));
+    // New knowledge re-blocks.
+    world.advisories.push(advisory("CVE-2", Some(8.0)));
+    assert_eq!(world.verdict(), Verdict::Deny);
+    world.advisories.pop();
+    world.now = day(10);
+    assert_eq!(world.verdict(), Verdict::Deny, "it has ended");
+    world.now = day(0);
+    world.decide(Ruling::Revoke { decision: "d1".into() }, None);
+    assert_eq!(world.verdict(), Verdict::Deny, "it was revoked");
+}
+
+#[test]
+fn a_block_denies_whatever_the_policy_says() {
+    let mut world = World::new(policy::DEFAULT);
+    world.decide(Ruling::Block(scope("x<2")), None);
+    let judged = world.judged();
+    assert_eq!(judged.verdict, Verdict::Deny);
+    assert_eq!(judge::reason(&judged), "blocked: decision d1 by ada: because");
+}
+
+#[test]
+fn what_is_published_and_becomes_held_stays_until_its_deadline() {
+    let mut world = World::new(policy::DEFAULT);
+    world.previous = Some(world.judgement());
+    world.advisories = vec![advisory("CVE-1", None)];
+    let judged = world.judged();
+    assert_eq!(
+        (judged.verdict, judged.review_by, judged.flips_at),
+        (Verdict::Admit, Some(day(14)), Some(day(14)))
+    );
+    world.previous = Some(world.judgement());
+    world.now = day(13);
+    assert_eq!(world.judged().review_by, Some(day(14)), "judging again does not move the deadline");
+    world.now = day(14);
+    assert_eq!(world.verdict(), Verdict::Hold);
+    // A denial does not wait.
+    world.now = day(1);
+    world.advisories = vec![advisory("CVE-1", Some(9.0))];
+    assert_eq!(world.verdict(), Verdict::Deny);
+}
+
+#[test]
+fn bytes_that_are_missing_changed_or_contradict_the_record_are_not_offered() {
+    let mut world = World::new(policy::DEFAULT);
+    world.facts = Facts::default();
+    assert_eq!(world.verdict(), Verdict::Hold);
+    world.needs_bytes = false;
+    assert_eq!(world.verdict(), Verdict::Admit, "before the fetch it is what would be admitted");
+    world.facts = facts(Some(Fault::Mismatch("it is another package".into())));
+    assert_eq!(world.verdict(), Verdict::Deny);
+    world.facts = facts(None);
+    world.shard = Some(shard(&format!(r#"{{"hashes":{{"sha256":"{}"}}}}"#, Digest::of(b"other"))));
+    let judged = world.judged();
+    assert_eq!((judged.verdict, judged.rules[0].rule.as_str()), (Verdict::Deny, "file-changed"));
+}
+
+#[test]
+fn what_only_a_kept_snapshot_lists_is_judged_and_blocked() {
+    let mut world = World::new(policy::DEFAULT);
+    world.listed = world.shard.take();
+    world.advisories = vec![advisory("CVE-1", Some(9.0))];
+    let judgement = world.judgement();
+    assert!(judgement.artifacts[FILE].gone);
+    let settled = judge::settle([("x", &judgement)], |_, _| true);
+    assert_eq!(settled.counts.deny, 0, "it is not counted among what the source has");
+    assert!(settled.blocks.reason("x", FILE).unwrap().contains("CVE-1"));
+    let unlisted = judge::settle([("x", &judgement)], |_, _| false);
+    assert!(unlisted.blocks.is_empty());
+}
+
+#[test]
+fn a_bad_record_is_denied_by_name_and_harms_no_other() {
+    let mut world = World::new(policy::DEFAULT);
+    if let Some(shard) = &mut world.shard {
+        shard
+            .entries
+            .insert("x.exe".into(), Entry { table: "files".into(), record: Canonical::parse("{}").unwrap() });
+    }
+    let judgement = world.judgement();
+    assert_eq!(judgement.artifacts["x.exe"].rules[0].rule, "bad-record");
+    assert_eq!(judgement.artifacts[FILE].verdict, Verdict::Admit);
+}
+
+#[test]
+fn faults_in_a_policy_are_named_with_their_place_and_the_nearest_word() {
+    let cases: BTreeMap<&str, &str> = [
+        ("{ cvs = { above = 7.0 } }", "line 6, column 10: unknown predicate `cvs`; did you mean `cvss`?"),
+        ("{ cvss = { abov = 7.0 } }", "line 6, column 19: unknown bound `abov`; did you mean `above`?"),
+        ("{ cvss = { above = \"7\" } }", "line 6, column 27: expected a number, found a string"),
+        ("{ status = [\"reportd\"] }", "line 6, column 20: unknown value `reportd`; did you mean `reported`?"),
+        ("{ kev = true, cvss = \"missing\" }", "line 6, column 8: a condition holds exactly one predicate; join several with `all` or `any`"),
+        ("{ feed_older_than = \"45\" }", "line 6, column 28: `45` is not a length of time; write a number and a unit, such as `14 days` or `12 hours`"),
+        ("{ all = [] }", "line 6, column 16: the list is empty, so that it says nothing"),
+    ]
+    .into();
+    for (when, message) in cases {
+        assert_eq!(Policy::parse(&one_rule("deny", when)).unwrap_err().to_string(), message, "{when}");
+    }
+    let unknown_key =
+        one_rule("deny", "{ kev = true }").replace("[policy]", "[policy]\nhold_dedline = \"1 day\"");
+    assert!(Policy::parse(&unknown_key).unwrap_err().to_string().contains("did you mean `hold_deadline`?"));
+    assert!(Policy::parse("[policy]\nname = \"p\"\n").unwrap_err().to_string().contains("no [[rule]]"));
+    let deep = format!("{}{{ kev = true }}{}", "{ not = ".repeat(40), " }".repeat(40));
+    assert!(Policy::parse(&one_rule("deny", &deep)).unwrap_err().to_string().contains("deeper"));
+}
+
+/// Conditions as text, so that what is tested is what people write.
+fn condition() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        Just("{ cvss = \"missing\" }".to_owned()),
+        (0u32..10).prop_map(|n| format!("{{ cvss = {{ above = {n}.0 }} }}")),
+        Just("{ kev = true }".to_owned()),
+        Just("{ status = [\"reported\"] }".to_owned()),
+        Just("{ younger_than = \"5 days\" }".to_owned()),
+        Just("{ epss = { above = 0.5 } }".to_owned()),
+        Just("{ name = [\"x\"] }".to_owned()),
+    ];
+    leaf.prop_recursive(3, 12, 3, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 1..4)
+                .prop_map(|p| format!("{{ all = [{}] }}", p.join(", "))),
+            prop::collection::vec(inner.clone(), 1..4)
+                .prop_map(|p| format!("{{ any = [{}] }}", p.join(", "))),
+            inner.clone().prop_map(|p| format!("{{ not = {p} }}")),
+            inner.clone().prop_map(|p| format!("{{ any_finding = {p} }}")),
+            inner.prop_map(|p| format!("{{ no_finding = {p} }}")),
+        ]
+    })
+}
+
+fn rules(conditions: &[(String, &str)]) -> String {
+    let mut text = "[policy]\nname = \"p\"\n".to_owned();
+    for (i, (when, action)) in conditions.iter().enumerate() {
+        text += &format!("[[rule]]\nname = \"r{i}\"\naction = \"{action}\"\nwhen = {when}\n");
+    }
+    text
+}
+
+proptest! {
+    #[test]
+    fn adding_a_rule_never_makes_a_verdict_milder_and_order_never_changes_one(
+        a in condition(), b in condition(), scored in any::<Option<u8>>(), exploited in any::<bool>(), action in prop_oneof![Just("deny"), Just("hold"), Just("warn")],
+    ) {
+        let mut world = World::new(&rules(&[(a.clone(), "hold")]));
+        world.advisories = vec![advisory("CVE-1", scored.map(|s| f64::from(s % 11))), advisory("CVE-2", Some(5.0))];
+        if exploited {
+            world.kev.entries.insert("CVE-1".into(), day(0));
+        }
+        let before = world.verdict();
+        world.policy = Policy::parse(&rules(&[(a.clone(), "hold"), (b.clone(), action)])).unwrap();
+        let after = world.verdict();
+        prop_assert!(after >= before);
+        world.policy.rules.reverse();
+        prop_assert_eq!(world.verdict(), after);
+    }
+
+    #[test]
+    fn a_policy_file_of_any_bytes_is_answered_without_a_panic(text in "\\PC{0,200}|(\\[policy\\]|name|when|=|\\{|\\}|\"|\n| |cvss|all|\\[|\\]){0,40}") {
+        let _ = Policy::parse(&text);
+    }
+}
