@@ -1,1 +1,15 @@
-//! x
+//! Codecs: the formats that the world speaks, read with limits and written byte for byte the same.
+//!
+//! Like the core, this crate touches no file, network or clock; it works on bytes and on `Read + Seek`.
+
+pub mod archive;
+pub mod conda;
+pub mod feeds;
+pub mod limits;
+pub mod make;
+
+pub mod msgpack;
+pub mod pypi;
+mod read;
+
+pub use read::{BadEntry, IndexError, IndexRead};

@@ -1,0 +1,11 @@
+//! conda channels: `repodata.json` (CEP 36), sharded repodata (CEP 16), `run_exports.json` (CEP 12),
+//! `channeldata.json` (CEP 38) and `notices.json` (CEP 6).
+
+mod read;
+mod render;
+
+pub use read::{ShardIndex, read_repodata, read_repodata_zst, read_shard, read_shard_index};
+pub use render::{
+    ChannelPackage, RENDERER, RunExports, channeldata, notices, repodata, run_exports, shard, shard_index,
+    zst,
+};

@@ -1,0 +1,239 @@
+//! NVD: pages of the API 2.0, which the 2.0 feeds are too.
+//!
+//! Of a CVE come its scores, its state and its description, which are joined to the records that say what is
+//! affected by the CVE's number.
+
+use std::fmt;
+use std::io::Read;
+
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use airlock_core::advisory::{Advisory, AdvisoryRecord};
+use airlock_core::canon::Canonical;
+
+use super::{BadAdvisory, FeedError, one_line, score};
+use crate::limits;
+
+#[derive(Deserialize)]
+struct Item<'a> {
+    #[serde(borrow)]
+    cve: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Cve {
+    id: String,
+    published: Option<String>,
+    last_modified: Option<String>,
+    vuln_status: Option<String>,
+    #[serde(default)]
+    cve_tags: Vec<TagSet>,
+    #[serde(default)]
+    descriptions: Vec<Text>,
+    #[serde(default)]
+    metrics: std::collections::BTreeMap<String, Vec<Metric>>,
+    #[serde(default)]
+    weaknesses: Vec<Weakness>,
+}
+
+#[derive(Deserialize)]
+struct TagSet {
+    #[serde(default)]
+    tags: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Text {
+    lang: String,
+    value: String,
+}
+
+#[derive(Deserialize)]
+struct Weakness {
+    #[serde(default)]
+    description: Vec<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metric {
+    source: Option<String>,
+    cvss_data: Option<CvssData>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CvssData {
+    vector_string: Option<String>,
+}
+
+fn read_item(json: &str) -> Result<AdvisoryRecord, BadAdvisory> {
+    let bad = |id: &str, reason: String| BadAdvisory { id: id.to_owned(), reason };
+    let start: String = json.chars().take(60).collect();
+    let item: Item<'_> = serde_json::from_str(json).map_err(|e| bad(&start, e.to_string()))?;
+    let raw = Canonical::parse(item.cve.get()).map_err(|e| bad(&start, e.to_string()))?;
+    let cve: Cve = raw.read().map_err(|e| bad(&start, e.to_string()))?;
+    if !cve.id.starts_with("CVE-") || cve.id.len() > 40 {
+        return Err(bad(&start, "the record has no CVE number".to_owned()));
+    }
+    let english = |texts: &[Text]| texts.iter().find(|t| t.lang == "en").map(|t| t.value.clone());
+    let description = english(&cve.descriptions).unwrap_or_default();
+    let time = |text: &Option<String>| text.as_ref().and_then(|t| t.parse().ok());
+    let mut scores = Vec::new();
+    for (kind, metrics) in &cve.metrics {
+        if kind.starts_with("cvssMetric") {
+            for metric in metrics {
+                let vector = metric.cvss_data.as_ref().and_then(|d| d.vector_string.as_deref());
+                let source = format!("NVD ({})", metric.source.as_deref().unwrap_or("no source named"));
+                scores.extend(vector.and_then(|v| score(v, &source)));
+            }
+        }
+    }
+    scores.sort();
+    scores.dedup();
+    let tagged = |tag: &str| cve.cve_tags.iter().any(|t| t.tags.iter().any(|x| x == tag));
+    let advisory = Advisory {
+        modified: time(&cve.last_modified),
+        published: time(&cve.published),
+        withdrawn: cve.vuln_status.as_deref() == Some("Rejected"),
+        disputed: tagged("disputed") || description.contains("** DISPUTED **"),
+        summary: one_line(&description),
+        scores,
+        cwes: cve
+            .weaknesses
+            .iter()
+            .filter_map(|w| english(&w.description))
+            .filter(|w| w.starts_with("CWE-"))
+            .collect(),
+        id: cve.id,
+        ..Advisory::default()
+    };
+    Ok(AdvisoryRecord { advisory, raw })
+}
+
+/// Reads one page or feed, however long, and hands each CVE to `each`.
+pub fn read_all(
+    reader: impl Read,
+    each: &mut impl FnMut(Result<AdvisoryRecord, BadAdvisory>),
+) -> Result<(), FeedError> {
+    let mut deserializer = serde_json::Deserializer::from_reader(reader);
+    let mut found = false;
+    Page { each, found: &mut found }.deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    if found {
+        Ok(())
+    } else {
+        Err(FeedError::Content("it has no `vulnerabilities`: not an NVD API 2.0 page".to_owned()))
+    }
+}
+
+struct Page<'a, F> {
+    each: &'a mut F,
+    found: &'a mut bool,
+}
+
+impl<'de, F: FnMut(Result<AdvisoryRecord, BadAdvisory>)> DeserializeSeed<'de> for Page<'_, F> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de, F: FnMut(Result<AdvisoryRecord, BadAdvisory>)> Visitor<'de> for Page<'_, F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a page of the NVD API 2.0")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            if key == "vulnerabilities" {
+                *self.found = true;
+                map.next_value_seed(List { each: &mut *self.each })?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+struct List<'a, F> {
+    each: &'a mut F,
+}
+
+impl<'de, F: FnMut(Result<AdvisoryRecord, BadAdvisory>)> DeserializeSeed<'de> for List<'_, F> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de, F: FnMut(Result<AdvisoryRecord, BadAdvisory>)> Visitor<'de> for List<'_, F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of vulnerabilities")
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<(), S::Error> {
+        let mut records = 0u64;
+        while let Some(raw) = seq.next_element::<Box<RawValue>>()? {
+            records += 1;
+            if records > limits::FEED_RECORDS_MAX || raw.get().len() as u64 > limits::ADVISORY_BYTES_MAX {
+                return Err(serde::de::Error::custom("it has too many or too large records"));
+            }
+            (self.each)(read_item(raw.get()));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> (Vec<AdvisoryRecord>, Vec<BadAdvisory>, Result<(), FeedError>) {
+        let (mut good, mut bad) = (Vec::new(), Vec::new());
+        let result = read_all(json.as_bytes(), &mut |r| match r {
+            Ok(r) => good.push(r),
+            Err(b) => bad.push(b),
+        });
+        (good, bad, result)
+    }
+
+    #[test]
+    fn every_vector_of_every_source_is_kept() {
+        let (good, _, _) = read(
+            r#"{"resultsPerPage":1,"vulnerabilities":[{"cve":{"id":"CVE-2022-1","lastModified":"2022-08-19T12:28:00.000","vulnStatus":"Analyzed","descriptions":[{"lang":"es","value":"x"},{"lang":"en","value":"bad"}],"metrics":{"cvssMetricV31":[{"source":"nvd@nist.gov","cvssData":{"vectorString":"CVSS:3.1/AV:L/AC:L/PR:L/UI:N/S:C/C:H/I:N/A:N"}}],"cvssMetricV2":[{"source":"nvd@nist.gov","cvssData":{"vectorString":"AV:L/AC:L/Au:N/C:P/I:N/A:N"}}]},"weaknesses":[{"description":[{"lang":"en","value":"CWE-79"}]}]}}]}"#,
+        );
+        let advisory = &good[0].advisory;
+        let scores: Vec<String> =
+            advisory.scores.iter().map(|s| format!("{} by {}", s.score, s.source)).collect();
+        assert_eq!(scores, ["2.1 by NVD (nvd@nist.gov)", "6.5 by NVD (nvd@nist.gov)"]);
+        assert_eq!((advisory.summary.as_str(), advisory.cwes.len()), ("bad", 1));
+    }
+
+    #[test]
+    fn rejected_and_disputed_are_seen_and_bad_items_stop_nothing() {
+        let (good, bad, result) = read(
+            r#"{"vulnerabilities":[{"cve":{"id":"CVE-1-1","vulnStatus":"Rejected"}},{"x":1},{"cve":{"id":"no"}},{"cve":{"id":"CVE-1-2","cveTags":[{"tags":["disputed"]}]}}]}"#,
+        );
+        assert!(result.is_ok());
+        assert_eq!(bad.len(), 2);
+        assert!(good[0].advisory.withdrawn && good[1].advisory.disputed);
+    }
+
+    #[test]
+    fn a_truncated_page_and_another_document_are_refused() {
+        assert!(read(r#"{"vulnerabilities":[{"cve":{"id":"CVE-1-1"}}"#).2.is_err());
+        assert!(read(r#"{"error":"rate limit"}"#).2.is_err());
+        assert!(read("<html>").2.is_err());
+    }
+}

@@ -1,0 +1,199 @@
+//! OSV records (schema 1.7), of any ecosystem: one document, a list, or one a line.
+
+use std::collections::BTreeSet;
+use std::io::BufRead;
+
+use serde::Deserialize;
+
+use airlock_core::advisory::{Advisory, AdvisoryRecord, Affected, MatchKey};
+use airlock_core::canon::Canonical;
+use airlock_core::ecosystem::{self, Ecosystem};
+use airlock_core::version::{Event, Range};
+
+use super::{BadAdvisory, FeedError, bounded_line, one_line, score};
+use crate::limits;
+
+#[derive(Deserialize)]
+struct Record {
+    id: String,
+    modified: Option<String>,
+    published: Option<String>,
+    withdrawn: Option<String>,
+    #[serde(default)]
+    aliases: Vec<String>,
+    #[serde(default)]
+    upstream: Vec<String>,
+    summary: Option<String>,
+    details: Option<String>,
+    #[serde(default)]
+    severity: Vec<Severity>,
+    #[serde(default)]
+    affected: Vec<AffectedRaw>,
+    database_specific: Option<Database>,
+}
+
+#[derive(Deserialize)]
+struct Severity {
+    #[serde(rename = "type")]
+    kind: String,
+    score: String,
+}
+
+#[derive(Deserialize)]
+struct AffectedRaw {
+    package: Option<Package>,
+    #[serde(default)]
+    severity: Vec<Severity>,
+    #[serde(default)]
+    ranges: Vec<RangeRaw>,
+    #[serde(default)]
+    versions: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    ecosystem: String,
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct RangeRaw {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    events: Vec<Event>,
+}
+
+#[derive(Deserialize)]
+struct Database {
+    #[serde(default)]
+    cwe_ids: Option<Vec<String>>,
+}
+
+/// Reads one record.
+pub fn read_record(json: &str) -> Result<AdvisoryRecord, BadAdvisory> {
+    let place = |id: &str| if id.is_empty() { json.chars().take(60).collect() } else { id.to_owned() };
+    let bad = |id: &str, reason: String| BadAdvisory { id: place(id), reason };
+    let raw = Canonical::parse(json).map_err(|e| bad("", e.to_string()))?;
+    let record: Record = raw.read().map_err(|e| bad("", e.to_string()))?;
+    if record.id.is_empty() || record.id.len() > 200 || record.id.chars().any(char::is_whitespace) {
+        return Err(bad("", "the record has no usable id".to_owned()));
+    }
+    let time = |text: &Option<String>| text.as_ref().and_then(|t| t.parse().ok());
+    let vectors = record.severity.iter().chain(record.affected.iter().flat_map(|a| &a.severity));
+    let mut scores: Vec<_> =
+        vectors.filter(|s| s.kind.starts_with("CVSS_")).filter_map(|s| score(&s.score, &record.id)).collect();
+    scores.sort();
+    scores.dedup();
+    let text = record.summary.as_deref().or(record.details.as_deref()).unwrap_or_default();
+    // `upstream` names what this record was derived from (1.7): for looking up scores it is an alias, and the
+    // record it names learns nothing of this one.
+    let mut aliases: BTreeSet<String> = record.aliases.iter().chain(&record.upstream).cloned().collect();
+    aliases.remove(&record.id);
+    let advisory = Advisory {
+        modified: time(&record.modified),
+        published: time(&record.published),
+        withdrawn: record.withdrawn.is_some(),
+        disputed: text.contains("** DISPUTED **"),
+        malicious: record.id.starts_with("MAL-"),
+        summary: one_line(text),
+        scores,
+        cwes: record.database_specific.and_then(|d| d.cwe_ids).into_iter().flatten().collect(),
+        affected: record.affected.into_iter().filter_map(affected).collect(),
+        aliases,
+        id: record.id,
+    };
+    Ok(AdvisoryRecord { advisory, raw })
+}
+
+/// What one entry says; ranges of commits say nothing about releases.
+fn affected(raw: AffectedRaw) -> Option<Affected> {
+    let package = raw.package?;
+    // `Debian:12` is release 12 of Debian; nothing here is keyed by a release.
+    let name = match package.ecosystem.as_str() {
+        "PyPI" => ecosystem::canonical_name(Ecosystem::Pypi, &package.name)?,
+        _ => package.name,
+    };
+    let ranges: Vec<Range> =
+        raw.ranges.into_iter().filter(|r| r.kind != "GIT").map(|r| Range { events: r.events }).collect();
+    if ranges.is_empty() && raw.versions.is_empty() {
+        return None;
+    }
+    Some(Affected { key: MatchKey::osv(&package.ecosystem, &name), ranges, versions: raw.versions })
+}
+
+/// Reads records, one a line or all in one list or document, and hands each to `each`.
+pub fn read_all(
+    reader: &mut impl BufRead,
+    each: &mut impl FnMut(Result<AdvisoryRecord, BadAdvisory>),
+) -> Result<(), FeedError> {
+    let mut line = Vec::new();
+    let mut number = 0u64;
+    while let Some(fits) = bounded_line(reader, &mut line, limits::ADVISORY_BYTES_MAX)? {
+        number += 1;
+        if number > limits::FEED_RECORDS_MAX {
+            return Err(FeedError::Content(format!("it has more than {} records", limits::FEED_RECORDS_MAX)));
+        }
+        let place = |reason: String| BadAdvisory { id: format!("line {number}"), reason };
+        if !fits {
+            each(Err(place(format!("the record is larger than {} bytes", limits::ADVISORY_BYTES_MAX))));
+            continue;
+        }
+        match std::str::from_utf8(&line) {
+            Ok(text) if text.trim().is_empty() => {}
+            Ok(text) => each(read_record(text)),
+            Err(_) => each(Err(place("it is not UTF-8".to_owned()))),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_with_everything_that_matching_needs() {
+        let json = r#"{"id":"PYSEC-2021-108","modified":"2021-07-02T02:41:36Z","aliases":["CVE-2021-33503"],"details":"Bad\n regex","severity":[{"type":"CVSS_V3","score":"CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:N/A:H"},{"type":"CVSS_V3","score":"nonsense"}],"affected":[{"package":{"ecosystem":"PyPI","name":"UrlLib3"},"ranges":[{"type":"GIT","repo":"x","events":[{"introduced":"0"}]},{"type":"ECOSYSTEM","events":[{"introduced":"1.25.4"},{"fixed":"1.26.5"}]}],"versions":["1.25.4"]}],"new_key":[{"kept":true}]}"#;
+        let record = read_record(json).unwrap();
+        let advisory = &record.advisory;
+        assert_eq!(advisory.summary, "Bad regex");
+        assert_eq!(advisory.scores.len(), 1);
+        assert_eq!(advisory.scores[0].score.to_string(), "7.5");
+        assert_eq!(advisory.affected[0].key, MatchKey::osv("PyPI", "urllib3"));
+        assert_eq!(advisory.affected[0].ranges[0].to_string(), ">=1.25.4, <1.26.5");
+        assert_eq!(advisory.affected[0].ranges.len(), 1);
+        assert!(record.raw.as_str().contains("new_key"));
+    }
+
+    #[test]
+    fn records_that_make_no_sense_are_named_and_stop_nothing() {
+        let lines =
+            "{\"id\":\"A-1\",\"affected\":[]}\nnot json\n{\"id\":5}\n\n{\"no\":\"id\"}\n{\"id\":\"A-2\"}\n";
+        let (mut good, mut bad) = (Vec::new(), Vec::new());
+        read_all(&mut lines.as_bytes(), &mut |r| match r {
+            Ok(r) => good.push(r.advisory.id),
+            Err(b) => bad.push(b.reason),
+        })
+        .unwrap();
+        assert_eq!(good, ["A-1", "A-2"]);
+        assert_eq!(bad.len(), 3);
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_refused_with_flat_memory() {
+        let long = vec![b'x'; (limits::ADVISORY_BYTES_MAX + 10) as usize];
+        let mut bad = 0;
+        read_all(&mut &long[..], &mut |r| bad += usize::from(r.is_err())).unwrap();
+        assert_eq!(bad, 1);
+    }
+
+    #[test]
+    fn malware_and_withdrawn_records_are_marked() {
+        let mal = read_record(r#"{"id":"MAL-2024-1","affected":[{"package":{"ecosystem":"PyPI","name":"x"},"versions":["1"]}]}"#).unwrap();
+        assert!(mal.advisory.malicious);
+        assert!(
+            read_record(r#"{"id":"X-1","withdrawn":"2020-01-01T00:00:00Z"}"#).unwrap().advisory.withdrawn
+        );
+    }
+}

@@ -1,0 +1,303 @@
+//! Between msgpack and JSON, for sharded conda repodata (CEP 16).
+//!
+//! Reading is lenient about the four ways in which hashes were ever written (`bin`, hexadecimal text, an array
+//! of numbers, `ext`): bytes become hexadecimal text. Writing turns canonical JSON into msgpack with the
+//! smallest encodings, so that equal values have equal bytes.
+
+use rmp::Marker;
+use rmp::encode;
+
+use airlock_core::canon::Canonical;
+use airlock_core::hex;
+
+/// How deep arrays and maps may nest.
+pub const DEPTH_MAX: usize = airlock_core::canon::DEPTH_MAX;
+
+/// Why bytes are not msgpack that fits JSON.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MsgpackError {
+    /// The bytes end in the middle of a value.
+    #[error("it ends in the middle of a value")]
+    Short,
+    /// Bytes are left over behind the value.
+    #[error("{0} bytes are left over behind its end")]
+    Trailing(usize),
+    /// A marker that msgpack reserves.
+    #[error("it holds a reserved marker")]
+    Reserved,
+    /// A map whose key is no string.
+    #[error("it holds a map with a key that is no string")]
+    Key,
+    /// A string that is not UTF-8.
+    #[error("it holds a string that is not UTF-8")]
+    Utf8,
+    /// A number that JSON cannot hold.
+    #[error("it holds a number that is not finite")]
+    Number,
+    /// Nesting beyond [`DEPTH_MAX`].
+    #[error("it nests deeper than {DEPTH_MAX} levels")]
+    Depth,
+}
+
+/// Turns one msgpack value into JSON text.
+pub fn to_json(bytes: &[u8]) -> Result<String, MsgpackError> {
+    let mut reader = Reader { bytes, out: String::with_capacity(bytes.len() + bytes.len() / 2) };
+    reader.value(0)?;
+    match reader.bytes.len() {
+        0 => Ok(reader.out),
+        left => Err(MsgpackError::Trailing(left)),
+    }
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    out: String,
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, n: usize) -> Result<&'a [u8], MsgpackError> {
+        if n > self.bytes.len() {
+            return Err(MsgpackError::Short);
+        }
+        let (taken, rest) = self.bytes.split_at(n);
+        self.bytes = rest;
+        Ok(taken)
+    }
+
+    fn number<const N: usize>(&mut self) -> Result<[u8; N], MsgpackError> {
+        self.take(N)?.try_into().map_err(|_| MsgpackError::Short)
+    }
+
+    fn length(&mut self, bytes: usize) -> Result<usize, MsgpackError> {
+        let raw = self.take(bytes)?;
+        Ok(raw.iter().fold(0, |n, b| n << 8 | usize::from(*b)))
+    }
+
+    fn value(&mut self, depth: usize) -> Result<(), MsgpackError> {
+        if depth > DEPTH_MAX {
+            return Err(MsgpackError::Depth);
+        }
+        let marker = Marker::from_u8(self.number::<1>()?[0]);
+        match marker {
+            Marker::Null => self.out.push_str("null"),
+            Marker::True => self.out.push_str("true"),
+            Marker::False => self.out.push_str("false"),
+            Marker::FixPos(n) => self.out.push_str(&n.to_string()),
+            Marker::FixNeg(n) => self.out.push_str(&n.to_string()),
+            Marker::U8 => self.push(|r| Ok(u8::from_be_bytes(r.number()?)))?,
+            Marker::U16 => self.push(|r| Ok(u16::from_be_bytes(r.number()?)))?,
+            Marker::U32 => self.push(|r| Ok(u32::from_be_bytes(r.number()?)))?,
+            Marker::U64 => self.push(|r| Ok(u64::from_be_bytes(r.number()?)))?,
+            Marker::I8 => self.push(|r| Ok(i8::from_be_bytes(r.number()?)))?,
+            Marker::I16 => self.push(|r| Ok(i16::from_be_bytes(r.number()?)))?,
+            Marker::I32 => self.push(|r| Ok(i32::from_be_bytes(r.number()?)))?,
+            Marker::I64 => self.push(|r| Ok(i64::from_be_bytes(r.number()?)))?,
+            Marker::F32 => {
+                let number = f32::from_be_bytes(self.number()?);
+                self.float(f64::from(number))?;
+            }
+            Marker::F64 => {
+                let number = f64::from_be_bytes(self.number()?);
+                self.float(number)?;
+            }
+            Marker::FixStr(n) => self.string(usize::from(n))?,
+            Marker::Str8 => self.sized(1, Self::string)?,
+            Marker::Str16 => self.sized(2, Self::string)?,
+            Marker::Str32 => self.sized(4, Self::string)?,
+            Marker::Bin8 => self.sized(1, Self::binary)?,
+            Marker::Bin16 => self.sized(2, Self::binary)?,
+            Marker::Bin32 => self.sized(4, Self::binary)?,
+            Marker::FixExt1 => self.extension(1)?,
+            Marker::FixExt2 => self.extension(2)?,
+            Marker::FixExt4 => self.extension(4)?,
+            Marker::FixExt8 => self.extension(8)?,
+            Marker::FixExt16 => self.extension(16)?,
+            Marker::Ext8 => self.sized(1, Self::extension)?,
+            Marker::Ext16 => self.sized(2, Self::extension)?,
+            Marker::Ext32 => self.sized(4, Self::extension)?,
+            Marker::FixArray(n) => self.array(usize::from(n), depth)?,
+            Marker::Array16 => self.sized(2, |r, n| r.array(n, depth))?,
+            Marker::Array32 => self.sized(4, |r, n| r.array(n, depth))?,
+            Marker::FixMap(n) => self.map(usize::from(n), depth)?,
+            Marker::Map16 => self.sized(2, |r, n| r.map(n, depth))?,
+            Marker::Map32 => self.sized(4, |r, n| r.map(n, depth))?,
+            Marker::Reserved => return Err(MsgpackError::Reserved),
+        }
+        Ok(())
+    }
+
+    fn push<T: ToString>(
+        &mut self,
+        read: impl Fn(&mut Self) -> Result<T, MsgpackError>,
+    ) -> Result<(), MsgpackError> {
+        let text = read(self)?.to_string();
+        self.out.push_str(&text);
+        Ok(())
+    }
+
+    fn sized(
+        &mut self,
+        bytes: usize,
+        read: impl Fn(&mut Self, usize) -> Result<(), MsgpackError>,
+    ) -> Result<(), MsgpackError> {
+        let length = self.length(bytes)?;
+        read(self, length)
+    }
+
+    fn float(&mut self, number: f64) -> Result<(), MsgpackError> {
+        let text = serde_json::Number::from_f64(number).ok_or(MsgpackError::Number)?.to_string();
+        self.out.push_str(&text);
+        Ok(())
+    }
+
+    fn string(&mut self, n: usize) -> Result<(), MsgpackError> {
+        let text = std::str::from_utf8(self.take(n)?).map_err(|_| MsgpackError::Utf8)?;
+        self.out.push_str(Canonical::string(text).as_str());
+        Ok(())
+    }
+
+    fn binary(&mut self, n: usize) -> Result<(), MsgpackError> {
+        let text = hex::encode(self.take(n)?);
+        self.out.push('"');
+        self.out.push_str(&text);
+        self.out.push('"');
+        Ok(())
+    }
+
+    fn extension(&mut self, n: usize) -> Result<(), MsgpackError> {
+        self.take(1)?;
+        self.binary(n)
+    }
+
+    fn array(&mut self, n: usize, depth: usize) -> Result<(), MsgpackError> {
+        self.out.push('[');
+        for i in 0..n {
+            if i > 0 {
+                self.out.push(',');
+            }
+            self.value(depth + 1)?;
+        }
+        self.out.push(']');
+        Ok(())
+    }
+
+    fn map(&mut self, n: usize, depth: usize) -> Result<(), MsgpackError> {
+        self.out.push('{');
+        for i in 0..n {
+            if i > 0 {
+                self.out.push(',');
+            }
+            let key_starts = self.out.len();
+            self.value(depth + 1)?;
+            if !self.out[key_starts..].starts_with('"') {
+                return Err(MsgpackError::Key);
+            }
+            self.out.push(':');
+            self.value(depth + 1)?;
+        }
+        self.out.push('}');
+        Ok(())
+    }
+}
+
+/// Writes a string key or value.
+pub fn write_str(out: &mut Vec<u8>, text: &str) {
+    // Writing into a vector cannot fail.
+    let _ = encode::write_str(out, text);
+}
+
+/// Writes the head of a map of `n` members.
+pub fn write_map(out: &mut Vec<u8>, n: usize) {
+    let _ = encode::write_map_len(out, u32::try_from(n).unwrap_or(u32::MAX));
+}
+
+/// Writes bytes as `bin`.
+pub fn write_bin(out: &mut Vec<u8>, bytes: &[u8]) {
+    let _ = encode::write_bin(out, bytes);
+}
+
+/// Writes a canonical JSON value. Integers beyond 64 bits become floats, since msgpack has no larger ones.
+pub fn write_json(out: &mut Vec<u8>, json: &Canonical) -> Result<(), serde_json::Error> {
+    write_value(out, &json.read()?);
+    Ok(())
+}
+
+fn write_value(out: &mut Vec<u8>, value: &serde_json::Value) {
+    use serde_json::Value;
+    match value {
+        Value::Null => {
+            let _ = encode::write_nil(out);
+        }
+        Value::Bool(flag) => {
+            let _ = encode::write_bool(out, *flag);
+        }
+        Value::Number(number) => {
+            if let Some(n) = number.as_u64() {
+                let _ = encode::write_uint(out, n);
+            } else if let Some(n) = number.as_i64() {
+                let _ = encode::write_sint(out, n);
+            } else {
+                let _ = encode::write_f64(out, number.as_f64().unwrap_or(0.0));
+            }
+        }
+        Value::String(text) => write_str(out, text),
+        Value::Array(items) => {
+            let _ = encode::write_array_len(out, u32::try_from(items.len()).unwrap_or(u32::MAX));
+            for item in items {
+                write_value(out, item);
+            }
+        }
+        Value::Object(members) => {
+            write_map(out, members.len());
+            for (key, member) in members {
+                write_str(out, key);
+                write_value(out, member);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round_trip(json: &str) -> String {
+        let mut bytes = Vec::new();
+        write_json(&mut bytes, &Canonical::parse(json).unwrap()).unwrap();
+        to_json(&bytes).unwrap()
+    }
+
+    #[test]
+    fn values_survive_both_ways() {
+        let long = format!(r#"{{"a":[{}],"s":"{}"}}"#, "1,".repeat(70_000) + "2", "x".repeat(70_000));
+        for json in
+            [r#"{"a":[1,-1,300,-300,70000,5000000000,-5000000000,1.5,null,true,false,"é\n"],"b":{}}"#, &long]
+        {
+            assert_eq!(round_trip(json), json);
+        }
+    }
+
+    #[test]
+    fn hashes_are_read_as_bytes_text_and_extension() {
+        for bytes in [&b"\xc4\x02\xab\xcd"[..], b"\xa4abcd", b"\xd5\x01\xab\xcd"] {
+            assert_eq!(to_json(bytes).unwrap(), "\"abcd\"");
+        }
+    }
+
+    #[test]
+    fn malformed_bytes_are_refused_by_name() {
+        for (bytes, error) in [
+            (&b""[..], MsgpackError::Short),
+            (b"\xa5ab", MsgpackError::Short),
+            (b"\xdd\xff\xff\xff\xff", MsgpackError::Short),
+            (b"\x01\x02", MsgpackError::Trailing(1)),
+            (b"\xc1", MsgpackError::Reserved),
+            (b"\x81\x01\x02", MsgpackError::Key),
+            (b"\xa1\xff", MsgpackError::Utf8),
+            (b"\xcb\x7f\xf0\0\0\0\0\0\0", MsgpackError::Number),
+            (&[0x91; 200], MsgpackError::Depth),
+        ] {
+            assert_eq!(to_json(bytes).unwrap_err(), error);
+        }
+    }
+}

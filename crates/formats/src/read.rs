@@ -1,0 +1,123 @@
+//! What reading an index gives, whatever its ecosystem.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use airlock_core::canon::{CanonError, Canonical};
+use airlock_core::record::BadRecord;
+use airlock_core::shard::{Shard, ShardKey};
+
+use crate::limits;
+
+/// An index that cannot be used at all. Nothing is published from it.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// Larger than allowed.
+    #[error("it is larger than {0} bytes unpacked")]
+    TooLarge(u64),
+    /// Expands beyond reason.
+    #[error("it unpacks to more than {} times its size", limits::RATIO_MAX)]
+    Ratio,
+    /// Not the compression that it claims.
+    #[error("it cannot be unpacked: {0}")]
+    Unpack(#[from] std::io::Error),
+    /// Not JSON of the expected shape.
+    #[error("it is not a valid index: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Not canonicalisable.
+    #[error("it is not a valid index: {0}")]
+    Canon(#[from] CanonError),
+    /// Not msgpack of the expected shape.
+    #[error("it is not a valid sharded index: {0}")]
+    Msgpack(#[from] crate::msgpack::MsgpackError),
+    /// It speaks of something else than what was asked for.
+    #[error("{0}")]
+    Content(String),
+}
+
+/// A record that was left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadEntry {
+    /// The index that holds it.
+    pub index: String,
+    /// The file that the record is about.
+    pub file: String,
+    /// Why it cannot be used.
+    pub reason: String,
+}
+
+/// What an index holds.
+#[derive(Debug, Default)]
+pub struct IndexRead {
+    /// The records by name.
+    pub shards: BTreeMap<ShardKey, Shard>,
+    /// What the index says beside its records, but for what is rewritten.
+    pub about: Option<Canonical>,
+    /// Where the index says that files lie, relative to itself or absolute.
+    pub base_url: Option<String>,
+    /// Records that were left out, the first [`limits::BAD_LISTED_MAX`] of them.
+    pub bad: Vec<BadEntry>,
+    /// How many were left out.
+    pub bad_count: u64,
+}
+
+impl IndexRead {
+    /// Notes a record that is left out.
+    pub fn leave_out(&mut self, index: &str, file: &str, reason: impl ToString) {
+        self.bad_count += 1;
+        if self.bad.len() < limits::BAD_LISTED_MAX {
+            let file: String = file.chars().take(300).collect();
+            self.bad.push(BadEntry { index: index.to_owned(), file, reason: reason.to_string() });
+        }
+    }
+
+    /// Takes in what another part of the same index held.
+    pub fn merge(&mut self, other: Self) {
+        for (key, shard) in other.shards {
+            match self.shards.entry(key) {
+                std::collections::btree_map::Entry::Vacant(place) => {
+                    place.insert(shard);
+                }
+                std::collections::btree_map::Entry::Occupied(mut place) => {
+                    place.get_mut().entries.extend(shard.entries);
+                    place.get_mut().meta.extend(shard.meta);
+                }
+            }
+        }
+        self.bad_count += other.bad_count;
+        self.bad.extend(other.bad);
+        self.bad.truncate(limits::BAD_LISTED_MAX);
+    }
+
+    /// How many records it holds.
+    pub fn records(&self) -> usize {
+        self.shards.values().map(|s| s.entries.len()).sum()
+    }
+}
+
+impl From<BadRecord> for IndexError {
+    fn from(error: BadRecord) -> Self {
+        Self::Content(error.to_string())
+    }
+}
+
+/// Unpacks a zstd stream of known packed size, within limits.
+pub(crate) fn unzstd(packed: &[u8], bytes_max: u64) -> Result<Vec<u8>, IndexError> {
+    let mut decoder = zstd::stream::read::Decoder::with_buffer(packed)?;
+    decoder.window_log_max(27)?;
+    // Small inputs may expand by more than the ratio without being a bomb.
+    let by_ratio = (packed.len() as u64).saturating_mul(limits::RATIO_MAX).max(1 << 20);
+    let most = by_ratio.min(bytes_max);
+    let mut out = Vec::new();
+    decoder.take(most + 1).read_to_end(&mut out)?;
+    if out.len() as u64 > most {
+        return Err(if most == bytes_max { IndexError::TooLarge(bytes_max) } else { IndexError::Ratio });
+    }
+    Ok(out)
+}
+
+/// Reads UTF-8 text or says that it is none.
+pub(crate) fn text(bytes: &[u8]) -> Result<&str, IndexError> {
+    std::str::from_utf8(bytes)
+        .map_err(|e| IndexError::Content(format!("it is not UTF-8 at byte {}", e.valid_up_to())))
+}
