@@ -286,6 +286,19 @@ pub struct Settled {
     pub blocks: BlockSet,
 }
 
+impl Settled {
+    /// Takes in what another part of the same channel adds up to.
+    pub fn merge(&mut self, other: Self) {
+        self.counts.admit += other.counts.admit;
+        self.counts.hold += other.counts.hold;
+        self.counts.deny += other.counts.deny;
+        self.valid_until = [self.valid_until, other.valid_until].into_iter().flatten().min();
+        for (key, files) in other.blocks.files {
+            self.blocks.files.entry(key).or_default().extend(files);
+        }
+    }
+}
+
 /// Adds up the judgements of a channel. `listed` tells whether a kept snapshot lists a file.
 pub fn settle<'a>(
     judgements: impl IntoIterator<Item = (&'a str, &'a Judgement)>,
@@ -304,9 +317,7 @@ pub fn settle<'a>(
             if judged.verdict == Verdict::Deny && listed(key, file) {
                 settled.blocks.insert(key, file, reason(judged));
             }
-            if let Some(at) = judged.flips_at {
-                settled.valid_until = Some(settled.valid_until.map_or(at, |held| held.min(at)));
-            }
+            settled.valid_until = [settled.valid_until, judged.flips_at].into_iter().flatten().min();
         }
     }
     settled

@@ -4,8 +4,11 @@
 //! of numbers, `ext`): bytes become hexadecimal text. Writing turns canonical JSON into msgpack with the
 //! smallest encodings, so that equal values have equal bytes.
 
+use std::fmt;
+
 use rmp::Marker;
 use rmp::encode;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use airlock_core::canon::Canonical;
 use airlock_core::hex;
@@ -214,6 +217,64 @@ pub fn write_map(out: &mut Vec<u8>, n: usize) {
 /// Writes bytes as `bin`.
 pub fn write_bin(out: &mut Vec<u8>, bytes: &[u8]) {
     let _ = encode::write_bin(out, bytes);
+}
+
+/// Says whether [`write_json`] can write every number of a value: JSON has numbers that no float holds.
+pub fn check_numbers(json: &Canonical) -> Result<(), serde_json::Error> {
+    json.read::<Checked>().map(|_| ())
+}
+
+/// A value that was read number by number and not kept.
+struct Checked;
+
+impl<'de> Deserialize<'de> for Checked {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Check)
+    }
+}
+
+struct Check;
+
+impl<'de> Visitor<'de> for Check {
+    type Value = Checked;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Checked, E> {
+        Ok(Checked)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Checked, E> {
+        Ok(Checked)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Checked, E> {
+        Ok(Checked)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Checked, E> {
+        Ok(Checked)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Checked, E> {
+        Ok(Checked)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Checked, E> {
+        Ok(Checked)
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<Checked, S::Error> {
+        while seq.next_element::<Checked>()?.is_some() {}
+        Ok(Checked)
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Checked, M::Error> {
+        while map.next_entry::<IgnoredAny, Checked>()?.is_some() {}
+        Ok(Checked)
+    }
 }
 
 /// Writes a canonical JSON value. Integers beyond 64 bits become floats, since msgpack has no larger ones.

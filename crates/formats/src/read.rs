@@ -5,7 +5,7 @@ use std::io::Read;
 
 use airlock_core::canon::{CanonError, Canonical};
 use airlock_core::record::BadRecord;
-use airlock_core::shard::{Shard, ShardKey};
+use airlock_core::shard::{Entry, Shard, ShardKey};
 
 use crate::limits;
 
@@ -66,8 +66,8 @@ impl IndexRead {
     pub fn leave_out(&mut self, index: &str, file: &str, reason: impl ToString) {
         self.bad_count += 1;
         if self.bad.len() < limits::BAD_LISTED_MAX {
-            let file: String = file.chars().take(300).collect();
-            self.bad.push(BadEntry { index: index.to_owned(), file, reason: reason.to_string() });
+            let (file, reason) = (brief(file), brief(&reason.to_string()));
+            self.bad.push(BadEntry { index: index.to_owned(), file, reason });
         }
     }
 
@@ -114,6 +114,30 @@ pub(crate) fn unzstd(packed: &[u8], bytes_max: u64) -> Result<Vec<u8>, IndexErro
         return Err(if most == bytes_max { IndexError::TooLarge(bytes_max) } else { IndexError::Ratio });
     }
     Ok(out)
+}
+
+/// Cuts text that an outsider wrote to what a message can hold; parsers quote what they could not read.
+pub(crate) fn brief(text: &str) -> String {
+    const CHARS_MAX: usize = 300;
+    text.chars().take(CHARS_MAX).collect()
+}
+
+/// Puts a record under its file's name. Of two different records for one file the lesser stays, so that the
+/// order in which an index lists them decides nothing.
+pub(crate) fn keep(entries: &mut BTreeMap<String, Entry>, file: &str, entry: Entry) -> Result<(), String> {
+    match entries.get_mut(file) {
+        None => {
+            entries.insert(file.to_owned(), entry);
+        }
+        Some(held) if *held == entry => {}
+        Some(held) => {
+            if (&entry.table, &entry.record) < (&held.table, &held.record) {
+                *held = entry;
+            }
+            return Err("the file stands twice in the index, with different records".to_owned());
+        }
+    }
+    Ok(())
 }
 
 /// Reads UTF-8 text or says that it is none.

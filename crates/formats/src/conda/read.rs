@@ -16,7 +16,8 @@ use airlock_core::record::{Artifact, BadRecord};
 use airlock_core::shard::{Entry, Shard, ShardKey};
 
 use crate::limits;
-use crate::read::{IndexError, IndexRead, text, unzstd};
+use crate::msgpack;
+use crate::read::{IndexError, IndexRead, brief, keep, text, unzstd};
 
 /// The members of a JSON object in the order of the text, the same key twice included.
 struct Table<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
@@ -75,7 +76,7 @@ pub struct ShardIndex {
     pub shards_base_url: String,
     /// Where packages lie.
     pub base_url: Option<String>,
-    /// What it says of the subdir beside that.
+    /// What it says of the subdir beside that, in the form of [`IndexRead::about`].
     pub about: Canonical,
 }
 
@@ -84,29 +85,31 @@ pub fn read_shard_index(subdir: &str, packed: &[u8]) -> Result<ShardIndex, Index
     #[derive(Deserialize)]
     struct Raw {
         #[serde(default)]
-        info: BTreeMap<String, serde_json::Value>,
+        info: BTreeMap<String, Canonical>,
         shards: BTreeMap<String, serde_json::Value>,
     }
     let json = crate::msgpack::to_json(&unzstd(packed, limits::SHARD_BYTES_MAX)?)?;
     let raw: Raw = serde_json::from_str(&json)?;
-    let info = |key: &str| raw.info.get(key).and_then(|v| v.as_str()).map(str::to_owned);
+    let info = |key: &str| raw.info.get(key).and_then(|v| v.read::<String>().ok());
     if let Some(said) = info("subdir")
         && said != subdir
     {
-        return Err(IndexError::Content(format!("it is about subdir `{said}`, not `{subdir}`")));
+        return Err(IndexError::Content(format!("it is about subdir `{}`, not `{subdir}`", brief(&said))));
     }
     let mut shards = BTreeMap::new();
     for (name, value) in &raw.shards {
         let digest = hash_text(value).and_then(|h| h.parse().ok());
-        let digest = digest.ok_or_else(|| IndexError::Content(format!("the hash of `{name}` is none")))?;
+        let digest =
+            digest.ok_or_else(|| IndexError::Content(format!("the hash of `{}` is none", brief(name))))?;
         shards.insert(name.clone(), digest);
     }
-    let about = Canonical::parse(&serde_json::to_string(&raw.info)?)?;
+    let about = about_info(subdir, raw.info.iter().map(|(k, v)| (k.clone(), v.clone())).collect());
+    msgpack::check_numbers(&about)?;
     Ok(ShardIndex {
         shards,
         shards_base_url: info("shards_base_url").unwrap_or_else(|| "./shards/".to_owned()),
         base_url: info("base_url"),
-        about: about_info(subdir, &about),
+        about: Canonical::object([("info", &about)]),
     })
 }
 
@@ -130,13 +133,19 @@ fn hash_text(value: &serde_json::Value) -> Option<String> {
 }
 
 /// What of `info` is kept: all but what says where things lie, and counts that filtering changes.
-fn about_info(subdir: &str, info: &Canonical) -> Canonical {
+fn about_info(subdir: &str, mut kept: Vec<(String, Canonical)>) -> Canonical {
     const REWRITTEN: [&str; 6] =
         ["base_url", "shards_base_url", "channel_relations", "repodata_revisions", "created_at", "subdir"];
-    let mut kept = info.members();
     kept.retain(|(key, _)| !REWRITTEN.contains(&key.as_str()));
     kept.push(("subdir".to_owned(), Canonical::string(subdir)));
     Canonical::object(kept.iter().map(|(k, v)| (k.as_str(), v)))
+}
+
+/// Whether a key that is not known here names tables of records: `packages.whl` of rattler before CEP 48, or a
+/// revision after the third.
+fn holds_records(key: &str) -> bool {
+    let revision = |v: &str| !v.is_empty() && v.bytes().all(|b| b.is_ascii_digit());
+    key.starts_with("packages") || key.strip_prefix('v').is_some_and(revision)
 }
 
 struct Reader<'a> {
@@ -161,21 +170,29 @@ impl<'a> Reader<'a> {
                         self.table(&format!("v3/{extension}"), &format!(".{extension}"), table)?;
                     }
                 }
-                "removed" => removed = serde_json::from_str(value.get())?,
+                "removed" => {
+                    removed = serde_json::from_str::<Option<_>>(value.get())?.unwrap_or_default();
+                }
                 "info" => {
-                    let info = Canonical::parse(value.get())?;
-                    let base = info.members().into_iter().find(|(k, _)| k == "base_url");
+                    let info = Canonical::parse(value.get())?.members();
+                    let base = info.iter().find(|(k, _)| k == "base_url");
                     self.out.base_url = base.and_then(|(_, v)| v.read().ok());
-                    about.push((key.into_owned(), about_info(self.subdir, &info)));
+                    about.push((key.into_owned(), about_info(self.subdir, info)));
                 }
                 // Filtering and pinning change records, so that signatures over them no longer hold; the
                 // version depends on what is written here.
                 "signatures" | "repodata_version" | "version" => {}
+                // What nobody judged must not be offered.
+                key if holds_records(key) => {
+                    self.out.leave_out(self.index, key, "a table of records of a kind that is not carried");
+                }
                 _ => about.push((key.into_owned(), Canonical::parse(value.get())?)),
             }
         }
         self.removed(removed);
-        self.out.about = Some(Canonical::object(about.iter().map(|(k, v)| (k.as_str(), v))));
+        let about = Canonical::object(about.iter().map(|(k, v)| (k.as_str(), v)));
+        msgpack::check_numbers(&about)?;
+        self.out.about = Some(about);
         Ok(self.out)
     }
 
@@ -199,6 +216,7 @@ impl<'a> Reader<'a> {
             table: table.to_owned(),
             record: hashes_as_text(Canonical::parse(record.get()).map_err(|e| e.to_string())?),
         };
+        msgpack::check_numbers(&entry.record).map_err(|e| e.to_string())?;
         let named: Named<'_> =
             entry.record.read().map_err(|e| BadRecord::Shape(e.to_string()).to_string())?;
         let name = ecosystem::canonical_name(Ecosystem::Conda, &named.name).ok_or_else(|| {
@@ -211,15 +229,7 @@ impl<'a> Reader<'a> {
             .shards
             .entry(key)
             .or_insert_with_key(|k| Shard::new(Ecosystem::Conda, k.name.clone(), k.subdir.clone()));
-        match shard.entries.get(file) {
-            Some(held) if *held != entry => {
-                Err("the file stands twice in the index, with different records".to_owned())
-            }
-            _ => {
-                shard.entries.insert(file.to_owned(), entry);
-                Ok(())
-            }
-        }
+        keep(&mut shard.entries, file, entry)
     }
 
     /// Notes at each name which of its files were removed upstream.

@@ -12,6 +12,7 @@ pub mod osv;
 use std::io::{self, BufRead};
 
 use airlock_core::severity::{self, Score};
+use serde::{Deserialize, Deserializer};
 
 /// A feed that cannot be used at all.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +41,14 @@ pub struct BadAdvisory {
 fn score(vector: &str, source: &str) -> Option<Score> {
     let score = severity::score_of(vector).ok()?;
     Some(Score { score, vector: vector.trim().to_owned(), source: source.to_owned() })
+}
+
+/// Reads null as the empty value: databases made by Go programs write it for an empty list, and an advisory
+/// must not be lost for that.
+fn null_as_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// Shortens a description to one line for lists.

@@ -15,6 +15,7 @@ use airlock_core::canon::Canonical;
 
 use super::{BadAdvisory, FeedError, one_line, score};
 use crate::limits;
+use crate::read::brief;
 
 #[derive(Deserialize)]
 struct Item<'a> {
@@ -71,7 +72,7 @@ struct CvssData {
 }
 
 fn read_item(json: &str) -> Result<AdvisoryRecord, BadAdvisory> {
-    let bad = |id: &str, reason: String| BadAdvisory { id: id.to_owned(), reason };
+    let bad = |id: &str, reason: String| BadAdvisory { id: id.to_owned(), reason: brief(&reason) };
     let start: String = json.chars().take(60).collect();
     let item: Item<'_> = serde_json::from_str(json).map_err(|e| bad(&start, e.to_string()))?;
     let raw = Canonical::parse(item.cve.get()).map_err(|e| bad(&start, e.to_string()))?;
@@ -105,8 +106,9 @@ fn read_item(json: &str) -> Result<AdvisoryRecord, BadAdvisory> {
         cwes: cve
             .weaknesses
             .iter()
-            .filter_map(|w| english(&w.description))
-            .filter(|w| w.starts_with("CWE-"))
+            .flat_map(|w| &w.description)
+            .filter(|text| text.lang == "en" && text.value.starts_with("CWE-"))
+            .map(|text| text.value.clone())
             .collect(),
         id: cve.id,
         ..Advisory::default()

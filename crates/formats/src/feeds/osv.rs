@@ -1,4 +1,4 @@
-//! OSV records (schema 1.7), of any ecosystem: one document, a list, or one a line.
+//! OSV records (schema 1.7), of any ecosystem: one document, or one a line.
 
 use std::collections::BTreeSet;
 use std::io::BufRead;
@@ -10,8 +10,9 @@ use airlock_core::canon::Canonical;
 use airlock_core::ecosystem::{self, Ecosystem};
 use airlock_core::version::{Event, Range};
 
-use super::{BadAdvisory, FeedError, bounded_line, one_line, score};
+use super::{BadAdvisory, FeedError, bounded_line, null_as_default, one_line, score};
 use crate::limits;
+use crate::read::brief;
 
 #[derive(Deserialize)]
 struct Record {
@@ -19,17 +20,18 @@ struct Record {
     modified: Option<String>,
     published: Option<String>,
     withdrawn: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     aliases: Vec<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     upstream: Vec<String>,
     summary: Option<String>,
     details: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     severity: Vec<Severity>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     affected: Vec<AffectedRaw>,
-    database_specific: Option<Database>,
+    #[serde(default)]
+    database_specific: serde_json::Value,
 }
 
 #[derive(Deserialize)]
@@ -42,11 +44,11 @@ struct Severity {
 #[derive(Deserialize)]
 struct AffectedRaw {
     package: Option<Package>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     severity: Vec<Severity>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     ranges: Vec<RangeRaw>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     versions: Vec<String>,
 }
 
@@ -60,20 +62,14 @@ struct Package {
 struct RangeRaw {
     #[serde(rename = "type")]
     kind: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     events: Vec<Event>,
-}
-
-#[derive(Deserialize)]
-struct Database {
-    #[serde(default)]
-    cwe_ids: Option<Vec<String>>,
 }
 
 /// Reads one record.
 pub fn read_record(json: &str) -> Result<AdvisoryRecord, BadAdvisory> {
     let place = |id: &str| if id.is_empty() { json.chars().take(60).collect() } else { id.to_owned() };
-    let bad = |id: &str, reason: String| BadAdvisory { id: place(id), reason };
+    let bad = |id: &str, reason: String| BadAdvisory { id: place(id), reason: brief(&reason) };
     let raw = Canonical::parse(json).map_err(|e| bad("", e.to_string()))?;
     let record: Record = raw.read().map_err(|e| bad("", e.to_string()))?;
     if record.id.is_empty() || record.id.len() > 200 || record.id.chars().any(char::is_whitespace) {
@@ -90,6 +86,8 @@ pub fn read_record(json: &str) -> Result<AdvisoryRecord, BadAdvisory> {
     // record it names learns nothing of this one.
     let mut aliases: BTreeSet<String> = record.aliases.iter().chain(&record.upstream).cloned().collect();
     aliases.remove(&record.id);
+    // Every database has its own keys here, of whatever type it likes.
+    let cwes = record.database_specific["cwe_ids"].as_array();
     let advisory = Advisory {
         modified: time(&record.modified),
         published: time(&record.published),
@@ -98,7 +96,7 @@ pub fn read_record(json: &str) -> Result<AdvisoryRecord, BadAdvisory> {
         malicious: record.id.starts_with("MAL-"),
         summary: one_line(text),
         scores,
-        cwes: record.database_specific.and_then(|d| d.cwe_ids).into_iter().flatten().collect(),
+        cwes: cwes.into_iter().flatten().filter_map(|c| c.as_str()).map(str::to_owned).collect(),
         affected: record.affected.into_iter().filter_map(affected).collect(),
         aliases,
         id: record.id,
@@ -122,7 +120,7 @@ fn affected(raw: AffectedRaw) -> Option<Affected> {
     Some(Affected { key: MatchKey::osv(&package.ecosystem, &name), ranges, versions: raw.versions })
 }
 
-/// Reads records, one a line or all in one list or document, and hands each to `each`.
+/// Reads records, one a line, and hands each to `each`. A document that spans lines is for [`read_record`].
 pub fn read_all(
     reader: &mut impl BufRead,
     each: &mut impl FnMut(Result<AdvisoryRecord, BadAdvisory>),

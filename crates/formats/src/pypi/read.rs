@@ -10,7 +10,7 @@ use airlock_core::record::Artifact;
 use airlock_core::shard::{Entry, Shard, ShardKey};
 
 use crate::limits;
-use crate::read::{IndexError, IndexRead, text};
+use crate::read::{IndexError, IndexRead, brief, keep, text};
 
 /// Name-level keys that are not carried: recomputed here, private to the index (PEP 691), or leading
 /// outside (PEP 708).
@@ -57,11 +57,18 @@ pub fn read_project_json(project: &str, index: &str, bytes: &[u8]) -> Result<Ind
 fn check_version(meta: Option<&RawValue>) -> Result<(), IndexError> {
     let meta: BTreeMap<String, serde_json::Value> =
         meta.map_or(Ok(BTreeMap::new()), |m| serde_json::from_str(m.get()))?;
-    let version = meta.get("api-version").and_then(|v| v.as_str()).unwrap_or("1.0");
-    if version.split('.').next() != Some("1") {
-        return Err(IndexError::Content(format!("it speaks version {version} of the Simple API, not 1")));
+    match meta.get("api-version") {
+        None => Ok(()),
+        Some(serde_json::Value::String(version)) => check_major(version),
+        Some(other) => check_major(&other.to_string()),
     }
-    Ok(())
+}
+
+fn check_major(version: &str) -> Result<(), IndexError> {
+    if version.split('.').next().map(str::trim) == Some("1") {
+        return Ok(());
+    }
+    Err(IndexError::Content(format!("it speaks version {} of the Simple API, not 1", brief(version))))
 }
 
 fn check_size(bytes: &[u8], most: u64) -> Result<(), IndexError> {
@@ -98,17 +105,8 @@ impl<'a> Collector<'a> {
             self.read.leave_out(self.index, &file, error);
             return;
         }
-        match self.shard.entries.get(&file) {
-            Some(held) if *held != entry => {
-                self.read.leave_out(
-                    self.index,
-                    &file,
-                    "the file stands twice on the page, with different records",
-                );
-            }
-            _ => {
-                self.shard.entries.insert(file, entry);
-            }
+        if let Err(error) = keep(&mut self.shard.entries, &file, entry) {
+            self.read.leave_out(self.index, &file, error);
         }
     }
 
@@ -125,6 +123,7 @@ pub fn read_project_html(project: &str, index: &str, bytes: &[u8]) -> Result<Ind
     check_size(bytes, limits::PAGE_BYTES_MAX)?;
     let mut out = Collector::new(project, index);
     let document = parse_html(text(bytes)?)?;
+    out.read.base_url = tags(&document, b"base").find_map(|mut base| base.remove("href"));
     if let Some(status) = meta_content(&document, "pypi:project-status") {
         let mut value = serde_json::json!({ "status": status });
         if let Some(reason) = meta_content(&document, "pypi:project-status-reason") {
@@ -132,17 +131,22 @@ pub fn read_project_html(project: &str, index: &str, bytes: &[u8]) -> Result<Ind
         }
         out.shard.meta.insert("project-status".to_owned(), Canonical::of(&value)?);
     }
-    for anchor in anchors(&document) {
+    for anchor in tags(&document, b"a") {
         match anchor_record(&anchor) {
             Some(record) => out.record(Canonical::of(&record)?),
-            None => out.read.leave_out(index, &anchor.text, "the link has no usable address"),
+            None => {
+                let href = anchor.get("href").map_or("(a link without an address)", String::as_str);
+                out.read.leave_out(index, href, "the link has no usable address");
+            }
         }
     }
     Ok(out.finish())
 }
 
-fn anchor_record(anchor: &Anchor) -> Option<serde_json::Value> {
-    let href = anchor.attributes.get("href")?;
+type Attributes = BTreeMap<String, String>;
+
+fn anchor_record(anchor: &Attributes) -> Option<serde_json::Value> {
+    let href = anchor.get("href")?;
     let (url, fragment) = href.split_once('#').unwrap_or((href, ""));
     let last = url.split(['?']).next()?.rsplit('/').next()?;
     let file = percent_decode(last)?;
@@ -155,11 +159,19 @@ fn anchor_record(anchor: &Anchor) -> Option<serde_json::Value> {
         }
     }
     let mut record = serde_json::json!({"filename": file, "url": url, "hashes": hashes});
-    if let Some(python) = anchor.attributes.get("data-requires-python") {
+    if let Some(python) = anchor.get("data-requires-python") {
         record["requires-python"] = python.clone().into();
     }
-    if let Some(reason) = anchor.attributes.get("data-yanked") {
+    if let Some(reason) = anchor.get("data-yanked") {
         record["yanked"] = if reason.is_empty() { true.into() } else { reason.clone().into() };
+    }
+    // PEP 714: the second name is the first one's misspelt ancestor.
+    if let Some(metadata) = anchor.get("data-core-metadata").or_else(|| anchor.get("data-dist-info-metadata"))
+    {
+        record["core-metadata"] = match metadata.split_once('=') {
+            Some((algorithm, hash)) => serde_json::json!({ algorithm: hash }),
+            None => (metadata != "false").into(),
+        };
     }
     Some(record)
 }
@@ -180,26 +192,24 @@ fn percent_decode(text: &str) -> Option<String> {
     String::from_utf8(out).ok()
 }
 
-struct Anchor {
-    text: String,
-    attributes: BTreeMap<String, String>,
-}
-
+/// Parses a page and checks the version that it declares (PEP 629).
 fn parse_html(text: &str) -> Result<tl::VDom<'_>, IndexError> {
-    tl::parse(text, tl::ParserOptions::default())
-        .map_err(|e| IndexError::Content(format!("it is not HTML that can be read: {e}")))
+    let document = tl::parse(text, tl::ParserOptions::default())
+        .map_err(|e| IndexError::Content(format!("it is not HTML that can be read: {e}")))?;
+    if let Some(version) = meta_content(&document, "pypi:repository-version") {
+        check_major(&version)?;
+    }
+    Ok(document)
 }
 
-fn anchors<'a>(document: &'a tl::VDom<'a>) -> impl Iterator<Item = Anchor> + 'a {
-    let parser = document.parser();
+/// The attributes of every tag of this name. The text inside is never asked for: to collect it, the parser
+/// recurses as deep as the page nests.
+fn tags<'a>(document: &'a tl::VDom<'a>, name: &'static [u8]) -> impl Iterator<Item = Attributes> + 'a {
     let tags = document.nodes().iter().filter_map(|node| node.as_tag());
-    tags.filter(|tag| tag.name().as_bytes().eq_ignore_ascii_case(b"a")).map(move |tag| Anchor {
-        text: tag.inner_text(parser).trim().chars().take(300).collect(),
-        attributes: attributes(tag),
-    })
+    tags.filter(move |tag| tag.name().as_bytes().eq_ignore_ascii_case(name)).map(attributes)
 }
 
-fn attributes(tag: &tl::HTMLTag<'_>) -> BTreeMap<String, String> {
+fn attributes(tag: &tl::HTMLTag<'_>) -> Attributes {
     tag.attributes()
         .iter()
         .map(|(key, value)| {
@@ -209,21 +219,20 @@ fn attributes(tag: &tl::HTMLTag<'_>) -> BTreeMap<String, String> {
 }
 
 fn meta_content(document: &tl::VDom<'_>, name: &str) -> Option<String> {
-    let tags = document.nodes().iter().filter_map(|node| node.as_tag());
-    tags.filter(|tag| tag.name().as_bytes().eq_ignore_ascii_case(b"meta"))
-        .map(attributes)
-        .find(|a| a.get("name").is_some_and(|n| n == name))
-        .and_then(|a| a.get("content").cloned())
+    let mut named = tags(document, b"meta").filter(|meta| meta.get("name").is_some_and(|n| n == name));
+    named.next()?.remove("content")
 }
 
 /// Resolves the character references that Simple pages use: the five of XML and numeric ones.
 fn unescape(text: &str) -> String {
+    // `&#x10ffff;`, and room for a zero; searching further would make many `&` cost their square.
+    const REFERENCE_BYTES_MAX: usize = 11;
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('&') {
         out.push_str(&rest[..at]);
         rest = &rest[at..];
-        let end = rest.find(';').filter(|end| *end <= 10);
+        let end = rest.bytes().take(REFERENCE_BYTES_MAX).position(|b| b == b';');
         let resolved = end.and_then(|end| reference(&rest[1..end]));
         match (end, resolved) {
             (Some(end), Some(c)) => {
@@ -276,11 +285,11 @@ pub fn read_projects_json(bytes: &[u8]) -> Result<Vec<String>, IndexError> {
 pub fn read_projects_html(bytes: &[u8]) -> Result<Vec<String>, IndexError> {
     check_size(bytes, limits::PROJECTS_BYTES_MAX)?;
     let document = parse_html(text(bytes)?)?;
-    let from_href = |a: &Anchor| {
-        let href = a.attributes.get("href")?.split(['#', '?']).next()?.trim_end_matches('/').to_owned();
+    let from_href = |a: &Attributes| {
+        let href = a.get("href")?.split(['#', '?']).next()?.trim_end_matches('/').to_owned();
         ecosystem::canonical_name(Ecosystem::Pypi, &percent_decode(href.rsplit('/').next()?)?)
     };
-    Ok(unique(anchors(&document).filter_map(|a| from_href(&a))))
+    Ok(unique(tags(&document, b"a").filter_map(|a| from_href(&a))))
 }
 
 fn unique(names: impl Iterator<Item = String>) -> Vec<String> {

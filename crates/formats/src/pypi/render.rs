@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use airlock_core::canon::Canonical;
 use airlock_core::ecosystem::python_file_version;
@@ -32,6 +33,8 @@ pub fn project_json(shard: &Shard) -> serde_json::Result<String> {
     let mut files = String::from("[");
     for (i, (file, entry)) in shard.entries.iter().enumerate() {
         let mut members = entry.record.members();
+        // PEP 691: keys that begin with an underscore are private to the index that wrote them.
+        members.retain(|(key, _)| !key.starts_with('_'));
         members.push(("url".to_owned(), Canonical::string(&file_url(&shard.name, file))));
         files.push_str(if i > 0 { "," } else { "" });
         files.push_str(Canonical::object(members.iter().map(|(k, v)| (k.as_str(), v))).as_str());
@@ -46,14 +49,19 @@ pub fn project_json(shard: &Shard) -> serde_json::Result<String> {
     Ok(Canonical::object(carried.chain(own)).as_str().to_owned() + "\n")
 }
 
+/// What of a record an HTML page shows. One odd value must not take the project's page away, so that each is
+/// read as whatever it is.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Shown {
     #[serde(default)]
-    hashes: std::collections::BTreeMap<String, String>,
-    requires_python: Option<String>,
-    yanked: Option<serde_json::Value>,
-    core_metadata: Option<serde_json::Value>,
+    hashes: Value,
+    #[serde(default)]
+    requires_python: Value,
+    #[serde(default)]
+    yanked: Value,
+    #[serde(default)]
+    core_metadata: Value,
 }
 
 /// Escapes text for HTML, attributes included.
@@ -83,21 +91,19 @@ pub fn project_html(shard: &Shard) -> serde_json::Result<String> {
     let mut body = String::new();
     for (file, entry) in &shard.entries {
         let shown: Shown = entry.record.read()?;
-        let fragment = shown.hashes.get("sha256").map(|h| format!("#sha256={h}")).unwrap_or_default();
+        let fragment = shown.hashes["sha256"].as_str().map(|h| format!("#sha256={h}")).unwrap_or_default();
         let _ = write!(body, "<a href=\"{}{}\"", escape(&file_url(&shard.name, file)), escape(&fragment));
-        if let Some(python) = &shown.requires_python {
+        if let Some(python) = shown.requires_python.as_str() {
             let _ = write!(body, " data-requires-python=\"{}\"", escape(python));
         }
         match &shown.yanked {
-            Some(serde_json::Value::String(reason)) => {
+            Value::String(reason) => {
                 let _ = write!(body, " data-yanked=\"{}\"", escape(reason));
             }
-            Some(serde_json::Value::Bool(true)) => body.push_str(" data-yanked=\"\""),
+            Value::Bool(true) => body.push_str(" data-yanked=\"\""),
             _ => {}
         }
-        if let Some(hash) =
-            shown.core_metadata.as_ref().and_then(|m| m.get("sha256")).and_then(|h| h.as_str())
-        {
+        if let Some(hash) = shown.core_metadata["sha256"].as_str() {
             let hash = escape(hash);
             let _ = write!(
                 body,
@@ -106,11 +112,10 @@ pub fn project_html(shard: &Shard) -> serde_json::Result<String> {
         }
         let _ = writeln!(body, ">{}</a><br>", escape(file));
     }
-    let status: Option<std::collections::BTreeMap<String, String>> =
-        shard.meta.get("project-status").and_then(|s| s.read().ok());
+    let status: Value = shard.meta.get("project-status").and_then(|s| s.read().ok()).unwrap_or_default();
     let mut head = String::new();
     for (key, name) in [("status", "pypi:project-status"), ("reason", "pypi:project-status-reason")] {
-        if let Some(value) = status.as_ref().and_then(|s| s.get(key)) {
+        if let Some(value) = status[key].as_str() {
             let _ = writeln!(head, "<meta name=\"{name}\" content=\"{}\">", escape(value));
         }
     }
@@ -119,8 +124,7 @@ pub fn project_html(shard: &Shard) -> serde_json::Result<String> {
 
 /// The JSON list of all projects.
 pub fn projects_json<'a>(names: impl IntoIterator<Item = &'a str>) -> serde_json::Result<String> {
-    let projects: Vec<serde_json::Value> =
-        names.into_iter().map(|n| serde_json::json!({"name": n})).collect();
+    let projects: Vec<Value> = names.into_iter().map(|n| serde_json::json!({"name": n})).collect();
     let document = serde_json::json!({"meta": {"api-version": API_VERSION}, "projects": projects});
     Ok(Canonical::of(&document)?.as_str().to_owned() + "\n")
 }

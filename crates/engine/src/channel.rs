@@ -1,0 +1,89 @@
+//! Channels: defining them, and the refs that each has.
+
+use airlock_core::channel::{Channel, ChannelFeed, is_channel_name};
+use airlock_core::ecosystem::{self, Ecosystem};
+use airlock_core::id::Id;
+use airlock_core::spec::Spec;
+use airlock_store::RefChange;
+
+use crate::error::{Error, Result};
+use crate::station::Station;
+
+/// The name of one of a channel's refs.
+pub fn ref_name(channel: &str, part: &str) -> String {
+    format!("channel/{channel}/{part}")
+}
+
+/// Adds a channel.
+pub async fn add(station: &Station, channel: Channel) -> Result<Channel> {
+    let channel = checked(channel)?;
+    let name = ref_name(&channel.name, "def");
+    if station.store.db.find_ref(&name).await?.is_some() {
+        return Err(Error::usage(format!("there is a channel `{}` already", channel.name))
+            .hint("choose another name; `airlock channel list` shows what is there"));
+    }
+    crate::policy::find(station, &channel.policy).await?;
+    let id = station.store.db.put(&channel).await?;
+    let change = RefChange { name, from: None, to: Some(id.digest()) };
+    let detail = described(&channel)?;
+    station.commit(vec![change], "channel.add", &format!("channel/{}", channel.name), &detail).await?;
+    Ok(channel)
+}
+
+/// A channel for the ledger and for people: without the password that a URL may hold.
+pub fn described(channel: &Channel) -> Result<serde_json::Value> {
+    let mut shown = channel.clone();
+    if let ChannelFeed::Source { location, .. } = &mut shown.feed {
+        *location = crate::upstream::Location::parse(location)?.shown();
+    }
+    Ok(serde_json::to_value(&shown)?)
+}
+
+/// Checks what a person typed, so that a later run does not stumble over it.
+fn checked(mut channel: Channel) -> Result<Channel> {
+    if !is_channel_name(&channel.name) {
+        return Err(Error::usage(format!("`{}` cannot name a channel", channel.name))
+            .hint("use lower-case letters, digits, `_`, `-` and `.`; `t` alone is taken"));
+    }
+    if let ChannelFeed::Source { subdirs, only, exclude, location } = &mut channel.feed {
+        for spec in only.iter().chain(&*exclude) {
+            Spec::parse(channel.ecosystem, spec).map_err(|e| Error::usage(e.to_string()))?;
+        }
+        crate::upstream::Location::parse(location)?;
+        match channel.ecosystem {
+            Ecosystem::Conda => {
+                subdirs.push("noarch".to_owned());
+                subdirs.sort();
+                subdirs.dedup();
+                if let Some(bad) = subdirs.iter().find(|s| !ecosystem::is_subdir(s)) {
+                    return Err(Error::usage(format!("`{bad}` is not a subdir")).hint("a subdir is `noarch` or such as `linux-64`"));
+                }
+            }
+            Ecosystem::Pypi if !subdirs.is_empty() => {
+                return Err(Error::usage("a PyPI channel has no subdirs").hint("leave --subdir away"));
+            }
+            Ecosystem::Pypi => {}
+        }
+    }
+    Ok(channel)
+}
+
+/// Reads a channel's definition.
+pub async fn find(station: &Station, name: &str) -> Result<Channel> {
+    let id = station.store.db.find_ref(&ref_name(name, "def")).await?;
+    let id = id.ok_or_else(|| {
+        Error::usage(format!("there is no channel `{name}`")).hint("`airlock channel list` shows what is there")
+    })?;
+    Ok(station.store.db.get(Id::new(id)).await?)
+}
+
+/// All channels by name.
+pub async fn list(station: &Station) -> Result<Vec<Channel>> {
+    let mut out = Vec::new();
+    for (name, id) in station.store.db.refs("channel/").await? {
+        if name.ends_with("/def") {
+            out.push(station.store.db.get(Id::new(id)).await?);
+        }
+    }
+    Ok(out)
+}

@@ -1,0 +1,105 @@
+//! Errors that people can act on: what failed, why, and what to do next.
+
+use airlock_store::StoreError;
+
+/// What an error means for the one who waits. It decides the exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The answer is no: a policy that denies, a check that found something.
+    No,
+    /// Wrong usage or configuration.
+    Usage,
+    /// Refused as unsafe: a bad signature, an untrusted key, a replay, a hash that does not fit.
+    Unsafe,
+    /// An upstream, disk or network fault; running it again is safe.
+    Fault,
+}
+
+/// An error of a use-case.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// What it means.
+    pub kind: Kind,
+    /// What failed and why.
+    pub message: String,
+    /// What to do next.
+    pub hint: Option<String>,
+}
+
+/// What use-cases answer.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hint: None }
+    }
+
+    /// The answer is no.
+    pub fn no(message: impl Into<String>) -> Self {
+        Self::new(Kind::No, message)
+    }
+
+    /// Wrong usage or configuration.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Kind::Usage, message)
+    }
+
+    /// Refused as unsafe.
+    pub fn unsafe_(message: impl Into<String>) -> Self {
+        Self::new(Kind::Unsafe, message)
+    }
+
+    /// A fault from outside.
+    pub fn fault(message: impl Into<String>) -> Self {
+        Self::new(Kind::Fault, message)
+    }
+
+    /// Adds what to do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Says first what was being done.
+    #[must_use]
+    pub fn while_(mut self, doing: &str) -> Self {
+        self.message = format!("{doing}: {}", self.message);
+        self
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        let kind = match error {
+            StoreError::Hash { .. } => Kind::Unsafe,
+            StoreError::Newer { .. } => Kind::Usage,
+            _ => Kind::Fault,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<airlock_core::object::ObjectError> for Error {
+    fn from(error: airlock_core::object::ObjectError) -> Self {
+        StoreError::from(error).into()
+    }
+}
+
+impl From<serde_json::Error> for Error {
+    fn from(error: serde_json::Error) -> Self {
+        Self::fault(format!("a value cannot be written as JSON: {error}"))
+    }
+}
+
+/// Turns a file error into ours, with the path.
+pub(crate) fn file_error(path: impl AsRef<std::path::Path>) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.as_ref().to_owned();
+    move |e| Error::fault(format!("{}: {e}", path.display()))
+}
+
+/// What a blocking task left behind; it only fails by panicking.
+pub(crate) fn joined<T>(result: std::result::Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
+    result.unwrap_or_else(|e| Err(Error::fault(format!("a worker stopped: {e}"))))
+}

@@ -1,0 +1,180 @@
+//! Why an artifact is offered or not: one answer for command line, API and pages.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use airlock_core::explain::nearest;
+use airlock_core::identity::Coverage;
+use airlock_core::matching::Finding;
+use airlock_core::shard::ShardKey;
+use airlock_core::spec::Spec;
+use airlock_core::time::Time;
+use airlock_core::verdict::{Judged, Judgement, RuleHit, Verdict};
+use airlock_core::version::Order;
+
+use crate::error::{Error, Result};
+use crate::trees;
+use crate::view::{ChannelView, View};
+
+/// One artifact and why it is offered or not.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explained {
+    /// Where it lies: subdir and file for conda, file for PyPI.
+    pub artifact: String,
+    /// The package.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// `admitted`, `held` or `denied`.
+    pub verdict: &'static str,
+    /// Every rule that had a say.
+    pub rules: Vec<RuleHit>,
+    /// What is known against it.
+    pub findings: Vec<Finding>,
+    /// How well advisories cover the package.
+    pub coverage: Coverage,
+    /// If it is not offered, the nearest version that is.
+    pub nearest: Option<String>,
+    /// It was held back by the station that sent the bundle, by that one's rules.
+    pub by_sender: bool,
+    /// It is offered until then, although rules hold it.
+    pub review_by: Option<Time>,
+    /// The first moment at which time alone would change the verdict.
+    pub flips_at: Option<Time>,
+}
+
+/// A package of a channel, with everything that was judged of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explanation {
+    /// The channel.
+    pub channel: String,
+    /// The artifacts, newest version first.
+    pub artifacts: Vec<Explained>,
+}
+
+/// Explains everything in a channel that matches `spec`.
+pub async fn explain(view: &View, channel: &ChannelView, spec: &Spec) -> Result<Explanation> {
+    let by_name = judgements(view, channel, |name| spec.matches_name(name)).await?;
+    let mut artifacts = Vec::new();
+    for judged in by_name.values() {
+        artifacts.extend(judged.explained(channel).into_iter().filter(|a| spec.matches_version(&a.version)));
+    }
+    if artifacts.is_empty() {
+        return Err(Error::no(format!("channel `{}` knows nothing that matches `{}`", channel.channel.name, spec.as_str()))
+            .hint("the source has no such package, or the channel's --only and --exclude leave it out"));
+    }
+    Ok(Explanation { channel: channel.channel.name.clone(), artifacts })
+}
+
+/// All judgements of one package: of each subdir, and of the sending station.
+#[derive(Clone, Debug, Default)]
+pub struct Package {
+    /// Ours.
+    pub ours: Vec<Arc<Judgement>>,
+    /// The sender's.
+    pub sent: Vec<Arc<Judgement>>,
+}
+
+/// The judgements of all packages whose name is wanted, by name.
+pub async fn judgements(
+    view: &View,
+    channel: &ChannelView,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<BTreeMap<String, Package>> {
+    let db = &view.station().store.db;
+    let mut out: BTreeMap<String, Package> = BTreeMap::new();
+    for (key, id) in trees::load(db, channel.newest.judgement).await? {
+        let name = ShardKey::parse(&key).name;
+        if wanted(&name) {
+            out.entry(name).or_default().ours.push(view.object(id).await?);
+        }
+    }
+    let upstream = view.object(channel.newest.inputs.upstream).await?;
+    if let Some(origin) = upstream.origin {
+        let origin = view.object(origin).await?;
+        for (key, id) in trees::load(db, origin.judgement).await? {
+            let name = ShardKey::parse(&key).name;
+            if wanted(&name) {
+                out.entry(name).or_default().sent.push(view.object(id).await?);
+            }
+        }
+    }
+    Ok(out)
+}
+
+impl Package {
+    /// Every artifact with its explanation, newest version first. What the sender offered is judged here; what
+    /// it left out is explained by its own judgement.
+    pub fn explained(&self, channel: &ChannelView) -> Vec<Explained> {
+        let ours: BTreeSet<(&Option<String>, &String)> =
+            self.ours.iter().flat_map(|j| j.artifacts.keys().map(move |f| (&j.subdir, f))).collect();
+        let mut out = Vec::new();
+        for judgement in &self.ours {
+            out.extend(judgement.artifacts.iter().filter(|(_, j)| !j.gone).map(|(f, j)| self.one(channel, judgement, f, j, false)));
+        }
+        for judgement in &self.sent {
+            let left_out = judgement.artifacts.iter().filter(|(file, judged)| {
+                !judged.is_offered() && !judged.gone && !ours.contains(&(&judgement.subdir, *file))
+            });
+            out.extend(left_out.map(|(f, j)| self.one(channel, judgement, f, j, true)));
+        }
+        let mut versions: Vec<String> = out.iter().map(|e: &Explained| e.version.clone()).collect();
+        Order::of(channel.channel.ecosystem).sort(&mut versions);
+        versions.dedup();
+        let place: BTreeMap<&String, usize> = versions.iter().enumerate().map(|(i, v)| (v, i)).collect();
+        out.sort_by(|a, b| place.get(&b.version).cmp(&place.get(&a.version)).then_with(|| a.artifact.cmp(&b.artifact)));
+        out
+    }
+
+    fn one(&self, channel: &ChannelView, judgement: &Judgement, file: &str, judged: &Judged, by_sender: bool) -> Explained {
+        let ecosystem = channel.channel.ecosystem;
+        let near = || nearest(ecosystem, &judged.version, self.ours.iter().map(|j| &**j));
+        let blocked = channel.blocks.reason(&ShardKey { subdir: judgement.subdir.clone(), name: judgement.name.clone() }.to_string(), file);
+        let verdict = if blocked.is_some() { Verdict::Deny } else { judged.verdict };
+        Explained {
+            artifact: judgement.subdir.as_ref().map_or_else(|| file.to_owned(), |s| format!("{s}/{file}")),
+            name: judgement.name.clone(),
+            version: judged.version.clone(),
+            verdict: verdict.word(),
+            rules: judged.rules.clone(),
+            findings: judgement.findings_of(judged).to_vec(),
+            coverage: judgement.coverage,
+            nearest: if verdict == Verdict::Admit { None } else { near() },
+            by_sender,
+            review_by: judged.review_by,
+            flips_at: judged.flips_at,
+        }
+    }
+}
+
+/// A finding on something that is published.
+#[derive(Clone, Debug, Serialize)]
+pub struct PublishedFinding {
+    /// The artifact.
+    pub artifact: String,
+    /// The package.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The vulnerability and everything known of it.
+    #[serde(flatten)]
+    pub finding: Finding,
+}
+
+/// What is known against what a channel publishes.
+pub async fn findings(view: &View, channel: &ChannelView) -> Result<Vec<PublishedFinding>> {
+    let mut out = Vec::new();
+    for (name, package) in judgements(view, channel, |_| true).await? {
+        for judgement in &package.ours {
+            for (file, judged) in judgement.artifacts.iter().filter(|(_, j)| j.is_offered()) {
+                for finding in judgement.findings_of(judged) {
+                    let artifact = judgement.subdir.as_ref().map_or_else(|| file.clone(), |s| format!("{s}/{file}"));
+                    out.push(PublishedFinding { artifact, name: name.clone(), version: judged.version.clone(), finding: finding.clone() });
+                }
+            }
+        }
+    }
+    Ok(out)
+}

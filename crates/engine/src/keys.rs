@@ -1,0 +1,108 @@
+//! A station's own key: Ed25519, as PKCS #8 and SPKI PEM files that `openssl` reads.
+
+use std::path::Path;
+
+use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
+use ed25519_dalek::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey};
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+
+use airlock_core::bundle::{self, SignatureLine};
+use airlock_core::hex;
+
+use crate::error::{Error, Result, file_error};
+
+/// A key that signs.
+#[derive(Clone)]
+pub struct StationKey {
+    key: SigningKey,
+}
+
+impl std::fmt::Debug for StationKey {
+    /// Never the secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "StationKey({})", self.fingerprint())
+    }
+}
+
+impl StationKey {
+    /// Makes a key and writes it to `folder`, readable by its owner alone.
+    pub fn create(folder: &Path) -> Result<Self> {
+        let mut secret = [0u8; 32];
+        getrandom::fill(&mut secret).map_err(|e| Error::fault(format!("the system gives no random bytes: {e}")))?;
+        let key = Self { key: SigningKey::from_bytes(&secret) };
+        std::fs::create_dir_all(folder).map_err(file_error(folder))?;
+        let pem = key.key.to_pkcs8_pem(LineEnding::LF).map_err(|e| Error::fault(format!("the key cannot be written: {e}")))?;
+        write_private(&folder.join("station.key"), pem.as_bytes())?;
+        let public = folder.join("station.pub");
+        std::fs::write(&public, key.public_pem()?).map_err(file_error(&public))?;
+        Ok(key)
+    }
+
+    /// Reads the key that [`StationKey::create`] wrote.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let path = folder.join("station.key");
+        let pem = std::fs::read_to_string(&path).map_err(file_error(&path))?;
+        let key = SigningKey::from_pkcs8_pem(&pem)
+            .map_err(|e| Error::usage(format!("{} is not an Ed25519 key in PKCS #8 PEM: {e}", path.display())))?;
+        Ok(Self { key })
+    }
+
+    /// The 32 bytes of the public key.
+    pub fn public(&self) -> [u8; 32] {
+        self.key.verifying_key().to_bytes()
+    }
+
+    /// The public key as hexadecimal.
+    pub fn public_hex(&self) -> String {
+        hex::encode(&self.public())
+    }
+
+    /// The public key as PEM.
+    pub fn public_pem(&self) -> Result<String> {
+        self.key
+            .verifying_key()
+            .to_public_key_pem(LineEnding::LF)
+            .map_err(|e| Error::fault(format!("the public key cannot be written: {e}")))
+    }
+
+    /// The fingerprint that people compare.
+    pub fn fingerprint(&self) -> String {
+        bundle::fingerprint(&self.public())
+    }
+
+    /// Signs.
+    pub fn sign(&self, message: &[u8]) -> SignatureLine {
+        SignatureLine { public_key: self.public(), signature: self.key.sign(message).to_bytes() }
+    }
+}
+
+fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(file_error(path))?;
+    file.write_all(bytes).map_err(file_error(path))
+}
+
+/// Reads a public key from a PEM file, or from one that holds 64 hexadecimal digits.
+pub fn read_public(path: &Path) -> Result<[u8; 32]> {
+    let text = std::fs::read_to_string(path).map_err(file_error(path))?;
+    let bytes = match VerifyingKey::from_public_key_pem(text.trim()) {
+        Ok(key) => Some(key.to_bytes()),
+        Err(_) => hex::decode(text.trim()).filter(|b| VerifyingKey::from_bytes(b).is_ok()),
+    };
+    bytes.ok_or_else(|| {
+        Error::usage(format!("{} holds no Ed25519 public key", path.display()))
+            .hint("give the station.pub of the sending station")
+    })
+}
+
+/// Whether a signature is by this key over this message. Strict: no weak keys, one valid encoding.
+pub fn verifies(line: &SignatureLine, message: &[u8]) -> bool {
+    VerifyingKey::from_bytes(&line.public_key)
+        .is_ok_and(|key| key.verify_strict(message, &Signature::from_bytes(&line.signature)).is_ok())
+}

@@ -1,0 +1,199 @@
+//! Mirroring: from what a source's index says to an upstream tree.
+//!
+//! Nothing here judges or fetches artifacts. An index that cannot be read as a whole publishes nothing; a
+//! record that cannot be read is left out, counted and listed.
+
+mod conda;
+mod pypi;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use airlock_core::canon::Canonical;
+use airlock_core::channel::{Channel, ChannelFeed};
+use airlock_core::ecosystem::Ecosystem;
+use airlock_core::id::{Digest, Id};
+use airlock_core::object::Object;
+use airlock_core::shard::{Shard, ShardKey};
+use airlock_core::snapshot::Upstream;
+use airlock_core::spec::Spec;
+use airlock_formats::{BadEntry, IndexRead};
+
+use crate::channel::ref_name;
+use crate::error::{Error, Result};
+use crate::station::Station;
+use crate::trees;
+use crate::upstream::{Client, Location, Validator};
+
+/// What a station remembers of a source between two readings. It changes no result, only what must be asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MirrorState {
+    /// The channel's definition that it was made under; another one asks for other names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<Digest>,
+    /// By what each index recognises that it did not change, by reference.
+    pub validators: BTreeMap<String, Validator>,
+    /// conda: the hash of each shard as the upstream packs it, by shard key.
+    pub shards: BTreeMap<String, Digest>,
+    /// conda: where each subdir says that its files lie.
+    pub bases: BTreeMap<String, String>,
+}
+
+impl Object for MirrorState {
+    const KIND: &'static str = "airlock.mirror-state.v1";
+}
+
+/// What one reading of a source gave.
+#[derive(Debug, Default)]
+pub struct Mirrored {
+    /// Records left out, the first of them by name.
+    pub bad: Vec<BadEntry>,
+    /// How many were left out.
+    pub bad_count: u64,
+    /// Records in the channel's scope.
+    pub records: u64,
+    /// Indexes that had changed since the last reading.
+    pub changed: u64,
+    /// Indexes that had not.
+    pub unchanged: u64,
+}
+
+/// Everything that reading one source needs.
+struct Reading<'a> {
+    station: &'a Station,
+    client: Client,
+    source: Location,
+    filter: Filter,
+    before: MirrorState,
+    /// The shards of the last reading, for indexes that did not change.
+    known: BTreeMap<String, Id<Shard>>,
+    about: BTreeMap<String, Canonical>,
+    report: Mirrored,
+}
+
+/// What a reading adds up to.
+struct Tree {
+    shards: BTreeMap<String, Id<Shard>>,
+    subdirs: BTreeMap<String, Canonical>,
+    state: MirrorState,
+}
+
+/// Which names and versions a channel wants.
+#[derive(Debug, Default)]
+pub struct Filter {
+    only: Vec<Spec>,
+    exclude: Vec<Spec>,
+}
+
+impl Filter {
+    fn of(ecosystem: Ecosystem, only: &[String], exclude: &[String]) -> Result<Self> {
+        let parse = |specs: &[String]| -> Result<Vec<Spec>> {
+            specs.iter().map(|s| Spec::parse(ecosystem, s).map_err(|e| Error::usage(e.to_string()))).collect()
+        };
+        Ok(Self { only: parse(only)?, exclude: parse(exclude)? })
+    }
+
+    /// The names that are wanted, if they can be told without looking at the index.
+    fn names(&self) -> Option<Vec<&str>> {
+        if self.only.is_empty() {
+            return None;
+        }
+        self.only.iter().map(Spec::exact_name).collect()
+    }
+
+    fn wants_name(&self, name: &str) -> bool {
+        (self.only.is_empty() || self.only.iter().any(|s| s.matches_name(name)))
+            && !self.exclude.iter().any(|s| s.matches_name(name) && !s.has_versions())
+    }
+
+    fn wants(&self, name: &str, version: &str) -> bool {
+        let hit = |s: &Spec| s.matches_name(name) && s.matches_version(version);
+        (self.only.is_empty() || self.only.iter().any(hit)) && !self.exclude.iter().any(hit)
+    }
+
+    /// Takes out of a shard what is not wanted.
+    fn apply(&self, shard: &mut Shard) {
+        let name = shard.name.clone();
+        let ecosystem = shard.ecosystem;
+        shard.entries.retain(|file, entry| {
+            airlock_core::record::Artifact::from_parts(ecosystem, &name, file, entry)
+                .is_ok_and(|artifact| self.wants(&name, &artifact.version))
+        });
+    }
+}
+
+/// Reads a channel's source and writes the upstream tree. No ref moves: the caller judges first.
+pub async fn mirror(station: &Station, channel: &Channel) -> Result<(Id<Upstream>, MirrorState, Mirrored)> {
+    let ChannelFeed::Source { location, subdirs, only, exclude } = &channel.feed else {
+        return Err(Error::usage(format!("channel `{}` is fed by bundles", channel.name)).hint("use `airlock import`"));
+    };
+    let source = Location::parse(location)?;
+    let db = &station.store.db;
+    let definition = db.find_ref(&ref_name(&channel.name, "def")).await?;
+    let before = match db.find_ref(&ref_name(&channel.name, "mirror")).await? {
+        Some(id) => db.get::<MirrorState>(Id::new(id)).await?,
+        None => MirrorState::default(),
+    };
+    let before = if before.definition == definition { before } else { MirrorState::default() };
+    let previous = match db.find_ref(&ref_name(&channel.name, "upstream")).await? {
+        Some(id) if before != MirrorState::default() => Some(db.get::<Upstream>(Id::new(id)).await?),
+        _ => None,
+    };
+    let (known, about) = match previous {
+        Some(upstream) => (trees::load(db, upstream.tree).await?, upstream.subdirs),
+        None => (BTreeMap::new(), BTreeMap::new()),
+    };
+    let mut reading = Reading {
+        station,
+        client: Client::new(station, &source)?,
+        source,
+        filter: Filter::of(channel.ecosystem, only, exclude)?,
+        before,
+        known,
+        about,
+        report: Mirrored::default(),
+    };
+    let mut tree = match channel.ecosystem {
+        Ecosystem::Conda => reading.conda(subdirs).await?,
+        Ecosystem::Pypi => reading.pypi().await?,
+    };
+    tree.state.definition = definition;
+    let upstream =
+        Upstream { ecosystem: channel.ecosystem, tree: trees::store(db, &tree.shards).await?, subdirs: tree.subdirs, origin: None };
+    let id = db.put(&upstream).await?;
+    Ok((id, tree.state, reading.report))
+}
+
+impl Reading<'_> {
+    /// Filters and writes the shards of one index; gives their ids by key.
+    async fn keep(&mut self, read: IndexRead) -> Result<BTreeMap<String, Id<Shard>>> {
+        self.report.bad_count += read.bad_count;
+        self.report.bad.extend(read.bad);
+        self.report.bad.truncate(airlock_formats::limits::BAD_LISTED_MAX);
+        self.report.changed += 1;
+        let mut encoded = Vec::new();
+        let mut out = BTreeMap::new();
+        for (key, mut shard) in read.shards {
+            self.filter.apply(&mut shard);
+            if !shard.entries.is_empty() {
+                self.report.records += shard.entries.len() as u64;
+                out.insert(key.to_string(), trees::encode_into(&shard, &mut encoded)?);
+            }
+        }
+        self.station.store.db.put_many(&encoded).await?;
+        Ok(out)
+    }
+
+    /// The shards of the last reading whose key satisfies `wanted`.
+    fn again(&mut self, wanted: impl Fn(&ShardKey) -> bool) -> BTreeMap<String, Id<Shard>> {
+        self.report.unchanged += 1;
+        self.known.iter().filter(|(key, _)| wanted(&ShardKey::parse(key))).map(|(k, id)| (k.clone(), *id)).collect()
+    }
+}
+
+/// An index that cannot be used, with its place.
+fn unusable(place: &str, error: &airlock_formats::IndexError) -> Error {
+    Error::fault(format!("{place}: {error}"))
+        .hint("nothing was changed; if it stays so, tell the upstream's operator")
+}

@@ -1,0 +1,165 @@
+//! A station: its directory, configuration, key, store and clock.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use airlock_core::canon::Canonical;
+use airlock_core::id::Digest;
+use airlock_core::policy::{self, PolicyText};
+use airlock_core::time::Time;
+use airlock_store::{Change, NewEntry, RefChange, Store};
+
+use crate::error::{Error, Result, file_error};
+use crate::keys::StationKey;
+
+/// The name of the configuration file, by which a station's directory is known.
+pub const CONFIG: &str = "airlock.toml";
+
+/// Which side of the gap a station stands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// May fetch from upstreams.
+    Connected,
+    /// Opens no outgoing connection but to hosts that its configuration lists.
+    Isolated,
+}
+
+/// `airlock.toml`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The station's name, for people.
+    pub name: String,
+    /// Its side.
+    pub side: Side,
+    /// Where `airlock serve` listens unless told otherwise.
+    #[serde(default = "default_listen")]
+    pub listen: String,
+    /// Hosts beyond those of its sources that this station may connect to: where an index keeps its files
+    /// elsewhere, or what an isolated station may reach at all.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+}
+
+fn default_listen() -> String {
+    "127.0.0.1:8080".to_owned()
+}
+
+impl Config {
+    /// Reads a configuration.
+    pub fn parse(text: &str) -> Result<Self> {
+        toml::from_str(text).map_err(|e| Error::usage(format!("{CONFIG}: {}", e.to_string().trim())))
+    }
+}
+
+/// Where the time comes from. There is no other clock in the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// The system's.
+    System,
+    /// One moment, for replays and tests.
+    Fixed(Time),
+}
+
+/// How a station is opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The clock.
+    pub clock: Clock,
+    /// Who acts, for the ledger.
+    pub actor: String,
+    /// Threads for judging and rendering.
+    pub threads: usize,
+}
+
+/// An open station.
+#[derive(Clone, Debug)]
+pub struct Station {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// Its configuration.
+    pub config: Config,
+    /// Its key.
+    pub key: StationKey,
+    /// Its store.
+    pub store: Store,
+    /// How it was opened.
+    pub options: Options,
+}
+
+impl Station {
+    /// Makes a station in `dir`, which must not hold one.
+    pub async fn init(dir: &Path, name: &str, side: Side, options: Options) -> Result<Self> {
+        let path = dir.join(CONFIG);
+        if path.exists() {
+            return Err(Error::usage(format!("{} is a station already", dir.display()))
+                .hint("choose another directory, or use it with --station"));
+        }
+        if name.is_empty() || name.len() > 100 || name.chars().any(char::is_control) {
+            return Err(Error::usage("a station's name is 1 to 100 characters on one line"));
+        }
+        std::fs::create_dir_all(dir).map_err(file_error(dir))?;
+        let key = StationKey::create(&dir.join("keys"))?;
+        let store = Store::open(dir, true).await?;
+        let config = Config { name: name.to_owned(), side, listen: default_listen(), hosts: Vec::new() };
+        let station = Self { dir: dir.to_owned(), config, key, store, options };
+        let policy = PolicyText { text: policy::DEFAULT.to_owned() };
+        let id = station.store.db.put(&policy).await?;
+        let detail = serde_json::json!({"name": name, "side": side, "public_key": station.key.public_hex()});
+        station
+            .commit(vec![RefChange { name: "policy/default".into(), from: None, to: Some(id.digest()) }], "station.init", name, &detail)
+            .await?;
+        // Last, because the file is what makes the directory a station.
+        let text = toml::to_string(&station.config).map_err(|e| Error::fault(e.to_string()))?;
+        let text = format!("# An Airlock station. Every key is explained in docs/operating.md.\n{text}");
+        std::fs::write(&path, text).map_err(file_error(&path))?;
+        Ok(station)
+    }
+
+    /// Opens the station in `dir`.
+    pub async fn open(dir: &Path, options: Options) -> Result<Self> {
+        let path = dir.join(CONFIG);
+        let text = std::fs::read_to_string(&path).map_err(|e| {
+            Error::usage(format!("{} is no station: {e}", dir.display()))
+                .hint("make one with `airlock init DIR`, or name one with --station DIR")
+        })?;
+        let config = Config::parse(&text)?;
+        let key = StationKey::open(&dir.join("keys"))?;
+        let store = Store::open(dir, false).await?;
+        Ok(Self { dir: dir.to_owned(), config, key, store, options })
+    }
+
+    /// The time: that of the clock, and never before the last ledger entry.
+    pub async fn now(&self) -> Result<Time> {
+        let clock = match self.options.clock {
+            Clock::Fixed(time) => time,
+            Clock::System => {
+                let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+                Time::from_seconds(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+            }
+        };
+        Ok(self.store.db.last_time().await?.map_or(clock, |last| last.max(clock)))
+    }
+
+    /// Moves refs and says so in the ledger, all of it or nothing.
+    pub async fn commit(
+        &self,
+        refs: Vec<RefChange>,
+        action: &str,
+        subject: &str,
+        detail: &serde_json::Value,
+    ) -> Result<()> {
+        let entry = NewEntry { action: action.to_owned(), subject: subject.to_owned(), detail: Canonical::of(detail)? };
+        let change = Change { time: self.now().await?, actor: self.options.actor.clone(), refs, entries: vec![entry] };
+        self.store.db.commit(&change).await?;
+        Ok(())
+    }
+
+    /// Points a ref at `to`, from whatever it points to now.
+    pub async fn move_ref(&self, name: &str, to: Option<Digest>) -> Result<RefChange> {
+        let from = self.store.db.find_ref(name).await?;
+        Ok(RefChange { name: name.to_owned(), from, to })
+    }
+}

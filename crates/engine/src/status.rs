@@ -1,0 +1,131 @@
+//! What a station is and holds.
+
+use serde::Serialize;
+
+use airlock_core::channel::ChannelFeed;
+use airlock_core::ecosystem::Ecosystem;
+use airlock_core::id::{Digest, Id};
+use airlock_core::snapshot::{Counts, Snapshot};
+use airlock_core::time::Time;
+
+use crate::error::Result;
+use crate::feeds;
+use crate::station::{Side, Station};
+use crate::upstream::Location;
+
+/// A station at a glance.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// Its name.
+    pub name: String,
+    /// Its side.
+    pub side: Side,
+    /// Its public key in hexadecimal.
+    pub public_key: String,
+    /// The fingerprint of that key.
+    pub fingerprint: String,
+    /// Its time.
+    pub now: Time,
+    /// Its channels.
+    pub channels: Vec<ChannelStatus>,
+    /// Its feeds.
+    pub feeds: Vec<FeedStatus>,
+    /// Entries of its ledger.
+    pub ledger_entries: u64,
+}
+
+/// A channel at a glance.
+#[derive(Clone, Debug, Serialize)]
+pub struct ChannelStatus {
+    /// Its name.
+    pub name: String,
+    /// Its ecosystem.
+    pub ecosystem: Ecosystem,
+    /// What feeds it, for people.
+    pub source: String,
+    /// Its policy.
+    pub policy: String,
+    /// The newest snapshot; none before the first.
+    pub snapshot: Option<Id<Snapshot>>,
+    /// The hash of what it publishes.
+    pub content: Option<Digest>,
+    /// When it was judged.
+    pub created: Option<Time>,
+    /// The first moment at which time alone would change it.
+    pub valid_until: Option<Time>,
+    /// How many artifacts have which verdict.
+    pub counts: Counts,
+}
+
+/// A feed at a glance.
+#[derive(Clone, Debug, Serialize)]
+pub struct FeedStatus {
+    /// Its name.
+    pub name: String,
+    /// What it speaks.
+    pub kind: &'static str,
+    /// When a connected station last read it.
+    pub read_at: Time,
+    /// How long ago that was, in seconds.
+    pub age_seconds: i64,
+    /// Records.
+    pub count: u64,
+    /// Records left out.
+    pub skipped: u64,
+    /// The hash of its content.
+    pub hash: Digest,
+}
+
+/// The feeds of a station.
+pub async fn feed_status(station: &Station) -> Result<Vec<FeedStatus>> {
+    let now = station.now().await?;
+    let heads = feeds::heads(station).await?;
+    let status = |(name, head): (String, airlock_core::advisory::FeedHead)| FeedStatus {
+        name,
+        kind: head.kind.name(),
+        read_at: head.read_at,
+        age_seconds: now.since(head.read_at).as_seconds(),
+        count: head.count,
+        skipped: head.skipped,
+        hash: head.content,
+    };
+    Ok(heads.into_iter().map(status).collect())
+}
+
+/// Reads all of it.
+pub async fn status(station: &Station) -> Result<Status> {
+    let mut channels = Vec::new();
+    for channel in crate::channel::list(station).await? {
+        let id = station.store.db.find_ref(&crate::channel::ref_name(&channel.name, "snapshot")).await?;
+        let id = id.map(Id::<Snapshot>::new);
+        let snapshot = match id {
+            Some(id) => Some(station.store.db.get(id).await?),
+            None => None,
+        };
+        let source = match &channel.feed {
+            ChannelFeed::Source { location, .. } => Location::parse(location)?.shown(),
+            ChannelFeed::Bundles { stream } => format!("bundles of {stream}"),
+        };
+        channels.push(ChannelStatus {
+            name: channel.name,
+            ecosystem: channel.ecosystem,
+            source,
+            policy: channel.policy,
+            snapshot: id,
+            content: snapshot.as_ref().map(|s| s.content.digest()),
+            created: snapshot.as_ref().map(|s| s.inputs.now),
+            valid_until: snapshot.as_ref().and_then(|s| s.valid_until),
+            counts: snapshot.map(|s| s.counts).unwrap_or_default(),
+        });
+    }
+    Ok(Status {
+        name: station.config.name.clone(),
+        side: station.config.side,
+        public_key: station.key.public_hex(),
+        fingerprint: station.key.fingerprint(),
+        now: station.now().await?,
+        channels,
+        feeds: feed_status(station).await?,
+        ledger_entries: station.store.db.ledger_head().await?.number,
+    })
+}

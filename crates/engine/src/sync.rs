@@ -1,0 +1,104 @@
+//! `sync` and `judge`: a channel brought up to date, with or without asking its source.
+
+use airlock_core::channel::{Channel, ChannelFeed};
+use airlock_core::id::Id;
+use airlock_core::snapshot::{Counts, Snapshot};
+use airlock_formats::BadEntry;
+
+use crate::error::Result;
+use crate::fetch::{self, Fetched};
+use crate::judge::{self, How, VerdictChange};
+use crate::mirror::{self, Mirrored};
+use crate::publish::{self, Along};
+use crate::station::Station;
+
+/// What bringing one channel up to date did, or would do.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The channel.
+    pub channel: String,
+    /// The new snapshot; none if nothing new was to be said, or nothing was to be published.
+    pub snapshot: Option<Id<Snapshot>>,
+    /// How many artifacts have which verdict.
+    pub counts: Counts,
+    /// What changed.
+    pub changes: Vec<VerdictChange>,
+    /// What was fetched.
+    pub fetched: Fetched,
+    /// Records in scope.
+    pub records: u64,
+    /// Records left out, the first of them by name.
+    pub bad: Vec<BadEntry>,
+    /// How many were left out.
+    pub bad_count: u64,
+}
+
+impl Outcome {
+    /// Whether something did not come that a later run may bring.
+    pub fn is_incomplete(&self) -> bool {
+        !self.fetched.faults.is_empty()
+    }
+}
+
+/// Reads the source, judges, fetches what is admitted, judges again with what the files say, publishes.
+/// A dry run stops before the fetch.
+pub async fn sync(station: &Station, channel: &Channel, dry: bool) -> Result<Outcome> {
+    let (upstream, state, read) = mirror::mirror(station, channel).await?;
+    let before_fetch = How { without_bytes: true, ..How::default() };
+    let would = judge::judge(station, channel, &before_fetch, Some(upstream)).await?;
+    if dry {
+        return Ok(outcome(would, None, Fetched::default(), read));
+    }
+    let (facts, fetched) = fetch::fetch(station, channel, upstream, &state, &would).await?;
+    drop(would);
+    // The facts are in the store before they are judged; what reads them next is the judgement itself.
+    let moved = station.move_ref(&crate::channel::ref_name(&channel.name, "facts"), Some(facts.digest())).await?;
+    if moved.from != moved.to {
+        let detail = serde_json::json!({"files": fetched.files, "bytes": fetched.bytes, "faults": fetched.faults.len()});
+        station.commit(vec![moved], "channel.fetch", &format!("channel/{}", channel.name), &detail).await?;
+    }
+    let judgment = judge::judge(station, channel, &How::default(), Some(upstream)).await?;
+    let along = Along { upstream: Some(upstream), facts: None, state: Some(state) };
+    let id = publish::publish(station, &judgment, along, "sync").await?;
+    Ok(outcome(judgment, id, fetched, read))
+}
+
+/// Judges a channel with what is known now and publishes, without the network.
+pub async fn rejudge(station: &Station, channel: &Channel, how: &How, dry: bool, why: &str) -> Result<Outcome> {
+    let judgment = judge::judge(station, channel, how, None).await?;
+    let hypothetical = dry || how.as_of.is_some() || how.policy.is_some();
+    let id = if hypothetical { None } else { publish::publish(station, &judgment, Along::default(), why).await? };
+    Ok(outcome(judgment, id, Fetched::default(), Mirrored::default()))
+}
+
+/// Judges every channel that was filled before: what makes verdicts stricter acts at once, wherever it came
+/// from.
+pub async fn rejudge_all(station: &Station, why: &str) -> Result<Vec<Outcome>> {
+    let mut out = Vec::new();
+    for channel in crate::channel::list(station).await? {
+        let filled = station.store.db.find_ref(&crate::channel::ref_name(&channel.name, "upstream")).await?;
+        if filled.is_some() {
+            out.push(rejudge(station, &channel, &How::default(), false, why).await?);
+        }
+    }
+    Ok(out)
+}
+
+/// The channels that have a source of their own.
+pub async fn sourced(station: &Station) -> Result<Vec<Channel>> {
+    let all = crate::channel::list(station).await?;
+    Ok(all.into_iter().filter(|c| matches!(c.feed, ChannelFeed::Source { .. })).collect())
+}
+
+fn outcome(judgment: judge::Judgment, snapshot: Option<Id<Snapshot>>, fetched: Fetched, read: Mirrored) -> Outcome {
+    Outcome {
+        channel: judgment.channel.name,
+        snapshot,
+        counts: judgment.snapshot.counts,
+        changes: judgment.changes,
+        fetched,
+        records: read.records,
+        bad: read.bad,
+        bad_count: read.bad_count,
+    }
+}

@@ -1,0 +1,159 @@
+//! Artifacts as files named by their SHA-256.
+//!
+//! A blob is hashed as it is written, once, and has its name only after its bytes are on the disk: a file
+//! that is there is whole. Nothing here shares an inode with anything outside.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+use tempfile::NamedTempFile;
+
+use airlock_core::id::Digest;
+
+use crate::error::StoreError;
+
+/// A directory of blobs: `<ab>/<64 digits>`, and `staging/` for what is being written.
+#[derive(Clone, Debug)]
+pub struct Blobs {
+    root: PathBuf,
+}
+
+/// A blob that is in the store: its bytes were hashed when they came. Serving and exporting ask for this
+/// type, so that unverified bytes cannot leave by mistake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    digest: Digest,
+    size: u64,
+    path: PathBuf,
+}
+
+impl Verified {
+    /// SHA-256 of its bytes.
+    pub const fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Their number.
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Where they lie.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Blobs {
+    /// Opens a directory of blobs.
+    pub fn open(root: &Path, create: bool) -> Result<Self, StoreError> {
+        let blobs = Self { root: root.to_owned() };
+        if create {
+            std::fs::create_dir_all(blobs.staging()).map_err(StoreError::file(blobs.staging()))?;
+        }
+        std::fs::metadata(blobs.staging()).map_err(StoreError::file(blobs.staging()))?;
+        Ok(blobs)
+    }
+
+    fn staging(&self) -> PathBuf {
+        self.root.join("staging")
+    }
+
+    fn path(&self, digest: Digest) -> PathBuf {
+        let hex = digest.to_string();
+        self.root.join(&hex[..2]).join(hex)
+    }
+
+    /// The blob of this hash, if it is here.
+    pub fn find(&self, digest: Digest) -> Option<Verified> {
+        let path = self.path(digest);
+        let meta = std::fs::metadata(&path).ok()?;
+        Some(Verified { digest, size: meta.len(), path })
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        let root = File::open(&self.root).map_err(StoreError::file(&self.root))?;
+        rustix::fs::syncfs(&root).map_err(|e| StoreError::file(&self.root)(e.into()))
+    }
+
+    /// Starts a batch of writes.
+    pub const fn batch(&self) -> Batch<'_> {
+        Batch { blobs: self, staged: Vec::new() }
+    }
+
+    /// Starts to write one blob.
+    pub fn stage(&self) -> Result<Staged, StoreError> {
+        let file = NamedTempFile::new_in(self.staging()).map_err(StoreError::file(self.staging()))?;
+        Ok(Staged { file, hasher: Sha256::new(), size: 0 })
+    }
+}
+
+/// A blob that is being written and hashed. Dropped, it leaves nothing behind.
+#[derive(Debug)]
+pub struct Staged {
+    file: NamedTempFile,
+    hasher: Sha256,
+    size: u64,
+}
+
+impl Staged {
+    /// Appends bytes.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.hasher.update(bytes);
+        self.size += bytes.len() as u64;
+        self.file.write_all(bytes).map_err(StoreError::file(self.file.path()))
+    }
+
+    /// How many bytes came so far.
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// SHA-256 of what came so far.
+    pub fn digest(&self) -> Digest {
+        Digest::from_bytes(self.hasher.clone().finalize().into())
+    }
+
+    /// The bytes so far, to look into them before they get a name.
+    pub fn reopen(&self) -> Result<File, StoreError> {
+        self.file.reopen().map_err(StoreError::file(self.file.path()))
+    }
+}
+
+/// Blobs that get their names together, after one sync.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    blobs: &'a Blobs,
+    staged: Vec<(Digest, NamedTempFile)>,
+}
+
+impl Batch<'_> {
+    /// Adds a staged blob and gives its hash, which must be `wanted` where that is known.
+    pub fn add(&mut self, staged: Staged, wanted: Option<Digest>) -> Result<Digest, StoreError> {
+        let found = staged.digest();
+        if let Some(wanted) = wanted.filter(|w| *w != found) {
+            return Err(StoreError::Hash { wanted, found });
+        }
+        self.staged.push((found, staged.file));
+        Ok(found)
+    }
+
+    /// Syncs everything once and gives the blobs their names. Before this returns, none of them is in the
+    /// store; after it, all of them are, whatever happens to the power.
+    pub fn commit(self) -> Result<(), StoreError> {
+        if self.staged.is_empty() {
+            return Ok(());
+        }
+        self.blobs.sync()?;
+        for (digest, file) in self.staged {
+            let path = self.blobs.path(digest);
+            if let Some(folder) = path.parent() {
+                std::fs::create_dir_all(folder).map_err(StoreError::file(folder))?;
+            }
+            file.persist(&path).map_err(|e| StoreError::file(&path)(e.error))?;
+        }
+        self.blobs.sync()
+    }
+}

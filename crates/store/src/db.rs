@@ -1,0 +1,428 @@
+//! The database: objects, refs, the ledger, names of rendered shards.
+//!
+//! One text of SQL is meant for SQLite and PostgreSQL (`$1` placeholders, `on conflict`), so that the second one
+//! can be added beside the first. Reads and writes of objects go in batches, since a point read costs a
+//! tenth of a millisecond.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{QueryBuilder, Row, Sqlite, Transaction};
+
+use airlock_core::canon::Canonical;
+use airlock_core::id::{Digest, Id};
+use airlock_core::ledger::{GENESIS, LedgerEntry, LedgerHead};
+use airlock_core::object::{self, Encoded, Object};
+use airlock_core::time::Time;
+
+use crate::error::StoreError;
+
+/// The layouts, oldest first. A database says in `user_version` how many of them it has.
+const MIGRATIONS: [&str; 1] = [include_str!("../migrations/sqlite/1.sql")];
+/// Rows in one statement: SQLite takes 32,766 parameters at most.
+const ROWS_MAX: usize = 500;
+/// Objects shorter than this, in bytes, are not packed.
+const PACK_BYTES_MIN: usize = 200;
+/// Largest object, unpacked, in bytes.
+const OBJECT_BYTES_MAX: usize = 256 << 20;
+/// zstd level of stored objects.
+const PACK_LEVEL: i32 = 3;
+/// How long a writer waits for another process.
+const BUSY: Duration = Duration::from_secs(60);
+
+/// The database of a station.
+#[derive(Clone, Debug)]
+pub struct Db {
+    pool: SqlitePool,
+}
+
+/// Moves one ref.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefChange {
+    /// The ref.
+    pub name: String,
+    /// What it must point to now; none: it must not exist.
+    pub from: Option<Digest>,
+    /// What it will point to; none: it is removed.
+    pub to: Option<Digest>,
+}
+
+/// A ledger entry before it has its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewEntry {
+    /// What was done.
+    pub action: String,
+    /// To what.
+    pub subject: String,
+    /// The particulars.
+    pub detail: Canonical,
+}
+
+/// Refs that move together, with the ledger entries that say so: all of it or nothing.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// When.
+    pub time: Time,
+    /// Who.
+    pub actor: String,
+    /// The refs.
+    pub refs: Vec<RefChange>,
+    /// The entries.
+    pub entries: Vec<NewEntry>,
+}
+
+/// A name under which a rendered shard is readable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardName {
+    /// SHA-256 of the rendered bytes.
+    pub name: Digest,
+    /// The published shard that they were rendered from.
+    pub shard: Digest,
+}
+
+impl Db {
+    /// Opens a database file and brings it to the newest layout.
+    pub async fn open(path: &Path, create: bool) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(create)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY);
+        let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await?;
+        let db = Self { pool };
+        db.migrate().await?;
+        Ok(db)
+    }
+
+    async fn migrate(&self) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        let found: i64 = sqlx::query("pragma user_version").fetch_one(&mut *tx).await?.try_get(0)?;
+        let known = MIGRATIONS.len() as i64;
+        if found > known {
+            return Err(StoreError::Newer { found, known });
+        }
+        for migration in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
+            sqlx::raw_sql(*migration).execute(&mut *tx).await?;
+        }
+        sqlx::raw_sql("pragma user_version = 1").execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// A transaction that may write: it waits for other writers now, not when it would be too late to.
+    async fn write(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        Ok(self.pool.begin_with("begin immediate").await?)
+    }
+
+    /// Writes objects; those that are there already are left alone.
+    pub async fn put_many(&self, objects: &[Encoded]) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        for chunk in objects.chunks(ROWS_MAX) {
+            let mut rows = Vec::with_capacity(chunk.len());
+            for object in chunk {
+                rows.push((object.digest, pack(&object.bytes)?));
+            }
+            let mut query = QueryBuilder::<Sqlite>::new("insert into object (id, packed, data) ");
+            query.push_values(rows, |mut row, (digest, (packed, data))| {
+                row.push_bind(digest.as_bytes().to_vec()).push_bind(i64::from(packed)).push_bind(data);
+            });
+            query.push(" on conflict do nothing");
+            query.build().execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Reads the bytes of objects; those that are not there are absent from the answer.
+    pub async fn get_many(&self, ids: &[Digest]) -> Result<HashMap<Digest, Arc<[u8]>>, StoreError> {
+        let mut out = HashMap::with_capacity(ids.len());
+        for chunk in ids.chunks(ROWS_MAX) {
+            let mut query = QueryBuilder::<Sqlite>::new("select id, packed, data from object where id in (");
+            let mut list = query.separated(", ");
+            for id in chunk {
+                list.push_bind(id.as_bytes().to_vec());
+            }
+            list.push_unseparated(")");
+            for row in query.build().fetch_all(&self.pool).await? {
+                let id = digest(&row, "id")?;
+                let bytes = unpack(row.try_get::<i64, _>("packed")? != 0, row.try_get("data")?)?;
+                out.insert(id, bytes.into());
+            }
+        }
+        Ok(out)
+    }
+
+    /// Which of these objects are here.
+    pub async fn present(&self, ids: &[Digest]) -> Result<HashSet<Digest>, StoreError> {
+        let mut out = HashSet::with_capacity(ids.len());
+        for chunk in ids.chunks(ROWS_MAX) {
+            let mut query = QueryBuilder::<Sqlite>::new("select id from object where id in (");
+            let mut list = query.separated(", ");
+            for id in chunk {
+                list.push_bind(id.as_bytes().to_vec());
+            }
+            list.push_unseparated(")");
+            for row in query.build().fetch_all(&self.pool).await? {
+                out.insert(digest(&row, "id")?);
+            }
+        }
+        Ok(out)
+    }
+
+    /// Reads one object.
+    pub async fn get<T: Object>(&self, id: Id<T>) -> Result<T, StoreError> {
+        let bytes = self.get_many(&[id.digest()]).await?.remove(&id.digest());
+        Ok(object::decode(&bytes.ok_or(StoreError::MissingObject(id.digest()))?)?)
+    }
+
+    /// Writes one object.
+    pub async fn put<T: Object>(&self, value: &T) -> Result<Id<T>, StoreError> {
+        let (id, encoded) = object::encode(value)?;
+        self.put_many(&[encoded]).await?;
+        Ok(id)
+    }
+
+    /// What a ref points to.
+    pub async fn find_ref(&self, name: &str) -> Result<Option<Digest>, StoreError> {
+        let row = sqlx::query("select object from ref where name = $1")
+            .bind(name)
+            .fetch_optional(&self.pool)
+            .await?;
+        row.map(|r| digest(&r, "object")).transpose()
+    }
+
+    /// All refs whose name begins so, sorted.
+    pub async fn refs(&self, prefix: &str) -> Result<BTreeMap<String, Digest>, StoreError> {
+        let rows = sqlx::query("select name, object from ref where substr(name, 1, $1) = $2")
+            .bind(prefix.chars().count() as i64)
+            .bind(prefix)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(|row| Ok((row.try_get("name")?, digest(row, "object")?))).collect()
+    }
+
+    /// Moves refs and writes the ledger in one transaction. If a ref does not point to what is expected,
+    /// nothing happens and the answer is [`StoreError::Moved`].
+    pub async fn commit(&self, change: &Change) -> Result<LedgerHead, StoreError> {
+        let mut tx = self.write().await?;
+        for moved in &change.refs {
+            let row = sqlx::query("select object from ref where name = $1")
+                .bind(&moved.name)
+                .fetch_optional(&mut *tx)
+                .await?;
+            let found = row.map(|r| digest(&r, "object")).transpose()?;
+            if found != moved.from {
+                return Err(StoreError::Moved(moved.name.clone()));
+            }
+            match moved.to {
+                Some(to) => {
+                    sqlx::query("insert into ref (name, object) values ($1, $2) on conflict (name) do update set object = excluded.object")
+                        .bind(&moved.name)
+                        .bind(to.as_bytes().to_vec())
+                        .execute(&mut *tx)
+                        .await?;
+                }
+                None => {
+                    sqlx::query("delete from ref where name = $1")
+                        .bind(&moved.name)
+                        .execute(&mut *tx)
+                        .await?;
+                }
+            }
+        }
+        let mut head = read_head(&mut tx).await?;
+        for entry in &change.entries {
+            head = append(&mut tx, head, change, entry).await?;
+        }
+        tx.commit().await?;
+        Ok(head)
+    }
+
+    /// Where the ledger stands.
+    pub async fn ledger_head(&self) -> Result<LedgerHead, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        read_head(&mut tx).await
+    }
+
+    /// Ledger entries from `first` on, at most `most`, with the hash that is stored beside each.
+    pub async fn ledger(&self, first: u64, most: u32) -> Result<Vec<(LedgerEntry, Digest)>, StoreError> {
+        let rows = sqlx::query("select * from ledger where number >= $1 order by number limit $2")
+            .bind(i64::try_from(first).unwrap_or(i64::MAX))
+            .bind(i64::from(most))
+            .fetch_all(&self.pool)
+            .await?;
+        let entry = |row: &sqlx::sqlite::SqliteRow| -> Result<(LedgerEntry, Digest), StoreError> {
+            let detail: String = row.try_get("detail")?;
+            let entry = LedgerEntry {
+                number: u64::try_from(row.try_get::<i64, _>("number")?).unwrap_or(0),
+                time: Time::from_seconds(row.try_get("time")?),
+                actor: row.try_get("actor")?,
+                action: row.try_get("action")?,
+                subject: row.try_get("subject")?,
+                detail: Canonical::parse(&detail)
+                    .map_err(|e| StoreError::Corrupt(format!("a ledger entry: {e}")))?,
+                previous: digest(row, "previous")?,
+            };
+            Ok((entry, digest(row, "hash")?))
+        };
+        rows.iter().map(entry).collect()
+    }
+
+    /// The time of the last ledger entry: no clock may say less.
+    pub async fn last_time(&self) -> Result<Option<Time>, StoreError> {
+        let row = sqlx::query("select time from ledger order by number desc limit 1")
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(row.map(|r| r.try_get(0)).transpose()?.map(Time::from_seconds))
+    }
+
+    /// Notes under which names the rendered shards of a channel's subdir are readable, and until when.
+    pub async fn name_shards(
+        &self,
+        channel: &str,
+        subdir: &str,
+        renderer: u32,
+        names: &[ShardName],
+        until: Time,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        for chunk in names.chunks(ROWS_MAX) {
+            let mut query = QueryBuilder::<Sqlite>::new(
+                "insert into shard_name (channel, subdir, name, renderer, shard, until) ",
+            );
+            query.push_values(chunk, |mut row, name| {
+                row.push_bind(channel)
+                    .push_bind(subdir)
+                    .push_bind(name.name.as_bytes().to_vec())
+                    .push_bind(i64::from(renderer))
+                    .push_bind(name.shard.as_bytes().to_vec())
+                    .push_bind(until.seconds());
+            });
+            query.push(" on conflict (channel, subdir, name) do update set until = excluded.until");
+            query.build().execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// The published shard behind the name of a rendered one, while that is readable.
+    pub async fn named_shard(
+        &self,
+        channel: &str,
+        subdir: &str,
+        name: Digest,
+        now: Time,
+    ) -> Result<Option<Digest>, StoreError> {
+        let row = sqlx::query(
+            "select shard from shard_name where channel = $1 and subdir = $2 and name = $3 and until > $4",
+        )
+        .bind(channel)
+        .bind(subdir)
+        .bind(name.as_bytes().to_vec())
+        .bind(now.seconds())
+        .fetch_optional(&self.pool)
+        .await?;
+        row.map(|r| digest(&r, "shard")).transpose()
+    }
+
+    /// The names that shards were rendered to before, by shard.
+    pub async fn rendered_names(
+        &self,
+        renderer: u32,
+        shards: &[Digest],
+    ) -> Result<HashMap<Digest, Digest>, StoreError> {
+        let mut out = HashMap::new();
+        for chunk in shards.chunks(ROWS_MAX) {
+            let mut query =
+                QueryBuilder::<Sqlite>::new("select shard, name from shard_name where renderer = ");
+            query.push_bind(i64::from(renderer));
+            query.push(" and shard in (");
+            let mut list = query.separated(", ");
+            for shard in chunk {
+                list.push_bind(shard.as_bytes().to_vec());
+            }
+            list.push_unseparated(")");
+            for row in query.build().fetch_all(&self.pool).await? {
+                out.insert(digest(&row, "shard")?, digest(&row, "name")?);
+            }
+        }
+        Ok(out)
+    }
+}
+
+fn digest(row: &sqlx::sqlite::SqliteRow, column: &str) -> Result<Digest, StoreError> {
+    let bytes: Vec<u8> = row.try_get(column)?;
+    let bytes: [u8; 32] =
+        bytes.try_into().map_err(|_| StoreError::Corrupt(format!("a hash in column {column}")))?;
+    Ok(Digest::from_bytes(bytes))
+}
+
+fn pack(bytes: &[u8]) -> Result<(bool, Vec<u8>), StoreError> {
+    let fail = |e| StoreError::Corrupt(format!("an object cannot be packed: {e}"));
+    if bytes.len() >= PACK_BYTES_MIN {
+        let packed = zstd::bulk::compress(bytes, PACK_LEVEL).map_err(fail)?;
+        if packed.len() < bytes.len() {
+            return Ok((true, packed));
+        }
+    }
+    Ok((false, bytes.to_vec()))
+}
+
+fn unpack(packed: bool, data: Vec<u8>) -> Result<Vec<u8>, StoreError> {
+    if !packed {
+        return Ok(data);
+    }
+    let size = zstd::zstd_safe::get_frame_content_size(&data).ok().flatten();
+    let size = size.and_then(|s| usize::try_from(s).ok()).filter(|s| *s <= OBJECT_BYTES_MAX);
+    let size = size.ok_or_else(|| StoreError::Corrupt("an object of unknown size".to_owned()))?;
+    zstd::bulk::decompress(&data, size).map_err(|e| StoreError::Corrupt(format!("an object: {e}")))
+}
+
+async fn read_head(tx: &mut Transaction<'_, Sqlite>) -> Result<LedgerHead, StoreError> {
+    let row = sqlx::query("select number, hash from ledger order by number desc limit 1")
+        .fetch_optional(&mut **tx)
+        .await?;
+    match row {
+        None => Ok(LedgerHead { number: 0, hash: GENESIS }),
+        Some(row) => {
+            let number = u64::try_from(row.try_get::<i64, _>("number")?).unwrap_or(0);
+            Ok(LedgerHead { number, hash: digest(&row, "hash")? })
+        }
+    }
+}
+
+async fn append(
+    tx: &mut Transaction<'_, Sqlite>,
+    head: LedgerHead,
+    change: &Change,
+    new: &NewEntry,
+) -> Result<LedgerHead, StoreError> {
+    let entry = LedgerEntry {
+        number: head.number + 1,
+        time: change.time,
+        actor: change.actor.clone(),
+        action: new.action.clone(),
+        subject: new.subject.clone(),
+        detail: new.detail.clone(),
+        previous: head.hash,
+    };
+    let hash = entry.hash().map_err(|e| StoreError::Corrupt(e.to_string()))?;
+    sqlx::query("insert into ledger (number, time, actor, action, subject, detail, previous, hash) values ($1, $2, $3, $4, $5, $6, $7, $8)")
+        .bind(i64::try_from(entry.number).unwrap_or(i64::MAX))
+        .bind(entry.time.seconds())
+        .bind(&entry.actor)
+        .bind(&entry.action)
+        .bind(&entry.subject)
+        .bind(entry.detail.as_str())
+        .bind(entry.previous.as_bytes().to_vec())
+        .bind(hash.as_bytes().to_vec())
+        .execute(&mut **tx)
+        .await?;
+    Ok(LedgerHead { number: entry.number, hash })
+}
