@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use airlock_core::explain::nearest;
 use airlock_core::identity::Coverage;
-use airlock_core::matching::Finding;
+use airlock_core::matching::{Evidence, Finding, Status};
+use airlock_core::severity::{Score, Tenths};
 use airlock_core::shard::ShardKey;
 use airlock_core::spec::Spec;
 use airlock_core::time::Time;
@@ -32,7 +33,7 @@ pub struct Explained {
     /// Every rule that had a say.
     pub rules: Vec<RuleHit>,
     /// What is known against it.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<FindingView>,
     /// How well advisories cover the package.
     pub coverage: Coverage,
     /// If it is not offered, the nearest version that is.
@@ -139,12 +140,71 @@ impl Package {
             version: judged.version.clone(),
             verdict: verdict.word(),
             rules: judged.rules.clone(),
-            findings: judgement.findings_of(judged).to_vec(),
+            findings: judgement.findings_of(judged).iter().map(FindingView::of).collect(),
             coverage: judgement.coverage,
             nearest: if verdict == Verdict::Admit { None } else { near() },
             by_sender,
             review_by: judged.review_by,
             flips_at: judged.flips_at,
+        }
+    }
+}
+
+/// A finding in the form that scripts rely on.
+#[derive(Clone, Debug, Serialize)]
+pub struct FindingView {
+    /// The vulnerability: its CVE where there is exactly one, else an advisory's id.
+    pub advisory: String,
+    /// Every other id.
+    pub aliases: BTreeSet<String>,
+    /// The highest score of any source; null is *no score*, never zero.
+    pub score: Option<Tenths>,
+    /// The vector behind that score.
+    pub vector: Option<String>,
+    /// Who gave it.
+    pub score_source: Option<String>,
+    /// The state.
+    pub status: Status,
+    /// Known to be exploited.
+    pub kev: bool,
+    /// The probability of exploitation.
+    pub epss: Option<f64>,
+    /// Reports malware.
+    pub malicious: bool,
+    /// One line.
+    pub summary: String,
+    /// From which versions on it is fixed.
+    pub fixed: BTreeSet<String>,
+    /// Why it matches.
+    pub evidence: EvidenceView,
+}
+
+/// The evidence of a finding.
+#[derive(Clone, Debug, Serialize)]
+pub struct EvidenceView {
+    /// One for each record that matches.
+    pub records: Vec<Evidence>,
+    /// Every score of every source.
+    pub scores: Vec<Score>,
+}
+
+impl FindingView {
+    /// The same, in this form.
+    pub fn of(finding: &Finding) -> Self {
+        let score = finding.score.as_ref();
+        Self {
+            advisory: finding.advisory.clone(),
+            aliases: finding.aliases.clone(),
+            score: score.map(|s| s.score),
+            vector: score.map(|s| s.vector.clone()),
+            score_source: score.map(|s| s.source.clone()),
+            status: finding.status,
+            kev: finding.kev,
+            epss: finding.epss,
+            malicious: finding.malicious,
+            summary: finding.summary.clone(),
+            fixed: finding.fixed.clone(),
+            evidence: EvidenceView { records: finding.evidence.clone(), scores: finding.scores.clone() },
         }
     }
 }
@@ -160,7 +220,7 @@ pub struct PublishedFinding {
     pub version: String,
     /// The vulnerability and everything known of it.
     #[serde(flatten)]
-    pub finding: Finding,
+    pub finding: FindingView,
 }
 
 /// What is known against what a channel publishes.
@@ -171,7 +231,7 @@ pub async fn findings(view: &View, channel: &ChannelView) -> Result<Vec<Publishe
             for (file, judged) in judgement.artifacts.iter().filter(|(_, j)| j.is_offered()) {
                 for finding in judgement.findings_of(judged) {
                     let artifact = judgement.subdir.as_ref().map_or_else(|| file.clone(), |s| format!("{s}/{file}"));
-                    out.push(PublishedFinding { artifact, name: name.clone(), version: judged.version.clone(), finding: finding.clone() });
+                    out.push(PublishedFinding { artifact, name: name.clone(), version: judged.version.clone(), finding: FindingView::of(finding) });
                 }
             }
         }
