@@ -10,10 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::advisory::FeedHead;
 use crate::ecosystem::Ecosystem;
+use crate::fact::Facts;
 use crate::id::{Digest, Id};
 use crate::ledger::LedgerHead;
 use crate::snapshot::Snapshot;
 use crate::time::Time;
+use crate::trie::TreeId;
 
 /// The layout that this program writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;
@@ -94,6 +96,8 @@ pub struct ChannelHead {
     pub snapshot: Id<Snapshot>,
     /// The hash of what it publishes.
     pub content: Digest,
+    /// Shard key to the facts of what it publishes.
+    pub facts: TreeId<Id<Facts>>,
     /// How many artifacts it publishes.
     pub artifacts: u64,
 }

@@ -197,7 +197,9 @@ impl Case<'_> {
     fn rule(&self, now: Time) -> (Vec<RuleHit>, Verdict, Option<Time>) {
         let mut rules = self.policy_rules(now);
         rules.extend(self.blocked(now));
-        rules.extend(self.bytes());
+        let kept_out = rules.iter().any(|r| r.waived_by.is_none() && r.action >= Action::Hold);
+        // Nobody misses the bytes of what is not wanted anyway.
+        rules.extend(self.bytes().filter(|r| !(kept_out && r.rule == builtin::NOT_FETCHED)));
         rules.sort_by(|a, b| b.action.cmp(&a.action).then_with(|| a.cmp(b)));
         let counted = || rules.iter().filter(|r| r.waived_by.is_none());
         let verdict = match counted().map(|r| r.action).max() {
@@ -205,7 +207,7 @@ impl Case<'_> {
             Some(Action::Hold) => Verdict::Hold,
             Some(Action::Warn) | None => Verdict::Admit,
         };
-        let lacks_bytes = counted().any(|r| r.rule == builtin::NOT_FETCHED);
+        let lacks_bytes = self.cx.needs_bytes && self.fact.is_none_or(|f| f.file.is_none());
         let was_offered = self.before.filter(|b| b.is_offered());
         if verdict != Verdict::Hold || lacks_bytes {
             return (rules, verdict, None);
@@ -326,7 +328,9 @@ pub fn settle<'a>(
 /// Why an artifact has its verdict, in one line.
 pub fn reason(judged: &Judged) -> String {
     let mut parts: Vec<String> = Vec::new();
-    for hit in judged.deciding() {
+    // What is known says more than what is not.
+    let any_known = judged.deciding().any(|hit| !hit.unknown);
+    for hit in judged.deciding().filter(|hit| !(any_known && hit.unknown)) {
         let unknown = if hit.unknown { " (not known)" } else { "" };
         let part = match (&hit.advisory, &hit.detail) {
             (Some(advisory), _) => format!("{}{unknown}: {advisory}", hit.rule),

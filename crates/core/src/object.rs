@@ -35,6 +35,9 @@ pub enum ObjectError {
         /// What the bytes say.
         found: String,
     },
+    /// The value has a member of its own that is called `kind`.
+    #[error("a value of kind {0} has a member `kind`, which is reserved")]
+    Reserved(&'static str),
     /// Not canonical JSON.
     #[error("object is not canonical JSON: {0}")]
     Canon(#[from] CanonError),
@@ -69,6 +72,9 @@ pub fn encode<T: Object>(value: &T) -> Result<(Id<T>, Encoded), ObjectError> {
     let shape = |source| ObjectError::Shape { kind: T::KIND, source };
     let plain = Canonical::of(value).map_err(shape)?;
     let mut members = plain.members();
+    if members.iter().any(|(key, _)| key == "kind") {
+        return Err(ObjectError::Reserved(T::KIND));
+    }
     members.push(("kind".to_owned(), Canonical::string(T::KIND)));
     let canonical = Canonical::object(members.iter().map(|(k, v)| (k.as_str(), v)));
     let bytes = canonical.as_str().as_bytes().to_vec();
@@ -102,4 +108,51 @@ pub fn check(wanted: Digest, bytes: &[u8]) -> Result<(), ObjectError> {
         return Err(CanonError::Syntax { at: 0, what: "not in canonical form" }.into());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Sample {
+        b: u32,
+        a: String,
+    }
+
+    impl Object for Sample {
+        const KIND: &'static str = "airlock.sample.v1";
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct Clash {
+        kind: u32,
+    }
+
+    impl Object for Clash {
+        const KIND: &'static str = "airlock.clash.v1";
+    }
+
+    #[test]
+    fn golden_bytes_of_an_object_and_its_name() {
+        let (id, encoded) = encode(&Sample { b: 1, a: "é".into() }).unwrap();
+        assert_eq!(encoded.bytes, r#"{"a":"é","b":1,"kind":"airlock.sample.v1"}"#.as_bytes());
+        assert_eq!(id.to_string(), "82f2460712dbb593cce1329dccacb5df4b16ba2e98a8327414c992d768b75ec0");
+        assert_eq!(decode::<Sample>(&encoded.bytes).unwrap(), Sample { b: 1, a: "é".into() });
+    }
+
+    #[test]
+    fn bytes_that_are_not_the_object_are_refused_by_reason() {
+        let (id, encoded) = encode(&Sample { b: 1, a: String::new() }).unwrap();
+        assert!(check(id.digest(), &encoded.bytes).is_ok());
+        assert!(matches!(check(id.digest(), b"{}"), Err(ObjectError::Hash { .. })));
+        let spaced = b"{ \"a\":1}";
+        assert!(matches!(check(Digest::of(spaced), spaced), Err(ObjectError::Canon(_))));
+        assert!(matches!(decode::<Sample>(br#"{"kind":"other"}"#), Err(ObjectError::Kind { .. })));
+        assert!(matches!(
+            decode::<Sample>(br#"{"kind":"airlock.sample.v1"}"#),
+            Err(ObjectError::Shape { .. })
+        ));
+        assert!(matches!(encode(&Clash { kind: 1 }), Err(ObjectError::Reserved(_))));
+    }
 }

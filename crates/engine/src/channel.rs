@@ -56,7 +56,8 @@ fn checked(mut channel: Channel) -> Result<Channel> {
                 subdirs.sort();
                 subdirs.dedup();
                 if let Some(bad) = subdirs.iter().find(|s| !ecosystem::is_subdir(s)) {
-                    return Err(Error::usage(format!("`{bad}` is not a subdir")).hint("a subdir is `noarch` or such as `linux-64`"));
+                    return Err(Error::usage(format!("`{bad}` is not a subdir"))
+                        .hint("a subdir is `noarch` or such as `linux-64`"));
                 }
             }
             Ecosystem::Pypi if !subdirs.is_empty() => {
@@ -72,7 +73,8 @@ fn checked(mut channel: Channel) -> Result<Channel> {
 pub async fn find(station: &Station, name: &str) -> Result<Channel> {
     let id = station.store.db.find_ref(&ref_name(name, "def")).await?;
     let id = id.ok_or_else(|| {
-        Error::usage(format!("there is no channel `{name}`")).hint("`airlock channel list` shows what is there")
+        Error::usage(format!("there is no channel `{name}`"))
+            .hint("`airlock channel list` shows what is there")
     })?;
     Ok(station.store.db.get(Id::new(id)).await?)
 }

@@ -22,7 +22,12 @@ pub const REF: &str = "decisions";
 const TRIES: usize = 20;
 
 /// Records a decision and gives it with its id. It acts at the next judgement, which the caller starts.
-pub async fn decide(station: &Station, ruling: Ruling, reason: &str, expires: Option<Time>) -> Result<Decision> {
+pub async fn decide(
+    station: &Station,
+    ruling: Ruling,
+    reason: &str,
+    expires: Option<Time>,
+) -> Result<Decision> {
     if reason.trim().is_empty() {
         return Err(Error::usage("a decision needs a reason").hint("say why with --reason TEXT"));
     }
@@ -44,7 +49,8 @@ pub async fn decide(station: &Station, ruling: Ruling, reason: &str, expires: Op
             moved.from = Some(before.digest());
         }
         let detail = serde_json::to_value(&decision)?;
-        match station.commit(vec![moved], "decision.add", &format!("decision/{}", decision.id), &detail).await {
+        match station.commit(vec![moved], "decision.add", &format!("decision/{}", decision.id), &detail).await
+        {
             Err(e) if is_moved(&e) => {}
             other => return other.map(|()| decision),
         }
@@ -62,7 +68,8 @@ async fn check(station: &Station, ruling: &Ruling, expires: Option<Time>) -> Res
         Ruling::Waive { rule, scope, .. } => {
             check_scope(station, scope).await?;
             if expires.is_none() {
-                return Err(Error::usage("a waiver needs a date on which it ends").hint("give one with --expires 2027-01-31"));
+                return Err(Error::usage("a waiver needs a date on which it ends")
+                    .hint("give one with --expires 2027-01-31"));
             }
             let channel = channel::find(station, &scope.channel).await?;
             let policy = crate::policy::find(station, &channel.policy).await?.policy;
@@ -77,7 +84,8 @@ async fn check(station: &Station, ruling: &Ruling, expires: Option<Time>) -> Res
             let (_, decisions) = judge::decisions(station).await?;
             match decisions.list.iter().any(|d| d.id == *decision) {
                 true => Ok(()),
-                false => Err(Error::usage(format!("there is no decision `{decision}`")).hint("`airlock review list` shows them")),
+                false => Err(Error::usage(format!("there is no decision `{decision}`"))
+                    .hint("`airlock review list` shows them")),
             }
         }
     }
@@ -90,7 +98,12 @@ async fn check_scope(station: &Station, scope: &Scope) -> Result<()> {
 
 /// Blocks what matches `spec`, on every server within moments: the block set takes it in before anything is
 /// judged again, and whoever is judging at this moment has to start over.
-pub async fn block(station: &Station, channel: &Channel, spec: &str, reason: &str) -> Result<(Decision, usize)> {
+pub async fn block(
+    station: &Station,
+    channel: &Channel,
+    spec: &str,
+    reason: &str,
+) -> Result<(Decision, usize)> {
     let scope = Scope { channel: channel.name.clone(), spec: spec.to_owned() };
     let decision = decide(station, Ruling::Block(scope), reason, None).await?;
     let why = format!("blocked: decision {} by {}: {}", decision.id, decision.author, decision.reason);
@@ -125,7 +138,10 @@ async fn add_to_block_set(station: &Station, channel: &Channel, spec: &Spec, why
         let id = db.put(&blocks).await?;
         let change = airlock_store::RefChange { name: name.clone(), from: before, to: Some(id.digest()) };
         let detail = serde_json::json!({"artifacts": hits.len()});
-        match station.commit(vec![change], "channel.block", &format!("channel/{}", channel.name), &detail).await {
+        match station
+            .commit(vec![change], "channel.block", &format!("channel/{}", channel.name), &detail)
+            .await
+        {
             Err(e) if e.message == StoreError::Moved(name.clone()).to_string() => {}
             other => return other.map(|()| hits.len()),
         }

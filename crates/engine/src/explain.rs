@@ -63,8 +63,12 @@ pub async fn explain(view: &View, channel: &ChannelView, spec: &Spec) -> Result<
         artifacts.extend(judged.explained(channel).into_iter().filter(|a| spec.matches_version(&a.version)));
     }
     if artifacts.is_empty() {
-        return Err(Error::no(format!("channel `{}` knows nothing that matches `{}`", channel.channel.name, spec.as_str()))
-            .hint("the source has no such package, or the channel's --only and --exclude leave it out"));
+        return Err(Error::no(format!(
+            "channel `{}` knows nothing that matches `{}`",
+            channel.channel.name,
+            spec.as_str()
+        ))
+        .hint("the source has no such package, or the channel's --only and --exclude leave it out"));
     }
     Ok(Explanation { channel: channel.channel.name.clone(), artifacts })
 }
@@ -113,7 +117,13 @@ impl Package {
             self.ours.iter().flat_map(|j| j.artifacts.keys().map(move |f| (&j.subdir, f))).collect();
         let mut out = Vec::new();
         for judgement in &self.ours {
-            out.extend(judgement.artifacts.iter().filter(|(_, j)| !j.gone).map(|(f, j)| self.one(channel, judgement, f, j, false)));
+            out.extend(
+                judgement
+                    .artifacts
+                    .iter()
+                    .filter(|(_, j)| !j.gone)
+                    .map(|(f, j)| self.one(channel, judgement, f, j, false)),
+            );
         }
         for judgement in &self.sent {
             let left_out = judgement.artifacts.iter().filter(|(file, judged)| {
@@ -125,14 +135,26 @@ impl Package {
         Order::of(channel.channel.ecosystem).sort(&mut versions);
         versions.dedup();
         let place: BTreeMap<&String, usize> = versions.iter().enumerate().map(|(i, v)| (v, i)).collect();
-        out.sort_by(|a, b| place.get(&b.version).cmp(&place.get(&a.version)).then_with(|| a.artifact.cmp(&b.artifact)));
+        out.sort_by(|a, b| {
+            place.get(&b.version).cmp(&place.get(&a.version)).then_with(|| a.artifact.cmp(&b.artifact))
+        });
         out
     }
 
-    fn one(&self, channel: &ChannelView, judgement: &Judgement, file: &str, judged: &Judged, by_sender: bool) -> Explained {
+    fn one(
+        &self,
+        channel: &ChannelView,
+        judgement: &Judgement,
+        file: &str,
+        judged: &Judged,
+        by_sender: bool,
+    ) -> Explained {
         let ecosystem = channel.channel.ecosystem;
         let near = || nearest(ecosystem, &judged.version, self.ours.iter().map(|j| &**j));
-        let blocked = channel.blocks.reason(&ShardKey { subdir: judgement.subdir.clone(), name: judgement.name.clone() }.to_string(), file);
+        let blocked = channel.blocks.reason(
+            &ShardKey { subdir: judgement.subdir.clone(), name: judgement.name.clone() }.to_string(),
+            file,
+        );
         let verdict = if blocked.is_some() { Verdict::Deny } else { judged.verdict };
         Explained {
             artifact: judgement.subdir.as_ref().map_or_else(|| file.to_owned(), |s| format!("{s}/{file}")),
@@ -230,8 +252,14 @@ pub async fn findings(view: &View, channel: &ChannelView) -> Result<Vec<Publishe
         for judgement in &package.ours {
             for (file, judged) in judgement.artifacts.iter().filter(|(_, j)| j.is_offered()) {
                 for finding in judgement.findings_of(judged) {
-                    let artifact = judgement.subdir.as_ref().map_or_else(|| file.clone(), |s| format!("{s}/{file}"));
-                    out.push(PublishedFinding { artifact, name: name.clone(), version: judged.version.clone(), finding: FindingView::of(finding) });
+                    let artifact =
+                        judgement.subdir.as_ref().map_or_else(|| file.clone(), |s| format!("{s}/{file}"));
+                    out.push(PublishedFinding {
+                        artifact,
+                        name: name.clone(),
+                        version: judged.version.clone(),
+                        finding: FindingView::of(finding),
+                    });
                 }
             }
         }

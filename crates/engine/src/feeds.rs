@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use airlock_core::advisory::{
-    self, Advisory, AdvisoryRecord, AdvisorySet, Epss, FeedHead, FeedKind, Kev,
-};
+use airlock_core::advisory::{self, Advisory, AdvisoryRecord, AdvisorySet, Epss, FeedHead, FeedKind, Kev};
 use airlock_core::id::{Digest, Id};
 use airlock_core::identity::Identity;
 use airlock_core::object::{self, Encoded, Object};
@@ -29,7 +27,7 @@ pub const SET: &str = "advisories";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeedDef {
     /// What it speaks.
-    pub kind: FeedKind,
+    pub speaks: FeedKind,
     /// A URL, file or directory.
     pub location: String,
 }
@@ -66,17 +64,32 @@ pub struct FeedReport {
 pub async fn add(station: &Station, kind: FeedKind, location: &str) -> Result<String> {
     let parsed = Location::parse(location)?;
     let stem = match &parsed {
-        Location::Http(url) => url.path().trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned(),
-        Location::Path(path) => path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
+        Location::Http(url) => {
+            url.path().trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned()
+        }
+        Location::Path(path) => {
+            path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+        }
     };
-    let stem: String = stem.split('.').next().unwrap_or_default().chars().filter(|c| c.is_ascii_alphanumeric() || "_-".contains(*c)).collect();
-    let name = if stem.is_empty() || stem == kind.name() { kind.name().to_owned() } else { format!("{}-{stem}", kind.name()) };
+    let stem: String = stem
+        .split('.')
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || "_-".contains(*c))
+        .collect();
+    let name = if stem.is_empty() || stem.starts_with(kind.name()) {
+        stem.clone()
+    } else {
+        format!("{}-{stem}", kind.name())
+    };
+    let name = if name.is_empty() { kind.name().to_owned() } else { name };
     let location = match &parsed {
         // A feed is often one file, which a trailing slash would turn into another address.
         Location::Http(_) => location.to_owned(),
         Location::Path(path) => path.display().to_string(),
     };
-    let id = station.store.db.put(&FeedDef { kind, location }).await?;
+    let id = station.store.db.put(&FeedDef { speaks: kind, location }).await?;
     let change = station.move_ref(&format!("feed/{name}/def"), Some(id.digest())).await?;
     let detail = serde_json::json!({"kind": kind, "location": parsed.shown()});
     station.commit(vec![change], "feed.add", &format!("feed/{name}"), &detail).await?;
@@ -98,7 +111,8 @@ pub async fn update(station: &Station, names: &[String]) -> Result<Vec<FeedRepor
         reports.push(report);
     }
     if reports.is_empty() {
-        return Err(Error::usage("there is no feed to read").hint("add one with `airlock advisories add KIND URL|PATH`"));
+        return Err(Error::usage("there is no feed to read")
+            .hint("add one with `airlock advisories add KIND URL|PATH`"));
     }
     rebuild(station).await?;
     Ok(reports)
@@ -114,9 +128,11 @@ async fn set_head(station: &Station, report: &FeedReport) -> Result<()> {
 /// Reads one feed into objects.
 async fn read_feed(station: &Station, name: &str, def: &FeedDef) -> Result<FeedReport> {
     let local = localize(station, &def.location).await?;
-    let (kind, provenance) = (def.kind, name.to_owned());
+    let (kind, provenance) = (def.speaks, name.to_owned());
     let place = Location::parse(&def.location)?.shown();
-    let content = joined(tokio::task::spawn_blocking(move || read_content(kind, local.path(), &provenance, &place)).await)?;
+    let content = joined(
+        tokio::task::spawn_blocking(move || read_content(kind, local.path(), &provenance, &place)).await,
+    )?;
     let db = &station.store.db;
     db.put_many(&content.objects).await?;
     let (root, count) = match content.table {
@@ -124,7 +140,13 @@ async fn read_feed(station: &Station, name: &str, def: &FeedDef) -> Result<FeedR
         Table::Identities(map) => (trees::store(db, &map).await?.digest(), map.len() as u64),
         Table::One(id, count) => (id, count),
     };
-    let head = FeedHead { kind: def.kind, read_at: station.now().await?, content: root, count, skipped: content.bad_count };
+    let head = FeedHead {
+        kind: def.speaks,
+        read_at: station.now().await?,
+        content: root,
+        count,
+        skipped: content.bad_count,
+    };
     let before = head_of(station, name).await?;
     let changed = before.is_none_or(|b| b.content != head.content);
     Ok(FeedReport { name: name.to_owned(), head, changed, bad: content.bad })
@@ -150,7 +172,8 @@ async fn localize(station: &Station, location: &str) -> Result<Local> {
     let Location::Http(_) = &source else {
         return Ok(Local::There(PathBuf::from(location)));
     };
-    let url = reqwest::Url::parse(location).map_err(|e| Error::usage(format!("`{location}` is not a URL: {e}")))?;
+    let url =
+        reqwest::Url::parse(location).map_err(|e| Error::usage(format!("`{location}` is not a URL: {e}")))?;
     let client = Client::new(station, &source)?;
     let mut file = tempfile::NamedTempFile::new_in(&station.dir).map_err(file_error(&station.dir))?;
     let path = file.path().to_owned();
@@ -177,7 +200,9 @@ enum Table {
 }
 
 fn read_content(kind: FeedKind, path: &Path, provenance: &str, place: &str) -> Result<Content> {
-    let unusable = |e: FeedError| Error::fault(format!("{place}: {e}")).hint("the last good state of the feed stays in force");
+    let unusable = |e: FeedError| {
+        Error::fault(format!("{place}: {e}")).hint("the last good state of the feed stays in force")
+    };
     match kind {
         FeedKind::Osv | FeedKind::Nvd => read_records(kind, path).map_err(unusable),
         FeedKind::Kev => {
@@ -189,15 +214,26 @@ fn read_content(kind: FeedKind, path: &Path, provenance: &str, place: &str) -> R
             one(&epss, epss.scores.len(), bad)
         }
         FeedKind::Identities => {
-            let (map, bad) = open(path).and_then(|r| formats::identities::read(r, provenance)).map_err(unusable)?;
-            Ok(Content { objects: Vec::new(), table: Table::Identities(map), bad_count: bad.len() as u64, bad })
+            let (map, bad) =
+                open(path).and_then(|r| formats::identities::read(r, provenance)).map_err(unusable)?;
+            Ok(Content {
+                objects: Vec::new(),
+                table: Table::Identities(map),
+                bad_count: bad.len() as u64,
+                bad,
+            })
         }
     }
 }
 
 fn one<T: Object>(value: &T, count: usize, bad: Vec<BadAdvisory>) -> Result<Content> {
     let (id, encoded) = object::encode(value)?;
-    Ok(Content { objects: vec![encoded], table: Table::One(id.digest(), count as u64), bad_count: bad.len() as u64, bad })
+    Ok(Content {
+        objects: vec![encoded],
+        table: Table::One(id.digest(), count as u64),
+        bad_count: bad.len() as u64,
+        bad,
+    })
 }
 
 /// Opens a file for reading, unpacking gzip by its magic.
@@ -288,7 +324,9 @@ fn files_of(path: &Path) -> std::result::Result<Vec<PathBuf>, FeedError> {
             }
         }
     }
-    let wanted = |p: &PathBuf| [".json", ".jsonl", ".json.gz", ".jsonl.gz"].iter().any(|e| p.to_string_lossy().ends_with(e));
+    let wanted = |p: &PathBuf| {
+        [".json", ".jsonl", ".json.gz", ".jsonl.gz"].iter().any(|e| p.to_string_lossy().ends_with(e))
+    };
     Ok(files.into_iter().filter(wanted).collect())
 }
 
@@ -328,7 +366,9 @@ pub async fn rebuild(station: &Station) -> Result<Id<AdvisorySet>> {
     let change = station.move_ref(SET, Some(id.digest())).await?;
     if change.from != change.to {
         let feeds: Vec<&String> = set.feeds.keys().collect();
-        station.commit(vec![change], "advisories.build", SET, &serde_json::json!({"set": id, "feeds": feeds})).await?;
+        station
+            .commit(vec![change], "advisories.build", SET, &serde_json::json!({"set": id, "feeds": feeds}))
+            .await?;
     }
     Ok(id)
 }
@@ -342,7 +382,8 @@ async fn build(station: &Station, feeds: BTreeMap<String, FeedHead>) -> Result<A
     for head in feeds.values() {
         match head.kind {
             FeedKind::Osv | FeedKind::Nvd => {
-                let ids: Vec<Id<AdvisoryRecord>> = trees::load(db, head.records()).await?.into_values().collect();
+                let ids: Vec<Id<AdvisoryRecord>> =
+                    trees::load(db, head.records()).await?.into_values().collect();
                 for chunk in ids.chunks(1000) {
                     advisories.extend(trees::objects(db, chunk).await?.into_values().map(|r| r.advisory));
                 }
@@ -383,7 +424,8 @@ pub async fn show(station: &Station, id: &str) -> Result<Vec<(String, AdvisoryRe
         if !matches!(head.kind, FeedKind::Osv | FeedKind::Nvd) {
             continue;
         }
-        let ids: Vec<Id<AdvisoryRecord>> = trees::load(&station.store.db, head.records()).await?.into_values().collect();
+        let ids: Vec<Id<AdvisoryRecord>> =
+            trees::load(&station.store.db, head.records()).await?.into_values().collect();
         for chunk in ids.chunks(1000) {
             let records = trees::objects(&station.store.db, chunk).await?;
             let hits = records.into_values().filter(|r| r.advisory.names().any(|n| n == id));
@@ -392,7 +434,8 @@ pub async fn show(station: &Station, id: &str) -> Result<Vec<(String, AdvisoryRe
     }
     out.sort_by(|a, b| (&a.0, &a.1.advisory.id).cmp(&(&b.0, &b.1.advisory.id)));
     if out.is_empty() {
-        return Err(Error::no(format!("no feed knows `{id}`")).hint("`airlock advisories status` shows what was read and when"));
+        return Err(Error::no(format!("no feed knows `{id}`"))
+            .hint("`airlock advisories status` shows what was read and when"));
     }
     Ok(out)
 }

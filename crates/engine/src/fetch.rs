@@ -90,7 +90,7 @@ pub async fn fetch(
         let client = Client::new(station, &Location::parse(location)?)?;
         fetch_all(&station.store, &client, channel.ecosystem, wanted, &mut facts, now, &mut report).await?;
     }
-    Ok((store_facts(station, facts).await?, report))
+    Ok((trees::store_all(&station.store.db, &facts).await?, report))
 }
 
 /// All facts of a channel by shard key.
@@ -108,17 +108,6 @@ pub(crate) async fn load_facts(station: &Station, channel: &str) -> Result<BTree
         }
     }
     Ok(out)
-}
-
-/// Writes facts and gives the root of their tree.
-pub(crate) async fn store_facts(station: &Station, facts: BTreeMap<String, Facts>) -> Result<TreeId<Id<Facts>>> {
-    let mut encoded = Vec::new();
-    let mut ids = BTreeMap::new();
-    for (key, facts) in facts {
-        ids.insert(key, trees::encode_into(&facts, &mut encoded)?);
-    }
-    station.store.db.put_many(&encoded).await?;
-    trees::store(&station.store.db, &ids).await
 }
 
 /// What must be fetched: what is admitted but for its bytes.
@@ -141,8 +130,13 @@ async fn wanted(
             let known = facts.entry((*key).clone()).or_default();
             let judged = judgment.judgements.get(*key);
             for (file, entry) in &shard.entries {
-                let fact = known.files.entry(file.clone()).or_insert(Fact { first_seen: now, file: None, fault: None });
-                let admitted = judged.and_then(|j| j.artifacts.get(file)).is_some_and(|j| j.verdict == Verdict::Admit);
+                let fact = known.files.entry(file.clone()).or_insert(Fact {
+                    first_seen: now,
+                    file: None,
+                    fault: None,
+                });
+                let admitted =
+                    judged.and_then(|j| j.artifacts.get(file)).is_some_and(|j| j.verdict == Verdict::Admit);
                 let here = fact.file.as_ref().is_some_and(|f| station.store.blobs.find(f.sha256).is_some());
                 if !admitted || here {
                     continue;
@@ -172,7 +166,9 @@ fn locate(channel: &Channel, key: &ShardKey, artifact: &Artifact, state: &Mirror
                 Some(base) if !base.is_empty() => folder.join(&format!("{base}/"))?,
                 _ => folder,
             };
-            folder.join(artifact.url.as_deref().filter(|_| artifact.kind == ArtifactKind::Wheel).unwrap_or(&escaped))
+            folder.join(
+                artifact.url.as_deref().filter(|_| artifact.kind == ArtifactKind::Wheel).unwrap_or(&escaped),
+            )
         }
         Ecosystem::Pypi => {
             let page = source.join(&format!("simple/{}/", key.name))?;
@@ -289,19 +285,29 @@ fn check(artifact: &Artifact, staged: &Staged, md5: Option<[u8; 16]>, location: 
         return Err(Error::fault(format!("{place}: {} bytes came, the record says {size}", staged.size())));
     }
     if let Some(declared) = artifact.sha256.filter(|d| *d != found) {
-        return Err(Error::unsafe_(format!("{place}: the bytes hash to {found}, the record says {declared}")));
+        return Err(Error::unsafe_(format!(
+            "{place}: the bytes hash to {found}, the record says {declared}"
+        )));
     }
     if let (None, Some(declared), Some(found)) = (artifact.sha256, artifact.md5, md5)
         && declared != found
     {
         let (found, declared) = (airlock_core::hex::encode(&found), airlock_core::hex::encode(&declared));
-        return Err(Error::unsafe_(format!("{place}: the bytes have MD5 {found}, the record says {declared}")));
+        return Err(Error::unsafe_(format!(
+            "{place}: the bytes have MD5 {found}, the record says {declared}"
+        )));
     }
     Ok(())
 }
 
 /// Opens an artifact and holds it against its record.
-fn open(store: &Store, ecosystem: Ecosystem, key: &ShardKey, artifact: &Artifact, staged: Staged) -> Result<Arrived> {
+fn open(
+    store: &Store,
+    ecosystem: Ecosystem,
+    key: &ShardKey,
+    artifact: &Artifact,
+    staged: Staged,
+) -> Result<Arrived> {
     let opened = read_archive(artifact, staged.reopen()?)
         .map_err(|e| Error::unsafe_(format!("the archive is refused: {e}")))?;
     contradiction(ecosystem, key, artifact, &opened).map_or(Ok(()), |c| Err(Error::unsafe_(c)))?;
@@ -337,16 +343,25 @@ fn read_archive(artifact: &Artifact, file: File) -> std::result::Result<Opened, 
 }
 
 /// What the archive says of itself that its record does not.
-fn contradiction(ecosystem: Ecosystem, key: &ShardKey, artifact: &Artifact, opened: &Opened) -> Option<String> {
+fn contradiction(
+    ecosystem: Ecosystem,
+    key: &ShardKey,
+    artifact: &Artifact,
+    opened: &Opened,
+) -> Option<String> {
     let name = canonical_name(ecosystem, &opened.name);
     if name.as_deref() != Some(&key.name) {
         return Some(format!("the archive is of `{}`, the record of `{}`", opened.name, key.name));
     }
     let order = airlock_core::version::Order::of(ecosystem);
     let same = opened.version == artifact.version
-        || (ecosystem == Ecosystem::Pypi && order.compare(&opened.version, &artifact.version).is_some_and(std::cmp::Ordering::is_eq));
+        || (ecosystem == Ecosystem::Pypi
+            && order.compare(&opened.version, &artifact.version).is_some_and(std::cmp::Ordering::is_eq));
     if !same {
-        return Some(format!("the archive is version {}, the record version {}", opened.version, artifact.version));
+        return Some(format!(
+            "the archive is version {}, the record version {}",
+            opened.version, artifact.version
+        ));
     }
     match (&opened.build, &artifact.build, artifact.kind) {
         (Some(found), Some(stated), ArtifactKind::Conda | ArtifactKind::TarBz2) if found != stated => {

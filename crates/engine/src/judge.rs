@@ -128,7 +128,11 @@ pub async fn decisions(station: &Station) -> Result<(Id<Decisions>, Decisions)> 
     }
 }
 
-async fn tree_of<T: Object>(station: &Station, channel: &str, part: &str) -> Result<(TreeId<Id<T>>, BTreeMap<String, Id<T>>)> {
+async fn tree_of<T: Object>(
+    station: &Station,
+    channel: &str,
+    part: &str,
+) -> Result<(TreeId<Id<T>>, BTreeMap<String, Id<T>>)> {
     let db = &station.store.db;
     match db.find_ref(&ref_name(channel, part)).await? {
         Some(id) => Ok((TreeId::new(id), trees::load(db, TreeId::new(id)).await?)),
@@ -140,13 +144,19 @@ async fn tree_of<T: Object>(station: &Station, channel: &str, part: &str) -> Res
 }
 
 impl Loaded {
-    async fn read(station: &Station, channel: &Channel, how: &How, upstream: Option<Id<Upstream>>) -> Result<Self> {
+    async fn read(
+        station: &Station,
+        channel: &Channel,
+        how: &How,
+        upstream: Option<Id<Upstream>>,
+    ) -> Result<Self> {
         let db = &station.store.db;
         let name = &channel.name;
         let upstream_id = match upstream {
             Some(id) => id,
             None => Id::new(db.find_ref(&ref_name(name, "upstream")).await?.ok_or_else(|| {
-                Error::usage(format!("channel `{name}` was never filled")).hint(format!("run `airlock sync {name}`"))
+                Error::usage(format!("channel `{name}` was never filled"))
+                    .hint(format!("run `airlock sync {name}`"))
             })?),
         };
         // Before the decisions: whoever blocks something writes the decision first.
@@ -336,7 +346,13 @@ async fn read_chunk(station: &Station, channel: &Channel, loaded: &Loaded, keys:
 }
 
 /// Judges the shards of a chunk on several threads; the answers come in the order of the keys.
-fn judge_chunk(loaded: &Loaded, channel: &Channel, chunk: &Chunk, needs_bytes: bool, threads: usize) -> Result<Vec<One>> {
+fn judge_chunk(
+    loaded: &Loaded,
+    channel: &Channel,
+    chunk: &Chunk,
+    needs_bytes: bool,
+    threads: usize,
+) -> Result<Vec<One>> {
     let cx = Context {
         channel: &channel.name,
         ecosystem: channel.ecosystem,
@@ -351,8 +367,11 @@ fn judge_chunk(loaded: &Loaded, channel: &Channel, chunk: &Chunk, needs_bytes: b
     let per_thread = chunk.keys.len().div_ceil(threads.max(1)).max(1);
     std::thread::scope(|scope| {
         let cx = &cx;
-        let work = |keys: &[String]| keys.iter().map(|key| judge_one(cx, loaded, chunk, key)).collect::<Result<Vec<One>>>();
-        let workers: Vec<_> = chunk.keys.chunks(per_thread).map(|keys| scope.spawn(move || work(keys))).collect();
+        let work = |keys: &[String]| {
+            keys.iter().map(|key| judge_one(cx, loaded, chunk, key)).collect::<Result<Vec<One>>>()
+        };
+        let workers: Vec<_> =
+            chunk.keys.chunks(per_thread).map(|keys| scope.spawn(move || work(keys))).collect();
         let mut out = Vec::with_capacity(chunk.keys.len());
         for worker in workers {
             let part = worker.join().unwrap_or_else(|_| Err(Error::fault("a judging thread stopped")));
@@ -409,7 +428,15 @@ fn changes(channel: &str, before: Option<&Judgement>, after: &Judgement) -> Vec<
         let why = is.map_or_else(|| "no longer in the source".to_owned(), judge::reason);
         let version = is.or(was).map(|j| j.version.clone()).unwrap_or_default();
         let artifact = after.subdir.as_ref().map_or_else(|| file.clone(), |s| format!("{s}/{file}"));
-        out.push(VerdictChange { channel: channel.to_owned(), artifact, name: after.name.clone(), version, from, to, why });
+        out.push(VerdictChange {
+            channel: channel.to_owned(),
+            artifact,
+            name: after.name.clone(),
+            version,
+            from,
+            to,
+            why,
+        });
     }
     out
 }

@@ -28,10 +28,14 @@ impl StationKey {
     /// Makes a key and writes it to `folder`, readable by its owner alone.
     pub fn create(folder: &Path) -> Result<Self> {
         let mut secret = [0u8; 32];
-        getrandom::fill(&mut secret).map_err(|e| Error::fault(format!("the system gives no random bytes: {e}")))?;
+        getrandom::fill(&mut secret)
+            .map_err(|e| Error::fault(format!("the system gives no random bytes: {e}")))?;
         let key = Self { key: SigningKey::from_bytes(&secret) };
         std::fs::create_dir_all(folder).map_err(file_error(folder))?;
-        let pem = key.key.to_pkcs8_pem(LineEnding::LF).map_err(|e| Error::fault(format!("the key cannot be written: {e}")))?;
+        let pem = key
+            .key
+            .to_pkcs8_pem(LineEnding::LF)
+            .map_err(|e| Error::fault(format!("the key cannot be written: {e}")))?;
         write_private(&folder.join("station.key"), pem.as_bytes())?;
         let public = folder.join("station.pub");
         std::fs::write(&public, key.public_pem()?).map_err(file_error(&public))?;
@@ -42,8 +46,9 @@ impl StationKey {
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("station.key");
         let pem = std::fs::read_to_string(&path).map_err(file_error(&path))?;
-        let key = SigningKey::from_pkcs8_pem(&pem)
-            .map_err(|e| Error::usage(format!("{} is not an Ed25519 key in PKCS #8 PEM: {e}", path.display())))?;
+        let key = SigningKey::from_pkcs8_pem(&pem).map_err(|e| {
+            Error::usage(format!("{} is not an Ed25519 key in PKCS #8 PEM: {e}", path.display()))
+        })?;
         Ok(Self { key })
     }
 

@@ -1,4 +1,5 @@
 //! The use-cases, one file per verb.
+pub mod bundle;
 pub mod channel;
 pub mod decide;
 pub mod error;
@@ -14,5 +15,6 @@ pub mod station;
 pub mod status;
 pub mod sync;
 pub mod trees;
+pub mod trust;
 pub mod upstream;
 pub mod view;

@@ -43,13 +43,17 @@ pub async fn list(station: &Station) -> Result<Vec<String>> {
 /// Sets a policy. It acts at the next judgement, which the caller starts.
 pub async fn set(station: &Station, name: &str, text: &str) -> Result<Policy> {
     let policy = read(text)?;
-    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) && !name.is_empty() && name.len() <= 100;
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        && !name.is_empty()
+        && name.len() <= 100;
     if !plain {
-        return Err(Error::usage(format!("`{name}` cannot name a policy")).hint("use letters, digits, `.`, `_` and `-`"));
+        return Err(Error::usage(format!("`{name}` cannot name a policy"))
+            .hint("use letters, digits, `.`, `_` and `-`"));
     }
     let id = station.store.db.put(&PolicyText { text: text.to_owned() }).await?;
     let change = station.move_ref(&format!("policy/{name}"), Some(id.digest())).await?;
-    let detail = serde_json::json!({"policy": id, "rules": policy.rules.iter().map(|r| &r.name).collect::<Vec<_>>()});
+    let detail =
+        serde_json::json!({"policy": id, "rules": policy.rules.iter().map(|r| &r.name).collect::<Vec<_>>()});
     station.commit(vec![change], "policy.set", &format!("policy/{name}"), &detail).await?;
     Ok(policy)
 }

@@ -58,7 +58,12 @@ pub struct Along {
 /// Publishes a judgement. The whole of it is in the store before any ref moves; the refs move together.
 ///
 /// If something the judgement was made from moved in the meantime, nothing is published.
-pub async fn publish(station: &Station, judgment: &Judgment, along: Along, why: &str) -> Result<Option<Id<Snapshot>>> {
+pub async fn publish(
+    station: &Station,
+    judgment: &Judgment,
+    along: Along,
+    why: &str,
+) -> Result<Option<Id<Snapshot>>> {
     let name = &judgment.channel.name;
     let mut refs = Vec::new();
     let mut point = |part: &str, from: Option<Digest>, to: Digest| {
@@ -130,7 +135,9 @@ async fn listed(station: &Station, judgment: &Judgment, before: Option<Digest>) 
         let ids: Vec<Id<Shard>> = chunk.iter().flat_map(|(_, a, b)| [*a, *b]).collect();
         let shards = trees::objects(db, &ids).await?;
         for (key, old, new) in chunk {
-            let (Some(old), Some(new)) = (shards.get(&old.digest()), shards.get(&new.digest())) else { continue };
+            let (Some(old), Some(new)) = (shards.get(&old.digest()), shards.get(&new.digest())) else {
+                continue;
+            };
             let mut union = old.clone();
             union.entries.extend(new.entries.clone());
             map.insert(key.clone(), trees::encode_into(&union, &mut encoded)?);
@@ -266,7 +273,9 @@ fn package_of(shard: &Shard, facts: &[&Facts]) -> conda::ChannelPackage {
     let mut artifacts: Vec<Artifact> =
         shard.entries.iter().filter_map(|(file, entry)| Artifact::read(shard, file, entry).ok()).collect();
     let order = airlock_core::version::Order::Conda;
-    artifacts.sort_by(|a, b| order.compare(&a.version, &b.version).unwrap_or(a.version.cmp(&b.version)).then(a.file.cmp(&b.file)));
+    artifacts.sort_by(|a, b| {
+        order.compare(&a.version, &b.version).unwrap_or(a.version.cmp(&b.version)).then(a.file.cmp(&b.file))
+    });
     let Some(newest) = artifacts.last() else { return conda::ChannelPackage::default() };
     let fact = facts.iter().find_map(|f| f.files.get(&newest.file)).and_then(|f| f.file.as_ref());
     conda::ChannelPackage {

@@ -109,7 +109,12 @@ impl Station {
         let id = station.store.db.put(&policy).await?;
         let detail = serde_json::json!({"name": name, "side": side, "public_key": station.key.public_hex()});
         station
-            .commit(vec![RefChange { name: "policy/default".into(), from: None, to: Some(id.digest()) }], "station.init", name, &detail)
+            .commit(
+                vec![RefChange { name: "policy/default".into(), from: None, to: Some(id.digest()) }],
+                "station.init",
+                name,
+                &detail,
+            )
             .await?;
         // Last, because the file is what makes the directory a station.
         let text = toml::to_string(&station.config).map_err(|e| Error::fault(e.to_string()))?;
@@ -136,7 +141,8 @@ impl Station {
         let clock = match self.options.clock {
             Clock::Fixed(time) => time,
             Clock::System => {
-                let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+                let since =
+                    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
                 Time::from_seconds(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
             }
         };
@@ -151,8 +157,13 @@ impl Station {
         subject: &str,
         detail: &serde_json::Value,
     ) -> Result<()> {
-        let entry = NewEntry { action: action.to_owned(), subject: subject.to_owned(), detail: Canonical::of(detail)? };
-        let change = Change { time: self.now().await?, actor: self.options.actor.clone(), refs, entries: vec![entry] };
+        let entry = NewEntry {
+            action: action.to_owned(),
+            subject: subject.to_owned(),
+            detail: Canonical::of(detail)?,
+        };
+        let change =
+            Change { time: self.now().await?, actor: self.options.actor.clone(), refs, entries: vec![entry] };
         self.store.db.commit(&change).await?;
         Ok(())
     }

@@ -52,7 +52,8 @@ pub async fn sync(station: &Station, channel: &Channel, dry: bool) -> Result<Out
     let (facts, fetched) = fetch::fetch(station, channel, upstream, &state, &would).await?;
     drop(would);
     // The facts are in the store before they are judged; what reads them next is the judgement itself.
-    let moved = station.move_ref(&crate::channel::ref_name(&channel.name, "facts"), Some(facts.digest())).await?;
+    let moved =
+        station.move_ref(&crate::channel::ref_name(&channel.name, "facts"), Some(facts.digest())).await?;
     if moved.from != moved.to {
         let detail = serde_json::json!({"files": fetched.files, "bytes": fetched.bytes, "faults": fetched.faults.len()});
         station.commit(vec![moved], "channel.fetch", &format!("channel/{}", channel.name), &detail).await?;
@@ -64,10 +65,17 @@ pub async fn sync(station: &Station, channel: &Channel, dry: bool) -> Result<Out
 }
 
 /// Judges a channel with what is known now and publishes, without the network.
-pub async fn rejudge(station: &Station, channel: &Channel, how: &How, dry: bool, why: &str) -> Result<Outcome> {
+pub async fn rejudge(
+    station: &Station,
+    channel: &Channel,
+    how: &How,
+    dry: bool,
+    why: &str,
+) -> Result<Outcome> {
     let judgment = judge::judge(station, channel, how, None).await?;
     let hypothetical = dry || how.as_of.is_some() || how.policy.is_some();
-    let id = if hypothetical { None } else { publish::publish(station, &judgment, Along::default(), why).await? };
+    let id =
+        if hypothetical { None } else { publish::publish(station, &judgment, Along::default(), why).await? };
     Ok(outcome(judgment, id, Fetched::default(), Mirrored::default()))
 }
 
@@ -90,7 +98,12 @@ pub async fn sourced(station: &Station) -> Result<Vec<Channel>> {
     Ok(all.into_iter().filter(|c| matches!(c.feed, ChannelFeed::Source { .. })).collect())
 }
 
-fn outcome(judgment: judge::Judgment, snapshot: Option<Id<Snapshot>>, fetched: Fetched, read: Mirrored) -> Outcome {
+fn outcome(
+    judgment: judge::Judgment,
+    snapshot: Option<Id<Snapshot>>,
+    fetched: Fetched,
+    read: Mirrored,
+) -> Outcome {
     Outcome {
         channel: judgment.channel.name,
         snapshot,

@@ -54,6 +54,17 @@ where
     Ok(root)
 }
 
+/// Writes objects and the tree that names them.
+pub async fn store_all<T: Object>(db: &Db, objects: &BTreeMap<String, T>) -> Result<TreeId<Id<T>>> {
+    let mut encoded = Vec::new();
+    let mut ids = BTreeMap::new();
+    for (key, value) in objects {
+        ids.insert(key.clone(), encode_into(value, &mut encoded)?);
+    }
+    db.put_many(&encoded).await?;
+    store(db, &ids).await
+}
+
 /// Reads many objects of one kind; all of them must be there.
 pub async fn objects<T: Object>(db: &Db, ids: &[Id<T>]) -> Result<HashMap<Digest, T>> {
     let digests: Vec<Digest> = ids.iter().map(Id::digest).collect();

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED};
+use reqwest::header::{
+    ACCEPT, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
+};
 use reqwest::{StatusCode, Url};
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +37,8 @@ impl Location {
     /// Reads what a person typed.
     pub fn parse(text: &str) -> Result<Self> {
         if text.starts_with("http://") || text.starts_with("https://") {
-            let mut url = Url::parse(text).map_err(|e| Error::usage(format!("`{text}` is not a URL: {e}")))?;
+            let mut url =
+                Url::parse(text).map_err(|e| Error::usage(format!("`{text}` is not a URL: {e}")))?;
             if url.host_str().is_none() {
                 return Err(Error::usage(format!("`{text}` names no host")));
             }
@@ -56,7 +59,9 @@ impl Location {
     pub fn join(&self, reference: &str) -> Result<Self> {
         match self {
             Self::Http(url) => {
-                let joined = url.join(reference).map_err(|e| Error::fault(format!("the upstream refers to `{reference}`: {e}")))?;
+                let joined = url
+                    .join(reference)
+                    .map_err(|e| Error::fault(format!("the upstream refers to `{reference}`: {e}")))?;
                 Ok(Self::Http(joined))
             }
             Self::Path(path) => {
@@ -73,7 +78,10 @@ impl Location {
                     }
                 }
                 if leads_out {
-                    return Err(Error::fault(format!("the index in {} refers to `{reference}`, outside of it", path.display())));
+                    return Err(Error::fault(format!(
+                        "the index in {} refers to `{reference}`, outside of it",
+                        path.display()
+                    )));
                 }
                 Ok(Self::Path(out))
             }
@@ -218,7 +226,10 @@ impl Client {
         set(IF_MODIFIED_SINCE, ask.validator.and_then(|v| v.last_modified.as_deref()));
         let shown = Location::Http(url.clone()).shown();
         let sent = self.http.get(url.clone()).headers(headers).send().await;
-        sent.map_err(|e| Error::fault(format!("{shown}: {}", chain(&e.without_url()))).hint("check the address and the network, then run it again"))
+        sent.map_err(|e| {
+            Error::fault(format!("{shown}: {}", chain(&e.without_url())))
+                .hint("check the address and the network, then run it again")
+        })
     }
 
     /// Gets an index.
@@ -297,7 +308,9 @@ fn refused(shown: &str, status: StatusCode) -> Error {
 }
 
 fn too_long(shown: &str, bytes_max: u64) -> Error {
-    Error::fault(format!("{shown}: it is larger than {bytes_max} bytes, which is more than was announced or is allowed"))
+    Error::fault(format!(
+        "{shown}: it is larger than {bytes_max} bytes, which is more than was announced or is allowed"
+    ))
 }
 
 async fn stream(
@@ -314,8 +327,11 @@ async fn stream(
     let mut body = response.bytes_stream();
     while let Some(chunk) = body.next().await {
         let chunk = chunk.map_err(|e| {
-            Error::fault(format!("{shown}: the answer broke off after {seen} bytes: {}", chain(&e.without_url())))
-                .hint("run it again")
+            Error::fault(format!(
+                "{shown}: the answer broke off after {seen} bytes: {}",
+                chain(&e.without_url())
+            ))
+            .hint("run it again")
         })?;
         seen += chunk.len() as u64;
         if seen > bytes_max {
@@ -324,7 +340,9 @@ async fn stream(
         each(&chunk)?;
     }
     match announced {
-        Some(n) if n != seen => Err(Error::fault(format!("{shown}: {seen} bytes came, {n} were announced")).hint("run it again")),
+        Some(n) if n != seen => {
+            Err(Error::fault(format!("{shown}: {seen} bytes came, {n} were announced")).hint("run it again"))
+        }
         _ => Ok(()),
     }
 }

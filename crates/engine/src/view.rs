@@ -269,7 +269,8 @@ impl View {
             let sha256 = Artifact::read(&shard, file, entry).ok().and_then(|a| a.sha256);
             let blob = sha256.and_then(|d| self.station.store.blobs.find(d));
             return blob.map(FileAnswer::Serve).ok_or_else(|| {
-                Error::fault(format!("the file of {file} is missing from the store")).hint("run `airlock fsck`")
+                Error::fault(format!("the file of {file} is missing from the store"))
+                    .hint("run `airlock fsck`")
             });
         }
         if let Some(judged) = judged {
@@ -277,7 +278,8 @@ impl View {
         }
         let sent = self.sent_judgement(view, key).await?;
         let left_out = sent.as_ref().and_then(|j| j.artifacts.get(file)).filter(|j| !j.is_offered());
-        Ok(left_out.map_or(FileAnswer::Absent, |judged| withheld(judged, "left out by the sending station: ")))
+        Ok(left_out
+            .map_or(FileAnswer::Absent, |judged| withheld(judged, "left out by the sending station: ")))
     }
 
     /// The METADATA of a wheel that is offered.

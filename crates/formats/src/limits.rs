@@ -15,6 +15,9 @@ pub const ADVISORY_BYTES_MAX: u64 = 16 << 20;
 pub const FEED_BYTES_MAX: u64 = 16 << 30;
 /// Records of one feed.
 pub const FEED_RECORDS_MAX: u64 = 20_000_000;
+/// How deep a record or advisory may nest. Lower than what canonical text may, since records are stored and
+/// served inside of documents.
+pub const RECORD_DEPTH_MAX: usize = 48;
 /// Bad records that are listed by name; more are only counted.
 pub const BAD_LISTED_MAX: usize = 1000;
 /// How much larger than its compressed form a stream may become. Repodata of one kind of package

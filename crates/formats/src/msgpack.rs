@@ -4,11 +4,13 @@
 //! of numbers, `ext`): bytes become hexadecimal text. Writing turns canonical JSON into msgpack with the
 //! smallest encodings, so that equal values have equal bytes.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use rmp::Marker;
 use rmp::encode;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use airlock_core::canon::Canonical;
 use airlock_core::hex;
@@ -279,42 +281,47 @@ impl<'de> Visitor<'de> for Check {
 
 /// Writes a canonical JSON value. Integers beyond 64 bits become floats, since msgpack has no larger ones.
 pub fn write_json(out: &mut Vec<u8>, json: &Canonical) -> Result<(), serde_json::Error> {
-    write_value(out, &json.read()?);
+    write_text(out, json.as_str())
+}
+
+fn write_text(out: &mut Vec<u8>, json: &str) -> Result<(), serde_json::Error> {
+    match json.as_bytes().first() {
+        Some(b'{') => {
+            let members: BTreeMap<String, &RawValue> = serde_json::from_str(json)?;
+            write_map(out, members.len());
+            for (key, member) in members {
+                write_str(out, &key);
+                write_text(out, member.get())?;
+            }
+        }
+        Some(b'[') => {
+            let items: Vec<&RawValue> = serde_json::from_str(json)?;
+            let _ = encode::write_array_len(out, u32::try_from(items.len()).unwrap_or(u32::MAX));
+            for item in items {
+                write_text(out, item.get())?;
+            }
+        }
+        Some(b'"') => write_str(out, &serde_json::from_str::<String>(json)?),
+        Some(b'n') => {
+            let _ = encode::write_nil(out);
+        }
+        Some(b't' | b'f') => {
+            let _ = encode::write_bool(out, json == "true");
+        }
+        _ => write_number(out, json),
+    }
     Ok(())
 }
 
-fn write_value(out: &mut Vec<u8>, value: &serde_json::Value) {
-    use serde_json::Value;
-    match value {
-        Value::Null => {
-            let _ = encode::write_nil(out);
-        }
-        Value::Bool(flag) => {
-            let _ = encode::write_bool(out, *flag);
-        }
-        Value::Number(number) => {
-            if let Some(n) = number.as_u64() {
-                let _ = encode::write_uint(out, n);
-            } else if let Some(n) = number.as_i64() {
-                let _ = encode::write_sint(out, n);
-            } else {
-                let _ = encode::write_f64(out, number.as_f64().unwrap_or(0.0));
-            }
-        }
-        Value::String(text) => write_str(out, text),
-        Value::Array(items) => {
-            let _ = encode::write_array_len(out, u32::try_from(items.len()).unwrap_or(u32::MAX));
-            for item in items {
-                write_value(out, item);
-            }
-        }
-        Value::Object(members) => {
-            write_map(out, members.len());
-            for (key, member) in members {
-                write_str(out, key);
-                write_value(out, member);
-            }
-        }
+/// Writes a number from its digits: through `serde_json`, floats come out wrong in their last bit.
+fn write_number(out: &mut Vec<u8>, digits: &str) {
+    if let Ok(n) = digits.parse::<u64>() {
+        let _ = encode::write_uint(out, n);
+    } else if let Some(n) = digits.parse::<i64>().ok().filter(|n| *n != 0) {
+        let _ = encode::write_sint(out, n);
+    } else {
+        let number: f64 = digits.parse().unwrap_or(0.0);
+        let _ = encode::write_f64(out, number.clamp(f64::MIN, f64::MAX));
     }
 }
 

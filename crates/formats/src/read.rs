@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 
-use airlock_core::canon::{CanonError, Canonical};
+use airlock_core::canon::Canonical;
 use airlock_core::record::BadRecord;
 use airlock_core::shard::{Entry, Shard, ShardKey};
 
@@ -24,9 +24,6 @@ pub enum IndexError {
     /// Not JSON of the expected shape.
     #[error("it is not a valid index: {0}")]
     Json(#[from] serde_json::Error),
-    /// Not canonicalisable.
-    #[error("it is not a valid index: {0}")]
-    Canon(#[from] CanonError),
     /// Not msgpack of the expected shape.
     #[error("it is not a valid sharded index: {0}")]
     Msgpack(#[from] crate::msgpack::MsgpackError),
@@ -114,6 +111,36 @@ pub(crate) fn unzstd(packed: &[u8], bytes_max: u64) -> Result<Vec<u8>, IndexErro
         return Err(if most == bytes_max { IndexError::TooLarge(bytes_max) } else { IndexError::Ratio });
     }
     Ok(out)
+}
+
+/// Brings a record, or what else is carried as it came, into canonical form.
+pub(crate) fn canonical(text: &str) -> Result<Canonical, String> {
+    let canonical = Canonical::parse(text).map_err(|e| e.to_string())?;
+    if depth(canonical.as_str()) > limits::RECORD_DEPTH_MAX {
+        return Err(format!("it nests deeper than {} levels", limits::RECORD_DEPTH_MAX));
+    }
+    Ok(canonical)
+}
+
+/// How deep valid JSON nests.
+fn depth(json: &str) -> usize {
+    let (mut depth, mut most) = (0, 0);
+    let (mut quoted, mut escaped) = (false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => quoted = !quoted,
+            _ if quoted => {}
+            b'[' | b'{' => {
+                depth += 1;
+                most = most.max(depth);
+            }
+            b']' | b'}' => depth -= 1,
+            _ => {}
+        }
+    }
+    most
 }
 
 /// Cuts text that an outsider wrote to what a message can hold; parsers quote what they could not read.

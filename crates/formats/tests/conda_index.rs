@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use airlock_core::canon::Canonical;
 use airlock_core::id::Digest;
 use airlock_formats::conda::{self, ChannelPackage, RunExports};
+use airlock_formats::limits::RECORD_DEPTH_MAX;
 use airlock_formats::{IndexError, IndexRead};
 use channel::{ODD, expected_table, index_of, plain, published, render, tables};
 use genuine::{Random, SUBDIRS, repodata, shuffled};
@@ -243,7 +244,7 @@ fn bad_records_are_left_out_and_listed_and_the_rest_is_kept() {
         ("x-1-0.exe", with(r#""a":1"#)),
         ("x-2-0.conda", with(r#""a":1"#)),
         ("x/../x-1-0.conda", with(r#""a":1"#)),
-        ("x-1-0.tar.bz2", with(&format!(r#""a":{}"#, deep(64)))),
+        ("x-1-0.tar.bz2", with(&format!(r#""a":{}"#, deep(RECORD_DEPTH_MAX)))),
         ("wide.conda", with(r#""a":[{"b":1e400}]"#)),
         ("size.conda", with(r#""size":-1"#)),
     ];
@@ -262,8 +263,11 @@ fn bad_records_are_left_out_and_listed_and_the_rest_is_kept() {
 
 #[test]
 fn a_record_may_nest_as_deep_as_the_limit_allows() {
-    let record =
-        format!(r#"{{"name":"x","version":"1","build":"0","a":{}1{}}}"#, "[".repeat(63), "]".repeat(63));
+    let record = format!(
+        r#"{{"name":"x","version":"1","build":"0","a":{}1{}}}"#,
+        "[".repeat(RECORD_DEPTH_MAX - 1),
+        "]".repeat(RECORD_DEPTH_MAX - 1)
+    );
     let read = read("linux-64", &index_of(&[("x-1-0.conda", &record)])).unwrap();
     assert_eq!((read.records(), read.bad_count), (1, 0));
     let rendered = render("linux-64", &read);
@@ -293,7 +297,7 @@ fn an_index_of_another_shape_is_refused() {
     let deep = format!(r#"{{"packages": {}"#, "[".repeat(1_000_000));
     assert!(read("noarch", &deep).is_err());
     let deep = format!(r#"{{"x": {}{}}}"#, "[".repeat(100), "]".repeat(100));
-    assert!(matches!(read("noarch", &deep), Err(IndexError::Canon(_))));
+    assert!(matches!(read("noarch", &deep), Err(IndexError::Content(_))));
     assert!(matches!(conda::read_repodata("noarch", "i", b"{\"a\": \"\xff\"}"), Err(IndexError::Content(_))));
 }
 

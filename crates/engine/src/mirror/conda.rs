@@ -32,7 +32,8 @@ struct Subdir {
 
 impl Reading<'_> {
     pub(super) async fn conda(&mut self, subdirs: &[String]) -> Result<Tree> {
-        let mut tree = Tree { shards: BTreeMap::new(), subdirs: BTreeMap::new(), state: MirrorState::default() };
+        let mut tree =
+            Tree { shards: BTreeMap::new(), subdirs: BTreeMap::new(), state: MirrorState::default() };
         let mut found = 0;
         for subdir in subdirs {
             let read = self.subdir(subdir, &mut tree.state).await?;
@@ -44,8 +45,12 @@ impl Reading<'_> {
             tree.subdirs.insert(subdir.clone(), about);
         }
         if found == 0 {
-            return Err(Error::fault(format!("{}: there is no index in {}", self.source.shown(), subdirs.join(", ")))
-                .hint("check the source's address and its subdirs"));
+            return Err(Error::fault(format!(
+                "{}: there is no index in {}",
+                self.source.shown(),
+                subdirs.join(", ")
+            ))
+            .hint("check the source's address and its subdirs"));
         }
         Ok(tree)
     }
@@ -170,17 +175,26 @@ fn shard_folder(body: &Body, index: &ShardIndex) -> Result<Location> {
     body.location.join(&base)
 }
 
-async fn fetch_shard(client: &Client, folder: &Location, subdir: &str, name: &str, digest: Digest) -> Result<IndexRead> {
+async fn fetch_shard(
+    client: &Client,
+    folder: &Location,
+    subdir: &str,
+    name: &str,
+    digest: Digest,
+) -> Result<IndexRead> {
     let location = folder.join(&format!("{digest}.msgpack.zst"))?;
     let place = location.shown();
     let ask = Ask { bytes_max: limits::SHARD_BYTES_MAX, ..Ask::default() };
     let Got::Body(body) = client.get(&location, ask).await? else {
-        return Err(Error::fault(format!("{place}: the index names this shard, but it is not there")).hint("run it again later"));
+        return Err(Error::fault(format!("{place}: the index names this shard, but it is not there"))
+            .hint("run it again later"));
     };
     // No client checks this; whoever swaps a shard would go unseen.
     let found = Digest::of(&body.bytes);
     if found != digest {
-        return Err(Error::unsafe_(format!("{place}: the shard of `{name}` hashes to {found}, not to its name")));
+        return Err(Error::unsafe_(format!(
+            "{place}: the shard of `{name}` hashes to {found}, not to its name"
+        )));
     }
     conda::read_shard(subdir, &format!("the shard of {name}"), &body.bytes).map_err(|e| unusable(&place, &e))
 }

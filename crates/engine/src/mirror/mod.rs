@@ -126,7 +126,8 @@ impl Filter {
 /// Reads a channel's source and writes the upstream tree. No ref moves: the caller judges first.
 pub async fn mirror(station: &Station, channel: &Channel) -> Result<(Id<Upstream>, MirrorState, Mirrored)> {
     let ChannelFeed::Source { location, subdirs, only, exclude } = &channel.feed else {
-        return Err(Error::usage(format!("channel `{}` is fed by bundles", channel.name)).hint("use `airlock import`"));
+        return Err(Error::usage(format!("channel `{}` is fed by bundles", channel.name))
+            .hint("use `airlock import`"));
     };
     let source = Location::parse(location)?;
     let db = &station.store.db;
@@ -159,8 +160,12 @@ pub async fn mirror(station: &Station, channel: &Channel) -> Result<(Id<Upstream
         Ecosystem::Pypi => reading.pypi().await?,
     };
     tree.state.definition = definition;
-    let upstream =
-        Upstream { ecosystem: channel.ecosystem, tree: trees::store(db, &tree.shards).await?, subdirs: tree.subdirs, origin: None };
+    let upstream = Upstream {
+        ecosystem: channel.ecosystem,
+        tree: trees::store(db, &tree.shards).await?,
+        subdirs: tree.subdirs,
+        origin: None,
+    };
     let id = db.put(&upstream).await?;
     Ok((id, tree.state, reading.report))
 }
@@ -188,7 +193,11 @@ impl Reading<'_> {
     /// The shards of the last reading whose key satisfies `wanted`.
     fn again(&mut self, wanted: impl Fn(&ShardKey) -> bool) -> BTreeMap<String, Id<Shard>> {
         self.report.unchanged += 1;
-        self.known.iter().filter(|(key, _)| wanted(&ShardKey::parse(key))).map(|(k, id)| (k.clone(), *id)).collect()
+        self.known
+            .iter()
+            .filter(|(key, _)| wanted(&ShardKey::parse(key)))
+            .map(|(k, id)| (k.clone(), *id))
+            .collect()
     }
 }
 

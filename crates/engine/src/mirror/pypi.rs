@@ -38,7 +38,9 @@ impl Reading<'_> {
             .map(|name| {
                 let (client, folder) = (self.client.clone(), page_folder(&self.source, &name));
                 let validator = self.before.validators.get(&name).cloned();
-                async move { (fetch_page(&client, folder?, &name, validator.as_ref()).await).map(|page| (name, page)) }
+                async move {
+                    (fetch_page(&client, folder?, &name, validator.as_ref()).await).map(|page| (name, page))
+                }
             })
             .collect();
         let mut pages = stream::iter(fetches).buffer_unordered(AT_ONCE);
@@ -66,10 +68,17 @@ impl Reading<'_> {
         let ask = Ask { accept: Some(ACCEPT), validator: None, bytes_max: limits::PROJECTS_BYTES_MAX };
         let body = self.page(&self.source.join("simple/")?, ask).await?;
         let Got::Body(body) = body else {
-            return Err(Error::fault(format!("{}: there is no list of projects at simple/", self.source.shown()))
-                .hint("give the address above `simple/`, or name what you want with --only"));
+            return Err(Error::fault(format!(
+                "{}: there is no list of projects at simple/",
+                self.source.shown()
+            ))
+            .hint("give the address above `simple/`, or name what you want with --only"));
         };
-        let read = if is_json(&body)? { pypi::read_projects_json(&body.bytes) } else { pypi::read_projects_html(&body.bytes) };
+        let read = if is_json(&body)? {
+            pypi::read_projects_json(&body.bytes)
+        } else {
+            pypi::read_projects_html(&body.bytes)
+        };
         let names = read.map_err(|e| unusable(&body.location.shown(), &e))?;
         Ok(names.into_iter().filter(|name| self.filter.wants_name(name)).collect())
     }
@@ -101,12 +110,20 @@ fn is_json(body: &Body) -> Result<bool> {
     match body.media.as_str() {
         "application/vnd.pypi.simple.v1+json" | "application/json" => Ok(true),
         "application/vnd.pypi.simple.v1+html" | "text/html" => Ok(false),
-        other => Err(Error::fault(format!("{}: the upstream answers with `{other}`, not a Simple page", body.location.shown()))
-            .hint("check that the source is the address above `simple/`")),
+        other => Err(Error::fault(format!(
+            "{}: the upstream answers with `{other}`, not a Simple page",
+            body.location.shown()
+        ))
+        .hint("check that the source is the address above `simple/`")),
     }
 }
 
-async fn fetch_page(client: &Client, folder: Location, name: &str, validator: Option<&Validator>) -> Result<Page> {
+async fn fetch_page(
+    client: &Client,
+    folder: Location,
+    name: &str,
+    validator: Option<&Validator>,
+) -> Result<Page> {
     let ask = Ask { accept: Some(ACCEPT), validator, bytes_max: limits::PAGE_BYTES_MAX };
     let body = match get_page(client, &folder, ask).await? {
         Got::Absent => return Ok(Page::Absent),

@@ -17,7 +17,7 @@ use airlock_core::shard::{Entry, Shard, ShardKey};
 
 use crate::limits;
 use crate::msgpack;
-use crate::read::{IndexError, IndexRead, brief, keep, text, unzstd};
+use crate::read::{IndexError, IndexRead, brief, canonical, keep, text, unzstd};
 
 /// The members of a JSON object in the order of the text, the same key twice included.
 struct Table<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
@@ -104,6 +104,7 @@ pub fn read_shard_index(subdir: &str, packed: &[u8]) -> Result<ShardIndex, Index
         shards.insert(name.clone(), digest);
     }
     let about = about_info(subdir, raw.info.iter().map(|(k, v)| (k.clone(), v.clone())).collect());
+    let about = canonical(about.as_str()).map_err(IndexError::Content)?;
     msgpack::check_numbers(&about)?;
     Ok(ShardIndex {
         shards,
@@ -174,7 +175,7 @@ impl<'a> Reader<'a> {
                     removed = serde_json::from_str::<Option<_>>(value.get())?.unwrap_or_default();
                 }
                 "info" => {
-                    let info = Canonical::parse(value.get())?.members();
+                    let info = canonical(value.get()).map_err(IndexError::Content)?.members();
                     let base = info.iter().find(|(k, _)| k == "base_url");
                     self.out.base_url = base.and_then(|(_, v)| v.read().ok());
                     about.push((key.into_owned(), about_info(self.subdir, info)));
@@ -186,7 +187,10 @@ impl<'a> Reader<'a> {
                 key if holds_records(key) => {
                     self.out.leave_out(self.index, key, "a table of records of a kind that is not carried");
                 }
-                _ => about.push((key.into_owned(), Canonical::parse(value.get())?)),
+                _ => {
+                    let value = canonical(value.get()).map_err(IndexError::Content)?;
+                    about.push((key.into_owned(), value));
+                }
             }
         }
         self.removed(removed);
@@ -212,10 +216,7 @@ impl<'a> Reader<'a> {
             #[serde(borrow)]
             name: Cow<'a, str>,
         }
-        let entry = Entry {
-            table: table.to_owned(),
-            record: hashes_as_text(Canonical::parse(record.get()).map_err(|e| e.to_string())?),
-        };
+        let entry = Entry { table: table.to_owned(), record: hashes_as_text(canonical(record.get())?) };
         msgpack::check_numbers(&entry.record).map_err(|e| e.to_string())?;
         let named: Named<'_> =
             entry.record.read().map_err(|e| BadRecord::Shape(e.to_string()).to_string())?;

@@ -29,7 +29,7 @@ pub fn read(reader: &mut impl BufRead) -> Result<(Epss, Vec<BadAdvisory>), FeedE
             }
             continue;
         }
-        if text.is_empty() || text.starts_with("cve,") {
+        if fits && (text.is_empty() || text.starts_with("cve,")) {
             continue;
         }
         let mut fields = text.split(',');

@@ -11,11 +11,10 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::value::RawValue;
 
 use airlock_core::advisory::{Advisory, AdvisoryRecord};
-use airlock_core::canon::Canonical;
 
 use super::{BadAdvisory, FeedError, one_line, score};
 use crate::limits;
-use crate::read::brief;
+use crate::read::{brief, canonical};
 
 #[derive(Deserialize)]
 struct Item<'a> {
@@ -75,7 +74,7 @@ fn read_item(json: &str) -> Result<AdvisoryRecord, BadAdvisory> {
     let bad = |id: &str, reason: String| BadAdvisory { id: id.to_owned(), reason: brief(&reason) };
     let start: String = json.chars().take(60).collect();
     let item: Item<'_> = serde_json::from_str(json).map_err(|e| bad(&start, e.to_string()))?;
-    let raw = Canonical::parse(item.cve.get()).map_err(|e| bad(&start, e.to_string()))?;
+    let raw = canonical(item.cve.get()).map_err(|e| bad(&start, e))?;
     let cve: Cve = raw.read().map_err(|e| bad(&start, e.to_string()))?;
     if !cve.id.starts_with("CVE-") || cve.id.len() > 40 {
         return Err(bad(&start, "the record has no CVE number".to_owned()));

@@ -6,13 +6,12 @@ use std::io::BufRead;
 use serde::Deserialize;
 
 use airlock_core::advisory::{Advisory, AdvisoryRecord, Affected, MatchKey};
-use airlock_core::canon::Canonical;
 use airlock_core::ecosystem::{self, Ecosystem};
 use airlock_core::version::{Event, Range};
 
 use super::{BadAdvisory, FeedError, bounded_line, null_as_default, one_line, score};
 use crate::limits;
-use crate::read::brief;
+use crate::read::{brief, canonical};
 
 #[derive(Deserialize)]
 struct Record {
@@ -70,7 +69,7 @@ struct RangeRaw {
 pub fn read_record(json: &str) -> Result<AdvisoryRecord, BadAdvisory> {
     let place = |id: &str| if id.is_empty() { json.chars().take(60).collect() } else { id.to_owned() };
     let bad = |id: &str, reason: String| BadAdvisory { id: place(id), reason: brief(&reason) };
-    let raw = Canonical::parse(json).map_err(|e| bad("", e.to_string()))?;
+    let raw = canonical(json).map_err(|e| bad("", e))?;
     let record: Record = raw.read().map_err(|e| bad("", e.to_string()))?;
     if record.id.is_empty() || record.id.len() > 200 || record.id.chars().any(char::is_whitespace) {
         return Err(bad("", "the record has no usable id".to_owned()));

@@ -10,13 +10,13 @@ use airlock_core::record::Artifact;
 use airlock_core::shard::{Entry, Shard, ShardKey};
 
 use crate::limits;
-use crate::read::{IndexError, IndexRead, brief, keep, text};
+use crate::read::{IndexError, IndexRead, brief, canonical, keep, text};
 
 /// Name-level keys that are not carried: recomputed here, private to the index (PEP 691), or leading
 /// outside (PEP 708).
 const DROPPED: [&str; 6] = ["files", "name", "meta", "versions", "alternate-locations", "tracks"];
 
-fn canonical(name: &str) -> Result<String, IndexError> {
+fn canonical_project(name: &str) -> Result<String, IndexError> {
     ecosystem::canonical_name(Ecosystem::Pypi, name).ok_or_else(|| {
         IndexError::Content(format!(
             "`{}` cannot be a project name",
@@ -32,7 +32,7 @@ pub fn read_project_json(project: &str, index: &str, bytes: &[u8]) -> Result<Ind
     check_version(page.get("meta").copied())?;
     if let Some(name) = page.get("name") {
         let name: String = serde_json::from_str(name.get())?;
-        if canonical(&name)? != project {
+        if canonical_project(&name)? != project {
             return Err(IndexError::Content(format!("it is about project `{name}`, not `{project}`")));
         }
     }
@@ -40,14 +40,14 @@ pub fn read_project_json(project: &str, index: &str, bytes: &[u8]) -> Result<Ind
         page.get("files").map_or(Ok(Vec::new()), |f| serde_json::from_str(f.get()))?;
     let mut out = Collector::new(project, index);
     for file in files {
-        match Canonical::parse(file.get()) {
+        match canonical(file.get()) {
             Ok(record) => out.record(record),
             Err(error) => out.read.leave_out(index, "(a file without a readable name)", error),
         }
     }
     for (key, value) in page {
         if !DROPPED.contains(&key.as_str()) && !key.starts_with('_') {
-            out.shard.meta.insert(key, Canonical::parse(value.get())?);
+            out.shard.meta.insert(key, canonical(value.get()).map_err(IndexError::Content)?);
         }
     }
     Ok(out.finish())

@@ -1,0 +1,417 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use airlock_core::ecosystem::Ecosystem;
+use airlock_core::time::Time;
+use airlock_engine::station::Side;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Open-source packages for networks that may not touch the internet: mirrored, judged by their
+/// vulnerabilities, carried across the gap, served to unmodified clients.
+#[derive(Debug, Parser)]
+#[command(name = "airlock", version, max_term_width = 100)]
+pub struct Cli {
+    /// The station's directory; else $AIRLOCK_STATION, else the current directory if it holds airlock.toml.
+    #[arg(long, global = true, env = "AIRLOCK_STATION", value_name = "DIR")]
+    pub station: Option<PathBuf>,
+    #[command(flatten)]
+    pub habits: Habits,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command understands.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Habits {
+    /// One JSON document on stdout, with stable keys.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Only errors and data.
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// Every changed artifact and every record left out.
+    #[arg(long, short, global = true)]
+    pub verbose: bool,
+    /// Take this as the time instead of the clock, to reproduce what was or try what would be.
+    #[arg(long, global = true, value_name = "TIME", value_parser = parse_time)]
+    pub now: Option<Time>,
+    /// Threads for judging and rendering; the result does not depend on it.
+    #[arg(long, global = true, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub threads: usize,
+}
+
+fn parse_time(text: &str) -> Result<Time, String> {
+    text.parse().map_err(|e: airlock_core::time::NotATime| e.to_string())
+}
+
+fn parse_ecosystem(text: &str) -> Result<Ecosystem, String> {
+    text.parse()
+}
+
+/// The side of the gap.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum SideArg {
+    /// May fetch from upstreams.
+    Connected,
+    /// Opens no outgoing connection but to hosts that its configuration lists.
+    Isolated,
+}
+
+impl From<SideArg> for Side {
+    fn from(side: SideArg) -> Self {
+        match side {
+            SideArg::Connected => Self::Connected,
+            SideArg::Isolated => Self::Isolated,
+        }
+    }
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show the whole line on a built-in sample: mirror, judge, export, import, serve.
+    Demo {
+        /// Port to serve on.
+        #[arg(long, default_value_t = 8480)]
+        port: u16,
+        /// Where to make the two stations; a new temporary directory by default.
+        #[arg(long)]
+        dir: Option<PathBuf>,
+        /// Check an installation and stop instead of serving.
+        #[arg(long)]
+        exit: bool,
+    },
+    /// Make a station: configuration, keys, database, store, the default policy.
+    Init {
+        /// Its directory; the current one by default.
+        dir: Option<PathBuf>,
+        /// Its name, for people; the directory's by default.
+        #[arg(long)]
+        name: Option<String>,
+        /// The side of the gap that it stands on.
+        #[arg(long, value_enum, default_value = "connected")]
+        side: SideArg,
+    },
+    /// What this station is and holds.
+    Status,
+    /// Channels: named, served collections of one ecosystem.
+    #[command(subcommand)]
+    Channel(ChannelCommand),
+    /// Feeds of advisories and identities.
+    #[command(subcommand)]
+    Advisories(AdvisoriesCommand),
+    /// Read the sources, judge, fetch what is admitted, publish.
+    Sync {
+        /// The channels; all that have a source by default.
+        channels: Vec<String>,
+        /// Only show what would change.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Judge again with what is known now and publish, without the network.
+    Judge {
+        /// The channels; all by default.
+        channels: Vec<String>,
+        /// Only show what would change.
+        #[arg(long)]
+        dry_run: bool,
+        /// As of this moment; never publishes.
+        #[arg(long, value_parser = parse_time)]
+        as_of: Option<Time>,
+        /// By the policy in this file; never publishes.
+        #[arg(long)]
+        policy: Option<PathBuf>,
+    },
+    /// Why each matching artifact is admitted, held or denied, and the nearest version that passes.
+    Explain {
+        /// The channel.
+        channel: String,
+        /// A name, or a name and versions: `idna`, `urllib3>=1.26,<2`.
+        spec: String,
+    },
+    /// What is known about what is published.
+    Findings {
+        /// The channel.
+        channel: String,
+        /// Only findings of this status.
+        #[arg(long)]
+        status: Option<String>,
+        /// Only findings with at least this score.
+        #[arg(long)]
+        min_score: Option<f64>,
+    },
+    /// Policies: what is denied, held or warned of.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Deny now, on every server, whatever else runs.
+    Block {
+        /// The channel.
+        channel: String,
+        /// What to block: a name, or a name and versions.
+        spec: String,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Decisions: waive one rule for one scope until a date, or take a decision back.
+    #[command(subcommand)]
+    Review(ReviewCommand),
+    /// Write a signed bundle.
+    Export {
+        /// A folder of its own.
+        dir: PathBuf,
+        /// Channels; all that were published by default.
+        #[arg(long = "channel", value_name = "CHANNEL")]
+        channels: Vec<String>,
+        /// The peer that it is meant for.
+        #[arg(long, value_name = "PEER")]
+        to: Option<String>,
+        /// Only what the station that wrote this receipt does not have.
+        #[arg(long, value_name = "FILE", conflicts_with = "full")]
+        receipt: Option<PathBuf>,
+        /// Everything; the default without a receipt.
+        #[arg(long)]
+        full: bool,
+        /// Only say what it would take.
+        #[arg(long)]
+        plan: bool,
+    },
+    /// Check a bundle with nothing but the public key.
+    Verify {
+        /// The bundle's folder.
+        dir: PathBuf,
+        /// The sender's station.pub; else the keys that this station trusts.
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+        /// Only whose it is, for whom, which number and what it needs; nothing is hashed.
+        #[arg(long)]
+        header: bool,
+    },
+    /// Verify bundles, then take them in.
+    Import {
+        /// The bundles' folders.
+        #[arg(required = true)]
+        dirs: Vec<PathBuf>,
+        /// Write a receipt, which makes the sender's next bundle a delta.
+        #[arg(long, value_name = "FILE")]
+        receipt_out: Option<PathBuf>,
+    },
+    /// Whose bundles this station takes.
+    #[command(subcommand)]
+    Trust(TrustCommand),
+    /// Serve clients and pages.
+    Serve {
+        /// Where to listen; `listen` of airlock.toml by default, which is loopback.
+        #[arg(long, value_name = "ADDR")]
+        listen: Option<String>,
+    },
+    /// What was done by whom.
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
+    /// Published states of a channel.
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
+    /// The lines that a user puts in place.
+    ClientConfig {
+        /// The channel.
+        channel: String,
+        /// The client; what fits the channel by default.
+        #[arg(long = "for", value_enum)]
+        client: Option<Client>,
+        /// The address under which users reach this station.
+        #[arg(long, default_value = "http://127.0.0.1:8080")]
+        base: String,
+    },
+}
+
+/// Clients that a configuration can be written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Client {
+    /// conda and mamba: .condarc
+    Conda,
+    /// pixi: pixi.toml
+    Pixi,
+    /// pip: pip.conf
+    Pip,
+    /// uv: uv.toml
+    Uv,
+}
+
+/// `airlock channel`
+#[derive(Debug, Subcommand)]
+pub enum ChannelCommand {
+    /// Add a channel.
+    Add {
+        /// Its name, a part of its URLs.
+        name: String,
+        /// conda or pypi.
+        #[arg(long, value_parser = parse_ecosystem)]
+        ecosystem: Ecosystem,
+        /// An HTTP(S) URL, or a directory that holds an index.
+        #[arg(long, value_name = "URL|PATH")]
+        source: String,
+        /// A conda subdir, such as linux-64; noarch always belongs to it.
+        #[arg(long = "subdir", value_name = "SUBDIR")]
+        subdirs: Vec<String>,
+        /// Only what matches, such as `numpy>=1.26`.
+        #[arg(long, value_name = "SPEC")]
+        only: Vec<String>,
+        /// Nothing that matches.
+        #[arg(long, value_name = "SPEC")]
+        exclude: Vec<String>,
+        /// The policy that rules it.
+        #[arg(long, default_value = "default")]
+        policy: String,
+    },
+    /// List the channels.
+    List,
+    /// Show one.
+    Show {
+        /// The channel.
+        name: String,
+    },
+}
+
+/// `airlock advisories`
+#[derive(Debug, Subcommand)]
+pub enum AdvisoriesCommand {
+    /// Add a feed; `update` and the next `sync` read it.
+    Add {
+        /// osv, nvd, kev, epss or identities.
+        kind: String,
+        /// A URL, a file or a directory.
+        location: String,
+    },
+    /// Read every feed again and judge with what they say.
+    Update {
+        /// The feeds; all by default.
+        feeds: Vec<String>,
+    },
+    /// Age, count and hash of each feed.
+    Status,
+    /// What the feeds say of one vulnerability, by any of its ids.
+    Show {
+        /// The id.
+        id: String,
+    },
+}
+
+/// `airlock policy`
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// List the policies.
+    List,
+    /// Show one.
+    Show {
+        /// The policy.
+        #[arg(default_value = "default")]
+        name: String,
+    },
+    /// Check a file: faults are named with line, column and the nearest valid spelling.
+    Check {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Set a policy and judge by it.
+    Set {
+        /// The policy.
+        name: String,
+        /// The file.
+        file: PathBuf,
+    },
+}
+
+/// `airlock review`
+#[derive(Debug, Subcommand)]
+pub enum ReviewCommand {
+    /// List the decisions.
+    List,
+    /// Lift one rule for one scope until a date.
+    Waive {
+        /// The channel.
+        channel: String,
+        /// The scope: a name, or a name and versions.
+        #[arg(long)]
+        scope: String,
+        /// The rule.
+        #[arg(long)]
+        rule: String,
+        /// Only as far as the rule rests on this vulnerability.
+        #[arg(long)]
+        advisory: Option<String>,
+        /// Until when.
+        #[arg(long, value_parser = parse_time)]
+        expires: Time,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Take a decision back.
+    Revoke {
+        /// The decision.
+        decision: String,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+/// `airlock trust`
+#[derive(Debug, Subcommand)]
+pub enum TrustCommand {
+    /// Trust a key, by the fingerprint that its owner told you another way than with the key.
+    Add {
+        /// What to call the sender here.
+        name: String,
+        /// Its station.pub.
+        keyfile: PathBuf,
+        /// The fingerprint, as its owner told it.
+        #[arg(long)]
+        fingerprint: String,
+        /// Only this stream.
+        #[arg(long)]
+        stream: Option<String>,
+        /// Only these channels.
+        #[arg(long = "channel", value_name = "CHANNEL")]
+        channels: Vec<String>,
+    },
+    /// List the keys.
+    List,
+    /// Trust a key no longer.
+    Revoke {
+        /// What the sender is called here.
+        name: String,
+    },
+}
+
+/// `airlock ledger`
+#[derive(Debug, Subcommand)]
+pub enum LedgerCommand {
+    /// Show the entries, oldest first.
+    Log {
+        /// From this number on.
+        #[arg(long, default_value_t = 1)]
+        from: u64,
+        /// At most so many.
+        #[arg(long, default_value_t = 1000)]
+        most: u32,
+    },
+    /// Check the whole chain.
+    Verify,
+}
+
+/// `airlock snapshot`
+#[derive(Debug, Subcommand)]
+pub enum SnapshotCommand {
+    /// List a channel's snapshots, newest first.
+    List {
+        /// The channel.
+        channel: String,
+    },
+    /// Show one.
+    Show {
+        /// The channel, or channel@snapshot or channel@date.
+        channel: String,
+    },
+}

@@ -1,0 +1,141 @@
+//! `advisories`
+
+use std::process::ExitCode;
+
+use airlock_core::advisory::FeedKind;
+use airlock_core::time::Time;
+use airlock_engine::error::{Error, Result};
+use airlock_engine::feeds::{self, FeedReport};
+use airlock_engine::status::{self, FeedStatus};
+use airlock_engine::sync;
+
+use super::{Cx, judging};
+use crate::cli::AdvisoriesCommand;
+use crate::output::{ago, count, table};
+
+pub async fn run(cx: &Cx, command: AdvisoriesCommand) -> Result<ExitCode> {
+    let station = cx.open().await?;
+    match command {
+        AdvisoriesCommand::Add { kind, location } => {
+            let known = FeedKind::ALL.map(FeedKind::name).join(", ");
+            let kind = FeedKind::ALL.into_iter().find(|k| k.name() == kind).ok_or_else(|| {
+                Error::usage(format!("`{kind}` is not a kind of feed")).hint(format!("use one of {known}"))
+            })?;
+            let name = feeds::add(&station, kind, &location).await?;
+            cx.out.answer(
+                || Ok(serde_json::json!({"feed": name, "kind": kind})),
+                || format!("Added feed `{name}`. Next: `airlock advisories update`.\n"),
+            )?;
+        }
+        AdvisoriesCommand::Update { feeds: names } => {
+            let reports = feeds::update(&station, &names).await?;
+            say_reports(cx, &reports);
+            let outcomes = sync::rejudge_all(&station, "advisories update").await?;
+            let mut json = judging::json(&outcomes)?;
+            json["feeds"] = reports.iter().map(feed_json).collect();
+            cx.out.answer(|| Ok(json), || judging::text(cx, &outcomes))?;
+        }
+        AdvisoriesCommand::Status => {
+            let feeds = status::feed_status(&station).await?;
+            let now = station.now().await?;
+            cx.out.answer(|| Ok(serde_json::json!({ "feeds": feeds })), || feeds_text(&feeds, now))?;
+        }
+        AdvisoriesCommand::Show { id } => {
+            let records = feeds::show(&station, &id).await?;
+            let json = || -> Result<serde_json::Value> {
+                let list: Vec<serde_json::Value> = records
+                    .iter()
+                    .map(|(feed, r)| serde_json::json!({"feed": feed, "advisory": r.advisory, "raw": r.raw}))
+                    .collect();
+                Ok(serde_json::json!({"id": id, "records": list}))
+            };
+            cx.out
+                .answer(json, || records.iter().map(|(feed, r)| record_text(feed, &r.advisory)).collect())?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says what was read while it is worked with.
+pub fn say_reports(cx: &Cx, reports: &[FeedReport]) {
+    for report in reports {
+        let skipped = match report.head.skipped {
+            0 => String::new(),
+            n => format!(", {} left out", count(n, "record")),
+        };
+        let changed = if report.changed { "" } else { ", unchanged" };
+        cx.out.say(&format!(
+            "feed {}: {}{skipped}{changed}",
+            report.name,
+            count(report.head.count, "record")
+        ));
+        let shown = if cx.out.is_verbose() { report.bad.len() } else { 3 };
+        for bad in report.bad.iter().take(shown) {
+            cx.out.say(&format!("  left out {}: {}", bad.id, bad.reason));
+        }
+    }
+}
+
+fn feed_json(report: &FeedReport) -> serde_json::Value {
+    let bad: Vec<serde_json::Value> =
+        report.bad.iter().map(|b| serde_json::json!({"id": b.id, "reason": b.reason})).collect();
+    serde_json::json!({
+        "name": report.name, "count": report.head.count, "skipped": report.head.skipped, "hash": report.head.content,
+        "changed": report.changed, "left_out": bad,
+    })
+}
+
+/// The feeds as a table.
+pub fn feeds_text(feeds: &[FeedStatus], now: Time) -> String {
+    if feeds.is_empty() {
+        return "No feed was read yet, so that nothing is known of vulnerabilities: `airlock advisories add KIND URL|PATH`.\n".to_owned();
+    }
+    let mut rows = vec![["feed", "kind", "records", "left out", "read", "hash"].map(str::to_owned).to_vec()];
+    for feed in feeds {
+        rows.push(vec![
+            feed.name.clone(),
+            feed.kind.to_owned(),
+            feed.count.to_string(),
+            feed.skipped.to_string(),
+            ago(now, feed.read_at),
+            feed.hash.short(),
+        ]);
+    }
+    table(&rows)
+}
+
+fn record_text(feed: &str, advisory: &airlock_core::advisory::Advisory) -> String {
+    let mut out = format!("{} ({feed})\n", advisory.id);
+    let aliases: Vec<&str> = advisory.aliases.iter().map(String::as_str).collect();
+    let mut line = |name: &str, value: String| {
+        if !value.is_empty() {
+            out += &format!("  {name:<10} {value}\n");
+        }
+    };
+    line("also", aliases.join(", "));
+    line(
+        "state",
+        if advisory.withdrawn {
+            "withdrawn".to_owned()
+        } else if advisory.disputed {
+            "disputed".to_owned()
+        } else {
+            String::new()
+        },
+    );
+    line("modified", advisory.modified.map(|t| t.to_string()).unwrap_or_default());
+    line("summary", advisory.summary.clone());
+    for score in &advisory.scores {
+        line("score", format!("{} {} by {}", score.score, score.vector, score.source));
+    }
+    for affected in &advisory.affected {
+        let ranges: Vec<String> = affected.ranges.iter().map(ToString::to_string).collect();
+        let listed = if affected.versions.is_empty() {
+            String::new()
+        } else {
+            format!(", {} versions listed", affected.versions.len())
+        };
+        line("affects", format!("{} {}{listed}", affected.key.as_str(), ranges.join(" or ")));
+    }
+    out
+}

@@ -1,0 +1,183 @@
+//! `export`, `verify`, `import`, `trust`
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use airlock_core::bundle;
+use airlock_engine::bundle::export::{self, What};
+use airlock_engine::bundle::{import, receipt, verify};
+use airlock_engine::error::{Error, Result};
+use airlock_engine::{keys, trust};
+
+use super::{Cx, judging};
+use crate::cli::TrustCommand;
+use crate::output::{bytes, count, table};
+
+pub async fn export(
+    cx: &Cx,
+    dir: &Path,
+    channels: Vec<String>,
+    to: Option<String>,
+    receipt_file: Option<PathBuf>,
+    plan: bool,
+) -> Result<ExitCode> {
+    let station = cx.open().await?;
+    let base = match &receipt_file {
+        Some(path) => {
+            let receipt = receipt::read(path)?;
+            let stream = export::stream_of(&station, to.as_deref());
+            if receipt.stream != stream {
+                return Err(Error::usage(format!(
+                    "the receipt is for stream `{}`, this export is of `{stream}`",
+                    receipt.stream
+                ))
+                .hint("give the same --to as for the bundle that the receipt answers"));
+            }
+            Some(receipt.last)
+        }
+        None => None,
+    };
+    let report = export::export(&station, dir, &What { channels, to, base, plan }).await?;
+    let text = || {
+        let verb = if plan { "Would write" } else { "Wrote" };
+        let base = report
+            .base
+            .map(|b| format!(", on top of bundle {b} ({} not carried again)", count(report.left_out, "file")))
+            .unwrap_or_default();
+        format!(
+            "{verb} bundle {} of stream {}{base}: {}, {}, {}, for {}.\n",
+            report.number,
+            report.stream,
+            count(report.files, "file"),
+            bytes(report.bytes),
+            count(report.objects, "object"),
+            report.channels.join(", "),
+        )
+    };
+    cx.out.answer(|| Ok(serde_json::to_value(&report)?), text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn verify(cx: &Cx, dir: &Path, key: Option<PathBuf>, header: bool) -> Result<ExitCode> {
+    let keys: Vec<[u8; 32]> = match key {
+        Some(path) => vec![keys::read_public(&path)?],
+        None => {
+            let station =
+                cx.open().await.map_err(|e| e.hint("give the sender's public key with --key station.pub"))?;
+            trust::list(&station)
+                .await?
+                .iter()
+                .filter_map(|t| airlock_core::hex::decode(&t.public_key))
+                .collect()
+        }
+    };
+    let opened = verify::open(dir, &keys)?;
+    if !header {
+        opened.check_listing()?;
+        opened.check_files()?;
+    }
+    let m = &opened.manifest;
+    let size: u64 = m.files.iter().map(|f| f.size).sum();
+    let channels: Vec<&str> = m.channels.keys().map(String::as_str).collect();
+    let json = || {
+        Ok(serde_json::json!({
+            "verified": !header, "stream": m.stream, "number": m.number, "manifest": opened.digest, "base": m.base,
+            "predecessor": m.predecessor, "sender": m.sender, "fingerprint": bundle::fingerprint(&opened.signer),
+            "recipient": m.recipient, "created": m.created, "channels": channels, "files": m.files.len(), "bytes": size,
+        }))
+    };
+    let text = || {
+        let state = if header { "Signed; files not looked at" } else { "Whole and unchanged" };
+        let needs = m.base.map(|b| format!("\n  needs    bundle {}", b.number)).unwrap_or_default();
+        format!(
+            "{state}.\n  from     {} ({})\n  stream   {}, bundle {}{needs}\n  written  {}\n  holds    {}, {}, for {}\n",
+            m.sender.name,
+            bundle::fingerprint(&opened.signer),
+            m.stream,
+            m.number,
+            m.created,
+            count(m.files.len() as u64, "file"),
+            bytes(size),
+            channels.join(", "),
+        )
+    };
+    cx.out.answer(json, text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn import(cx: &Cx, dirs: &[PathBuf], receipt_out: Option<PathBuf>) -> Result<ExitCode> {
+    let station = cx.open().await?;
+    let mut reports = Vec::new();
+    for dir in dirs {
+        let report = import::import(&station, dir).await.map_err(|e| e.while_(&dir.display().to_string()))?;
+        let skipped = match report.skipped {
+            0 => String::new(),
+            n => format!("; {} before it never came", count(n, "bundle")),
+        };
+        cx.out.say(&match report.again {
+            true => {
+                format!("bundle {} of {} was taken in before: nothing to do", report.number, report.stream)
+            }
+            false => format!(
+                "took in bundle {} of {} from {}: {}, {}{skipped}",
+                report.number,
+                report.stream,
+                report.sender,
+                count(report.files, "file"),
+                bytes(report.bytes)
+            ),
+        });
+        reports.push(report);
+    }
+    if let (Some(path), Some(report)) = (&receipt_out, reports.last()) {
+        receipt::write(&station, &report.stream, path).await?;
+        cx.out.say(&format!(
+            "wrote the receipt {}: give it to the sender's `export --receipt`",
+            path.display()
+        ));
+    }
+    let outcomes: Vec<_> = reports.iter_mut().flat_map(|r| std::mem::take(&mut r.outcomes)).collect();
+    let json = || {
+        let mut json = judging::json(&outcomes)?;
+        json["bundles"] = reports
+            .iter()
+            .map(|r| serde_json::json!({"stream": r.stream, "number": r.number, "again": r.again, "skipped": r.skipped, "files": r.files, "bytes": r.bytes}))
+            .collect();
+        Ok(json)
+    };
+    cx.out.answer(json, || judging::text(cx, &outcomes))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn trust(cx: &Cx, command: TrustCommand) -> Result<ExitCode> {
+    let station = cx.open().await?;
+    match command {
+        TrustCommand::Add { name, keyfile, fingerprint, stream, channels } => {
+            let key = keys::read_public(&keyfile)?;
+            let added = trust::add(&station, &name, key, &fingerprint, stream, channels).await?;
+            cx.out.answer(
+                || Ok(serde_json::to_value(&added)?),
+                || format!("Bundles signed by `{name}` are taken from now on.\n"),
+            )?;
+        }
+        TrustCommand::List => {
+            let list = trust::list(&station).await?;
+            let print = |t: &trust::Trust| {
+                airlock_core::hex::decode(&t.public_key).map(|k| bundle::fingerprint(&k)).unwrap_or_default()
+            };
+            let rows: Vec<Vec<String>> = list
+                .iter()
+                .map(|t| vec![t.name.clone(), print(t), format!("since {}", t.since.date())])
+                .collect();
+            cx.out.answer(|| Ok(serde_json::json!({ "trusted": list })), || table(&rows))?;
+        }
+        TrustCommand::Revoke { name } => {
+            trust::revoke(&station, &name).await?;
+            cx.out.answer(
+                || Ok(serde_json::json!({ "revoked": name })),
+                || format!("Bundles signed by `{name}` are taken no longer.\n"),
+            )?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

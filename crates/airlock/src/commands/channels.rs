@@ -1,0 +1,52 @@
+//! `channel`
+
+use std::process::ExitCode;
+
+use airlock_core::channel::{Channel, ChannelFeed};
+use airlock_engine::channel;
+use airlock_engine::error::Result;
+
+use super::Cx;
+use crate::cli::ChannelCommand;
+use crate::output::table;
+
+pub async fn run(cx: &Cx, command: ChannelCommand) -> Result<ExitCode> {
+    let station = cx.open().await?;
+    match command {
+        ChannelCommand::Add { name, ecosystem, source, subdirs, only, exclude, policy } => {
+            let feed = ChannelFeed::Source { location: source, subdirs, only, exclude };
+            let channel = channel::add(&station, Channel { name, ecosystem, feed, policy }).await?;
+            let shown = channel::described(&channel)?;
+            cx.out.answer(
+                || Ok(shown),
+                || format!("Added channel `{0}`. Next: `airlock sync {0}`.\n", channel.name),
+            )?;
+        }
+        ChannelCommand::List => {
+            let channels = channel::list(&station).await?;
+            let shown: Vec<serde_json::Value> =
+                channels.iter().map(channel::described).collect::<Result<_>>()?;
+            let rows: Vec<Vec<String>> = channels
+                .iter()
+                .map(|c| vec![c.name.clone(), c.ecosystem.to_string(), c.policy.clone(), source(c)])
+                .collect();
+            cx.out.answer(|| Ok(serde_json::json!({ "channels": shown })), || table(&rows))?;
+        }
+        ChannelCommand::Show { name } => {
+            let channel = channel::find(&station, &name).await?;
+            let shown = channel::described(&channel)?;
+            let text = serde_json::to_string_pretty(&shown)? + "\n";
+            cx.out.answer(|| Ok(shown), || text)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn source(channel: &Channel) -> String {
+    match &channel.feed {
+        ChannelFeed::Source { location, .. } => {
+            airlock_engine::upstream::Location::parse(location).map(|l| l.shown()).unwrap_or_default()
+        }
+        ChannelFeed::Bundles { stream } => format!("bundles of {stream}"),
+    }
+}

@@ -1,0 +1,277 @@
+//! `sync`, `judge`, `explain`, `findings`
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use airlock_core::spec::Spec;
+use airlock_core::time::Time;
+use airlock_engine::channel;
+use airlock_engine::error::{Error, Result};
+use airlock_engine::explain::{self, Explained};
+use airlock_engine::feeds;
+use airlock_engine::judge::How;
+use airlock_engine::station::Station;
+use airlock_engine::sync::{self, Outcome};
+use airlock_engine::view::{ChannelView, View};
+
+use super::{Cx, advisories};
+use crate::output::{bytes, count, table};
+
+/// Changes that are shown without --verbose.
+const CHANGES_SHOWN: usize = 20;
+
+pub async fn sync(cx: &Cx, names: &[String], dry: bool) -> Result<ExitCode> {
+    let station = cx.open().await?;
+    read_new_feeds(cx, &station).await?;
+    let channels = match names {
+        [] => sync::sourced(&station).await?,
+        names => {
+            let mut out = Vec::new();
+            for name in names {
+                out.push(channel::find(&station, name).await?);
+            }
+            out
+        }
+    };
+    if channels.is_empty() {
+        return Err(
+            Error::usage("there is no channel with a source").hint("add one with `airlock channel add`")
+        );
+    }
+    let mut outcomes = Vec::new();
+    for channel in channels {
+        cx.out.say(&format!("reading channel {} ...", channel.name));
+        outcomes.push(
+            sync::sync(&station, &channel, dry)
+                .await
+                .map_err(|e| e.while_(&format!("channel {}", channel.name)))?,
+        );
+    }
+    cx.out.answer(|| json(&outcomes), || text(cx, &outcomes))?;
+    // What did not come is held back and named; running it again may bring it.
+    Ok(if outcomes.iter().any(Outcome::is_incomplete) { ExitCode::from(4) } else { ExitCode::SUCCESS })
+}
+
+/// Reads the feeds that were added and never read: judging without them would hold everything.
+async fn read_new_feeds(cx: &Cx, station: &Station) -> Result<()> {
+    let refs = station.store.db.refs("feed/").await?;
+    let never = |name: &str| !refs.contains_key(&format!("feed/{name}/head"));
+    let new: Vec<String> = refs
+        .keys()
+        .filter_map(|r| r.strip_prefix("feed/")?.strip_suffix("/def"))
+        .filter(|name| never(name))
+        .map(str::to_owned)
+        .collect();
+    if !new.is_empty() {
+        advisories::say_reports(cx, &feeds::update(station, &new).await?);
+    }
+    Ok(())
+}
+
+pub async fn judge(
+    cx: &Cx,
+    names: &[String],
+    dry: bool,
+    as_of: Option<Time>,
+    policy: Option<PathBuf>,
+) -> Result<ExitCode> {
+    let station = cx.open().await?;
+    let policy = match &policy {
+        Some(path) => Some(
+            std::fs::read_to_string(path).map_err(|e| Error::usage(format!("{}: {e}", path.display())))?,
+        ),
+        None => None,
+    };
+    let how = How { as_of, policy, without_bytes: false };
+    let mut outcomes = Vec::new();
+    for channel in channel::list(&station).await? {
+        let filled =
+            station.store.db.find_ref(&channel::ref_name(&channel.name, "upstream")).await?.is_some();
+        let wanted = names.contains(&channel.name) || (names.is_empty() && filled);
+        if wanted {
+            outcomes.push(sync::rejudge(&station, &channel, &how, dry, "judge").await?);
+        }
+    }
+    for name in names {
+        channel::find(&station, name).await?;
+    }
+    cx.out.answer(|| json(&outcomes), || text(cx, &outcomes))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What bringing channels up to date did, for scripts.
+pub fn json(outcomes: &[Outcome]) -> Result<serde_json::Value> {
+    let channels: Vec<serde_json::Value> = outcomes
+        .iter()
+        .map(|o| {
+            let bad: Vec<_> = o
+                .bad
+                .iter()
+                .map(|b| serde_json::json!({"index": b.index, "file": b.file, "reason": b.reason}))
+                .collect();
+            let faults: Vec<_> = o
+                .fetched
+                .faults
+                .iter()
+                .map(|(f, why)| serde_json::json!({"file": f, "reason": why.detail()}))
+                .collect();
+            serde_json::json!({
+                "channel": o.channel, "snapshot": o.snapshot, "counts": o.counts, "records": o.records,
+                "fetched": {"files": o.fetched.files, "bytes": o.fetched.bytes, "faults": faults},
+                "left_out": {"count": o.bad_count, "records": bad},
+            })
+        })
+        .collect();
+    let changes: Vec<_> = outcomes.iter().flat_map(|o| &o.changes).collect();
+    Ok(serde_json::json!({"channels": channels, "changes": changes}))
+}
+
+/// The same for people.
+pub fn text(cx: &Cx, outcomes: &[Outcome]) -> String {
+    let mut out = String::new();
+    for o in outcomes {
+        let c = o.counts;
+        out += &format!("{}: {} admitted, {} held, {} denied", o.channel, c.admit, c.hold, c.deny);
+        if o.fetched.files > 0 {
+            out += &format!("; fetched {}, {}", count(o.fetched.files, "file"), bytes(o.fetched.bytes));
+        }
+        out += &match o.snapshot {
+            Some(id) => format!("; published as {}\n", id.digest().short()),
+            None => "\n".to_owned(),
+        };
+        if o.bad_count > 0 {
+            out += &format!("  left out {} that cannot be read:\n", count(o.bad_count, "record"));
+            let shown = if cx.out.is_verbose() { o.bad.len() } else { 3 };
+            for bad in o.bad.iter().take(shown) {
+                out += &format!("    {} in {}: {}\n", bad.file, bad.index, bad.reason);
+            }
+        }
+        for (file, fault) in &o.fetched.faults {
+            out += &format!("  did not come: {file}: {}\n", fault.detail());
+        }
+        let shown = if cx.out.is_verbose() { o.changes.len() } else { CHANGES_SHOWN };
+        let rows: Vec<Vec<String>> = o
+            .changes
+            .iter()
+            .filter(|c| c.from.is_some() || c.to != Some("admitted"))
+            .take(shown)
+            .map(|c| {
+                vec![
+                    format!("  {} -> {}", c.from.unwrap_or("new"), c.to.unwrap_or("gone")),
+                    c.artifact.clone(),
+                    c.why.clone(),
+                ]
+            })
+            .collect();
+        out += &table(&rows);
+        if o.changes.len() > rows.len() {
+            out += &format!("  and {}\n", count((o.changes.len() - rows.len()) as u64, "further change"));
+        }
+    }
+    out
+}
+
+/// A published channel as readers see it.
+pub async fn published(station: &Station, name: &str) -> Result<(View, ChannelView)> {
+    channel::find(station, name).await?;
+    let view = View::new(station.clone());
+    let channel = view.channel(name).await?.ok_or_else(|| {
+        Error::usage(format!("channel `{name}` was never published"))
+            .hint(format!("run `airlock sync {name}`"))
+    })?;
+    Ok((view, channel))
+}
+
+pub async fn explain(cx: &Cx, name: &str, spec: &str) -> Result<ExitCode> {
+    let station = cx.open().await?;
+    let (view, channel) = published(&station, name).await?;
+    let spec = Spec::parse(channel.channel.ecosystem, spec).map_err(|e| Error::usage(e.to_string()))?;
+    let explanation = explain::explain(&view, &channel, &spec).await?;
+    let json = || {
+        let mut json = serde_json::to_value(&explanation)?;
+        let nearest = explanation.artifacts.iter().find_map(|a| a.nearest.clone());
+        json["nearest"] = nearest.into();
+        Ok(json)
+    };
+    cx.out.answer(json, || explanation.artifacts.iter().map(explained_text).collect())?;
+    let refused = explanation.artifacts.iter().all(|a| a.verdict != "admitted");
+    Ok(if refused { ExitCode::from(1) } else { ExitCode::SUCCESS })
+}
+
+fn explained_text(a: &Explained) -> String {
+    let mut out = format!(
+        "{}: {}{}\n",
+        a.artifact,
+        a.verdict,
+        if a.by_sender { " by the sending station" } else { "" }
+    );
+    for rule in &a.rules {
+        let on =
+            rule.advisory.as_ref().or(rule.detail.as_ref()).map(|t| format!(": {t}")).unwrap_or_default();
+        let unknown = if rule.unknown { ", not known to hold" } else { "" };
+        let waived = rule.waived_by.as_ref().map(|d| format!(", waived by decision {d}")).unwrap_or_default();
+        out += &format!("  rule {} ({}{unknown}{waived}){on}\n", rule.rule, rule.action.name());
+    }
+    for f in &a.findings {
+        let score = f.score.map_or_else(|| "no score".to_owned(), |s| format!("{} {s}", s.band()));
+        let by = f.score_source.as_ref().map(|s| format!(" by {s}")).unwrap_or_default();
+        let kev = if f.kev { ", known to be exploited" } else { "" };
+        let aliases: Vec<&str> = f.aliases.iter().map(String::as_str).collect();
+        out += &format!("  {} ({}): {score}{by}, {}{kev}\n", f.advisory, aliases.join(", "), f.status.name());
+        out += &format!("    {}\n", f.summary);
+        for e in &f.evidence.records {
+            out += &format!("    {} by {} in {} order, via {}\n", e.record, e.hit, e.order.name(), e.via);
+        }
+        if !f.fixed.is_empty() {
+            let fixed: Vec<&str> = f.fixed.iter().map(String::as_str).collect();
+            out += &format!("    fixed from {}\n", fixed.join(", "));
+        }
+    }
+    if a.findings.is_empty() {
+        out += match a.coverage {
+            airlock_core::identity::Coverage::Unknown => {
+                "  unknown coverage: no advisory could have matched, which is not the same as clean\n"
+            }
+            _ => "  no advisory matches\n",
+        };
+    }
+    if let Some(until) = a.review_by {
+        out += &format!("  offered until {until}, unless somebody decides\n");
+    }
+    if let Some(nearest) = &a.nearest {
+        out += &format!("  nearest version that passes: {nearest}\n");
+    } else if a.verdict != "admitted" {
+        out += "  no version of it passes\n";
+    }
+    out
+}
+
+pub async fn findings(
+    cx: &Cx,
+    name: &str,
+    status: Option<String>,
+    min_score: Option<f64>,
+) -> Result<ExitCode> {
+    let station = cx.open().await?;
+    let (view, channel) = published(&station, name).await?;
+    let mut found = explain::findings(&view, &channel).await?;
+    found.retain(|f| {
+        status.as_ref().is_none_or(|s| f.finding.status.name() == s)
+            && min_score.is_none_or(|m| f.finding.score.is_some_and(|s| s.value() >= m))
+    });
+    let rows: Vec<Vec<String>> = found
+        .iter()
+        .map(|f| {
+            let score = f.finding.score.map_or_else(|| "no score".to_owned(), |s| s.to_string());
+            vec![
+                f.artifact.clone(),
+                f.finding.advisory.clone(),
+                score,
+                f.finding.status.name().to_owned(),
+                f.finding.summary.clone(),
+            ]
+        })
+        .collect();
+    cx.out.answer(|| Ok(serde_json::json!({"channel": name, "findings": found})), || table(&rows))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,103 @@
+//! One file per group of commands. Each calls one function of the engine and says what came of it.
+
+mod advisories;
+mod bundles;
+mod channels;
+mod client_config;
+mod judging;
+mod records;
+mod review;
+mod serve;
+mod station;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use airlock_engine::error::{Error, Result};
+use airlock_engine::station::{CONFIG, Clock, Options, Station};
+
+use crate::cli::{Cli, Command, Habits};
+use crate::output::Output;
+
+pub use serve::listen;
+
+/// What a command works with.
+pub struct Cx {
+    station: Option<PathBuf>,
+    habits: Habits,
+    /// How it speaks.
+    pub out: Output,
+}
+
+impl Cx {
+    /// How a station is opened.
+    pub fn options(&self) -> Options {
+        options(self.habits)
+    }
+
+    /// The station that the command line, the environment or the current directory names.
+    pub async fn open(&self) -> Result<Station> {
+        let here = PathBuf::from(".");
+        let dir = match &self.station {
+            Some(dir) => dir.clone(),
+            None if here.join(CONFIG).exists() => here,
+            None => {
+                return Err(Error::usage("there is no station here")
+                    .hint("make one with `airlock init DIR`, or name one with --station DIR"));
+            }
+        };
+        Station::open(&dir, self.options()).await
+    }
+
+    /// The directory that was named, if one was.
+    pub fn named_station(&self) -> Option<PathBuf> {
+        self.station.clone()
+    }
+}
+
+/// How stations are opened by this command line.
+pub fn options(habits: Habits) -> Options {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Options {
+        clock: habits.now.map_or(Clock::System, Clock::Fixed),
+        actor: std::env::var("USER")
+            .or_else(|_| std::env::var("LOGNAME"))
+            .unwrap_or_else(|_| "unknown".to_owned()),
+        threads: if habits.threads == 0 { cores } else { habits.threads },
+    }
+}
+
+/// Runs a command.
+pub async fn run(cli: Cli) -> Result<ExitCode> {
+    let cx = Cx { station: cli.station, habits: cli.habits, out: Output::new(cli.habits) };
+    match cli.command {
+        Command::Demo { port, dir, exit } => crate::demo::run(&cx, port, dir, exit).await,
+        Command::Init { dir, name, side } => station::init(&cx, dir, name, side.into()).await,
+        Command::Status => station::status(&cx).await,
+        Command::Channel(command) => channels::run(&cx, command).await,
+        Command::Advisories(command) => advisories::run(&cx, command).await,
+        Command::Sync { channels, dry_run } => judging::sync(&cx, &channels, dry_run).await,
+        Command::Judge { channels, dry_run, as_of, policy } => {
+            judging::judge(&cx, &channels, dry_run, as_of, policy).await
+        }
+        Command::Explain { channel, spec } => judging::explain(&cx, &channel, &spec).await,
+        Command::Findings { channel, status, min_score } => {
+            judging::findings(&cx, &channel, status, min_score).await
+        }
+        Command::Policy(command) => review::policy(&cx, command).await,
+        Command::Block { channel, spec, reason } => review::block(&cx, &channel, &spec, &reason).await,
+        Command::Review(command) => review::run(&cx, command).await,
+        Command::Export { dir, channels, to, receipt, full: _, plan } => {
+            bundles::export(&cx, &dir, channels, to, receipt, plan).await
+        }
+        Command::Verify { dir, key, header } => bundles::verify(&cx, &dir, key, header).await,
+        Command::Import { dirs, receipt_out } => bundles::import(&cx, &dirs, receipt_out).await,
+        Command::Trust(command) => bundles::trust(&cx, command).await,
+        Command::Serve { listen } => serve::run(&cx, listen).await,
+        Command::Ledger(command) => records::ledger(&cx, command).await,
+        Command::Snapshot(command) => records::snapshot(&cx, command).await,
+        Command::ClientConfig { channel, client, base } => {
+            client_config::run(&cx, &channel, client, &base).await
+        }
+    }
+}

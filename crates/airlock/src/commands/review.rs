@@ -1,0 +1,125 @@
+//! `policy`, `block`, `review`
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use airlock_core::decision::{Decision, Ruling, Scope};
+use airlock_engine::error::{Error, Result};
+use airlock_engine::{channel, decide, policy, sync};
+
+use super::{Cx, judging};
+use crate::cli::{PolicyCommand, ReviewCommand};
+use crate::output::{count, table};
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|e| Error::usage(format!("{}: {e}", path.display())))
+}
+
+pub async fn policy(cx: &Cx, command: PolicyCommand) -> Result<ExitCode> {
+    match command {
+        PolicyCommand::Check { file } => {
+            let policy = policy::read(&read(&file)?)?;
+            let rules: Vec<&str> = policy.rules.iter().map(|r| r.name.as_str()).collect();
+            cx.out.answer(
+                || Ok(serde_json::json!({"valid": true, "name": policy.name, "rules": rules})),
+                || {
+                    format!(
+                        "{} is valid: policy `{}` with {}.\n",
+                        file.display(),
+                        policy.name,
+                        count(rules.len() as u64, "rule")
+                    )
+                },
+            )?;
+        }
+        PolicyCommand::List => {
+            let names = policy::list(&cx.open().await?).await?;
+            cx.out.answer(
+                || Ok(serde_json::json!({ "policies": names })),
+                || names.iter().map(|n| format!("{n}\n")).collect(),
+            )?;
+        }
+        PolicyCommand::Show { name } => {
+            let found = policy::find(&cx.open().await?, &name).await?;
+            cx.out.answer(
+                || Ok(serde_json::json!({"name": name, "id": found.id, "text": found.text.text})),
+                || found.text.text.clone(),
+            )?;
+        }
+        PolicyCommand::Set { name, file } => {
+            let station = cx.open().await?;
+            policy::set(&station, &name, &read(&file)?).await?;
+            let outcomes = sync::rejudge_all(&station, &format!("policy set {name}")).await?;
+            cx.out.answer(|| judging::json(&outcomes), || judging::text(cx, &outcomes))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn block(cx: &Cx, name: &str, spec: &str, reason: &str) -> Result<ExitCode> {
+    let station = cx.open().await?;
+    let channel = channel::find(&station, name).await?;
+    let (decision, blocked) = decide::block(&station, &channel, spec, reason).await?;
+    cx.out.say(&format!(
+        "decision {}: {} of what was ever published blocked",
+        decision.id,
+        count(blocked as u64, "artifact")
+    ));
+    rejudge(cx, &station, &decision).await
+}
+
+/// Judges with the new decision and says what came of it.
+async fn rejudge(
+    cx: &Cx,
+    station: &airlock_engine::station::Station,
+    decision: &Decision,
+) -> Result<ExitCode> {
+    let outcomes = sync::rejudge_all(station, &format!("decision {}", decision.id)).await?;
+    let json = || {
+        let mut json = judging::json(&outcomes)?;
+        json["decision"] = serde_json::to_value(decision)?;
+        Ok(json)
+    };
+    cx.out.answer(json, || judging::text(cx, &outcomes))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn run(cx: &Cx, command: ReviewCommand) -> Result<ExitCode> {
+    let station = cx.open().await?;
+    let decision = match command {
+        ReviewCommand::List => {
+            let decisions = decide::list(&station).await?;
+            let now = station.now().await?;
+            let in_force: Vec<&str> = decisions.in_force(now).map(|d| d.id.as_str()).collect();
+            let rows: Vec<Vec<String>> =
+                decisions.list.iter().map(|d| row(d, in_force.contains(&d.id.as_str()))).collect();
+            cx.out.answer(
+                || Ok(serde_json::json!({"decisions": decisions.list, "in_force": in_force})),
+                || table(&rows),
+            )?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        ReviewCommand::Waive { channel, scope, rule, advisory, expires, reason } => {
+            let scope = Scope { channel, spec: scope };
+            decide::decide(&station, Ruling::Waive { rule, scope, advisory }, &reason, Some(expires)).await?
+        }
+        ReviewCommand::Revoke { decision, reason } => {
+            decide::decide(&station, Ruling::Revoke { decision }, &reason, None).await?
+        }
+    };
+    rejudge(cx, &station, &decision).await
+}
+
+fn row(d: &Decision, in_force: bool) -> Vec<String> {
+    let what = match &d.ruling {
+        Ruling::Block(scope) => format!("block {} in {}", scope.spec, scope.channel),
+        Ruling::Waive { rule, scope, advisory } => {
+            let only = advisory.as_ref().map(|a| format!(" as far as it rests on {a}")).unwrap_or_default();
+            format!("waive {rule} for {} in {}{only}", scope.spec, scope.channel)
+        }
+        Ruling::Revoke { decision } => format!("revoke {decision}"),
+    };
+    let until = d.expires.map(|t| format!("until {}", t.date())).unwrap_or_default();
+    let state = if in_force { "in force" } else { "ended" };
+    vec![d.id.clone(), d.time.date(), d.author.clone(), state.to_owned(), what, until, d.reason.clone()]
+}

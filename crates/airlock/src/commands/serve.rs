@@ -1,0 +1,95 @@
+//! `serve`: HTTP, and what time alone changes.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use airlock_core::id::Id;
+use airlock_core::snapshot::Snapshot;
+use airlock_engine::channel::{self, ref_name};
+use airlock_engine::error::{Error, Result};
+use airlock_engine::judge::How;
+use airlock_engine::station::Station;
+use airlock_engine::sync;
+use airlock_engine::view::View;
+
+use super::Cx;
+
+/// How often it is looked whether a snapshot has run out.
+const ROUND: Duration = Duration::from_secs(30);
+
+pub async fn run(cx: &Cx, listen_on: Option<String>) -> Result<ExitCode> {
+    let station = cx.open().await?;
+    let address = listen_on.unwrap_or_else(|| station.config.listen.clone());
+    let (listener, address) = listen(&address).await?;
+    cx.out.say(&format!("serving {} on http://{address}/", station.config.name));
+    if !address.ip().is_loopback() {
+        cx.out.say(
+            "every host that reaches this address may read every channel: put a proxy with logins before it",
+        );
+    }
+    let jobs = tokio::spawn(keep_valid(station.clone()));
+    let result = serve(listener, station).await;
+    jobs.abort();
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+/// Opens a listening socket.
+pub async fn listen(address: &str) -> Result<(tokio::net::TcpListener, SocketAddr)> {
+    let fail = |e: std::io::Error| {
+        Error::usage(format!("cannot listen on {address}: {e}"))
+            .hint("choose another address with --listen ADDR:PORT")
+    };
+    let listener = tokio::net::TcpListener::bind(address).await.map_err(fail)?;
+    let address = listener.local_addr().map_err(|e| Error::fault(e.to_string()))?;
+    Ok((listener, address))
+}
+
+/// Serves until it is interrupted.
+pub async fn serve(listener: tokio::net::TcpListener, station: Station) -> Result<()> {
+    let app = Arc::new(airlock_web::App { view: View::new(station) });
+    axum::serve(listener, airlock_web::router(app))
+        .with_graceful_shutdown(interrupted())
+        .await
+        .map_err(|e| Error::fault(format!("the server stopped: {e}")))
+}
+
+async fn interrupted() {
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminate => {}
+    }
+}
+
+/// Judges again what time alone changes: waivers that end, reviews that fall due, feeds that grow old.
+async fn keep_valid(station: Station) {
+    loop {
+        tokio::time::sleep(ROUND).await;
+        if let Err(error) = judge_expired(&station).await {
+            eprintln!("error: judging what has run out: {error}");
+        }
+    }
+}
+
+async fn judge_expired(station: &Station) -> Result<()> {
+    let now = station.now().await?;
+    for channel in channel::list(station).await? {
+        let Some(id) = station.store.db.find_ref(&ref_name(&channel.name, "snapshot")).await? else {
+            continue;
+        };
+        let snapshot: Snapshot = station.store.db.get(Id::new(id)).await?;
+        if snapshot.valid_until.is_some_and(|until| until <= now) {
+            sync::rejudge(station, &channel, &How::default(), false, "time").await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! `init` and `status`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use airlock_engine::error::Result;
+use airlock_engine::station::{Side, Station};
+use airlock_engine::status::{self, Status};
+
+use super::Cx;
+use crate::output::{ago, table};
+
+pub async fn init(cx: &Cx, dir: Option<PathBuf>, name: Option<String>, side: Side) -> Result<ExitCode> {
+    let dir = dir.or_else(|| cx.named_station()).unwrap_or_else(|| PathBuf::from("."));
+    let of_dir = || {
+        std::path::absolute(&dir).ok().and_then(|d| d.file_name().map(|n| n.to_string_lossy().into_owned()))
+    };
+    let name = name.or_else(of_dir).unwrap_or_else(|| "station".to_owned());
+    let station = Station::init(&dir, &name, side, cx.options()).await?;
+    let fingerprint = station.key.fingerprint();
+    let public_key = station.key.public_hex();
+    cx.out.answer(
+        || Ok(serde_json::json!({"name": name, "side": side, "dir": dir, "public_key": public_key, "fingerprint": fingerprint})),
+        || {
+            format!(
+                "Made station `{name}` in {dir}.\n\n  public key   {dir}/keys/station.pub\n  fingerprint  {fingerprint}\n\n\
+                 Whoever takes this station's bundles needs the public key, and the fingerprint by another way.\nNext: {next}\n",
+                dir = dir.display(),
+                next = match side {
+                    Side::Connected => "`airlock advisories add`, `airlock channel add`, `airlock sync`.",
+                    Side::Isolated => "`airlock trust add`, `airlock import`, `airlock serve`.",
+                }
+            )
+        },
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn status(cx: &Cx) -> Result<ExitCode> {
+    let station = cx.open().await?;
+    let status = status::status(&station).await?;
+    cx.out.answer(|| Ok(serde_json::to_value(&status)?), || text(&status))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(status: &Status) -> String {
+    let side = match status.side {
+        Side::Connected => "connected",
+        Side::Isolated => "isolated",
+    };
+    let mut out = format!("{} ({side}), key {}\n", status.name, status.fingerprint);
+    let mut rows = vec![
+        ["channel", "ecosystem", "admitted", "held", "denied", "judged", "source"]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    for c in &status.channels {
+        let judged = c.created.map_or_else(|| "never".to_owned(), |t| ago(status.now, t));
+        rows.push(vec![
+            c.name.clone(),
+            c.ecosystem.to_string(),
+            c.counts.admit.to_string(),
+            c.counts.hold.to_string(),
+            c.counts.deny.to_string(),
+            judged,
+            c.source.clone(),
+        ]);
+    }
+    if status.channels.is_empty() {
+        out += "\nNo channel yet: `airlock channel add NAME --ecosystem conda|pypi --source URL|PATH`.\n";
+    } else {
+        out += &format!("\n{}", table(&rows));
+    }
+    out + "\n" + &super::advisories::feeds_text(&status.feeds, status.now)
+}

@@ -1,0 +1,92 @@
+//! What people and scripts see. Data goes to stdout, everything else to stderr.
+
+use std::io::Write as _;
+
+use airlock_core::time::{Span, Time};
+use airlock_engine::error::{Error, Result};
+use serde_json::Value;
+
+use crate::cli::Habits;
+
+/// How a command speaks.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    habits: Habits,
+}
+
+impl Output {
+    /// As the command line says.
+    pub const fn new(habits: Habits) -> Self {
+        Self { habits }
+    }
+
+    /// Whether every detail is wanted.
+    pub const fn is_verbose(self) -> bool {
+        self.habits.verbose
+    }
+
+    /// The answer: JSON for scripts, text for people.
+    pub fn answer(self, json: impl FnOnce() -> Result<Value>, text: impl FnOnce() -> String) -> Result<()> {
+        let out = if self.habits.json { json()?.to_string() + "\n" } else { text() };
+        write(&out)
+    }
+
+    /// Something that is only told while working.
+    pub fn say(self, text: &str) {
+        if !self.habits.quiet {
+            eprintln!("{text}");
+        }
+    }
+}
+
+/// Writes to stdout; a reader that went away is no error.
+pub fn write(text: &str) -> Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::fault(format!("stdout: {e}"))),
+        _ => Ok(()),
+    }
+}
+
+/// Bytes as disks are sold: powers of a thousand.
+pub fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    let mut unit = 0;
+    let mut whole = n;
+    let mut rest = 0;
+    while whole >= 1000 && unit + 1 < UNITS.len() {
+        rest = whole % 1000;
+        whole /= 1000;
+        unit += 1;
+    }
+    if unit == 0 { format!("{n} B") } else { format!("{whole}.{} {}", rest / 100, UNITS[unit]) }
+}
+
+/// How long ago something was, in the largest unit that fits.
+pub fn ago(now: Time, then: Time) -> String {
+    let seconds = now.since(then).as_seconds();
+    let unit = [86_400, 3_600, 60, 1].into_iter().find(|u| seconds >= *u).unwrap_or(1);
+    if seconds == 0 { "just now".to_owned() } else { format!("{} ago", Span::seconds(seconds / unit * unit)) }
+}
+
+/// A number and its noun.
+pub fn count(n: u64, one: &str) -> String {
+    if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") }
+}
+
+/// Rows in aligned columns.
+pub fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|t| t.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut out = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            line += cell;
+            line += &" ".repeat(width + 2 - cell.chars().count());
+        }
+        out += line.trim_end();
+        out.push('\n');
+    }
+    out
+}

@@ -1,0 +1,407 @@
+//! Taking a bundle in.
+//!
+//! Nothing counts before all of it is verified: artifacts are staged, objects are checked, and only when the
+//! last byte fits do blobs get their names and refs move. The bundle itself is only read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use airlock_core::bundle::{Base, ChannelHead, Manifest, NUMBER_STEP_MAX};
+use airlock_core::channel::{Channel, ChannelFeed};
+use airlock_core::fact::{Fact, Facts};
+use airlock_core::id::{Digest, Id};
+use airlock_core::object::Encoded;
+use airlock_core::record::Artifact;
+use airlock_core::shard::Shard;
+use airlock_core::snapshot::{Snapshot, Upstream};
+use airlock_store::{RefChange, Store};
+
+use super::ImportState;
+use super::verify::{self, Opened};
+use crate::channel::ref_name;
+use crate::error::{Error, Result, joined};
+use crate::feeds::{self, StoredHead};
+use crate::station::Station;
+use crate::sync::{self, Outcome};
+use crate::trust::{self, Trust};
+use crate::{fetch, trees};
+
+/// What an import did.
+#[derive(Debug)]
+pub struct Report {
+    /// The sender, as this station calls it.
+    pub sender: String,
+    /// The stream.
+    pub stream: String,
+    /// The bundle's number.
+    pub number: u64,
+    /// It was taken in before; nothing happened.
+    pub again: bool,
+    /// Bundles of the stream between the last one and this one that never came.
+    pub skipped: u64,
+    /// Artifacts in the bundle.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What judging did then, channel by channel.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// Verifies a bundle and takes it in.
+pub async fn import(station: &Station, dir: &Path) -> Result<Report> {
+    let trusted = trust::list(station).await?;
+    let keys: Vec<[u8; 32]> =
+        trusted.iter().filter_map(|t| airlock_core::hex::decode(&t.public_key)).collect();
+    let (path, known) = (dir.to_owned(), keys.clone());
+    let opened = joined(tokio::task::spawn_blocking(move || verify::open(&path, &known)).await)?;
+    let trust = trusted
+        .into_iter()
+        .find(|t| airlock_core::hex::decode(&t.public_key) == Some(opened.signer))
+        .ok_or_else(|| Error::unsafe_("the signer is not trusted"))?;
+    let (state, again) = admission(station, &opened, &trust).await?;
+    let m = &opened.manifest;
+    let mut report = Report {
+        sender: trust.name.clone(),
+        stream: m.stream.clone(),
+        number: m.number,
+        again,
+        skipped: m
+            .number
+            .saturating_sub(state.as_ref().and_then(|s| s.bundles.last()).map_or(0, |b| b.number) + 1),
+        files: m.files.len() as u64,
+        bytes: m.files.iter().map(|f| f.size).sum(),
+        outcomes: Vec::new(),
+    };
+    if !again {
+        let opened = Arc::new(opened);
+        take_in(station, &opened, &trust).await?;
+        feeds::rebuild(station).await?;
+        report.outcomes =
+            sync::rejudge_all(station, &format!("import {} of {}", report.number, report.stream)).await?;
+    } else if !is_judged(station, &m.channels.keys().cloned().collect()).await? {
+        // It was taken in, and then something stopped the run before it was judged.
+        report.outcomes = sync::rejudge_all(station, "import, continued").await?;
+    }
+    Ok(report)
+}
+
+async fn is_judged(station: &Station, channels: &BTreeSet<String>) -> Result<bool> {
+    let db = &station.store.db;
+    let (set, _) = feeds::current(station).await?;
+    for name in channels {
+        let Some(id) = db.find_ref(&ref_name(name, "snapshot")).await? else { return Ok(false) };
+        let snapshot: Snapshot = db.get(Id::new(id)).await?;
+        let upstream = db.find_ref(&ref_name(name, "upstream")).await?;
+        if upstream != Some(snapshot.inputs.upstream.digest()) || snapshot.inputs.advisories != set {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Whether the bundle may come in at all, by its number, base, stream, channels and ledger. Says whether it
+/// was taken in before.
+async fn admission(station: &Station, opened: &Opened, trust: &Trust) -> Result<(Option<ImportState>, bool)> {
+    let m = &opened.manifest;
+    let db = &station.store.db;
+    if trust.stream.as_ref().is_some_and(|s| *s != m.stream) {
+        return Err(Error::unsafe_(format!(
+            "`{}` is trusted for another stream than `{}`",
+            trust.name, m.stream
+        )));
+    }
+    if m.stream.len() > 300 || !m.stream.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
+        return Err(Error::unsafe_("the stream's name is malformed"));
+    }
+    for name in m.channels.keys() {
+        check_channel(station, name, m, trust).await?;
+    }
+    let state = match db.find_ref(&format!("import/{}", m.stream)).await? {
+        Some(id) => Some(db.get::<ImportState>(Id::new(id)).await?),
+        None => None,
+    };
+    let this = Base { number: m.number, manifest: opened.digest };
+    let taken: &[Base] = state.as_ref().map_or(&[], |s| &s.bundles);
+    if let Some(last) = taken.last() {
+        if this == *last {
+            return Ok((state, true));
+        }
+        if m.number == last.number {
+            return Err(Error::unsafe_(format!(
+                "another bundle with number {} was taken in before",
+                m.number
+            ))
+            .hint(
+                "one of the two is forged, or the sender was restored from a backup: ask its administrator",
+            ));
+        }
+        if m.number < last.number {
+            return Err(Error::unsafe_(format!(
+                "bundle {} is older than bundle {}, which is in already",
+                m.number, last.number
+            ))
+            .hint("import the newest bundle; an older one could bring back what was denied since"));
+        }
+    }
+    let last = taken.last().map_or(0, |b| b.number);
+    if m.number > last + NUMBER_STEP_MAX {
+        return Err(Error::unsafe_(format!("bundle {} lies too far ahead of bundle {last}", m.number)));
+    }
+    if let Some(base) = m.base.filter(|b| !taken.contains(b)) {
+        return Err(Error::no(format!(
+            "bundle {} builds on bundle {}, which was never taken in",
+            m.number, base.number
+        ))
+        .hint(format!("import bundle {} first, or ask the sender for a full export", base.number)));
+    }
+    if let Some(state) = &state
+        && (m.ledger.number < state.ledger.number
+            || (m.ledger.number == state.ledger.number && m.ledger.hash != state.ledger.hash))
+    {
+        return Err(Error::unsafe_("the sender's ledger is shorter than it was, or was rewritten").hint(
+            "the sender was restored from a backup, or somebody tampered with it: ask its administrator",
+        ));
+    }
+    Ok((state, false))
+}
+
+async fn check_channel(station: &Station, name: &str, m: &Manifest, trust: &Trust) -> Result<()> {
+    if !airlock_core::channel::is_channel_name(name) {
+        return Err(Error::unsafe_(format!("`{}` cannot name a channel", name.escape_default())));
+    }
+    if !trust.channels.is_empty() && !trust.channels.iter().any(|c| c == name) {
+        return Err(Error::unsafe_(format!("`{}` is not trusted for channel `{name}`", trust.name)));
+    }
+    let Some(id) = station.store.db.find_ref(&ref_name(name, "def")).await? else { return Ok(()) };
+    let channel: Channel = station.store.db.get(Id::new(id)).await?;
+    match &channel.feed {
+        ChannelFeed::Bundles { stream } if *stream == m.stream => Ok(()),
+        ChannelFeed::Bundles { stream } => Err(Error::unsafe_(format!(
+            "channel `{name}` is fed by bundles of `{stream}`, not of `{}`",
+            m.stream
+        ))),
+        ChannelFeed::Source { .. } => Err(Error::unsafe_(format!(
+            "channel `{name}` is fed by a source of this station; a bundle never merges into it"
+        ))
+        .hint("ask the sender to export it under another name")),
+    }
+}
+
+/// Verifies all of it, then writes objects and blobs, then moves the refs.
+async fn take_in(station: &Station, opened: &Arc<Opened>, trust: &Trust) -> Result<()> {
+    let m = &opened.manifest;
+    let db = &station.store.db;
+    let (bundle, store) = (opened.clone(), station.store.clone());
+    let staged = joined(tokio::task::spawn_blocking(move || stage(&bundle, &store)).await)?;
+    put_objects(station, opened).await?;
+    let mut refs = Vec::new();
+    for (name, head) in &m.channels {
+        refs.extend(channel_refs(station, name, head, opened).await?);
+    }
+    let have: BTreeSet<Digest> = m.files.iter().map(|f| f.sha256).collect();
+    for name in m.channels.keys() {
+        check_bytes(station, name, m, &have).await?;
+    }
+    for (name, head) in &m.feeds {
+        let name = format!("{}/{name}", m.stream);
+        let held = feeds::head_of(station, &name).await?;
+        // An older reading of a feed knows less.
+        if held.is_none_or(|h| h.read_at <= head.read_at) {
+            let id = db.put(&StoredHead { head: head.clone() }).await?;
+            refs.push(station.move_ref(&format!("feed/{name}/head"), Some(id.digest())).await?);
+        }
+    }
+    let state_ref = format!("import/{}", m.stream);
+    let before = db.find_ref(&state_ref).await?;
+    let mut bundles = match before {
+        Some(id) => db.get::<ImportState>(Id::new(id)).await?.bundles,
+        None => Vec::new(),
+    };
+    bundles.push(Base { number: m.number, manifest: opened.digest });
+    let state = ImportState { bundles, public_key: m.sender.public_key.clone(), ledger: m.ledger };
+    let id = db.put(&state).await?;
+    refs.push(RefChange { name: state_ref, from: before, to: Some(id.digest()) });
+    joined(tokio::task::spawn_blocking(move || commit_staged(staged)).await)?;
+    let detail = serde_json::json!({
+        "number": m.number, "manifest": opened.digest, "sender": trust.name, "key": m.sender.public_key,
+        "sender_ledger": m.ledger, "files": m.files.len(),
+    });
+    station.commit(refs, "bundle.import", &format!("stream/{}", m.stream), &detail).await
+}
+
+/// Artifacts that wait for their names, with the store that will hold them.
+struct StagedFiles {
+    store: Store,
+    files: Vec<(Digest, airlock_store::Staged)>,
+}
+
+/// Checks every file, and stages those that the store does not have.
+fn stage(opened: &Opened, store: &Store) -> Result<StagedFiles> {
+    opened.check_listing()?;
+    for file in &opened.manifest.extra {
+        opened.read_file(&file.path, file.sha256, |_| Ok(()))?;
+    }
+    for file in &opened.manifest.objects {
+        opened.read_file(&file.path, file.sha256, |_| Ok(()))?;
+        opened.read_objects(file, |_| Ok(()))?;
+    }
+    let mut files = Vec::new();
+    for file in &opened.manifest.files {
+        if store.blobs.find(file.sha256).is_some() {
+            opened.read_file(&file.path, file.sha256, |_| Ok(()))?;
+            continue;
+        }
+        let mut staged = store.blobs.stage()?;
+        opened.read_file(&file.path, file.sha256, |bytes| Ok(staged.write(bytes)?))?;
+        files.push((file.sha256, staged));
+    }
+    Ok(StagedFiles { store: store.clone(), files })
+}
+
+fn commit_staged(staged: StagedFiles) -> Result<()> {
+    let mut batch = staged.store.blobs.batch();
+    for (digest, file) in staged.files {
+        batch.add(file, Some(digest))?;
+    }
+    Ok(batch.commit()?)
+}
+
+/// Writes the objects, a bounded number at a time. Nothing names them yet.
+async fn put_objects(station: &Station, opened: &Arc<Opened>) -> Result<()> {
+    const AT_ONCE: usize = 2000;
+    let (sender, mut receiver) = tokio::sync::mpsc::channel::<Vec<Encoded>>(2);
+    let bundle = opened.clone();
+    let reading = tokio::task::spawn_blocking(move || -> Result<()> {
+        for file in &bundle.manifest.objects {
+            let mut batch = Vec::new();
+            let stopped = || Error::fault("the database stopped taking objects");
+            bundle.read_objects(file, |object| {
+                batch.push(object);
+                if batch.len() < AT_ONCE {
+                    return Ok(());
+                }
+                sender.blocking_send(std::mem::take(&mut batch)).map_err(|_| stopped())
+            })?;
+            sender.blocking_send(batch).map_err(|_| stopped())?;
+        }
+        Ok(())
+    });
+    while let Some(batch) = receiver.recv().await {
+        station.store.db.put_many(&batch).await?;
+    }
+    joined(reading.await)
+}
+
+/// A bundle that lacks an object that its manifest needs.
+fn incomplete(name: &str, error: &Error) -> Error {
+    Error::unsafe_(format!("channel `{name}` of the bundle is incomplete: {}", error.message))
+        .hint("ask the sender for a full export")
+}
+
+/// The refs of one channel after the import: what the sender publishes is this channel's source.
+async fn channel_refs(
+    station: &Station,
+    name: &str,
+    head: &ChannelHead,
+    opened: &Opened,
+) -> Result<Vec<RefChange>> {
+    let db = &station.store.db;
+    let m = &opened.manifest;
+    let missing = |e: Error| incomplete(name, &e);
+    let snapshot: Snapshot = db.get(head.snapshot).await.map_err(|e| missing(e.into()))?;
+    if snapshot.content.digest() != head.content
+        || snapshot.ecosystem != head.ecosystem
+        || snapshot.channel != name
+    {
+        return Err(Error::unsafe_(format!(
+            "the manifest says other things of channel `{name}` than its snapshot"
+        )));
+    }
+    // Everything that explains what was left out must have come along too.
+    let judgements = trees::load(db, snapshot.judgement).await.map_err(missing)?;
+    let ids: Vec<Digest> = judgements.values().map(Id::digest).collect();
+    let present = db.present(&ids).await?;
+    if let Some(absent) = ids.iter().find(|id| !present.contains(id)) {
+        return Err(missing(Error::fault(format!("object {absent} is not in it"))));
+    }
+    let mut refs = Vec::new();
+    let def = Channel {
+        name: name.to_owned(),
+        ecosystem: head.ecosystem,
+        feed: ChannelFeed::Bundles { stream: m.stream.clone() },
+        policy: "default".to_owned(),
+    };
+    if db.find_ref(&ref_name(name, "def")).await?.is_none() {
+        let id = db.put(&def).await?;
+        refs.push(RefChange { name: ref_name(name, "def"), from: None, to: Some(id.digest()) });
+    }
+    let upstream = Upstream {
+        ecosystem: head.ecosystem,
+        tree: snapshot.content,
+        subdirs: snapshot.subdirs,
+        origin: Some(head.snapshot),
+    };
+    let upstream = db.put(&upstream).await?;
+    refs.push(station.move_ref(&ref_name(name, "upstream"), Some(upstream.digest())).await?);
+    let facts = facts(station, name, head).await.map_err(missing)?;
+    let root = trees::store_all(db, &facts).await?;
+    refs.push(station.move_ref(&ref_name(name, "facts"), Some(root.digest())).await?);
+    Ok(refs)
+}
+
+/// This station's facts with what came: first seen now, pinned at first sight.
+async fn facts(station: &Station, name: &str, head: &ChannelHead) -> Result<BTreeMap<String, Facts>> {
+    let now = station.now().await?;
+    let mut out = fetch::load_facts(station, name).await?;
+    let ids = trees::load::<Id<Facts>>(&station.store.db, head.facts).await?;
+    let all: Vec<(String, Id<Facts>)> = ids.into_iter().collect();
+    for chunk in all.chunks(1000) {
+        let list: Vec<Id<Facts>> = chunk.iter().map(|(_, id)| *id).collect();
+        let sent = trees::objects(&station.store.db, &list).await?;
+        for (key, id) in chunk {
+            let Some(sent) = sent.get(&id.digest()) else { continue };
+            let held = out.entry(key.clone()).or_default();
+            for (file, fact) in &sent.files {
+                let ours = held.files.entry(file.clone()).or_insert(Fact {
+                    first_seen: now,
+                    file: None,
+                    fault: None,
+                });
+                // A pinned file stays pinned: other bytes under its name are an alarm, which judging raises.
+                if ours.file.is_none() {
+                    ours.file = fact.file.clone();
+                }
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// Checks that the bytes of everything that a channel publishes came along or are here.
+async fn check_bytes(station: &Station, name: &str, m: &Manifest, have: &BTreeSet<Digest>) -> Result<()> {
+    let db = &station.store.db;
+    let Some(head) = m.channels.get(name) else { return Ok(()) };
+    let snapshot: Snapshot = db.get(head.snapshot).await?;
+    let shards = trees::load::<Id<Shard>>(db, snapshot.content).await.map_err(|e| incomplete(name, &e))?;
+    let ids: Vec<Id<Shard>> = shards.into_values().collect();
+    for chunk in ids.chunks(1000) {
+        let shards = trees::objects(db, chunk).await.map_err(|e| incomplete(name, &e))?;
+        for shard in shards.values() {
+            for (file, entry) in &shard.entries {
+                let artifact = Artifact::read(shard, file, entry)
+                    .map_err(|e| Error::unsafe_(format!("channel `{name}`, {file}: {e}")))?;
+                let here = artifact
+                    .sha256
+                    .is_some_and(|d| have.contains(&d) || station.store.blobs.find(d).is_some());
+                if !here {
+                    return Err(incomplete(
+                        name,
+                        &Error::fault(format!("the bytes of {file} are not in it")),
+                    ));
+                }
+            }
+        }
+    }
+    Ok(())
+}
