@@ -1,0 +1,88 @@
+//! conda channels, `/conda/<channel>[@<when>]/...`: indexes, shards and packages.
+
+mod shards;
+mod whole;
+
+use std::sync::Arc;
+
+use airlock_core::ecosystem::{ArtifactKind, Ecosystem, canonical_name, is_safe_file_name};
+use airlock_core::shard::ShardKey;
+use airlock_engine::view::{ChannelView, FileAnswer};
+use axum::extract::State;
+use axum::http::header::CONTENT_DISPOSITION;
+use axum::http::request::Parts;
+use axum::response::Response;
+
+use crate::App;
+use crate::problem::Problem;
+use crate::respond::{Freshness, Representation};
+use crate::urls::Target;
+
+/// What a channel offers for all its subdirs.
+const CHANNEL_INDEXES: [&str; 2] = ["channeldata.json", "notices.json"];
+/// What a channel offers for each of its subdirs. The rest of what clients try (`repodata.json.bz2`,
+/// `current_repodata.json`, `repodata.jlap`) they do without.
+const SUBDIR_INDEXES: [&str; 5] = [
+    "repodata.json",
+    "repodata.json.zst",
+    "repodata_shards.msgpack.zst",
+    "run_exports.json",
+    "run_exports.json.zst",
+];
+
+const ZSTD: &str = "application/zstd";
+const JSON: &str = "application/json";
+/// Nobody shall unpack or interpret a package on the way.
+const OCTETS: &str = "application/octet-stream";
+
+/// Answers everything below `/conda/`.
+pub async fn serve(State(app): State<Arc<App>>, parts: Parts) -> Result<Response, Problem> {
+    let target = Target::read("conda", &parts.uri)?;
+    let channel = target.open(&app.view, Ecosystem::Conda).await?;
+    let rest: Vec<&str> = target.rest.iter().map(String::as_str).collect();
+    if target.has_slash {
+        return Err(Problem::nothing_here());
+    }
+    let has_subdir = |subdir: &str| channel.snapshot.subdirs.contains_key(subdir);
+    let found = match rest[..] {
+        [file] if CHANNEL_INDEXES.contains(&file) => whole::index(&app.view, &channel, file).await?,
+        [subdir, ..] if !has_subdir(subdir) => {
+            return Err(Problem::not_found("the channel has no such subdir"));
+        }
+        [subdir, file] if SUBDIR_INDEXES.contains(&file) => {
+            whole::index(&app.view, &channel, &format!("{subdir}/{file}")).await?
+        }
+        [subdir, "shards", file] => shards::shard(&app.view, &channel, subdir, file).await?,
+        [subdir, file] => package(&app, &target, &channel, subdir, file).await?,
+        _ => return Err(Problem::nothing_here()),
+    };
+    found.send(&parts.method, &parts.headers).await
+}
+
+/// A package file.
+async fn package(
+    app: &App,
+    target: &Target,
+    channel: &ChannelView,
+    subdir: &str,
+    file: &str,
+) -> Result<Representation, Problem> {
+    let key = key_of(subdir, file).ok_or_else(|| Problem::not_found("the channel offers no such file"))?;
+    match app.view.file(channel, &key.to_string(), file).await? {
+        FileAnswer::Serve(blob) => {
+            let found = Representation::file(blob, OCTETS, Freshness::Asked);
+            Ok(found.header(CONTENT_DISPOSITION, "attachment"))
+        }
+        FileAnswer::Withheld { version, reason } => {
+            Err(Problem::withheld(&app.view, channel, target, &key, file, (&version, &reason)).await)
+        }
+        FileAnswer::Absent => Err(Problem::not_found("the channel knows no such file")),
+    }
+}
+
+/// The shard that holds a file, by its name `<name>-<version>-<build>`.
+fn key_of(subdir: &str, file: &str) -> Option<ShardKey> {
+    ArtifactKind::of(Ecosystem::Conda, file).filter(|_| is_safe_file_name(file))?;
+    let name = canonical_name(Ecosystem::Conda, file.rsplitn(3, '-').nth(2)?)?;
+    Some(ShardKey { subdir: Some(subdir.to_owned()), name })
+}

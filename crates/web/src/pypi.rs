@@ -1,0 +1,176 @@
+//! PyPI channels, `/pypi/<channel>[@<when>]/...`: the Simple API and the files it names.
+
+use std::sync::Arc;
+
+use airlock_core::ecosystem::{ArtifactKind, Ecosystem, canonical_name, is_safe_file_name};
+use airlock_core::id::Digest;
+use airlock_core::shard::{Shard, ShardKey};
+use airlock_engine::error::Error;
+use airlock_engine::view::{ChannelView, FileAnswer, View};
+use airlock_formats::conda::RENDERER;
+use airlock_formats::pypi::{self, Form, negotiate};
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, LOCATION, VARY};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::Response;
+
+use crate::App;
+use crate::problem::Problem;
+use crate::respond::memo::Memo;
+use crate::respond::{Freshness, Representation};
+use crate::urls::Target;
+
+/// How much is remembered of rendered pages, in bytes.
+const PAGE_BYTES_MAX: usize = 64 << 20;
+
+/// Rendered pages with their hashes, by everything that they depend on.
+static PAGES: Memo<(Digest, Bytes)> = Memo::new(PAGE_BYTES_MAX);
+
+/// Answers everything below `/pypi/`.
+pub async fn serve(State(app): State<Arc<App>>, parts: Parts) -> Result<Response, Problem> {
+    let target = Target::read("pypi", &parts.uri)?;
+    let channel = target.open(&app.view, Ecosystem::Pypi).await?;
+    let rest: Vec<&str> = target.rest.iter().map(String::as_str).collect();
+    let found = match (&rest[..], target.has_slash) {
+        (["simple"], true) => projects(&app.view, &channel, &parts.headers).await?,
+        (["simple"], false) => return Ok(redirect("simple/")),
+        (["simple", project], has_slash) => {
+            let name = canonical_name(Ecosystem::Pypi, project).ok_or_else(no_project)?;
+            // Relative, so that the prefix of a reverse proxy and the snapshot stay; a canonical name can neither
+            // hold a separator nor begin with one.
+            match (name == *project, has_slash) {
+                (true, true) => page(&app.view, &target, &channel, &name, &parts.headers).await?,
+                (_, true) => return Ok(redirect(&format!("../{name}/"))),
+                (_, false) => return Ok(redirect(&format!("{name}/"))),
+            }
+        }
+        (["packages", project, file], false) => package(&app.view, &target, &channel, project, file).await?,
+        _ => return Err(Problem::not_found("the index of a PyPI channel lies below simple/")),
+    };
+    found.send(&parts.method, &parts.headers).await
+}
+
+fn redirect(reference: &str) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    if let Ok(location) = HeaderValue::from_str(reference) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=86400"));
+    response
+}
+
+fn no_project() -> Problem {
+    Problem::not_found("the channel knows no such project")
+}
+
+/// The form that a client asks for.
+fn form_of(headers: &HeaderMap) -> Result<Form, Problem> {
+    let lines: Vec<_> = headers.get_all(ACCEPT).iter().map(|v| String::from_utf8_lossy(v.as_bytes())).collect();
+    let accept = (!lines.is_empty()).then(|| lines.join(","));
+    negotiate(accept.as_deref()).ok_or_else(|| {
+        let offers = [Form::Json, Form::Html, Form::PlainHtml].map(Form::content_type);
+        let detail = format!("the page is to be had as {}", offers.join(", "));
+        Problem::new(StatusCode::NOT_ACCEPTABLE, &detail).header(VARY, "Accept".to_owned())
+    })
+}
+
+/// A page in the form that was asked for. `key` names what it is made of; none if it is not to be remembered.
+async fn rendered(
+    form: Form,
+    key: Option<String>,
+    work: impl FnOnce(bool) -> serde_json::Result<String> + Send + 'static,
+) -> Result<Representation, Problem> {
+    let is_json = form == Form::Json;
+    let key = key.map(|key| Digest::of(format!("page {RENDERER} {is_json} {key}").as_bytes()));
+    let (hash, bytes) = match key.and_then(|key| PAGES.get(key)) {
+        Some(held) => held,
+        None => {
+            let failed = |e: &dyn std::fmt::Display| Error::fault(format!("a page cannot be rendered: {e}"));
+            let text = tokio::task::spawn_blocking(move || work(is_json)).await.map_err(|e| failed(&e))?;
+            let bytes = Bytes::from(text.map_err(|e| failed(&e))?);
+            let page = (Digest::of(&bytes), bytes);
+            if let Some(key) = key {
+                PAGES.put(key, page.clone(), page.1.len());
+            }
+            page
+        }
+    };
+    let page = Representation::bytes(bytes, hash, form.content_type(), Freshness::Index)
+        .header(VARY, "Accept")
+        .header(CONTENT_SECURITY_POLICY, "default-src 'none'");
+    Ok(match form {
+        Form::Json | Form::PlainHtml => page,
+        // The same bytes as plain HTML, and yet another representation.
+        Form::Html => page.variant("v1"),
+    })
+}
+
+/// The list of all projects.
+async fn projects(view: &View, channel: &ChannelView, headers: &HeaderMap) -> Result<Representation, Problem> {
+    let form = form_of(headers)?;
+    let names = view.content(channel).await?;
+    let work = move |is_json| {
+        let names = names.keys().map(String::as_str);
+        if is_json { pypi::projects_json(names) } else { Ok(pypi::projects_html(names)) }
+    };
+    rendered(form, Some(format!("projects {}", channel.snapshot.content)), work).await
+}
+
+/// The page of one project.
+async fn page(
+    view: &View,
+    target: &Target,
+    channel: &ChannelView,
+    name: &str,
+    headers: &HeaderMap,
+) -> Result<Representation, Problem> {
+    let Some(id) = view.look_up(channel.snapshot.content, name).await? else {
+        let known = view.judgement(channel, name).await?.is_some() || view.sent_judgement(channel, name).await?.is_some();
+        let nothing = || Problem::not_found(&format!("nothing of `{name}` is offered")).package_page(target, name, "");
+        return Err(if known { nothing() } else { no_project() });
+    };
+    let form = form_of(headers)?;
+    let mut shard = view.object(id).await?;
+    let mut key = Some(format!("project {id}"));
+    // What was blocked since must not look as if it could be had.
+    if let Some(blocked) = channel.blocks.files.get(name) {
+        let mut left: Shard = (*shard).clone();
+        left.entries.retain(|file, _| !blocked.contains_key(file));
+        shard = Arc::new(left);
+        key = None;
+    }
+    let work = move |is_json| if is_json { pypi::project_json(&shard) } else { pypi::project_html(&shard) };
+    rendered(form, key, work).await
+}
+
+/// A file, or the METADATA of a wheel (PEP 658).
+async fn package(
+    view: &View,
+    target: &Target,
+    channel: &ChannelView,
+    project: &str,
+    file: &str,
+) -> Result<Representation, Problem> {
+    let name = canonical_name(Ecosystem::Pypi, project).ok_or_else(no_project)?;
+    let artifact = file.strip_suffix(".metadata").unwrap_or(file);
+    let unknown = || Problem::not_found("the channel knows no such file");
+    ArtifactKind::of(Ecosystem::Pypi, artifact).filter(|_| is_safe_file_name(artifact)).ok_or_else(unknown)?;
+    let key = ShardKey { subdir: None, name };
+    let blob = match view.file(channel, &key.name, artifact).await? {
+        FileAnswer::Serve(blob) => blob,
+        FileAnswer::Withheld { version, reason } => {
+            return Err(Problem::withheld(view, channel, target, &key, artifact, (&version, &reason)).await);
+        }
+        FileAnswer::Absent => return Err(unknown()),
+    };
+    if artifact == file {
+        let found = Representation::file(blob, "application/octet-stream", Freshness::Asked);
+        return Ok(found.header(CONTENT_DISPOSITION, "attachment"));
+    }
+    let metadata = view.metadata(channel, &key.name, artifact).await?;
+    let metadata = metadata.ok_or_else(|| Problem::not_found("this file has no METADATA by itself"))?;
+    Ok(Representation::file(metadata, "text/plain; charset=utf-8", Freshness::Asked))
+}

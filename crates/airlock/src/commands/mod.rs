@@ -19,7 +19,7 @@ use airlock_engine::station::{CONFIG, Clock, Options, Station};
 use crate::cli::{Cli, Command, Habits};
 use crate::output::Output;
 
-pub use serve::listen;
+pub use serve::{listen, serve as serve_until_interrupted};
 
 /// What a command works with.
 pub struct Cx {

@@ -1,0 +1,221 @@
+//! Findings and rules, as package pages show them.
+
+use std::collections::BTreeMap;
+
+use airlock_core::matching::Status;
+use airlock_core::severity::Tenths;
+use airlock_core::time::Time;
+use airlock_core::verdict::builtin;
+use airlock_engine::explain::{Explained, FindingView};
+
+use super::format::{Severity, When, anchor};
+use super::read::Reading;
+
+/// Versions that a finding names; the rest is counted.
+const VERSIONS_MAX: usize = 12;
+
+/// One rule that had a say, for one artifact or for several.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Rule {
+    /// Its name.
+    pub name: String,
+    /// What it is, where the station's policy does not define it.
+    pub builtin: Option<&'static str>,
+    /// `deny`, `hold` or `warn`.
+    pub action: &'static str,
+    /// Nobody knows whether it holds.
+    pub unknown: bool,
+    /// The vulnerability it rests on.
+    pub advisory: Option<String>,
+    /// Where that is told on the page.
+    pub anchor: String,
+    /// A sentence.
+    pub detail: Option<String>,
+    /// The decision that lifts it.
+    pub waived_by: Option<String>,
+    /// The sending station's rule.
+    pub by_sender: bool,
+}
+
+/// One vulnerability, as it concerns some versions of the package.
+pub(super) struct FindingRow {
+    /// Its first name.
+    pub id: String,
+    /// Its place on the page.
+    pub anchor: String,
+    /// Its other names.
+    pub aliases: Vec<String>,
+    /// How bad.
+    pub severity: Severity,
+    /// Who says so.
+    pub source: String,
+    /// By which vector.
+    pub vector: String,
+    /// What others say: score and source.
+    pub others: Vec<(Severity, String)>,
+    /// Its state and what that means.
+    pub status: &'static str,
+    /// The same in a sentence.
+    pub status_means: &'static str,
+    /// Known to be exploited.
+    pub kev: bool,
+    /// The probability of exploitation.
+    pub epss: Option<String>,
+    /// Reports malware.
+    pub malicious: bool,
+    /// One line.
+    pub summary: String,
+    /// Versions that fix it.
+    pub fixed: Vec<String>,
+    /// The version that the evidence below is about.
+    pub example: String,
+    /// Why it matches.
+    pub evidence: Vec<EvidenceRow>,
+    /// Versions that it concerns, newest first.
+    pub versions: Vec<String>,
+    /// How many more.
+    pub more: usize,
+    order: (bool, bool, Option<Tenths>),
+}
+
+/// Why one record matches.
+pub(super) struct EvidenceRow {
+    /// The record.
+    pub record: String,
+    /// Its state.
+    pub modified: Option<When>,
+    /// What hit.
+    pub hit: String,
+    /// In which order of versions.
+    pub order: &'static str,
+    /// By which name the record was found.
+    pub via: String,
+}
+
+/// What a rule is that stands in no policy.
+fn builtin_means(rule: &str) -> Option<&'static str> {
+    Some(match rule {
+        builtin::BLOCKED => "a person blocked it",
+        builtin::FILE_CHANGED => "its hash is not the one that was pinned when the file was first fetched",
+        builtin::MISMATCH => "the fetched file contradicts its record",
+        builtin::NOT_FETCHED => "the file could not be fetched yet",
+        builtin::BAD_RECORD => "its record cannot be read",
+        _ => return None,
+    })
+}
+
+/// The rules that made an artifact's verdict, and those that only warn or are lifted.
+pub(super) fn rules(reading: &Reading, artifact: &Explained) -> (Vec<Rule>, Vec<Rule>) {
+    let judged = reading.judged(&artifact.artifact, artifact.by_sender);
+    let deciding: Vec<_> = judged.iter().flat_map(|j| j.deciding()).collect();
+    let (mut made, mut other) = (Vec::new(), Vec::new());
+    // A block acts at once; the next judgement repeats it as a rule.
+    if let Some(reason) = reading.blocked.get(&artifact.artifact).filter(|_| judged.is_some_and(|j| j.is_offered())) {
+        made.push(Rule {
+            name: builtin::BLOCKED.to_owned(),
+            builtin: builtin_means(builtin::BLOCKED),
+            action: "deny",
+            unknown: false,
+            advisory: None,
+            anchor: String::new(),
+            detail: Some(reason.clone()),
+            waived_by: None,
+            by_sender: false,
+        });
+    }
+    for hit in &artifact.rules {
+        let rule = Rule {
+            name: hit.rule.clone(),
+            builtin: builtin_means(&hit.rule),
+            action: hit.action.name(),
+            unknown: hit.unknown,
+            advisory: hit.advisory.clone(),
+            anchor: hit.advisory.as_deref().map(anchor).unwrap_or_default(),
+            detail: hit.detail.clone(),
+            waived_by: hit.waived_by.clone(),
+            by_sender: artifact.by_sender,
+        };
+        let into = if deciding.contains(&hit) { &mut made } else { &mut other };
+        if !into.contains(&rule) {
+            into.push(rule);
+        }
+    }
+    (made, other)
+}
+
+const fn status_means(status: Status) -> &'static str {
+    match status {
+        Status::Reported => "matched by this program; nobody here has looked at it",
+        Status::Active => "a person confirmed it",
+        Status::Mitigated => "fixed in this build without a new version",
+        Status::Cleared => "a person ruled that it does not apply",
+        Status::Disputed => "its publisher, or a person, doubts that it is a vulnerability",
+    }
+}
+
+impl FindingRow {
+    fn new(finding: &FindingView, version: &str, now: Time) -> Self {
+        let others = finding.evidence.scores.iter().filter(|s| {
+            Some(s.score) != finding.score || Some(&s.source) != finding.score_source.as_ref()
+        });
+        let evidence = finding.evidence.records.iter().map(|e| EvidenceRow {
+            record: e.record.clone(),
+            modified: e.modified.map(|m| When::new(m, now)),
+            hit: e.hit.clone(),
+            order: e.order.name(),
+            via: e.via.clone(),
+        });
+        Self {
+            id: finding.advisory.clone(),
+            anchor: anchor(&finding.advisory),
+            aliases: finding.aliases.iter().cloned().collect(),
+            severity: Severity::of(finding.score),
+            source: finding.score_source.clone().unwrap_or_default(),
+            vector: finding.vector.clone().unwrap_or_default(),
+            others: others.map(|s| (Severity::of(Some(s.score)), s.source.clone())).collect(),
+            status: finding.status.name(),
+            status_means: status_means(finding.status),
+            kev: finding.kev,
+            epss: finding.epss.map(|p| format!("{:.1} %", p * 100.0)),
+            malicious: finding.malicious,
+            summary: finding.summary.clone(),
+            fixed: finding.fixed.iter().cloned().collect(),
+            example: version.to_owned(),
+            evidence: evidence.collect(),
+            versions: Vec::new(),
+            more: 0,
+            order: (finding.malicious, finding.kev, finding.score),
+        }
+    }
+
+    fn concerns(&mut self, version: &str) {
+        if self.versions.last().is_some_and(|v| v == version) {
+            return;
+        }
+        if self.versions.len() < VERSIONS_MAX {
+            self.versions.push(version.to_owned());
+        } else {
+            self.more += 1;
+        }
+    }
+}
+
+/// Every vulnerability of these artifacts once, worst first. The artifacts come newest version first.
+pub(super) fn findings<'a>(artifacts: impl IntoIterator<Item = &'a Explained>, now: Time) -> Vec<FindingRow> {
+    let mut rows: BTreeMap<&str, FindingRow> = BTreeMap::new();
+    let mut last: BTreeMap<&str, &str> = BTreeMap::new();
+    for artifact in artifacts {
+        for finding in &artifact.findings {
+            // Every artifact of a version has the same findings.
+            if last.insert(&finding.advisory, &artifact.version) == Some(&artifact.version) {
+                continue;
+            }
+            let row = rows.entry(&finding.advisory).or_insert_with(|| FindingRow::new(finding, &artifact.version, now));
+            row.fixed.extend(finding.fixed.iter().filter(|f| !row.fixed.contains(f)).cloned().collect::<Vec<_>>());
+            row.concerns(&artifact.version);
+        }
+    }
+    let mut rows: Vec<FindingRow> = rows.into_values().collect();
+    rows.sort_by(|a, b| b.order.cmp(&a.order).then_with(|| b.id.cmp(&a.id)));
+    rows
+}

@@ -1,0 +1,271 @@
+//! One line for each package of a channel, computed once for each snapshot.
+//!
+//! Judgements are read whole the first time; after that, a new snapshot costs what changed. The lines are a
+//! pure function of immutable objects, so that they can be kept under those objects' names.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::{Arc, LazyLock};
+
+use airlock_core::id::{Digest, Id};
+use airlock_core::identity::Coverage;
+use airlock_core::object;
+use airlock_core::severity::Tenths;
+use airlock_core::shard::ShardKey;
+use airlock_core::time::Time;
+use airlock_core::verdict::{Judged, Judgement, Verdict, builtin};
+use airlock_core::version::Order;
+use airlock_engine::error::Result;
+use airlock_engine::trees;
+use airlock_engine::view::{ChannelView, View};
+use serde::Serialize;
+use tokio::sync::Mutex;
+
+/// Channels whose lines are kept.
+const KEPT_MAX: usize = 16;
+/// Names whose judgements are in memory at the same time while lines are computed.
+const NAMES_AT_ONCE: usize = 500;
+/// Reasons that a line names; the rest is counted.
+const WHYS_MAX: usize = 3;
+
+/// Why something is not offered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Why {
+    /// The rule.
+    pub rule: String,
+    /// The vulnerability it rests on.
+    pub advisory: Option<String>,
+    /// How bad that is.
+    pub score: Option<Tenths>,
+    /// The sending station's rule, not ours.
+    pub by_sender: bool,
+}
+
+/// One package at a glance.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Row {
+    /// The canonical name.
+    pub name: String,
+    /// The newest version that may be installed.
+    pub newest: Option<String>,
+    /// Artifacts offered.
+    pub admitted: u64,
+    /// Artifacts waiting for a person.
+    pub held: u64,
+    /// Artifacts not offered.
+    pub denied: u64,
+    /// Artifacts that the sending station left out.
+    pub left_out: u64,
+    /// How many vulnerabilities are known of what is offered.
+    pub findings: usize,
+    /// The highest score among them.
+    pub highest: Option<Tenths>,
+    /// How well advisories cover it.
+    pub coverage: Coverage,
+    /// The earliest date until which something is offered although rules hold it.
+    pub review_by: Option<Time>,
+    /// Why things are not offered, worst first.
+    pub whys: Vec<Why>,
+    /// How many more reasons there are.
+    pub more_whys: usize,
+    #[serde(skip)]
+    sources: Vec<Digest>,
+    #[serde(skip)]
+    is_blocked: bool,
+}
+
+impl Row {
+    /// Artifacts that are not offered.
+    pub(super) const fn withheld(&self) -> u64 {
+        self.held + self.denied + self.left_out
+    }
+
+    /// The worst reason, as a number to sort by: what has no score comes after what has one.
+    pub(super) fn worst(&self) -> (u64, Option<Tenths>) {
+        let score = self.whys.iter().filter_map(|w| w.score).max();
+        (self.denied.min(1), score)
+    }
+}
+
+/// All packages of a channel by name.
+pub(super) struct Index {
+    /// One line each.
+    pub rows: Vec<Arc<Row>>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct Key {
+    channel: String,
+    judgement: Digest,
+    upstream: Digest,
+    blocks: Digest,
+}
+
+static KEPT: LazyLock<Mutex<Vec<(Key, Arc<Index>)>>> = LazyLock::new(Mutex::default);
+
+/// The lines of a channel.
+pub(super) async fn index(view: &View, channel: &ChannelView) -> Result<Arc<Index>> {
+    let key = Key {
+        channel: channel.channel.name.clone(),
+        judgement: channel.newest.judgement.digest(),
+        upstream: channel.newest.inputs.upstream.digest(),
+        blocks: object::encode(&*channel.blocks)?.0.digest(),
+    };
+    // Held while lines are computed: who comes second wants the same ones.
+    let mut kept = KEPT.lock().await;
+    if let Some(at) = kept.iter().position(|(k, _)| *k == key) {
+        let hit = kept.remove(at);
+        let index = hit.1.clone();
+        kept.push(hit);
+        return Ok(index);
+    }
+    let at = kept.iter().rposition(|(k, _)| k.channel == key.channel);
+    let before = at.map(|at| kept.remove(at).1);
+    let index = Arc::new(build(view, channel, before.as_deref()).await?);
+    if kept.len() >= KEPT_MAX {
+        kept.remove(0);
+    }
+    kept.push((key, index.clone()));
+    Ok(index)
+}
+
+/// The judgements of one name: ours and the sender's.
+#[derive(Default)]
+struct Sources {
+    ours: Vec<Id<Judgement>>,
+    sent: Vec<Id<Judgement>>,
+}
+
+impl Sources {
+    fn digests(&self) -> Vec<Digest> {
+        self.ours.iter().chain(&self.sent).map(Id::digest).collect()
+    }
+}
+
+async fn build(view: &View, channel: &ChannelView, before: Option<&Index>) -> Result<Index> {
+    let sources = sources(view, channel).await?;
+    let blocked: HashSet<String> = channel.blocks.files.keys().map(|k| ShardKey::parse(k).name).collect();
+    let old: BTreeMap<&str, &Arc<Row>> =
+        before.iter().flat_map(|i| &i.rows).map(|r| (r.name.as_str(), r)).collect();
+    let mut rows: BTreeMap<&str, Arc<Row>> = BTreeMap::new();
+    let mut fresh: Vec<(&String, &Sources)> = Vec::new();
+    for (name, ids) in &sources {
+        let same = old.get(name.as_str()).filter(|row| {
+            !row.is_blocked && !blocked.contains(name) && row.sources == ids.digests()
+        });
+        match same {
+            Some(row) => drop(rows.insert(name, Arc::clone(row))),
+            None => fresh.push((name, ids)),
+        }
+    }
+    for chunk in fresh.chunks(NAMES_AT_ONCE) {
+        let ids: Vec<Id<Judgement>> = chunk.iter().flat_map(|(_, s)| s.ours.iter().chain(&s.sent).copied()).collect();
+        let read = trees::objects(&view.station().store.db, &ids).await?;
+        for (name, ids) in chunk {
+            let of = |ids: &[Id<Judgement>]| ids.iter().filter_map(|id| read.get(&id.digest())).collect::<Vec<_>>();
+            let mut row = row(channel, name, &of(&ids.ours), &of(&ids.sent));
+            row.sources = ids.digests();
+            row.is_blocked = blocked.contains(*name);
+            rows.insert(name, Arc::new(row));
+        }
+    }
+    Ok(Index { rows: rows.into_values().collect() })
+}
+
+async fn sources(view: &View, channel: &ChannelView) -> Result<BTreeMap<String, Sources>> {
+    let db = &view.station().store.db;
+    let mut out: BTreeMap<String, Sources> = BTreeMap::new();
+    for (key, id) in trees::load(db, channel.newest.judgement).await? {
+        out.entry(ShardKey::parse(&key).name).or_default().ours.push(id);
+    }
+    let upstream = view.object(channel.newest.inputs.upstream).await?;
+    if let Some(origin) = upstream.origin {
+        let origin = view.object(origin).await?;
+        for (key, id) in trees::load(db, origin.judgement).await? {
+            out.entry(ShardKey::parse(&key).name).or_default().sent.push(id);
+        }
+    }
+    Ok(out)
+}
+
+fn row(channel: &ChannelView, name: &str, ours: &[&Judgement], sent: &[&Judgement]) -> Row {
+    let mut row = Row {
+        name: name.to_owned(),
+        newest: None,
+        admitted: 0,
+        held: 0,
+        denied: 0,
+        left_out: 0,
+        findings: 0,
+        highest: None,
+        coverage: ours.iter().chain(sent).map(|j| j.coverage).max().unwrap_or(Coverage::Unknown),
+        review_by: None,
+        whys: Vec::new(),
+        more_whys: 0,
+        sources: Vec::new(),
+        is_blocked: false,
+    };
+    let mut offered: Vec<String> = Vec::new();
+    let mut known: BTreeSet<&str> = BTreeSet::new();
+    for judgement in ours {
+        let key = ShardKey { subdir: judgement.subdir.clone(), name: judgement.name.clone() }.to_string();
+        for (file, judged) in judgement.artifacts.iter().filter(|(_, j)| !j.gone) {
+            if channel.blocks.reason(&key, file).is_some() {
+                row.denied += 1;
+                row.because(judgement, judged, false);
+                continue;
+            }
+            match judged.verdict {
+                Verdict::Admit => {
+                    row.admitted += 1;
+                    offered.push(judged.version.clone());
+                    row.review_by = [row.review_by, judged.review_by].into_iter().flatten().min();
+                    for finding in judgement.findings_of(judged) {
+                        known.insert(&finding.advisory);
+                        row.highest = row.highest.max(finding.score.as_ref().map(|s| s.score));
+                    }
+                    continue;
+                }
+                Verdict::Hold => row.held += 1,
+                Verdict::Deny => row.denied += 1,
+            }
+            row.because(judgement, judged, false);
+        }
+    }
+    let here: HashSet<(&Option<String>, &String)> =
+        ours.iter().flat_map(|j| j.artifacts.keys().map(move |f| (&j.subdir, f))).collect();
+    for judgement in sent {
+        for (file, judged) in judgement.artifacts.iter().filter(|(_, j)| !j.gone && !j.is_offered()) {
+            if !here.contains(&(&judgement.subdir, file)) {
+                row.left_out += 1;
+                row.because(judgement, judged, true);
+            }
+        }
+    }
+    row.findings = known.len();
+    Order::of(channel.channel.ecosystem).sort(&mut offered);
+    row.newest = offered.pop();
+    row.whys.sort_by(|a, b| b.score.cmp(&a.score));
+    row.more_whys = row.whys.len().saturating_sub(WHYS_MAX);
+    row.whys.truncate(WHYS_MAX);
+    row
+}
+
+impl Row {
+    /// Notes why one artifact is not offered. Sorting and cutting come at the end.
+    fn because(&mut self, judgement: &Judgement, judged: &Judged, by_sender: bool) {
+        let mut add = |why: Why| {
+            if !self.whys.contains(&why) {
+                self.whys.push(why);
+            }
+        };
+        if judged.verdict == Verdict::Admit {
+            // A block acts before the next judgement says so.
+            return add(Why { rule: builtin::BLOCKED.to_owned(), advisory: None, score: None, by_sender });
+        }
+        for hit in judged.deciding() {
+            let called = |id: &String| judgement.findings_of(judged).iter().find(|f| f.is_called(id));
+            let score = hit.advisory.as_ref().and_then(called).and_then(|f| f.score.as_ref()).map(|s| s.score);
+            add(Why { rule: hit.rule.clone(), advisory: hit.advisory.clone(), score, by_sender });
+        }
+    }
+}

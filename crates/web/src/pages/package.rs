@@ -1,0 +1,298 @@
+//! A package's page: which version may I install, how, and why not the others?
+
+use airlock_core::ecosystem::canonical_name;
+use airlock_core::identity::Coverage;
+use airlock_core::time::Time;
+use airlock_core::verdict::Verdict;
+use airlock_engine::explain::{Explained, Explanation};
+use airlock_engine::view::{ChannelView, View};
+use askama::Template;
+use serde::Deserialize;
+
+use super::basis::{Basis, basis};
+use super::findings::{FindingRow, Rule, findings, rules};
+use super::format::{Mark, Severity, When, count, coverage, encoded, size};
+use super::install::{Lines, command, other_command};
+use super::read::{Reading, read};
+use super::reply::{Answer, Ask, Fault, Shell, html, json};
+use super::missing;
+
+/// Versions on one page.
+const VERSIONS_MAX: usize = 100;
+/// Vulnerabilities that are told in full unless all are asked for.
+const FINDINGS_MAX: usize = 30;
+/// Rules that a row names.
+const RULES_MAX: usize = 3;
+
+/// What may stand behind the `?`.
+#[derive(Default, Deserialize)]
+pub(crate) struct Params {
+    after: Option<String>,
+    findings: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "package.html")]
+struct Page {
+    shell: Shell,
+    channel: String,
+    name: String,
+    summary: Option<String>,
+    licence: Option<String>,
+    newest: Option<String>,
+    newest_link: String,
+    install: Vec<Lines>,
+    is_empty: bool,
+    basis: Basis,
+    coverage: &'static str,
+    is_unknown: bool,
+    groups: Vec<Group>,
+    next: Option<String>,
+    findings: Vec<FindingRow>,
+    findings_all: usize,
+    ask: Option<String>,
+}
+
+/// Versions with one verdict.
+struct Group {
+    mark: Mark,
+    title: String,
+    rows: Vec<VersionRow>,
+}
+
+/// One version at a glance.
+pub(super) struct VersionRow {
+    version: String,
+    link: String,
+    /// Its verdict: the mildest of its artifacts, since that is what can be installed.
+    pub mark: Mark,
+    /// How many artifacts have which verdict, where they differ.
+    pub parts: Option<String>,
+    /// Until when it stays although rules hold it.
+    pub review_by: Option<When>,
+    rules: Vec<Rule>,
+    more: usize,
+    nearest: Option<String>,
+    severity: Option<Severity>,
+    known: String,
+    first_finding: String,
+    licence: String,
+    time: Option<When>,
+    size: String,
+    files: String,
+    is_yanked: bool,
+}
+
+/// A channel and a package of it.
+pub(super) struct Found {
+    /// The channel.
+    pub channel: ChannelView,
+    /// The canonical name.
+    pub name: String,
+    /// What is known.
+    pub reading: Reading,
+    /// Every artifact, newest version first.
+    pub artifacts: Vec<Explained>,
+}
+
+/// Finds a package by what somebody typed.
+pub(super) async fn find(view: &View, channel: &str, name: &str) -> Result<Found, Fault> {
+    let Some(channel_view) = view.channel(channel).await? else {
+        return Err(missing::channel(view, channel).await);
+    };
+    let canonical = canonical_name(channel_view.channel.ecosystem, name);
+    let reading = match &canonical {
+        Some(name) => read(view, &channel_view, name).await?,
+        None => None,
+    };
+    match (canonical, reading) {
+        (Some(name), Some(reading)) => {
+            let artifacts = reading.package.explained(&channel_view);
+            Ok(Found { channel: channel_view, name, reading, artifacts })
+        }
+        _ => Err(missing::package(view, channel, name).await),
+    }
+}
+
+impl Found {
+    /// The newest version of which something is offered.
+    pub(super) fn newest(&self) -> Option<&str> {
+        self.artifacts.iter().find(|a| a.verdict == Verdict::Admit.word() && !a.by_sender).map(|a| a.version.as_str())
+    }
+
+    /// The commands for one version.
+    pub(super) fn install(&self, ask: &Ask, version: &str) -> Vec<Lines> {
+        let channel = &self.channel.channel;
+        vec![
+            command(ask, channel.ecosystem, &channel.name, &self.name, version),
+            other_command(ask, channel.ecosystem, &channel.name, &self.name, version),
+        ]
+    }
+
+    /// How well advisories cover it.
+    pub(super) fn coverage(&self) -> Coverage {
+        let all = self.reading.package.ours.iter().chain(&self.reading.package.sent);
+        all.map(|j| j.coverage).max().unwrap_or(Coverage::Unknown)
+    }
+
+    /// The way down to the package.
+    pub(super) fn crumbs(&self) -> Vec<(String, String)> {
+        let channel = &self.channel.channel.name;
+        vec![(channel.clone(), format!("channels/{channel}"))]
+    }
+
+    /// The path of the package below the station.
+    pub(super) fn path(&self) -> String {
+        format!("packages/{}/{}", self.channel.channel.name, encoded(&self.name))
+    }
+
+    /// What to say to a security officer about a version that is not offered.
+    pub(super) fn plea(&self, ask: &Ask, root: &str, artifact: &Explained) -> String {
+        let (made, _) = rules(&self.reading, artifact);
+        let because = made.first().map_or(String::new(), |r| match &r.advisory {
+            Some(advisory) => format!(" by {} for {advisory}", r.name),
+            None => format!(" by {}", r.name),
+        });
+        let verdict = if artifact.by_sender { Mark::LEFT_OUT.word() } else { artifact.verdict };
+        format!(
+            "Please look at {} {} in channel {}. It is {verdict}{because}. I need it for … until …. {}{root}",
+            self.name,
+            artifact.version,
+            self.channel.channel.name,
+            ask.base(),
+        )
+    }
+}
+
+/// Whether an artifact may be installed.
+pub(super) fn is_offered(artifact: &Explained) -> bool {
+    artifact.verdict == Verdict::Admit.word() && !artifact.by_sender
+}
+
+/// The verdict of one artifact.
+pub(super) fn mark(artifact: &Explained) -> Mark {
+    if artifact.by_sender {
+        return Mark::LEFT_OUT;
+    }
+    let all = [Verdict::Admit, Verdict::Hold, Verdict::Deny];
+    Mark::of(all.into_iter().find(|v| v.word() == artifact.verdict).unwrap_or(Verdict::Deny))
+}
+
+/// From mild to strict.
+const MARKS: [Mark; 4] =
+    [Mark::of(Verdict::Admit), Mark::of(Verdict::Hold), Mark::of(Verdict::Deny), Mark::LEFT_OUT];
+
+impl VersionRow {
+    /// Of all artifacts of one version.
+    pub(super) fn new(found: &Found, artifacts: &[Explained], now: Time) -> Option<Self> {
+        let first = artifacts.first()?;
+        let marks: Vec<Mark> = artifacts.iter().map(mark).collect();
+        let counts: Vec<(Mark, usize)> =
+            MARKS.iter().map(|m| (*m, marks.iter().filter(|n| *n == m).count())).filter(|(_, n)| *n > 0).collect();
+        let parts = || counts.iter().map(|(m, n)| format!("{n} {}", m.word())).collect::<Vec<_>>().join(", ");
+        let mut made: Vec<Rule> = Vec::new();
+        for artifact in artifacts {
+            let new = rules(&found.reading, artifact).0;
+            for rule in new {
+                if !made.iter().any(|r| r.name == rule.name && r.advisory == rule.advisory) {
+                    made.push(rule);
+                }
+            }
+        }
+        let known = findings(artifacts, now);
+        let about: Vec<_> = artifacts.iter().filter_map(|a| found.reading.about.get(&a.artifact)).collect();
+        let sizes: Vec<u64> = about.iter().filter_map(|a| a.size).collect();
+        Some(Self {
+            version: first.version.clone(),
+            link: encoded(&first.version),
+            mark: counts.first()?.0,
+            parts: (counts.len() > 1).then(parts),
+            review_by: artifacts.iter().filter_map(|a| a.review_by).min().map(|t| When::new(t, now)),
+            more: made.len().saturating_sub(RULES_MAX),
+            rules: made.into_iter().take(RULES_MAX).collect(),
+            nearest: artifacts.iter().find(|_| !marks.contains(&MARKS[0])).and_then(|a| a.nearest.clone()),
+            severity: known.first().map(|f| f.severity.clone()),
+            first_finding: known.first().map(|f| f.anchor.clone()).unwrap_or_default(),
+            known: if known.len() > 1 { format!("of {}", known.len()) } else { String::new() },
+            licence: about.iter().find_map(|a| a.licence.clone()).unwrap_or_default(),
+            time: about.iter().filter_map(|a| a.time).min().map(|t| When::new(t, now)),
+            size: span_of_sizes(&sizes),
+            files: count(artifacts.len() as u64, "file"),
+            is_yanked: !about.is_empty() && about.iter().all(|a| a.yanked),
+        })
+    }
+}
+
+/// One size, or from the smallest to the largest.
+fn span_of_sizes(sizes: &[u64]) -> String {
+    match (sizes.iter().min(), sizes.iter().max()) {
+        (Some(least), Some(most)) if size(*least) != size(*most) => format!("{} – {}", size(*least), size(*most)),
+        (Some(least), _) => size(*least),
+        _ => String::new(),
+    }
+}
+
+/// Rows by verdict, mildest first, and of those one page.
+fn groups(rows: Vec<VersionRow>, after: Option<&str>) -> (Vec<Group>, Option<String>) {
+    let totals = MARKS.map(|m| rows.iter().filter(|r| r.mark == m).count());
+    let mut ordered = rows;
+    // Stable: within a verdict the newest stays first.
+    ordered.sort_by_key(|r| MARKS.iter().position(|m| *m == r.mark));
+    let start = after.and_then(|a| ordered.iter().position(|r| r.version == a)).map_or(0, |at| at + 1);
+    let more = ordered.len() > start + VERSIONS_MAX;
+    let mut page = ordered.into_iter().skip(start).take(VERSIONS_MAX).peekable();
+    let mut groups = Vec::new();
+    let mut last = None;
+    for (mark, total) in MARKS.into_iter().zip(totals) {
+        let mut rows = Vec::new();
+        while let Some(row) = page.next_if(|r| r.mark == mark) {
+            last = Some(row.link.clone());
+            rows.push(row);
+        }
+        if !rows.is_empty() {
+            groups.push(Group { mark, title: count(total as u64, "version"), rows });
+        }
+    }
+    (groups, last.filter(|_| more))
+}
+
+/// Makes the page.
+pub(super) async fn page(ask: &Ask, view: &View, channel: &str, name: &str, params: &Params) -> Answer {
+    let found = find(view, channel, name).await?;
+    if ask.json() {
+        return json(&Explanation { channel: channel.to_owned(), artifacts: found.artifacts });
+    }
+    let now = view.now().await?;
+    let basis = basis(view, &found.channel, now).await?;
+    let by_version = found.artifacts.chunk_by(|a, b| a.version == b.version);
+    let rows: Vec<VersionRow> = by_version.filter_map(|artifacts| VersionRow::new(&found, artifacts, now)).collect();
+    let (groups, next) = groups(rows, params.after.as_deref());
+    let mut findings = findings(&found.artifacts, now);
+    let findings_all = findings.len();
+    if params.findings.as_deref() != Some("all") {
+        findings.truncate(FINDINGS_MAX);
+    }
+    let newest = found.newest().map(str::to_owned);
+    let withheld = found.artifacts.iter().find(|a| !is_offered(a));
+    let plea = withheld.map(|a| found.plea(ask, &format!("/{}/{}", found.path(), encoded(&a.version)), a));
+    let install = newest.as_deref().map(|v| found.install(ask, v)).unwrap_or_default();
+    html(&Page {
+        shell: Shell::new(ask, view, now, format!("{} in {channel}", found.name), found.crumbs()),
+        channel: channel.to_owned(),
+        summary: found.reading.summary(found.artifacts.iter().map(|a| &a.artifact)),
+        licence: found.artifacts.iter().find_map(|a| found.reading.about.get(&a.artifact)?.licence.clone()),
+        newest_link: newest.as_deref().map(encoded).unwrap_or_default(),
+        newest,
+        install,
+        is_empty: found.artifacts.is_empty(),
+        basis,
+        coverage: coverage(found.coverage()),
+        is_unknown: found.coverage() == Coverage::Unknown,
+        groups,
+        next,
+        findings,
+        findings_all,
+        ask: plea,
+        name: found.name,
+    })
+}
