@@ -1,2 +1,78 @@
-//! x
-fn main() {}
+//! What developers run: `cargo xtask test`, `ci`, `bench`, `torture`, `rules`.
+
+mod bench;
+mod python;
+mod rules;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+type Result<T> = std::result::Result<T, String>;
+
+fn main() -> ExitCode {
+    let task = std::env::args().nth(1).unwrap_or_default();
+    let result = match task.as_str() {
+        "test" => test(),
+        "ci" => ci(),
+        "bench" => bench::run(),
+        "torture" => torture(),
+        "rules" => rules::check(&root()),
+        _ => Err(USAGE.to_owned()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+const USAGE: &str = "say what to do:
+  cargo xtask test      install what the tests need, as far as this machine allows, and run them all
+  cargo xtask ci        what has to pass before a change lands: format, lints, docs, rules, tests, demonstration
+  cargo xtask bench     measure, with peers and limits in the same run
+  cargo xtask torture   the long versions of the property and mutation tests
+  cargo xtask rules     the rules of the house alone: sizes, rooms, dependencies, licences";
+
+/// The root of the workspace.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(|| PathBuf::from("."), Path::to_owned)
+}
+
+/// Runs a program in the root, showing what it prints; its failure is ours.
+fn run(program: &str, args: &[&str], env: &[(&str, &str)]) -> Result<()> {
+    println!("$ {program} {}", args.join(" "));
+    let status = Command::new(program)
+        .args(args)
+        .envs(env.iter().copied())
+        .current_dir(root())
+        .status()
+        .map_err(|e| format!("{program} cannot be started: {e}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{program} {}: {status}", args.first().unwrap_or(&""))) }
+}
+
+fn cargo(args: &[&str], env: &[(&str, &str)]) -> Result<()> {
+    run(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()), args, env)
+}
+
+fn test() -> Result<()> {
+    let python = python::prepare(&root());
+    let env: Vec<(&str, &str)> = python.as_deref().map(|p| ("AIRLOCK_TEST_PYTHON", p)).into_iter().collect();
+    cargo(&["test", "--workspace", "--locked"], &env)
+}
+
+fn ci() -> Result<()> {
+    cargo(&["fmt", "--all", "--check"], &[])?;
+    rules::check(&root())?;
+    cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"], &[])?;
+    cargo(&["doc", "--workspace", "--no-deps", "--locked"], &[("RUSTDOCFLAGS", "-D warnings")])?;
+    test()?;
+    cargo(&["run", "--locked", "--", "demo", "--exit"], &[])
+}
+
+fn torture() -> Result<()> {
+    // Minutes instead of seconds of the same tests: more cases, and more mutations of each hostile input.
+    let env = [("PROPTEST_CASES", "20000"), ("AIRLOCK_MUTATIONS", "100")];
+    cargo(&["test", "--release", "--locked", "-p", "airlock-core", "-p", "airlock-formats"], &env)
+}

@@ -1,0 +1,68 @@
+//! Measurements of whole commands, in release, with the machine's limit beside them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::{Result, cargo, root};
+
+/// Runs of each command; the median is printed.
+const RUNS: usize = 5;
+
+/// Measures what can be measured on this machine, and says what is skipped.
+pub fn run() -> Result<()> {
+    cargo(&["build", "--release", "--locked"], &[])?;
+    let airlock = root().join("target/release/airlock");
+    let demo = median(|| timed(Command::new(&airlock).args(["demo", "--exit"])))?;
+    println!("demonstration, whole line on the built-in sample: {:.2} s", demo.as_secs_f64());
+    let data = root().join("../shared/data");
+    if data.is_dir() {
+        feeds(&airlock, &data)?;
+    } else {
+        println!("skipped: reading of genuine feeds, because {} is not there", data.display());
+    }
+    Ok(())
+}
+
+fn timed(command: &mut Command) -> Result<Duration> {
+    let began = Instant::now();
+    let output = command.output().map_err(|e| e.to_string())?;
+    let took = began.elapsed();
+    if output.status.success() { Ok(took) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+}
+
+fn median(mut once: impl FnMut() -> Result<Duration>) -> Result<Duration> {
+    let mut all: Vec<Duration> = (0..RUNS).map(|_| once()).collect::<Result<_>>()?;
+    all.sort();
+    all.get(RUNS / 2).copied().ok_or_else(|| "nothing was measured".to_owned())
+}
+
+/// Reads all feeds into a new station, beside the time that unpacking the same files takes.
+fn feeds(airlock: &Path, data: &Path) -> Result<()> {
+    let files: [(&str, PathBuf); 5] = [
+        ("osv", data.join("advisories/osv-pypi.jsonl.gz")),
+        ("nvd", data.join("advisories/nvd-2.0-2022.json.gz")),
+        ("kev", data.join("advisories/known_exploited_vulnerabilities.json.gz")),
+        ("epss", data.join("advisories/epss_scores-kev-2026-08-22.csv.gz")),
+        ("identities", data.join("identity/conda-forge-to-pypi.json.gz")),
+    ];
+    let dir = root().join("target/bench");
+    let limit = median(|| timed(Command::new("gzip").arg("-dc").args(files.iter().map(|(_, f)| f))))?;
+    let once = || -> Result<Duration> {
+        let _ = std::fs::remove_dir_all(&dir);
+        let station = dir.to_string_lossy().into_owned();
+        timed(Command::new(airlock).args(["init", &station, "--quiet"]))?;
+        for (kind, file) in &files {
+            timed(Command::new(airlock).args(["--station", &station, "advisories", "add", kind]).arg(file))?;
+        }
+        timed(Command::new(airlock).args(["--station", &station, "--quiet", "advisories", "update"]))
+    };
+    let took = median(once)?;
+    let _ = std::fs::remove_dir_all(&dir);
+    println!(
+        "feeds, 56,000 records: {:.2} s; unpacking the same files with gzip: {:.2} s",
+        took.as_secs_f64(),
+        limit.as_secs_f64()
+    );
+    Ok(())
+}
