@@ -267,7 +267,10 @@ impl Case<'_> {
             return Some(hit(builtin::FILE_CHANGED, Action::Deny, detail));
         }
         match (fault, file) {
-            (Some(Fault::Mismatch(detail)), _) => Some(hit(builtin::MISMATCH, Action::Deny, detail.clone())),
+            // Before the fetch it is asked what would be admitted: a source that is whole again gets its chance.
+            (Some(Fault::Mismatch(detail)), _) if self.cx.needs_bytes => {
+                Some(hit(builtin::MISMATCH, Action::Deny, detail.clone()))
+            }
             (_, None) if self.cx.needs_bytes => {
                 let detail = fault.map_or("the file was not fetched yet", Fault::detail).to_owned();
                 Some(hit(builtin::NOT_FETCHED, Action::Hold, detail))

@@ -38,6 +38,8 @@ pub struct Explained {
     pub coverage: Coverage,
     /// If it is not offered, the nearest version that is.
     pub nearest: Option<String>,
+    /// The source lists it no longer; a kept snapshot does.
+    pub gone: bool,
     /// It was held back by the station that sent the bundle, by that one's rules.
     pub by_sender: bool,
     /// It is offered until then, although rules hold it.
@@ -113,23 +115,20 @@ impl Package {
     /// Every artifact with its explanation, newest version first. What the sender offered is judged here; what
     /// it left out is explained by its own judgement.
     pub fn explained(&self, channel: &ChannelView) -> Vec<Explained> {
-        let ours: BTreeSet<(&Option<String>, &String)> =
-            self.ours.iter().flat_map(|j| j.artifacts.keys().map(move |f| (&j.subdir, f))).collect();
         let mut out = Vec::new();
-        for judgement in &self.ours {
-            out.extend(
-                judgement
-                    .artifacts
-                    .iter()
-                    .filter(|(_, j)| !j.gone)
-                    .map(|(f, j)| self.one(channel, judgement, f, j, false)),
-            );
-        }
-        for judgement in &self.sent {
-            let left_out = judgement.artifacts.iter().filter(|(file, judged)| {
-                !judged.is_offered() && !judged.gone && !ours.contains(&(&judgement.subdir, *file))
-            });
-            out.extend(left_out.map(|(f, j)| self.one(channel, judgement, f, j, true)));
+        let mut told = BTreeSet::new();
+        // What the source lists today is ours to judge; what it lists no longer is told by whoever left it out,
+        // and by nobody else than us if nobody did.
+        let current = self.ours.iter().map(|j| (j, false, false));
+        let sent = self.sent.iter().map(|j| (j, true, false));
+        let gone = self.ours.iter().map(|j| (j, false, true));
+        for (judgement, by_sender, wants_gone) in current.chain(sent).chain(gone) {
+            for (file, judged) in &judgement.artifacts {
+                let left_out = !by_sender || !judged.is_offered();
+                if judged.gone == wants_gone && left_out && told.insert((&judgement.subdir, file)) {
+                    out.push(self.one(channel, judgement, file, judged, by_sender));
+                }
+            }
         }
         let mut versions: Vec<String> = out.iter().map(|e: &Explained| e.version.clone()).collect();
         Order::of(channel.channel.ecosystem).sort(&mut versions);
@@ -164,7 +163,8 @@ impl Package {
             rules: judged.rules.clone(),
             findings: judgement.findings_of(judged).iter().map(FindingView::of).collect(),
             coverage: judgement.coverage,
-            nearest: if verdict == Verdict::Admit { None } else { near() },
+            nearest: if verdict == Verdict::Admit && !judged.gone { None } else { near() },
+            gone: judged.gone,
             by_sender,
             review_by: judged.review_by,
             flips_at: judged.flips_at,

@@ -33,13 +33,13 @@ pub struct Kit {
 }
 
 impl Kit {
-    /// A connected station that knows the OSV records given, and under which PyPI name each conda package of
-    /// that name goes.
+    /// A connected station that knows the OSV records given.
     pub async fn new(records: &[Value]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let options =
             Options { clock: Clock::Fixed(NOW.parse().unwrap()), actor: "tester".to_owned(), threads: 2 };
-        let station = Station::init(&dir.path().join("station"), "test", Side::Connected, options).await.unwrap();
+        let station =
+            Station::init(&dir.path().join("station"), "test", Side::Connected, options).await.unwrap();
         let kit = Self { dir, station };
         feeds::add(&kit.station, FeedKind::Osv, &kit.write_records(records)).await.unwrap();
         feeds::update(&kit.station, &[]).await.unwrap();
@@ -101,7 +101,13 @@ impl Kit {
     }
 
     /// Adds a channel that is fed by a directory.
-    pub async fn add_channel(&self, name: &str, ecosystem: Ecosystem, source: &Path, subdirs: &[&str]) -> Channel {
+    pub async fn add_channel(
+        &self,
+        name: &str,
+        ecosystem: Ecosystem,
+        source: &Path,
+        subdirs: &[&str],
+    ) -> Channel {
         let feed = ChannelFeed::Source {
             location: source.display().to_string(),
             subdirs: subdirs.iter().map(|s| (*s).to_owned()).collect(),

@@ -196,11 +196,13 @@ impl PypiSource {
 
     /// Writes the pages as HTML, which says less.
     pub fn write_html(&self) {
-        let links: String = self.pages.keys().map(|name| format!("<a href=\"{name}/\">{name}</a>\n")).collect();
+        let links: String =
+            self.pages.keys().map(|name| format!("<a href=\"{name}/\">{name}</a>\n")).collect();
         write(&self.dir.join("simple/index.html"), format!("<!DOCTYPE html>\n{links}").as_bytes());
         for (project, page) in &self.pages {
             let link = |file: &Value| {
-                let (name, hash) = (&file["filename"].as_str().unwrap(), &file["hashes"]["sha256"].as_str().unwrap());
+                let (name, hash) =
+                    (&file["filename"].as_str().unwrap(), &file["hashes"]["sha256"].as_str().unwrap());
                 format!("<a href=\"{name}#sha256={hash}\">{name}</a>\n")
             };
             let links: String = page["files"].as_array().unwrap().iter().map(link).collect();

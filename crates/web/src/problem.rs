@@ -97,7 +97,10 @@ impl Problem {
         let mut problem = Self::new(StatusCode::FORBIDDEN, reason);
         problem.kind = "urn:problem-type:airlock:withheld";
         problem.title = format!("`{file}` is not offered by channel `{}`", target.channel);
-        problem = problem.with("channel", target.channel.as_str()).with("name", key.name.as_str()).with("file", file);
+        problem = problem
+            .with("channel", target.channel.as_str())
+            .with("name", key.name.as_str())
+            .with("file", file);
         if !version.is_empty() {
             problem = problem.with("version", version);
             // That a better version cannot be told must not hide why this one is withheld.

@@ -11,7 +11,9 @@ use airlock_formats::conda::RENDERER;
 use airlock_formats::pypi::{self, Form, negotiate};
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, LOCATION, VARY};
+use axum::http::header::{
+    ACCEPT, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, LOCATION, VARY,
+};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
@@ -68,7 +70,8 @@ fn no_project() -> Problem {
 
 /// The form that a client asks for.
 fn form_of(headers: &HeaderMap) -> Result<Form, Problem> {
-    let lines: Vec<_> = headers.get_all(ACCEPT).iter().map(|v| String::from_utf8_lossy(v.as_bytes())).collect();
+    let lines: Vec<_> =
+        headers.get_all(ACCEPT).iter().map(|v| String::from_utf8_lossy(v.as_bytes())).collect();
     let accept = (!lines.is_empty()).then(|| lines.join(","));
     negotiate(accept.as_deref()).ok_or_else(|| {
         let offers = [Form::Json, Form::Html, Form::PlainHtml].map(Form::content_type);
@@ -109,7 +112,11 @@ async fn rendered(
 }
 
 /// The list of all projects.
-async fn projects(view: &View, channel: &ChannelView, headers: &HeaderMap) -> Result<Representation, Problem> {
+async fn projects(
+    view: &View,
+    channel: &ChannelView,
+    headers: &HeaderMap,
+) -> Result<Representation, Problem> {
     let form = form_of(headers)?;
     let names = view.content(channel).await?;
     let work = move |is_json| {
@@ -128,8 +135,10 @@ async fn page(
     headers: &HeaderMap,
 ) -> Result<Representation, Problem> {
     let Some(id) = view.look_up(channel.snapshot.content, name).await? else {
-        let known = view.judgement(channel, name).await?.is_some() || view.sent_judgement(channel, name).await?.is_some();
-        let nothing = || Problem::not_found(&format!("nothing of `{name}` is offered")).package_page(target, name, "");
+        let known = view.judgement(channel, name).await?.is_some()
+            || view.sent_judgement(channel, name).await?.is_some();
+        let nothing =
+            || Problem::not_found(&format!("nothing of `{name}` is offered")).package_page(target, name, "");
         return Err(if known { nothing() } else { no_project() });
     };
     let form = form_of(headers)?;
@@ -157,7 +166,9 @@ async fn package(
     let name = canonical_name(Ecosystem::Pypi, project).ok_or_else(no_project)?;
     let artifact = file.strip_suffix(".metadata").unwrap_or(file);
     let unknown = || Problem::not_found("the channel knows no such file");
-    ArtifactKind::of(Ecosystem::Pypi, artifact).filter(|_| is_safe_file_name(artifact)).ok_or_else(unknown)?;
+    ArtifactKind::of(Ecosystem::Pypi, artifact)
+        .filter(|_| is_safe_file_name(artifact))
+        .ok_or_else(unknown)?;
     let key = ShardKey { subdir: None, name };
     let blob = match view.file(channel, &key.name, artifact).await? {
         FileAnswer::Serve(blob) => blob,

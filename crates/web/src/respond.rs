@@ -126,7 +126,10 @@ impl Representation {
     pub async fn send(self, method: &Method, headers: &HeaderMap) -> Result<Response, Problem> {
         let etag = format!("\"{}\"", self.etag);
         if headers.contains_key(IF_MATCH) && !lists(headers, &IF_MATCH, |tag| tag == etag) {
-            return Err(Problem::new(StatusCode::PRECONDITION_FAILED, "the file is not the one that If-Match names"));
+            return Err(Problem::new(
+                StatusCode::PRECONDITION_FAILED,
+                "the file is not the one that If-Match names",
+            ));
         }
         // There is no Last-Modified, so that If-Modified-Since never holds.
         if lists(headers, &IF_NONE_MATCH, |tag| tag.strip_prefix("W/").unwrap_or(tag) == etag) {

@@ -144,8 +144,8 @@ mod tests {
     #[test]
     fn second_spellings_of_separators_are_refused() {
         for segment in [
-            "a%2Fb", "a%2fb", "a%5Cb", "a%00", "%0a", "%7f", "..", ".", "%2e%2e", "%2E", "a%252Fb", "a%25", "%",
-            "%4", "%zz", "%+1", "%ff", "%20", "%c3%a9",
+            "a%2Fb", "a%2fb", "a%5Cb", "a%00", "%0a", "%7f", "..", ".", "%2e%2e", "%2E", "a%252Fb", "a%25",
+            "%", "%4", "%zz", "%+1", "%ff", "%20", "%c3%a9",
         ] {
             assert_eq!(read(&format!("/conda/main/noarch/{segment}")), Err(400), "{segment}");
             assert_eq!(read(&format!("/conda/{segment}/noarch")), Err(400), "{segment}");
@@ -156,9 +156,14 @@ mod tests {
 
     #[test]
     fn a_token_is_passed_over_wherever_clients_put_it() {
-        for path in ["/t/tk-1/conda/main/noarch/x", "/conda/t/*****/main/noarch/x", "/conda/main/t/%zz/noarch/x"] {
+        for path in
+            ["/t/tk-1/conda/main/noarch/x", "/conda/t/*****/main/noarch/x", "/conda/main/t/%zz/noarch/x"]
+        {
             let target = read(path).unwrap();
-            assert_eq!((target.channel.as_str(), &target.rest[..]), ("main", &["noarch".into(), "x".into()][..]));
+            assert_eq!(
+                (target.channel.as_str(), &target.rest[..]),
+                ("main", &["noarch".into(), "x".into()][..])
+            );
             assert_eq!(target.relative("packages"), "../../../../../packages", "{path}");
         }
         let project = Target::read("pypi", &"/pypi/main/simple/t/".parse().unwrap()).unwrap();

@@ -3,9 +3,12 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+
 use airlock_core::id::Digest;
 use airlock_core::time::Span;
 use airlock_formats::{conda as formats, msgpack};
+use airlock_testkit::osv;
 use common::{Server, against_idna, server};
 use serde_json::{Value, json};
 
@@ -28,11 +31,18 @@ async fn every_subdir_has_all_indexes_even_if_it_is_empty() {
             ] {
                 let uri = format!("/conda/{channel}/{subdir}/{file}");
                 let answer = server.get(&uri).await;
-                assert_eq!((answer.status.as_u16(), answer.header("content-type")), (200, content_type), "{uri}");
+                assert_eq!(
+                    (answer.status.as_u16(), answer.header("content-type")),
+                    (200, content_type),
+                    "{uri}"
+                );
                 assert_eq!(answer.header("cache-control"), "public, max-age=60");
             }
         }
-        assert_eq!(server.get(&format!("/conda/{channel}/notices.json")).await.json(), json!({"notices": []}));
+        assert_eq!(
+            server.get(&format!("/conda/{channel}/notices.json")).await.json(),
+            json!({"notices": []})
+        );
     }
     let data = server.get("/conda/main/channeldata.json").await.json();
     assert_eq!(data["subdirs"], json!(["linux-64", "noarch", "osx-64"]));
@@ -97,7 +107,10 @@ async fn all_forms_of_an_index_say_the_same() {
     );
     assert_eq!(repodata["repodata_version"], 1, "never 3, and 2 only with a base_url");
     let info = &repodata["info"];
-    assert_eq!((&info["subdir"], &info["base_url"], &info["channel_relations"]), (&json!("noarch"), &Value::Null, &Value::Null));
+    assert_eq!(
+        (&info["subdir"], &info["base_url"], &info["channel_relations"]),
+        (&json!("noarch"), &Value::Null, &Value::Null)
+    );
     assert!(!plain.text().contains("evil.example"));
     let kept = &repodata["packages.conda"]["py-sirius-ms-2.1+sirius6.0.7-0.conda"]["indexed_timestamp"];
     assert_eq!(kept, &json!(1_748_766_600_001_i64));
@@ -183,7 +196,9 @@ async fn denied_later() -> (Server, String, String) {
 #[tokio::test]
 async fn a_denied_file_is_refused_by_every_url_and_says_why() {
     let (server, first, _) = denied_later().await;
-    for channel in ["main".to_owned(), format!("main@{first}"), format!("main@{}", &first[..12]), "t/x/main".to_owned()] {
+    for channel in
+        ["main".to_owned(), format!("main@{first}"), format!("main@{}", &first[..12]), "t/x/main".to_owned()]
+    {
         let answer = server.get(&format!("/conda/{channel}/noarch/idna-3.6-0.conda")).await;
         assert_eq!(answer.status, 403, "{channel}");
         assert_eq!(answer.header("content-type"), "application/problem+json");
@@ -191,11 +206,17 @@ async fn a_denied_file_is_refused_by_every_url_and_says_why() {
         let problem = answer.json();
         assert!(problem["title"].as_str().unwrap().contains("idna-3.6-0.conda"), "{problem}");
         assert_eq!(problem["detail"], "cvss-above-7: CVE-2024-3651");
-        assert_eq!((&problem["nearest"], &problem["version"], &problem["status"]), (&json!("3.7"), &json!("3.6"), &json!(403)));
+        assert_eq!(
+            (&problem["nearest"], &problem["version"], &problem["status"]),
+            (&json!("3.7"), &json!("3.6"), &json!(403))
+        );
         assert_eq!(server.status(&format!("/conda/{channel}/noarch/idna-3.7-0.conda")).await, 200);
     }
     for index in ["repodata.json", "run_exports.json"] {
-        assert!(!server.get(&format!("/conda/main/noarch/{index}")).await.text().contains("idna-3.6"), "{index}");
+        assert!(
+            !server.get(&format!("/conda/main/noarch/{index}")).await.text().contains("idna-3.6"),
+            "{index}"
+        );
     }
 }
 
@@ -217,13 +238,17 @@ async fn an_old_shard_stays_readable_and_its_denied_file_does_not() {
     server.refresh();
     assert_eq!(server.status(&uri("main", &old)).await, 404, "a week is over");
     assert_eq!(server.status(&uri("main", &new)).await, 200, "what the newest index names never ends");
-    assert_eq!(server.status(&uri(&format!("main@{first}"), &old)).await, 200, "what a snapshot names neither");
+    assert_eq!(
+        server.status(&uri(&format!("main@{first}"), &old)).await,
+        200,
+        "what a snapshot names neither"
+    );
     assert_eq!(server.status(&uri(&format!("main@{first}"), &new)).await, 404);
 }
 
 #[tokio::test]
 async fn an_older_snapshot_has_its_own_indexes_of_one_generation() {
-    let (server, first, old) = denied_later().await;
+    let (mut server, first, old) = denied_later().await;
     let channel = format!("main@{first}");
     let plain = server.get(&format!("/conda/{channel}/noarch/repodata.json")).await;
     let packed = server.get(&format!("/conda/{channel}/noarch/repodata.json.zst")).await;
@@ -231,8 +256,21 @@ async fn an_older_snapshot_has_its_own_indexes_of_one_generation() {
     assert_eq!(unzstd(&packed.body), plain.body);
     assert_ne!(plain.header("etag"), packed.header("etag"));
     assert_eq!(server.shards(&channel).await["idna"], old);
-    let newest = server.get("/conda/main/noarch/repodata.json").await;
-    assert_ne!(plain.header("etag"), newest.header("etag"));
+
+    let second = server.snapshot("main").await;
+    server.kit.know(&[against_idna(), osv("CVE-2", "PyPI", "large", "2", 7.5)]).await;
+    server.kit.judge("main").await;
+    server.refresh();
+    let mut etags = BTreeSet::new();
+    for (channel, idna, large) in
+        [("main".to_owned(), false, false), (format!("main@{second}"), false, true), (channel, true, true)]
+    {
+        let index = server.get(&format!("/conda/{channel}/noarch/repodata.json")).await;
+        let lists = |file: &str| index.text().contains(file);
+        assert_eq!((lists("idna-3.6"), lists("large-1.0")), (idna, large), "{channel}");
+        etags.insert(index.header("etag").to_owned());
+    }
+    assert_eq!(etags.len(), 3);
 }
 
 #[tokio::test]

@@ -27,7 +27,8 @@ const REPRESENTATIONS: [&str; 11] = [
 #[tokio::test]
 async fn head_says_what_get_says() {
     let server = server(&[against_idna()]).await;
-    let refused = ["/conda/main/noarch/idna-3.6-0.conda", "/conda/main/noarch/repodata.jlap", "/nowhere", "/healthz"];
+    let refused =
+        ["/conda/main/noarch/idna-3.6-0.conda", "/conda/main/noarch/repodata.jlap", "/nowhere", "/healthz"];
     for uri in REPRESENTATIONS.iter().chain(&refused) {
         let get = server.get(uri).await;
         let head = server.ask(Method::HEAD, uri, &[]).await;
@@ -190,7 +191,9 @@ async fn paths_that_hide_something_are_refused() {
 #[tokio::test]
 async fn a_token_in_the_path_is_passed_over_and_never_repeated() {
     let server = server(&[against_idna()]).await;
-    for uri in ["/conda/t/tk-secret/main/noarch/repodata.json", "/conda/main/t/tk-secret/noarch/repodata.json"] {
+    for uri in
+        ["/conda/t/tk-secret/main/noarch/repodata.json", "/conda/main/t/tk-secret/noarch/repodata.json"]
+    {
         assert_eq!(server.status(uri).await, 200, "{uri}");
     }
     for file in ["idna-3.6-0.conda", "absent-1-0.conda", "%ff"] {
@@ -216,7 +219,8 @@ async fn the_server_holds_under_the_prefix_of_a_proxy() {
         assert_eq!(ask(&mounted, Method::GET, to, &[]).await.status, 200, "{to}");
     }
     let page = "/deep/airlock/pypi/py/simple/idna/";
-    let json = ask(&mounted, Method::GET, page, &[("accept", "application/vnd.pypi.simple.v1+json")]).await.json();
+    let json =
+        ask(&mounted, Method::GET, page, &[("accept", "application/vnd.pypi.simple.v1+json")]).await.json();
     for file in json["files"].as_array().unwrap() {
         let url = resolve(page, file["url"].as_str().unwrap());
         assert_eq!(ask(&mounted, Method::GET, &url, &[]).await.status, 200, "{url}");
@@ -231,7 +235,10 @@ async fn the_server_holds_under_the_prefix_of_a_proxy() {
         let page = format!("/deep/airlock/packages/{channel}/idna/3.6");
         assert_eq!(resolve(denied, answer.json()["package"].as_str().unwrap()), page);
         let link = answer.header("link");
-        assert_eq!(resolve(denied, link.strip_prefix('<').unwrap().strip_suffix(">; rel=\"help\"").unwrap()), page);
+        assert_eq!(
+            resolve(denied, link.strip_prefix('<').unwrap().strip_suffix(">; rel=\"help\"").unwrap()),
+            page
+        );
     }
 }
 
@@ -266,18 +273,81 @@ async fn the_station_says_that_it_runs() {
 #[tokio::test]
 async fn no_request_makes_the_server_fail() {
     const PIECES: [&str; 40] = [
-        "/", "/", "/", "conda", "pypi", "main", "py", "t", "noarch", "linux-64", "simple", "packages", "shards", "idna",
-        "idna-3.7-0.conda", "idna-3.7-py3-none-any.whl", ".metadata", "repodata.json", ".zst", "@", "%40", "%", "%2F",
-        "%00", "%ff", "..", ".", "-", "--", "-.conda", "-0.whl", "+", "!", "~", "?x=%zz", "é", "\\", "2026-03-01",
-        "0123456789ab", "repodata_shards.msgpack.zst",
+        "/",
+        "/",
+        "/",
+        "conda",
+        "pypi",
+        "main",
+        "py",
+        "t",
+        "noarch",
+        "linux-64",
+        "simple",
+        "packages",
+        "shards",
+        "idna",
+        "idna-3.7-0.conda",
+        "idna-3.7-py3-none-any.whl",
+        ".metadata",
+        "repodata.json",
+        ".zst",
+        "@",
+        "%40",
+        "%",
+        "%2F",
+        "%00",
+        "%ff",
+        "..",
+        ".",
+        "-",
+        "--",
+        "-.conda",
+        "-0.whl",
+        "+",
+        "!",
+        "~",
+        "?x=%zz",
+        "é",
+        "\\",
+        "2026-03-01",
+        "0123456789ab",
+        "repodata_shards.msgpack.zst",
     ];
     const HEADERS: [&str; 9] = [
-        "range", "if-range", "if-none-match", "if-match", "accept", "if-modified-since", "host", "accept-encoding",
+        "range",
+        "if-range",
+        "if-none-match",
+        "if-match",
+        "accept",
+        "if-modified-since",
+        "host",
+        "accept-encoding",
         "content-length",
     ];
     const VALUES: [&[u8]; 22] = [
-        b"bytes=", b"0", b"-", b"18446744073709551616", b",", b"\"", b"W/", b"*", b"*/*", b";q=", b"1e999", b"NaN", b"\xff",
-        b"\x80", b"text/html", b"application/vnd.pypi.simple.v1+json", b" ", b"\t", b"=", b"bytes=0-", b"q", b"/",
+        b"bytes=",
+        b"0",
+        b"-",
+        b"18446744073709551616",
+        b",",
+        b"\"",
+        b"W/",
+        b"*",
+        b"*/*",
+        b";q=",
+        b"1e999",
+        b"NaN",
+        b"\xff",
+        b"\x80",
+        b"text/html",
+        b"application/vnd.pypi.simple.v1+json",
+        b" ",
+        b"\t",
+        b"=",
+        b"bytes=0-",
+        b"q",
+        b"/",
     ];
     let server = server(&[against_idna()]).await;
     let mut state = 42u64;
@@ -287,12 +357,20 @@ async fn no_request_makes_the_server_fail() {
     };
     let mut asked = 0;
     for _ in 0..4000 {
-        let starts = ["/conda/main/noarch/", "/conda/main@", "/pypi/py/simple/", "/pypi/py/packages/idna/", "/conda/", "/"];
+        let starts = [
+            "/conda/main/noarch/",
+            "/conda/main@",
+            "/pypi/py/simple/",
+            "/pypi/py/packages/idna/",
+            "/conda/",
+            "/",
+        ];
         let mut uri = starts[next(starts.len())].to_owned();
         for _ in 0..next(7) {
             uri.push_str(PIECES[next(PIECES.len())]);
         }
-        let mut request = Request::builder().method(if next(4) == 0 { Method::HEAD } else { Method::GET }).uri(&uri);
+        let mut request =
+            Request::builder().method(if next(4) == 0 { Method::HEAD } else { Method::GET }).uri(&uri);
         for _ in 0..next(4) {
             let value: Vec<u8> = (0..next(5)).flat_map(|_| VALUES[next(VALUES.len())].to_vec()).collect();
             if let Ok(value) = HeaderValue::from_bytes(&value) {

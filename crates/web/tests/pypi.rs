@@ -29,7 +29,12 @@ async fn clients_get_the_form_they_ask_for() {
             (Some(JSON), Some(JSON)),
             (Some(HTML), Some(HTML)),
             (Some("application/vnd.pypi.simple.latest+json"), Some(JSON)),
-            (Some("application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html; q=0.1, text/html; q=0.01"), Some(JSON)),
+            (
+                Some(
+                    "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html; q=0.1, text/html; q=0.01",
+                ),
+                Some(JSON),
+            ),
             (Some("text/html;q=0.5, application/vnd.pypi.simple.v1+json;q=0.4"), Some(PLAIN)),
             (Some("application/json"), None),
             (Some("application/vnd.pypi.simple.v2+json"), None),
@@ -40,7 +45,11 @@ async fn clients_get_the_form_they_ask_for() {
                 assert_eq!(answer.header("vary"), "Accept", "{uri} {accept:?}");
                 match expected {
                     Some(form) => {
-                        assert_eq!((answer.status.as_u16(), answer.header("content-type")), (200, form), "{accept:?}");
+                        assert_eq!(
+                            (answer.status.as_u16(), answer.header("content-type")),
+                            (200, form),
+                            "{accept:?}"
+                        );
                         assert_eq!(answer.header("cache-control"), "public, max-age=60");
                     }
                     None => assert_eq!(answer.status, 406, "{accept:?}"),
@@ -83,14 +92,21 @@ async fn a_page_lists_files_with_size_hash_and_time() {
     for file in files {
         let name = file["filename"].as_str().unwrap();
         let bytes = server.get(&format!("/pypi/py/packages/idna/{name}")).await.body;
-        assert_eq!((file["size"].as_u64(), &file["upload-time"]), (Some(bytes.len() as u64), &json!(UPLOADED)), "{name}");
+        assert_eq!(
+            (file["size"].as_u64(), &file["upload-time"]),
+            (Some(bytes.len() as u64), &json!(UPLOADED)),
+            "{name}"
+        );
         assert_eq!(file["hashes"]["sha256"], Digest::of(&bytes).to_string());
         assert_eq!(file["url"], format!("../../packages/idna/{name}"));
         assert_eq!((&file["provenance"], &file["_private"]), (&Value::Null, &Value::Null));
         let metadata = server.get(&format!("/pypi/py/packages/idna/{name}.metadata")).await;
         match file["core-metadata"]["sha256"].as_str() {
             Some(hash) => {
-                assert_eq!((metadata.status.as_u16(), Digest::of(&metadata.body).to_string()), (200, hash.to_owned()));
+                assert_eq!(
+                    (metadata.status.as_u16(), Digest::of(&metadata.body).to_string()),
+                    (200, hash.to_owned())
+                );
                 assert!(metadata.text().starts_with("Metadata-Version"));
             }
             None => assert_eq!(metadata.status, 404, "{name}: what is not advertised is not there"),
@@ -146,7 +162,14 @@ async fn other_spellings_are_redirected_to_the_one() {
             assert_eq!((answer.status.as_u16(), answer.header("location")), (301, location), "{uri}");
         }
     }
-    for uri in ["/pypi/py/", "/pypi/py", "/pypi/py/simple//", "/pypi/py/simple/idna/x", "/pypi/py/simple/--/", "/pypi/py/idna/json"] {
+    for uri in [
+        "/pypi/py/",
+        "/pypi/py",
+        "/pypi/py/simple//",
+        "/pypi/py/simple/idna/x",
+        "/pypi/py/simple/--/",
+        "/pypi/py/idna/json",
+    ] {
         assert_eq!(server.status(uri).await, 404, "{uri}");
     }
 }
@@ -160,12 +183,22 @@ async fn a_denied_file_is_hidden_and_refused_with_its_metadata() {
     server.kit.know(&[against_idna()]).await;
     server.kit.judge("py").await;
     server.refresh();
-    for channel in ["py".to_owned(), format!("py@{first}"), format!("py@{}", &first[..16]), "t/tk/py".to_owned()] {
-        for file in [file.to_owned(), format!("{file}.metadata"), file.replace("/idna/", "/Idna/"), file.replace("-3", "%2D3")] {
+    for channel in
+        ["py".to_owned(), format!("py@{first}"), format!("py@{}", &first[..16]), "t/tk/py".to_owned()]
+    {
+        for file in [
+            file.to_owned(),
+            format!("{file}.metadata"),
+            file.replace("/idna/", "/Idna/"),
+            file.replace("-3", "%2D3"),
+        ] {
             let answer = server.get(&format!("/pypi/{channel}/{file}")).await;
             assert_eq!(answer.status, 403, "{channel} {file}");
             let problem = answer.json();
-            assert_eq!((&problem["detail"], &problem["nearest"]), (&json!("cvss-above-7: CVE-2024-3651"), &json!("3.7")));
+            assert_eq!(
+                (&problem["detail"], &problem["nearest"]),
+                (&json!("cvss-above-7: CVE-2024-3651"), &json!("3.7"))
+            );
         }
         let page = project(&server, &format!("/pypi/{channel}/simple/idna/")).await;
         assert!(!page.to_string().contains("3.6-py3"), "{channel}: {page}");

@@ -194,7 +194,7 @@ pub async fn explain(cx: &Cx, name: &str, spec: &str) -> Result<ExitCode> {
         Ok(json)
     };
     cx.out.answer(json, || explanation.artifacts.iter().map(explained_text).collect())?;
-    let refused = explanation.artifacts.iter().all(|a| a.verdict != "admitted");
+    let refused = explanation.artifacts.iter().all(|a| a.verdict != "admitted" || a.gone);
     Ok(if refused { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }
 
@@ -203,7 +203,13 @@ fn explained_text(a: &Explained) -> String {
         "{}: {}{}\n",
         a.artifact,
         a.verdict,
-        if a.by_sender { " by the sending station" } else { "" }
+        if a.by_sender {
+            " by the sending station"
+        } else if a.gone {
+            ", and the source lists it no longer"
+        } else {
+            ""
+        }
     );
     for rule in &a.rules {
         let on =

@@ -36,7 +36,12 @@ fn unknown() -> Problem {
 }
 
 /// The shard `<hash>.msgpack.zst` of a subdir.
-pub async fn shard(view: &View, channel: &ChannelView, subdir: &str, file: &str) -> Result<Representation, Problem> {
+pub async fn shard(
+    view: &View,
+    channel: &ChannelView,
+    subdir: &str,
+    file: &str,
+) -> Result<Representation, Problem> {
     let hex = file.strip_suffix(".msgpack.zst").ok_or_else(Problem::nothing_here)?;
     let name = hex.parse::<Digest>().ok().filter(|d| d.to_string() == hex).ok_or_else(unknown)?;
     let db = &view.station().store.db;
@@ -66,7 +71,9 @@ async fn render(view: &View, name: Digest, id: Id<Shard>) -> Result<Bytes, Probl
     Ok(bytes)
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> Result<T, Error> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, Error> {
     let done = tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other).flatten();
     done.map_err(|e| Error::fault(format!("a shard cannot be rendered: {e}")))
 }
@@ -83,7 +90,8 @@ async fn names(view: &View, channel: &ChannelView, subdir: &str) -> Result<Names
     let ids: Vec<Digest> = all.iter().filter(|(key, _)| here(key)).map(|(_, id)| id.digest()).collect();
     let known = view.station().store.db.rendered_names(RENDERER, &ids).await.map_err(Error::from)?;
     let mut names: BTreeMap<Digest, Digest> = known.iter().map(|(shard, name)| (*name, *shard)).collect();
-    let unnamed: Vec<Id<Shard>> = ids.iter().filter(|id| !known.contains_key(id)).map(|id| Id::new(*id)).collect();
+    let unnamed: Vec<Id<Shard>> =
+        ids.iter().filter(|id| !known.contains_key(id)).map(|id| Id::new(*id)).collect();
     for chunk in unnamed.chunks(CHUNK) {
         let shards = airlock_engine::trees::objects(&view.station().store.db, chunk).await?;
         let name_all = move || shards.iter().map(|(id, shard)| Ok((conda::shard(shard)?.0, *id))).collect();

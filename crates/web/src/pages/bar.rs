@@ -34,7 +34,11 @@ impl HtmlSafe for Bar {}
 impl Bar {
     /// Of these counts.
     pub(super) fn new(counts: Counts) -> Self {
-        let all = [(Verdict::Admit, "admit", counts.admit), (Verdict::Hold, "hold", counts.hold), (Verdict::Deny, "deny", counts.deny)];
+        let all = [
+            (Verdict::Admit, "admit", counts.admit),
+            (Verdict::Hold, "hold", counts.hold),
+            (Verdict::Deny, "deny", counts.deny),
+        ];
         let total: u64 = all.iter().map(|(.., n)| n).sum();
         let mut widths = all.map(|(.., n)| if n == 0 { 0 } else { (n * WIDTH / total.max(1)).max(LEAST) });
         // What rounding and the least width cost is taken from the widest.

@@ -91,11 +91,21 @@ struct RowView {
     denied: String,
     left_out: String,
     severity: Option<Severity>,
+    no_severity: &'static str,
     coverage: &'static str,
     is_unknown: bool,
     review_by: Option<When>,
-    whys: Vec<(Why, String, Option<Severity>)>,
+    whys: Vec<Because>,
     more: usize,
+}
+
+/// Why something of a package is kept out.
+struct Because {
+    advisory: Option<String>,
+    anchor: String,
+    severity: Severity,
+    rules: String,
+    by_sender: bool,
 }
 
 /// The page for programs.
@@ -197,7 +207,8 @@ impl Params {
 /// The packages that are asked for, and from where to where they are on this page.
 fn chosen<'a>(index: &'a Index, channel: &ChannelView, params: &Params) -> (Vec<&'a Arc<Row>>, usize) {
     let typed = params.q.trim();
-    let wanted = canonical_name(channel.channel.ecosystem, typed).unwrap_or_else(|| typed.to_ascii_lowercase());
+    let wanted =
+        canonical_name(channel.channel.ecosystem, typed).unwrap_or_else(|| typed.to_ascii_lowercase());
     let mut rows: Vec<&Arc<Row>> = index.rows.iter().filter(|r| params.takes(r, &wanted)).collect();
     params.sort(&mut rows);
     let start = params.start(&rows);
@@ -258,12 +269,19 @@ pub(super) async fn page(ask: &Ask, view: &View, name: &str, params: Params) -> 
 fn lede(index: &Index, counts: Counts) -> String {
     let packages = count(index.rows.len() as u64, "package");
     let left_out: u64 = index.rows.iter().map(|r| r.left_out).sum();
-    let sender = if left_out > 0 { format!(" The sender left out {} more.", thousands(left_out)) } else { String::new() };
+    let sender = if left_out > 0 {
+        format!(" The sender left out {} more.", thousands(left_out))
+    } else {
+        String::new()
+    };
     if index.rows.is_empty() {
         return "Nothing is in here yet: the source had nothing that the channel asks for.".to_owned();
     }
     match counts.hold + counts.deny {
-        0 => format!("{} of {packages} may be installed; nothing was kept out here.{sender}", count(counts.admit, "file")),
+        0 => format!(
+            "{} of {packages} may be installed; nothing was kept out here.{sender}",
+            count(counts.admit, "file")
+        ),
         out => format!(
             "{} of {packages} may be installed; {} kept out: {} held, {} denied.{sender}",
             count(counts.admit, "file"),
@@ -278,7 +296,11 @@ fn lede(index: &Index, counts: Counts) -> String {
 fn reviews(index: &Index, now: Time) -> Option<String> {
     let all: Vec<Time> = index.rows.iter().filter_map(|r| r.review_by).collect();
     let first = When::new(*all.iter().min()?, now);
-    let which = if all.len() == 1 { "1 package is".to_owned() } else { format!("{} packages are", thousands(all.len() as u64)) };
+    let which = if all.len() == 1 {
+        "1 package is".to_owned()
+    } else {
+        format!("{} packages are", thousands(all.len() as u64))
+    };
     Some(format!(
         "{which} still offered although rules hold something of it. Unless a person decides, the first goes on {} ({}).",
         first.date(),
@@ -288,10 +310,15 @@ fn reviews(index: &Index, now: Time) -> Option<String> {
 
 impl List {
     fn new(rows: &[&Arc<Row>], start: usize, params: &Params, all: usize, now: Time) -> Self {
-        let shown: Vec<RowView> = rows.iter().skip(start).take(ROWS_MAX).map(|r| RowView::new(r, now)).collect();
+        let shown: Vec<RowView> =
+            rows.iter().skip(start).take(ROWS_MAX).map(|r| RowView::new(r, now)).collect();
         let end = start + shown.len();
         let link = |last: usize| rows.get(last).map(|r| params.with("after", &r.name));
-        let of = if rows.len() == all { thousands(all as u64) } else { format!("{} of {}", thousands(rows.len() as u64), thousands(all as u64)) };
+        let of = if rows.len() == all {
+            thousands(all as u64)
+        } else {
+            format!("{} of {}", thousands(rows.len() as u64), thousands(all as u64))
+        };
         let range = if start > 0 || end < rows.len() {
             format!(", {} to {} shown", thousands(start as u64 + 1), thousands(end as u64))
         } else {
@@ -313,7 +340,9 @@ fn columns(params: &Params) -> Vec<Column> {
     let column = |title, sort: Option<&str>, is_number| Column {
         title,
         sort: sort.filter(|s| *s != params.sort).map(|s| params.with("sort", s)),
-        is_sorted: sort.filter(|s| *s == params.sort).map(|s| if s.is_empty() { "ascending" } else { "descending" }),
+        is_sorted: sort
+            .filter(|s| *s == params.sort)
+            .map(|s| if s.is_empty() { "ascending" } else { "descending" }),
         is_number,
     };
     let mut out = vec![column("Package", Some(""), false), column("Newest offered", None, false)];
@@ -333,10 +362,6 @@ fn columns(params: &Params) -> Vec<Column> {
 
 impl RowView {
     fn new(row: &Row, now: Time) -> Self {
-        let whys = row.whys.iter().map(|why| {
-            let place = why.advisory.as_deref().map(anchor).unwrap_or_default();
-            (why.clone(), place, why.advisory.as_ref().map(|_| Severity::of(why.score)))
-        });
         Self {
             name: row.name.clone(),
             newest: row.newest.clone(),
@@ -346,11 +371,28 @@ impl RowView {
             denied: thousands(row.denied),
             left_out: if row.left_out == 0 { String::new() } else { thousands(row.left_out) },
             severity: (row.findings > 0).then(|| Severity::of(row.highest)),
+            no_severity: match (&row.newest, row.coverage) {
+                (None, _) => "",
+                (Some(_), Coverage::Unknown) => "cannot be known",
+                (Some(_), _) => "nothing known",
+            },
             coverage: coverage_word(row.coverage),
             is_unknown: row.coverage == Coverage::Unknown,
             review_by: row.review_by.map(|t| When::new(t, now)),
-            whys: whys.collect(),
+            whys: row.whys.iter().map(Because::of).collect(),
             more: row.more_whys,
+        }
+    }
+}
+
+impl Because {
+    fn of(why: &Why) -> Self {
+        Self {
+            advisory: why.advisory.clone(),
+            anchor: why.advisory.as_deref().map(anchor).unwrap_or_default(),
+            severity: Severity::of(why.score),
+            rules: why.rules.join(", "),
+            by_sender: why.by_sender,
         }
     }
 }

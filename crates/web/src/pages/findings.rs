@@ -8,7 +8,7 @@ use airlock_core::time::Time;
 use airlock_core::verdict::builtin;
 use airlock_engine::explain::{Explained, FindingView};
 
-use super::format::{Severity, When, anchor};
+use super::format::{Prose, Severity, When, anchor};
 use super::read::Reading;
 
 /// Versions that a finding names; the rest is counted.
@@ -35,6 +35,50 @@ pub(super) struct Rule {
     pub waived_by: Option<String>,
     /// The sending station's rule.
     pub by_sender: bool,
+}
+
+/// What speaks against some artifacts: one vulnerability with every rule that rests on it, or one rule.
+pub(super) struct Reason {
+    /// The vulnerability.
+    pub advisory: Option<String>,
+    /// Its place among the findings.
+    pub anchor: String,
+    /// How bad it is.
+    pub severity: Severity,
+    /// The rules.
+    pub rules: Vec<Rule>,
+    score: Option<Tenths>,
+}
+
+/// The same rules by what they rest on, worst first. A rule of which nobody knows whether it applies is left
+/// out where another one rests on the same.
+pub(super) fn reasons(rules: &[Rule], artifacts: &[Explained]) -> Vec<Reason> {
+    let mut out: Vec<Reason> = Vec::new();
+    for rule in rules {
+        let clear = |r: &&Rule| r.advisory == rule.advisory && !r.unknown;
+        if rule.unknown && rule.advisory.is_some() && rules.iter().any(|r| clear(&r)) {
+            continue;
+        }
+        let held = out.iter_mut().find(|r| r.advisory.is_some() && r.advisory == rule.advisory);
+        if let Some(held) = held {
+            if held.rules.iter().all(|r| r.name != rule.name) {
+                held.rules.push(rule.clone());
+            }
+            continue;
+        }
+        let known = artifacts.iter().flat_map(|a| &a.findings);
+        let score = known.clone().find(|f| Some(&f.advisory) == rule.advisory.as_ref()).and_then(|f| f.score);
+        out.push(Reason {
+            advisory: rule.advisory.clone(),
+            anchor: rule.anchor.clone(),
+            severity: Severity::of(score),
+            rules: vec![rule.clone()],
+            score,
+        });
+    }
+    // Stable: what no score speaks of stays in front, since it does not depend on one.
+    out.sort_by_key(|r| (r.advisory.is_some(), std::cmp::Reverse(r.score)));
+    out
 }
 
 /// One vulnerability, as it concerns some versions of the package.
@@ -64,7 +108,7 @@ pub(super) struct FindingRow {
     /// Reports malware.
     pub malicious: bool,
     /// One line.
-    pub summary: String,
+    pub summary: Option<Prose>,
     /// Versions that fix it.
     pub fixed: Vec<String>,
     /// The version that the evidence below is about.
@@ -110,7 +154,9 @@ pub(super) fn rules(reading: &Reading, artifact: &Explained) -> (Vec<Rule>, Vec<
     let deciding: Vec<_> = judged.iter().flat_map(|j| j.deciding()).collect();
     let (mut made, mut other) = (Vec::new(), Vec::new());
     // A block acts at once; the next judgement repeats it as a rule.
-    if let Some(reason) = reading.blocked.get(&artifact.artifact).filter(|_| judged.is_some_and(|j| j.is_offered())) {
+    if let Some(reason) =
+        reading.blocked.get(&artifact.artifact).filter(|_| judged.is_some_and(|j| j.is_offered()))
+    {
         made.push(Rule {
             name: builtin::BLOCKED.to_owned(),
             builtin: builtin_means(builtin::BLOCKED),
@@ -155,9 +201,10 @@ const fn status_means(status: Status) -> &'static str {
 
 impl FindingRow {
     fn new(finding: &FindingView, version: &str, now: Time) -> Self {
-        let others = finding.evidence.scores.iter().filter(|s| {
-            Some(s.score) != finding.score || Some(&s.source) != finding.score_source.as_ref()
-        });
+        let others =
+            finding.evidence.scores.iter().filter(|s| {
+                Some(s.score) != finding.score || Some(&s.source) != finding.score_source.as_ref()
+            });
         let evidence = finding.evidence.records.iter().map(|e| EvidenceRow {
             record: e.record.clone(),
             modified: e.modified.map(|m| When::new(m, now)),
@@ -178,7 +225,7 @@ impl FindingRow {
             kev: finding.kev,
             epss: finding.epss.map(|p| format!("{:.1} %", p * 100.0)),
             malicious: finding.malicious,
-            summary: finding.summary.clone(),
+            summary: (!finding.summary.is_empty()).then(|| Prose::new(&finding.summary)),
             fixed: finding.fixed.iter().cloned().collect(),
             example: version.to_owned(),
             evidence: evidence.collect(),
@@ -210,8 +257,11 @@ pub(super) fn findings<'a>(artifacts: impl IntoIterator<Item = &'a Explained>, n
             if last.insert(&finding.advisory, &artifact.version) == Some(&artifact.version) {
                 continue;
             }
-            let row = rows.entry(&finding.advisory).or_insert_with(|| FindingRow::new(finding, &artifact.version, now));
-            row.fixed.extend(finding.fixed.iter().filter(|f| !row.fixed.contains(f)).cloned().collect::<Vec<_>>());
+            let row = rows
+                .entry(&finding.advisory)
+                .or_insert_with(|| FindingRow::new(finding, &artifact.version, now));
+            row.fixed
+                .extend(finding.fixed.iter().filter(|f| !row.fixed.contains(f)).cloned().collect::<Vec<_>>());
             row.concerns(&artifact.version);
         }
     }

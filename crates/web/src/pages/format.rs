@@ -56,10 +56,13 @@ impl HtmlSafe for Severity {}
 impl HtmlSafe for Prose {}
 
 impl Prose {
-    /// Reads a text.
+    /// Reads a text. One backtick without another is itself: advisories are cut anywhere.
     pub(super) fn new(text: &str) -> Self {
+        if text.matches('`').count() % 2 == 1 {
+            return Self { parts: vec![(false, text.to_owned())] };
+        }
         let parts = text.split('`').enumerate().map(|(at, part)| (at % 2 == 1, part.to_owned()));
-        Self { parts: parts.collect() }
+        Self { parts: parts.filter(|(_, part)| !part.is_empty()).collect() }
     }
 }
 
@@ -72,6 +75,11 @@ impl When {
     /// The date alone.
     pub(super) fn date(&self) -> &str {
         &self.date
+    }
+
+    /// To the second, in UTC.
+    pub(super) fn iso(&self) -> &str {
+        &self.iso
     }
 
     /// How long ago alone.
@@ -150,7 +158,7 @@ pub(super) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);

@@ -3,6 +3,7 @@
 //! Judgements are read whole the first time; after that, a new snapshot costs what changed. The lines are a
 //! pure function of immutable objects, so that they can be kept under those objects' names.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, LazyLock};
 
@@ -30,8 +31,8 @@ const WHYS_MAX: usize = 3;
 /// Why something is not offered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Why {
-    /// The rule.
-    pub rule: String,
+    /// The rules.
+    pub rules: Vec<String>,
     /// The vulnerability it rests on.
     pub advisory: Option<String>,
     /// How bad that is.
@@ -68,7 +69,7 @@ pub(super) struct Row {
     /// How many more reasons there are.
     pub more_whys: usize,
     #[serde(skip)]
-    sources: Vec<Digest>,
+    sources: Sources,
     #[serde(skip)]
     is_blocked: bool,
 }
@@ -100,7 +101,10 @@ struct Key {
     blocks: Digest,
 }
 
-static KEPT: LazyLock<Mutex<Vec<(Key, Arc<Index>)>>> = LazyLock::new(Mutex::default);
+/// What is kept, the longest unused first.
+type Kept = Vec<(Key, Arc<Index>)>;
+
+static KEPT: LazyLock<Mutex<Kept>> = LazyLock::new(Mutex::default);
 
 /// The lines of a channel.
 pub(super) async fn index(view: &View, channel: &ChannelView) -> Result<Arc<Index>> {
@@ -129,16 +133,10 @@ pub(super) async fn index(view: &View, channel: &ChannelView) -> Result<Arc<Inde
 }
 
 /// The judgements of one name: ours and the sender's.
-#[derive(Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Sources {
     ours: Vec<Id<Judgement>>,
     sent: Vec<Id<Judgement>>,
-}
-
-impl Sources {
-    fn digests(&self) -> Vec<Digest> {
-        self.ours.iter().chain(&self.sent).map(Id::digest).collect()
-    }
 }
 
 async fn build(view: &View, channel: &ChannelView, before: Option<&Index>) -> Result<Index> {
@@ -149,21 +147,24 @@ async fn build(view: &View, channel: &ChannelView, before: Option<&Index>) -> Re
     let mut rows: BTreeMap<&str, Arc<Row>> = BTreeMap::new();
     let mut fresh: Vec<(&String, &Sources)> = Vec::new();
     for (name, ids) in &sources {
-        let same = old.get(name.as_str()).filter(|row| {
-            !row.is_blocked && !blocked.contains(name) && row.sources == ids.digests()
-        });
+        let same = old
+            .get(name.as_str())
+            .filter(|row| !row.is_blocked && !blocked.contains(name) && row.sources == *ids);
         match same {
             Some(row) => drop(rows.insert(name, Arc::clone(row))),
             None => fresh.push((name, ids)),
         }
     }
     for chunk in fresh.chunks(NAMES_AT_ONCE) {
-        let ids: Vec<Id<Judgement>> = chunk.iter().flat_map(|(_, s)| s.ours.iter().chain(&s.sent).copied()).collect();
+        let ids: Vec<Id<Judgement>> =
+            chunk.iter().flat_map(|(_, s)| s.ours.iter().chain(&s.sent).copied()).collect();
         let read = trees::objects(&view.station().store.db, &ids).await?;
         for (name, ids) in chunk {
-            let of = |ids: &[Id<Judgement>]| ids.iter().filter_map(|id| read.get(&id.digest())).collect::<Vec<_>>();
+            let of = |ids: &[Id<Judgement>]| {
+                ids.iter().filter_map(|id| read.get(&id.digest())).collect::<Vec<_>>()
+            };
             let mut row = row(channel, name, &of(&ids.ours), &of(&ids.sent));
-            row.sources = ids.digests();
+            row.sources = (*ids).clone();
             row.is_blocked = blocked.contains(*name);
             rows.insert(name, Arc::new(row));
         }
@@ -201,7 +202,7 @@ fn row(channel: &ChannelView, name: &str, ours: &[&Judgement], sent: &[&Judgemen
         review_by: None,
         whys: Vec::new(),
         more_whys: 0,
-        sources: Vec::new(),
+        sources: Sources::default(),
         is_blocked: false,
     };
     let mut offered: Vec<String> = Vec::new();
@@ -244,7 +245,7 @@ fn row(channel: &ChannelView, name: &str, ours: &[&Judgement], sent: &[&Judgemen
     row.findings = known.len();
     Order::of(channel.channel.ecosystem).sort(&mut offered);
     row.newest = offered.pop();
-    row.whys.sort_by(|a, b| b.score.cmp(&a.score));
+    row.whys.sort_by_key(|why| Reverse(why.score));
     row.more_whys = row.whys.len().saturating_sub(WHYS_MAX);
     row.whys.truncate(WHYS_MAX);
     row
@@ -253,19 +254,35 @@ fn row(channel: &ChannelView, name: &str, ours: &[&Judgement], sent: &[&Judgemen
 impl Row {
     /// Notes why one artifact is not offered. Sorting and cutting come at the end.
     fn because(&mut self, judgement: &Judgement, judged: &Judged, by_sender: bool) {
-        let mut add = |why: Why| {
-            if !self.whys.contains(&why) {
-                self.whys.push(why);
-            }
-        };
         if judged.verdict == Verdict::Admit {
             // A block acts before the next judgement says so.
-            return add(Why { rule: builtin::BLOCKED.to_owned(), advisory: None, score: None, by_sender });
+            return self.add(builtin::BLOCKED, None, None, by_sender);
         }
-        for hit in judged.deciding() {
+        // A rule of which nobody knows whether it applies is named only where no other one is.
+        let (known, unknown): (Vec<_>, Vec<_>) = judged.deciding().partition(|hit| !hit.unknown);
+        let named: Vec<Option<&String>> = known.iter().map(|hit| hit.advisory.as_ref()).collect();
+        let rest = unknown.into_iter().filter(|hit| !named.contains(&hit.advisory.as_ref()));
+        for hit in known.iter().copied().chain(rest) {
             let called = |id: &String| judgement.findings_of(judged).iter().find(|f| f.is_called(id));
-            let score = hit.advisory.as_ref().and_then(called).and_then(|f| f.score.as_ref()).map(|s| s.score);
-            add(Why { rule: hit.rule.clone(), advisory: hit.advisory.clone(), score, by_sender });
+            let score =
+                hit.advisory.as_ref().and_then(called).and_then(|f| f.score.as_ref()).map(|s| s.score);
+            self.add(&hit.rule, hit.advisory.as_ref(), score, by_sender);
+        }
+    }
+
+    fn add(&mut self, rule: &str, advisory: Option<&String>, score: Option<Tenths>, by_sender: bool) {
+        let same = |why: &&mut Why| why.advisory.as_ref() == advisory && why.by_sender == by_sender;
+        let held = self.whys.iter_mut().filter(|_| advisory.is_some()).find(same);
+        let rule = rule.to_owned();
+        match held {
+            Some(why) if why.rules.contains(&rule) => {}
+            Some(why) => why.rules.push(rule),
+            None => {
+                let why = Why { rules: vec![rule], advisory: advisory.cloned(), score, by_sender };
+                if !self.whys.contains(&why) {
+                    self.whys.push(why);
+                }
+            }
         }
     }
 }

@@ -28,9 +28,12 @@ pub(super) fn command(ask: &Ask, ecosystem: Ecosystem, channel: &str, name: &str
     let url = index_url(ask, ecosystem, channel);
     match ecosystem {
         Ecosystem::Conda => Lines {
-            title: "conda, mamba or micromamba",
+            title: "conda, mamba",
             file: "",
-            text: format!("conda install --override-channels -c {url} {}", shell_word(&format!("{name}={version}"))),
+            text: format!(
+                "conda install --override-channels -c {url} {}",
+                shell_word(&format!("{name}={version}"))
+            ),
         },
         Ecosystem::Pypi => Lines {
             title: "pip",
@@ -41,7 +44,13 @@ pub(super) fn command(ask: &Ask, ecosystem: Ecosystem, channel: &str, name: &str
 }
 
 /// The same for the other tool of the ecosystem.
-pub(super) fn other_command(ask: &Ask, ecosystem: Ecosystem, channel: &str, name: &str, version: &str) -> Lines {
+pub(super) fn other_command(
+    ask: &Ask,
+    ecosystem: Ecosystem,
+    channel: &str,
+    name: &str,
+    version: &str,
+) -> Lines {
     let url = index_url(ask, ecosystem, channel);
     let spec = shell_word(&format!("{name}=={version}"));
     match ecosystem {
@@ -73,8 +82,16 @@ pub(super) fn set_up(ask: &Ask, ecosystem: Ecosystem, channel: &str) -> Vec<Line
             },
         ],
         Ecosystem::Pypi => vec![
-            Lines { title: "pip", file: "pip.conf", text: format!("[global]\nindex-url = {url}{}", trusted(ask)) },
-            Lines { title: "uv", file: "uv.toml", text: format!("[[index]]\nurl = \"{url}\"\ndefault = true") },
+            Lines {
+                title: "pip",
+                file: "pip.conf",
+                text: format!("[global]\nindex-url = {url}{}", trusted(ask)),
+            },
+            Lines {
+                title: "uv",
+                file: "uv.toml",
+                text: format!("[[index]]\nurl = \"{url}\"\ndefault = true"),
+            },
         ],
     }
 }

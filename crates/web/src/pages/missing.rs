@@ -74,10 +74,12 @@ fn unknown_package(channel: &str, name: &str, elsewhere: &[String]) -> Missing {
             ("Another channel knows it:".to_owned(), Some(link))
         })
         .collect();
-    let search = (format!("names that contain “{shown}”"), format!("channels/{channel}?q={}", encoded(&shown)));
+    let search =
+        (format!("names that contain “{shown}”"), format!("channels/{channel}?q={}", encoded(&shown)));
     next.push(("Perhaps it is spelt differently. Look for".to_owned(), Some(search)));
     next.push((
-        "Otherwise the channel's source has no such package, or the channel leaves it out on purpose.".to_owned(),
+        "Otherwise the channel's source has no such package, or the channel leaves it out on purpose."
+            .to_owned(),
         None,
     ));
     next.push((
@@ -99,7 +101,8 @@ pub(super) fn version(channel: &str, name: &str, version: &str) -> Missing {
         next: vec![
             ("See the versions that it does know:".to_owned(), Some((name.to_owned(), package.clone()))),
             (
-                "If you need this very version, ask whoever runs this station whether its source has it.".to_owned(),
+                "If you need this very version, ask whoever runs this station whether its source has it."
+                    .to_owned(),
                 None,
             ),
         ],

@@ -10,19 +10,19 @@ use askama::Template;
 use serde::Deserialize;
 
 use super::basis::{Basis, basis};
-use super::findings::{FindingRow, Rule, findings, rules};
+use super::findings::{FindingRow, Reason, Rule, findings, reasons, rules};
 use super::format::{Mark, Severity, When, count, coverage, encoded, size};
 use super::install::{Lines, command, other_command};
+use super::missing;
 use super::read::{Reading, read};
 use super::reply::{Answer, Ask, Fault, Shell, html, json};
-use super::missing;
 
 /// Versions on one page.
 const VERSIONS_MAX: usize = 100;
 /// Vulnerabilities that are told in full unless all are asked for.
-const FINDINGS_MAX: usize = 30;
-/// Rules that a row names.
-const RULES_MAX: usize = 3;
+const FINDINGS_MAX: usize = 15;
+/// Reasons that a version's page names at once.
+const REASONS_MAX: usize = 5;
 
 /// What may stand behind the `?`.
 #[derive(Default, Deserialize)]
@@ -64,18 +64,21 @@ struct Group {
 pub(super) struct VersionRow {
     version: String,
     link: String,
+    /// Its page, from the package's.
+    at: String,
     /// Its verdict: the mildest of its artifacts, since that is what can be installed.
     pub mark: Mark,
     /// How many artifacts have which verdict, where they differ.
     pub parts: Option<String>,
     /// Until when it stays although rules hold it.
     pub review_by: Option<When>,
-    rules: Vec<Rule>,
-    more: usize,
+    /// What speaks against it, worst first.
+    pub reasons: Vec<Reason>,
+    /// How much more does.
+    pub more: usize,
     nearest: Option<String>,
     severity: Option<Severity>,
     known: String,
-    first_finding: String,
     licence: String,
     time: Option<When>,
     size: String,
@@ -117,7 +120,10 @@ pub(super) async fn find(view: &View, channel: &str, name: &str) -> Result<Found
 impl Found {
     /// The newest version of which something is offered.
     pub(super) fn newest(&self) -> Option<&str> {
-        self.artifacts.iter().find(|a| a.verdict == Verdict::Admit.word() && !a.by_sender).map(|a| a.version.as_str())
+        self.artifacts
+            .iter()
+            .find(|a| a.verdict == Verdict::Admit.word() && !a.by_sender)
+            .map(|a| a.version.as_str())
     }
 
     /// The commands for one version.
@@ -149,9 +155,11 @@ impl Found {
     /// What to say to a security officer about a version that is not offered.
     pub(super) fn plea(&self, ask: &Ask, root: &str, artifact: &Explained) -> String {
         let (made, _) = rules(&self.reading, artifact);
-        let because = made.first().map_or(String::new(), |r| match &r.advisory {
-            Some(advisory) => format!(" by {} for {advisory}", r.name),
-            None => format!(" by {}", r.name),
+        let why = reasons(&made, std::slice::from_ref(artifact));
+        let because = why.first().map_or(String::new(), |reason| {
+            let names: Vec<&str> = reason.rules.iter().map(|r| r.name.as_str()).collect();
+            let about = reason.advisory.as_ref().map(|a| format!(" for {a}")).unwrap_or_default();
+            format!(" by {}{about}", names.join(" and "))
         });
         let verdict = if artifact.by_sender { Mark::LEFT_OUT.word() } else { artifact.verdict };
         format!(
@@ -187,8 +195,11 @@ impl VersionRow {
     pub(super) fn new(found: &Found, artifacts: &[Explained], now: Time) -> Option<Self> {
         let first = artifacts.first()?;
         let marks: Vec<Mark> = artifacts.iter().map(mark).collect();
-        let counts: Vec<(Mark, usize)> =
-            MARKS.iter().map(|m| (*m, marks.iter().filter(|n| *n == m).count())).filter(|(_, n)| *n > 0).collect();
+        let counts: Vec<(Mark, usize)> = MARKS
+            .iter()
+            .map(|m| (*m, marks.iter().filter(|n| *n == m).count()))
+            .filter(|(_, n)| *n > 0)
+            .collect();
         let parts = || counts.iter().map(|(m, n)| format!("{n} {}", m.word())).collect::<Vec<_>>().join(", ");
         let mut made: Vec<Rule> = Vec::new();
         for artifact in artifacts {
@@ -199,20 +210,23 @@ impl VersionRow {
                 }
             }
         }
+        let reasons = reasons(&made, artifacts);
+        // The newest one is what the page begins with.
+        let nearest = first.nearest.clone().filter(|v| found.newest() != Some(v));
         let known = findings(artifacts, now);
         let about: Vec<_> = artifacts.iter().filter_map(|a| found.reading.about.get(&a.artifact)).collect();
         let sizes: Vec<u64> = about.iter().filter_map(|a| a.size).collect();
         Some(Self {
             version: first.version.clone(),
             link: encoded(&first.version),
+            at: format!("{}/{}", encoded(&found.name), encoded(&first.version)),
             mark: counts.first()?.0,
             parts: (counts.len() > 1).then(parts),
             review_by: artifacts.iter().filter_map(|a| a.review_by).min().map(|t| When::new(t, now)),
-            more: made.len().saturating_sub(RULES_MAX),
-            rules: made.into_iter().take(RULES_MAX).collect(),
-            nearest: artifacts.iter().find(|_| !marks.contains(&MARKS[0])).and_then(|a| a.nearest.clone()),
+            more: reasons.len().saturating_sub(REASONS_MAX),
+            reasons: reasons.into_iter().take(REASONS_MAX).collect(),
+            nearest: nearest.filter(|_| !marks.contains(&MARKS[0])),
             severity: known.first().map(|f| f.severity.clone()),
-            first_finding: known.first().map(|f| f.anchor.clone()).unwrap_or_default(),
             known: if known.len() > 1 { format!("of {}", known.len()) } else { String::new() },
             licence: about.iter().find_map(|a| a.licence.clone()).unwrap_or_default(),
             time: about.iter().filter_map(|a| a.time).min().map(|t| When::new(t, now)),
@@ -223,10 +237,19 @@ impl VersionRow {
     }
 }
 
+impl VersionRow {
+    /// Reasons beside the first.
+    fn others(&self) -> usize {
+        self.reasons.len().saturating_sub(1) + self.more
+    }
+}
+
 /// One size, or from the smallest to the largest.
 fn span_of_sizes(sizes: &[u64]) -> String {
     match (sizes.iter().min(), sizes.iter().max()) {
-        (Some(least), Some(most)) if size(*least) != size(*most) => format!("{} – {}", size(*least), size(*most)),
+        (Some(least), Some(most)) if size(*least) != size(*most) => {
+            format!("{} – {}", size(*least), size(*most))
+        }
         (Some(least), _) => size(*least),
         _ => String::new(),
     }
@@ -265,7 +288,8 @@ pub(super) async fn page(ask: &Ask, view: &View, channel: &str, name: &str, para
     let now = view.now().await?;
     let basis = basis(view, &found.channel, now).await?;
     let by_version = found.artifacts.chunk_by(|a, b| a.version == b.version);
-    let rows: Vec<VersionRow> = by_version.filter_map(|artifacts| VersionRow::new(&found, artifacts, now)).collect();
+    let rows: Vec<VersionRow> =
+        by_version.filter_map(|artifacts| VersionRow::new(&found, artifacts, now)).collect();
     let (groups, next) = groups(rows, params.after.as_deref());
     let mut findings = findings(&found.artifacts, now);
     let findings_all = findings.len();

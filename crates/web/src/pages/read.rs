@@ -45,7 +45,8 @@ pub(super) struct Reading {
 /// Reads a package; `name` is canonical. None if nobody here knows the name.
 pub(super) async fn read(view: &View, channel: &ChannelView, name: &str) -> Result<Option<Reading>> {
     let upstream = view.object(channel.newest.inputs.upstream).await?;
-    let mut reading = Reading { package: Package::default(), about: BTreeMap::new(), blocked: BTreeMap::new() };
+    let mut reading =
+        Reading { package: Package::default(), about: BTreeMap::new(), blocked: BTreeMap::new() };
     for key in keys(view, channel, &upstream, name).await? {
         let place = key.to_string();
         let sent = view.sent_judgement(channel, &place).await?;
@@ -66,7 +67,9 @@ pub(super) async fn knows(view: &View, channel: &ChannelView, name: &str) -> Res
     let upstream = view.object(channel.newest.inputs.upstream).await?;
     for key in keys(view, channel, &upstream, &name).await? {
         let place = key.to_string();
-        if view.judgement(channel, &place).await?.is_some() || view.sent_judgement(channel, &place).await?.is_some() {
+        if view.judgement(channel, &place).await?.is_some()
+            || view.sent_judgement(channel, &place).await?.is_some()
+        {
             return Ok(true);
         }
     }
@@ -118,7 +121,10 @@ impl Reading {
             }
             let about = About {
                 size: fact.map(|f| f.size).or(record.as_ref().and_then(|r| r.size)),
-                licence: record.as_ref().and_then(|r| r.licence.clone()).or(fact.and_then(|f| f.licence.clone())),
+                licence: record
+                    .as_ref()
+                    .and_then(|r| r.licence.clone())
+                    .or(fact.and_then(|f| f.licence.clone())),
                 time: record.as_ref().and_then(|r| r.time),
                 sha256: fact.map(|f| f.sha256).or(record.as_ref().and_then(|r| r.sha256)),
                 yanked: record.as_ref().is_some_and(|r| r.yanked),
@@ -136,12 +142,15 @@ impl Reading {
             Some((subdir, file)) => (Some(subdir), file),
             None => (None, place),
         };
-        let judgement = all.iter().find(|j| j.subdir.as_deref() == subdir && j.artifacts.contains_key(file))?;
+        let judgement =
+            all.iter().find(|j| j.subdir.as_deref() == subdir && j.artifacts.contains_key(file))?;
         judgement.artifacts.get(file)
     }
 
     /// The package in one line, as its newest file that says so has it.
     pub(super) fn summary(&self, newest_first: impl Iterator<Item = impl AsRef<str>>) -> Option<String> {
-        newest_first.filter_map(|place| self.about.get(place.as_ref())?.summary.clone()).find(|s| !s.is_empty())
+        newest_first
+            .filter_map(|place| self.about.get(place.as_ref())?.summary.clone())
+            .find(|s| !s.is_empty())
     }
 }

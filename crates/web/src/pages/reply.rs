@@ -129,7 +129,13 @@ pub(super) struct Shell {
 
 impl Shell {
     /// Around a page with this title.
-    pub(super) fn new(ask: &Ask, view: &View, now: Time, title: String, crumbs: Vec<(String, String)>) -> Self {
+    pub(super) fn new(
+        ask: &Ask,
+        view: &View,
+        now: Time,
+        title: String,
+        crumbs: Vec<(String, String)>,
+    ) -> Self {
         let station = view.station();
         Self {
             root: ask.root().to_owned(),
@@ -243,7 +249,9 @@ async fn failed(ask: &Ask, view: &View, fault: Fault) -> Response {
                 Kind::Unsafe | Kind::Fault => StatusCode::INTERNAL_SERVER_ERROR,
             };
             let mut next = vec![(format!("This page could not be made: {}.", error.message), None)];
-            let hint = error.hint.unwrap_or_else(|| "load the page again; if it fails again, run `airlock fsck`".into());
+            let hint = error
+                .hint
+                .unwrap_or_else(|| "load the page again; if it fails again, run `airlock fsck`".into());
             next.push((format!("What to do: {hint}."), None));
             (status, "This station could not answer".to_owned(), next, Vec::new())
         }
@@ -287,7 +295,10 @@ mod tests {
 
     #[test]
     fn a_host_that_could_not_stand_in_a_command_is_not_repeated() {
-        assert_eq!(base(&with(header::HOST, "packages.example:8080")).as_deref(), Some("http://packages.example:8080"));
+        assert_eq!(
+            base(&with(header::HOST, "packages.example:8080")).as_deref(),
+            Some("http://packages.example:8080")
+        );
         assert_eq!(base(&with(header::HOST, "[::1]:80")).as_deref(), Some("http://[::1]:80"));
         assert_eq!(base(&with(header::HOST, "x';rm -rf ~;'")), None);
     }

@@ -108,7 +108,9 @@ fn fresh(status: &Status) -> String {
     let ages = status.feeds.iter().filter(|f| kind_of(f).is_some_and(FeedKind::ages));
     match ages.map(|f| f.age_seconds).max() {
         Some(age) if age < 60 => "What is known of vulnerabilities was read just now.".to_owned(),
-        Some(age) => format!("What is known of vulnerabilities is at most {} old.", rough(Span::seconds(age))),
+        Some(age) => {
+            format!("What is known of vulnerabilities is at most {} old.", rough(Span::seconds(age)))
+        }
         None => String::new(),
     }
 }

@@ -62,7 +62,8 @@ pub(super) async fn page(ask: &Ask, view: &View, channel: &str, name: &str, vers
     let order = Order::of(found.channel.channel.ecosystem);
     let is_exact = found.artifacts.iter().any(|a| a.version == version);
     let is_meant = |a: &Explained| {
-        a.version == version || (!is_exact && order.compare(&a.version, version) == Some(std::cmp::Ordering::Equal))
+        a.version == version
+            || (!is_exact && order.compare(&a.version, version) == Some(std::cmp::Ordering::Equal))
     };
     found.artifacts.retain(is_meant);
     let now = view.now().await?;

@@ -122,9 +122,11 @@ async fn fill_conda(kit: &Kit) {
     source.add(&conda("idna", "3.6"), &odd);
     source.add(&conda("idna", "3.7"), &json!({"url": "https://evil.example/idna.conda"}));
     source.add(&conda("x264", "1!164.3095"), &Value::Null);
-    source.add(&conda("py-sirius-ms", "2.1+sirius6.0.7"), &json!({"indexed_timestamp": 1_748_766_600_001_i64}));
+    source
+        .add(&conda("py-sirius-ms", "2.1+sirius6.0.7"), &json!({"indexed_timestamp": 1_748_766_600_001_i64}));
     let noise = noise(3 << 20);
-    let large = airlock_formats::make::CondaPackage { files: &[("share/noise", &noise)], ..conda("large", "1.0") };
+    let large =
+        airlock_formats::make::CondaPackage { files: &[("share/noise", &noise)], ..conda("large", "1.0") };
     source.add(&large, &Value::Null);
     let arch = airlock_formats::make::CondaPackage { subdir: "linux-64", ..conda("archful", "1.0") };
     source.add_tar_bz2(&arch, &Value::Null);

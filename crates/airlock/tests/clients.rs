@@ -1,0 +1,177 @@
+//! Real clients install from an isolated station: py-rattler by shards, zst and json; pip; uv.
+//!
+//! `cargo xtask test` installs them; without it these tests say that they were skipped.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use airlock_testkit::{CondaSource, PypiSource, conda, osv, wheel};
+use common::{Server, World};
+use serde_json::json;
+
+/// The interpreter of the environment with the clients.
+fn python() -> Option<PathBuf> {
+    let python = std::env::var_os("AIRLOCK_TEST_PYTHON").map(PathBuf::from);
+    if python.is_none() {
+        eprintln!(
+            "skipped: no real client, since AIRLOCK_TEST_PYTHON is not set; `cargo xtask test` sets it"
+        );
+    }
+    python
+}
+
+fn succeeds(mut command: Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{command:?}\n{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+fn fails_saying(mut command: Command, text: &str) {
+    let output = command.output().unwrap();
+    let said =
+        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    assert!(!output.status.success() && said.contains(text), "{said}");
+}
+
+fn fill(world: &World) {
+    let mut channel: CondaSource = world.kit.conda_source("conda");
+    let mut index: PypiSource = world.kit.pypi_source("pypi");
+    let mut python = conda("python", "3.11.7");
+    python.files = &[("share/doc/python.txt", b"a stand-in\n")];
+    channel.add(&python, &json!({}));
+    for (version, code) in [("1.0", &b"version = '1.0'\n"[..]), ("2.0", b"version = '2.0'\nimport leaf\n")] {
+        let files = [("site-packages/tree.py", code)];
+        let mut package = conda("tree", version);
+        package.depends = &["python", "leaf >=1"];
+        package.noarch_python = true;
+        package.files = &files;
+        channel.add(&package, &json!({}));
+        let files = [("tree.py", code)];
+        let mut project = wheel("tree", version);
+        project.requires_dist = &["leaf>=1"];
+        project.files = &files;
+        index.add_wheel(&project, &json!({}));
+    }
+    let mut package = conda("leaf", "1.5");
+    package.depends = &["python"];
+    package.noarch_python = true;
+    package.files = &[("site-packages/leaf.py", b"colour = 'green'\n")];
+    channel.add(&package, &json!({}));
+    let mut project = wheel("leaf", "1.5");
+    project.files = &[("leaf.py", b"colour = 'green'\n")];
+    index.add_wheel(&project, &json!({}));
+    channel.write();
+    index.write();
+    world.know(&[osv("PYSEC-9", "PyPI", "tree", "2.0", 7.5)]);
+    world.kit.write("feeds/identities.json", br#"{"tree":"tree","leaf":"leaf"}"#);
+}
+
+async fn served() -> (World, Server) {
+    let world = World::new().await;
+    fill(&world);
+    let (_, disk, high) = world.across();
+    high.run(&["import", disk.to_str().unwrap()]).exits(0);
+    let server = high.serve();
+    (world, server)
+}
+
+const RATTLER: &str = r#"
+import asyncio, sys, pathlib
+import rattler
+from rattler import Gateway, Channel, MatchSpec, solve, install, Platform
+from rattler.repo_data import SourceConfig
+mode, base, target, cache = sys.argv[1:5]
+config = {
+    "shards": SourceConfig(sharded_enabled=True, zstd_enabled=False, bz2_enabled=False),
+    "zst": SourceConfig(sharded_enabled=False, zstd_enabled=True, bz2_enabled=False),
+    "json": SourceConfig(sharded_enabled=False, zstd_enabled=False, bz2_enabled=False),
+}[mode]
+async def main():
+    gateway = Gateway(cache_dir=pathlib.Path(cache) / "g", default_config=config)
+    records = await solve([Channel(base)], [MatchSpec(s) for s in sys.argv[5:]], gateway=gateway, platforms=[Platform("linux-64"), Platform("noarch")], virtual_packages=[])
+    await install(records, target, cache_dir=pathlib.Path(cache) / "p")
+asyncio.run(main())
+"#;
+
+fn rattler(python: &Path, world: &World, server: &Server, mode: &str, spec: &str) -> (Command, PathBuf) {
+    let target = world.path(&format!("env-{mode}"));
+    let mut command = Command::new(python);
+    command
+        .args(["-c", RATTLER, mode, &server.url("conda/main")])
+        .arg(&target)
+        .arg(world.path(&format!("cache-{mode}")))
+        .arg(spec);
+    (command, target)
+}
+
+#[tokio::test]
+async fn rattler_installs_by_shards_by_zst_and_by_json_and_what_it_installs_runs() {
+    let Some(python) = python() else { return };
+    let (world, server) = served().await;
+    for mode in ["shards", "zst", "json"] {
+        let (command, target) = rattler(&python, &world, &server, mode, "tree");
+        succeeds(command);
+        let site = target.join("lib/python3.11/site-packages");
+        let mut run = Command::new("python3");
+        run.args(["-c", "import tree; print(tree.version, tree.leaf.colour)"]).env("PYTHONPATH", &site);
+        assert_eq!(String::from_utf8_lossy(&succeeds(run).stdout).trim(), "2.0 green");
+    }
+    let (command, _) = rattler(&python, &world, &server, "shards", "tree ==1.0");
+    fails_saying(command, "No candidates");
+}
+
+#[tokio::test]
+async fn pip_installs_what_is_offered_and_finds_nothing_else() {
+    let Some(python) = python() else { return };
+    let (world, server) = served().await;
+    let index = server.url("pypi/py/simple/");
+    let target = world.path("pip");
+    let pip = |spec: &str| {
+        let mut command = Command::new(&python);
+        command.args([
+            "-m",
+            "pip",
+            "install",
+            "--no-cache-dir",
+            "--disable-pip-version-check",
+            "--isolated",
+            "--index-url",
+            &index,
+            "--target",
+        ]);
+        command.arg(&target).arg(spec);
+        command
+    };
+    succeeds(pip("tree"));
+    let mut run = Command::new("python3");
+    run.args(["-c", "import tree; print(tree.version, tree.leaf.colour)"]).env("PYTHONPATH", &target);
+    assert_eq!(String::from_utf8_lossy(&succeeds(run).stdout).trim(), "2.0 green");
+    fails_saying(pip("tree==1.0"), "from versions: 2.0");
+}
+
+#[tokio::test]
+async fn uv_installs_what_is_offered_and_finds_nothing_else() {
+    let Some(python) = python() else { return };
+    let (world, server) = served().await;
+    let index = server.url("pypi/py/simple/");
+    let target = world.path("uv");
+    let uv = |spec: &str| {
+        let mut command = Command::new(python.with_file_name("uv"));
+        command.args(["pip", "install", "--no-config", "--default-index", &index, "--python"]).arg(&python);
+        command.arg("--cache-dir").arg(world.path("uv-cache")).arg("--target").arg(&target).arg(spec);
+        command
+    };
+    succeeds(uv("tree"));
+    let mut run = Command::new("python3");
+    run.args(["-c", "import tree; print(tree.version, tree.leaf.colour)"]).env("PYTHONPATH", &target);
+    assert_eq!(String::from_utf8_lossy(&succeeds(run).stdout).trim(), "2.0 green");
+    fails_saying(uv("tree==1.0"), "no version of tree==1.0");
+}

@@ -1,0 +1,246 @@
+//! Stations driven by the real command line, on sources that the tests make.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use airlock_core::id::Digest;
+use airlock_testkit::{Kit, conda, osv, wheel};
+use serde_json::{Value, json};
+
+/// The moment at which every command believes to run.
+pub const NOW: &str = "2026-03-01T12:00:00Z";
+
+/// What a command answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Answer {
+    /// The JSON on stdout.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+
+    /// The answer, which must have this exit status.
+    pub fn exits(self, status: i32) -> Self {
+        assert_eq!(self.status, status, "{}\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// The answer, which must say this on stderr.
+    pub fn says(self, text: &str) -> Self {
+        assert!(self.stderr.contains(text), "expected `{text}` in: {}", self.stderr);
+        self
+    }
+}
+
+/// Runs the command line.
+pub fn airlock(args: &[&str]) -> Answer {
+    let output = Command::new(env!("CARGO_BIN_EXE_airlock"))
+        .args(args)
+        .env_remove("AIRLOCK_STATION")
+        .env("USER", "ada")
+        .output()
+        .unwrap();
+    Answer {
+        status: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// A source of conda packages and one of wheels, feeds, and room for stations.
+pub struct World {
+    pub kit: Kit,
+}
+
+/// One station of a world.
+pub struct Station {
+    pub dir: PathBuf,
+}
+
+impl World {
+    /// idna 3.6 is vulnerable above 7 and 3.10 is not; requests 1.0 has a vulnerability without a score.
+    pub async fn new() -> Self {
+        let kit = Kit::new(&[]).await;
+        let mut channel = kit.conda_source("conda");
+        let mut index = kit.pypi_source("pypi");
+        for (name, version) in
+            [("idna", "3.6"), ("idna", "3.10"), ("requests", "1.0"), ("requests", "2.0"), ("other", "1.0")]
+        {
+            channel.add(&conda(name, version), &json!({}));
+            index.add_wheel(&wheel(name, version), &json!({}));
+        }
+        channel.write();
+        index.write();
+        let world = Self { kit };
+        world.know(&[
+            osv("PYSEC-2024-60", "PyPI", "idna", "3.7", 7.5),
+            osv("PYSEC-1", "PyPI", "requests", "2.0", 0.0),
+        ]);
+        world.kit.write("feeds/identities.json", br#"{"idna":"idna","requests":"requests"}"#);
+        world
+    }
+
+    /// Replaces what the feed says.
+    pub fn know(&self, records: &[Value]) {
+        let lines: String = records.iter().map(|r| format!("{r}\n")).collect();
+        self.kit.write("feeds/osv.jsonl", lines.as_bytes());
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.kit.path().join(name)
+    }
+
+    /// A new station.
+    pub fn station(&self, name: &str, side: &str) -> Station {
+        let dir = self.path(name);
+        airlock(&["init", dir.to_str().unwrap(), "--name", name, "--side", side, "--now", NOW]).exits(0);
+        Station { dir }
+    }
+
+    /// A connected station with feeds and channels, not synced yet.
+    pub fn connected(&self, name: &str) -> Station {
+        let station = self.station(name, "connected");
+        let feeds = self.path("feeds");
+        station.run(&["advisories", "add", "osv", feeds.join("osv.jsonl").to_str().unwrap()]).exits(0);
+        station
+            .run(&["advisories", "add", "identities", feeds.join("identities.json").to_str().unwrap()])
+            .exits(0);
+        let (conda, pypi) = (self.path("conda"), self.path("pypi"));
+        station
+            .run(&["channel", "add", "main", "--ecosystem", "conda", "--source", conda.to_str().unwrap()])
+            .exits(0);
+        station
+            .run(&["channel", "add", "py", "--ecosystem", "pypi", "--source", pypi.to_str().unwrap()])
+            .exits(0);
+        station
+    }
+
+    /// A bundle of a synced station, and an isolated station that trusts it.
+    pub fn across(&self) -> (Station, PathBuf, Station) {
+        let low = self.connected("low");
+        low.run(&["sync"]).exits(0);
+        let disk = self.path("disk");
+        low.run(&["export", disk.to_str().unwrap()]).exits(0);
+        let high = self.station("high", "isolated");
+        high.trust(&low);
+        (low, disk, high)
+    }
+}
+
+impl Station {
+    pub fn run(&self, args: &[&str]) -> Answer {
+        let mut all = vec!["--station", self.dir.to_str().unwrap(), "--now", NOW, "--quiet"];
+        all.extend(args);
+        airlock(&all)
+    }
+
+    pub fn json(&self, args: &[&str]) -> Value {
+        let mut all = vec!["--json"];
+        all.extend(args);
+        self.run(&all).json()
+    }
+
+    pub fn key(&self) -> PathBuf {
+        self.dir.join("keys/station.pub")
+    }
+
+    pub fn trust(&self, other: &Self) {
+        let print = other.json(&["status"])["fingerprint"].as_str().unwrap().to_owned();
+        self.run(&["trust", "add", "low", other.key().to_str().unwrap(), "--fingerprint", &print]).exits(0);
+    }
+
+    /// Everything that counts on this station: refs, ledger and blobs.
+    pub fn state(&self) -> (Value, Value, BTreeMap<PathBuf, u64>) {
+        (self.json(&["status"]), self.json(&["ledger", "log"]), files(&self.dir.join("blobs")))
+    }
+
+    /// Serves on a free port until dropped.
+    pub fn serve(&self) -> Server {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_airlock"))
+            .args(["--station", self.dir.to_str().unwrap(), "--now", NOW, "serve", "--listen", "127.0.0.1:0"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let stderr = child.stderr.take().unwrap();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(stderr), &mut line).unwrap();
+        let base = line
+            .split("http://")
+            .nth(1)
+            .unwrap_or_else(|| panic!("{line}"))
+            .trim()
+            .trim_end_matches('/')
+            .to_owned();
+        Server { child, address: base }
+    }
+}
+
+/// A server that stops when it is dropped.
+pub struct Server {
+    child: Child,
+    pub address: String,
+}
+
+impl Server {
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}/{path}", self.address)
+    }
+
+    /// Status and body of a request.
+    pub fn get(&self, path: &str, accept: &str) -> (u16, Vec<u8>) {
+        use std::io::{Read as _, Write as _};
+        let mut socket = std::net::TcpStream::connect(&self.address).unwrap();
+        write!(socket, "GET /{path} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        let mut bytes = Vec::new();
+        socket.read_to_end(&mut bytes).unwrap();
+        let head = bytes.windows(4).position(|w| w == b"\r\n\r\n").unwrap();
+        let status = std::str::from_utf8(&bytes[9..12]).unwrap().parse().unwrap();
+        (status, bytes[head + 4..].to_vec())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Every file below a folder with its size.
+pub fn files(folder: &Path) -> BTreeMap<PathBuf, u64> {
+    let mut out = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(entry.path());
+            } else {
+                out.insert(entry.path(), entry.metadata().unwrap().len());
+            }
+        }
+    }
+    out
+}
+
+/// A copy of a folder.
+pub fn copy(from: &Path, to: &Path) {
+    for (path, _) in files(from) {
+        let target = to.join(path.strip_prefix(from).unwrap());
+        std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+        std::fs::copy(path, target).unwrap();
+    }
+}
+
+/// The hash of a file.
+pub fn hash(path: &Path) -> Digest {
+    Digest::of(&std::fs::read(path).unwrap())
+}
