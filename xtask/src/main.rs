@@ -49,7 +49,11 @@ fn run(program: &str, args: &[&str], env: &[(&str, &str)]) -> Result<()> {
         .current_dir(root())
         .status()
         .map_err(|e| format!("{program} cannot be started: {e}"))?;
-    if status.success() { Ok(()) } else { Err(format!("{program} {}: {status}", args.first().unwrap_or(&""))) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("{program} {}: {status}", args.first().unwrap_or(&"")))
+    }
 }
 
 fn cargo(args: &[&str], env: &[(&str, &str)]) -> Result<()> {

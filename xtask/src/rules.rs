@@ -14,8 +14,19 @@ const LINES_MAX: usize = 600;
 const PACKAGES_MAX: usize = 260;
 /// Licences that the binary may contain.
 const LICENCES: [&str; 13] = [
-    "MIT", "MIT-0", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Zlib",
-    "Unlicense", "Unicode-3.0", "BSL-1.0", "CC0-1.0", "CDLA-Permissive-2.0",
+    "MIT",
+    "MIT-0",
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "ISC",
+    "Zlib",
+    "Unlicense",
+    "Unicode-3.0",
+    "BSL-1.0",
+    "CC0-1.0",
+    "CDLA-Permissive-2.0",
 ];
 /// Licences of single packages that were looked at: data, or used at arm's length.
 const EXCEPTIONS: [(&str, &str); 2] = [("bzip2-1.0.6", "libbz2-rs-sys"), ("MPL-2.0", "version-ranges")];
@@ -66,7 +77,8 @@ fn sources(root: &Path) -> Result<Vec<PathBuf>> {
 fn sizes(root: &Path) -> Result<Vec<String>> {
     let mut faults = Vec::new();
     for path in sources(root)? {
-        let lines = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?.lines().count();
+        let lines =
+            std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?.lines().count();
         if lines > LINES_MAX {
             faults.push(format!("{} has {lines} lines, at most {LINES_MAX}", path.display()));
         }
@@ -91,18 +103,24 @@ fn sql(root: &Path) -> Result<Vec<String>> {
 fn cargo_says(root: &Path, args: &[&str]) -> Result<Vec<u8>> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let output = Command::new(cargo).args(args).current_dir(root).output().map_err(|e| e.to_string())?;
-    if output.status.success() { Ok(output.stdout) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+    if output.status.success() {
+        Ok(output.stdout)
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
 }
 
 fn metadata(root: &Path) -> Result<Value> {
-    let args = ["metadata", "--format-version", "1", "--locked", "--filter-platform", "x86_64-unknown-linux-gnu"];
+    let args =
+        ["metadata", "--format-version", "1", "--locked", "--filter-platform", "x86_64-unknown-linux-gnu"];
     serde_json::from_slice(&cargo_says(root, &args)?).map_err(|e| e.to_string())
 }
 
 /// What the binary is really built from: name and version. The metadata alone counts every optional feature
 /// of every package.
 fn in_binary(root: &Path) -> Result<BTreeSet<(String, String)>> {
-    let args = ["tree", "-p", "airlock", "-e", "normal,build", "--prefix", "none", "--locked", "--format", "{p}"];
+    let args =
+        ["tree", "-p", "airlock", "-e", "normal,build", "--prefix", "none", "--locked", "--format", "{p}"];
     let tree = String::from_utf8_lossy(&cargo_says(root, &args)?).into_owned();
     let package = |line: &str| {
         let (name, rest) = line.split_once(" v")?;

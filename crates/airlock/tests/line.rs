@@ -156,91 +156,40 @@ fn airlock_formats_shard(index: &[u8], name: &str) -> Digest {
 }
 
 #[tokio::test]
-async fn a_block_needs_no_sync_and_a_waiver_lifts_one_rule_until_a_date() {
+async fn a_block_needs_no_sync() {
     let world = World::new().await;
     let low = world.connected("low");
     low.run(&["sync"]).exits(0);
     low.run(&["block", "main", "other", "--reason", "not needed here"]).exits(0);
     let explained = low.json(&["explain", "main", "other"]);
     assert_eq!(verdicts(&explained), pairs(&[("1.0", "denied")]));
-    let waive = [
-        "review",
-        "waive",
-        "main",
-        "--scope",
-        "requests==1.0",
-        "--rule",
-        "unscored",
-        "--expires",
-        "2026-04-01",
-        "--reason",
-        "looked at",
-    ];
-    low.run(&waive).exits(0);
+}
+
+fn waive(station: &common::Station, scope: &str, rule: &str) -> common::Answer {
+    let until = ["--expires", "2026-04-01", "--reason", "looked at"];
+    let mut args = vec!["review", "waive", "main", "--scope", scope, "--rule", rule];
+    args.extend(until);
+    station.run(&args)
+}
+
+#[tokio::test]
+async fn a_waiver_lifts_one_rule_for_one_scope_until_a_date() {
+    let world = World::new().await;
+    let low = world.connected("low");
+    low.run(&["sync"]).exits(0);
+    let verdict = |spec: &str| low.json(&["explain", "main", spec])["artifacts"][0]["verdict"].clone();
+    waive(&low, "requests==1.0", "unscored").exits(0);
     // The rule on scores above 7 cannot be decided without a score, and still holds.
-    assert_eq!(verdicts(&low.json(&["explain", "main", "requests==1.0"])), pairs(&[("1.0", "held")]));
-    let waive = [
-        "review",
-        "waive",
-        "main",
-        "--scope",
-        "requests==1.0",
-        "--rule",
-        "cvss-above-7",
-        "--expires",
-        "2026-04-01",
-        "--reason",
-        "looked at",
-    ];
-    low.run(&waive).exits(0);
+    assert_eq!(verdict("requests==1.0"), "held");
+    waive(&low, "requests==1.0", "cvss-above-7").exits(0);
+    waive(&low, "idna==3.6", "cvss-above-7").exits(0);
     low.run(&["sync", "main"]).exits(0);
-    assert_eq!(verdicts(&low.json(&["explain", "main", "requests==1.0"])), pairs(&[("1.0", "admitted")]));
-    let waive = [
-        "review",
-        "waive",
-        "main",
-        "--scope",
-        "idna==3.6",
-        "--rule",
-        "cvss-above-7",
-        "--advisory",
-        "PYSEC-2024-60",
-        "--expires",
-        "2026-04-01",
-        "--reason",
-        "not reachable",
-    ];
-    low.run(&waive).exits(0);
-    low.run(&["sync", "main"]).exits(0);
-    assert_eq!(verdicts(&low.json(&["explain", "main", "idna==3.6"])), pairs(&[("3.6", "admitted")]));
+    assert_eq!((verdict("requests==1.0"), verdict("idna==3.6")), (json!("admitted"), json!("admitted")));
     let later = low.json(&["judge", "main", "--as-of", "2026-04-02"]);
-    let change = later["changes"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|c| c["name"] == "idna")
-        .cloned()
-        .unwrap_or_default();
-    assert_eq!(
-        (&change["from"], &change["to"]),
-        (&json!("admitted"), &json!("denied")),
-        "the waiver ends: {later}"
-    );
-    low.run(&[
-        "review",
-        "waive",
-        "main",
-        "--scope",
-        "x",
-        "--rule",
-        "no-such-rule",
-        "--expires",
-        "2026-04-01",
-        "--reason",
-        "r",
-    ])
-    .exits(2)
-    .says("has no rule");
+    let changes = later["changes"].as_array().unwrap().clone();
+    let change = changes.into_iter().find(|c| c["name"] == "idna").unwrap_or_default();
+    assert_eq!((&change["from"], &change["to"]), (&json!("admitted"), &json!("denied")), "{later}");
+    waive(&low, "x", "no-such-rule").exits(2).says("has no rule");
 }
 
 #[tokio::test]

@@ -182,7 +182,7 @@ pub fn is_bundle_path(path: &str) -> bool {
             && p.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
     };
     path.len() <= 240
-        && parts.iter().all(|p| plain(p))
+        && parts.iter().all(plain)
         && match parts.as_slice() {
             [name] => *name == README,
             ["objects", _] | ["files", _, _] => true,

@@ -20,7 +20,7 @@ pub trait Object: Serialize + DeserializeOwned {
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
     /// The bytes hash to something else.
-    #[error("object {wanted} has bytes that hash to {found}; run `airlock fsck`")]
+    #[error("object {wanted} has bytes that hash to {found}")]
     Hash {
         /// The name that was asked for.
         wanted: Digest,

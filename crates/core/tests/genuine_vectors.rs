@@ -1,4 +1,5 @@
 //! Against genuine vectors where they lie beside the checkout: CVSS scores and PyPI version orders.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 use std::cmp::Ordering;
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
 //! Judging from the outside: policies in three values, waivers, deadlines, blocks.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 use std::collections::BTreeMap;
 

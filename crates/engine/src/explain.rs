@@ -149,7 +149,10 @@ impl Package {
         by_sender: bool,
     ) -> Explained {
         let ecosystem = channel.channel.ecosystem;
-        let near = || nearest(ecosystem, &judged.version, self.ours.iter().map(|j| &**j));
+        let near = || {
+            let ours: Vec<Judgement> = self.ours.iter().map(|j| channel.unblocked(j)).collect();
+            nearest(ecosystem, &judged.version, &ours)
+        };
         let blocked = channel.blocks.reason(
             &ShardKey { subdir: judgement.subdir.clone(), name: judgement.name.clone() }.to_string(),
             file,

@@ -206,7 +206,7 @@ fn read_content(kind: FeedKind, path: &Path, provenance: &str, place: &str) -> R
     match kind {
         FeedKind::Osv | FeedKind::Nvd => read_records(kind, path).map_err(unusable),
         FeedKind::Kev => {
-            let (kev, bad) = open(path).and_then(|r| formats::kev::read(r)).map_err(unusable)?;
+            let (kev, bad) = open(path).and_then(formats::kev::read).map_err(unusable)?;
             one(&kev, kev.entries.len(), bad)
         }
         FeedKind::Epss => {

@@ -233,7 +233,7 @@ async fn fetch_all(
 
 /// Gives a batch of files their names, and then their facts.
 fn commit(
-    batch: Batch<'_>,
+    batch: Batch,
     new: &mut Vec<(String, String, FileFact)>,
     facts: &mut BTreeMap<String, Facts>,
     now: Time,

@@ -11,6 +11,7 @@ use airlock_core::judge::SHARDS_KEPT;
 use airlock_core::object::{Encoded, Object};
 use airlock_core::shard::{Shard, ShardKey};
 use airlock_core::snapshot::{Snapshot, Upstream};
+use airlock_core::time::Time;
 use airlock_core::trie::TreeId;
 use airlock_formats::conda::{self, RENDERER};
 use airlock_store::{RefChange, ShardName};
@@ -98,6 +99,9 @@ pub async fn publish(
         for (subdir, names) in shards {
             db.name_shards(name, &subdir, RENDERER, &names, until).await?;
         }
+        if let Some(superseded) = judgment.previous {
+            keep_names(station, name, superseded, until).await?;
+        }
         id = Some(snapshot);
     }
     if refs.is_empty() {
@@ -111,6 +115,26 @@ pub async fn publish(
     let action = if id.is_some() { "channel.publish" } else { "channel.read" };
     station.commit(refs, action, &format!("channel/{name}"), &detail).await?;
     Ok(id)
+}
+
+/// Keeps the shards of the snapshot that is superseded now readable from now on: its index was current until
+/// this moment, and clients cache it.
+async fn keep_names(station: &Station, channel: &str, superseded: Id<Snapshot>, until: Time) -> Result<()> {
+    let db = &station.store.db;
+    let content = db.get(superseded).await?.content;
+    let mut by_subdir: BTreeMap<String, Vec<Digest>> = BTreeMap::new();
+    for (key, id) in trees::load::<Id<Shard>>(db, content).await? {
+        if let Some(subdir) = ShardKey::parse(&key).subdir {
+            by_subdir.entry(subdir).or_default().push(id.digest());
+        }
+    }
+    for (subdir, shards) in by_subdir {
+        let known = db.rendered_names(RENDERER, &shards).await?;
+        let names: Vec<ShardName> =
+            known.into_iter().map(|(shard, name)| ShardName { name, shard }).collect();
+        db.name_shards(channel, &subdir, RENDERER, &names, until).await?;
+    }
+    Ok(())
 }
 
 /// What kept snapshots list, this one included.
@@ -283,7 +307,7 @@ fn package_of(shard: &Shard, facts: &[&Facts]) -> conda::ChannelPackage {
         version: newest.version.clone(),
         licence: newest.licence.clone(),
         summary: fact.and_then(|f| f.summary.clone()),
-        timestamp: newest.time.map(airlock_core::time::Time::seconds),
+        timestamp: newest.time.map(Time::seconds),
     }
 }
 

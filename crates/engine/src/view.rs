@@ -19,9 +19,9 @@ use airlock_core::id::{Digest, Id};
 use airlock_core::judge;
 use airlock_core::object::{self, Object};
 use airlock_core::record::Artifact;
-use airlock_core::shard::Shard;
+use airlock_core::shard::{Shard, ShardKey};
 use airlock_core::snapshot::{Snapshot, Upstream};
-use airlock_core::time::Time;
+use airlock_core::time::{Span, Time};
 use airlock_core::trie::{LEVELS_MAX, Node, Step, TreeId};
 use airlock_core::verdict::{Judged, Judgement, Verdict};
 use airlock_store::{StoreError, Verified};
@@ -34,8 +34,6 @@ use crate::station::Station;
 const REFS_FRESH: Duration = Duration::from_millis(500);
 /// The encoded bytes of the objects that are cached.
 const CACHE_BYTES_MAX: usize = 64 << 20;
-/// How far back `@snapshot` and `@date` look.
-const HISTORY_MAX: usize = 100_000;
 
 /// Immutable objects, decoded. When it is full it starts over: what is asked for comes back at once.
 #[derive(Default)]
@@ -50,11 +48,15 @@ struct Refs {
     map: Arc<BTreeMap<String, Digest>>,
 }
 
+/// The snapshots of a channel, newest first, with the times of their judging.
+type History = Arc<Vec<(Id<Snapshot>, Time)>>;
+
 /// A station, seen by readers.
 pub struct View {
     station: Station,
     cache: Mutex<Cache>,
     refs: Mutex<Option<Refs>>,
+    histories: Mutex<HashMap<String, History>>,
 }
 
 /// A channel at one snapshot.
@@ -72,6 +74,16 @@ pub struct ChannelView {
     pub blocks: Arc<BlockSet>,
     /// The whole-channel indexes, of the newest snapshot only.
     pub rendered: Option<Arc<Rendered>>,
+}
+
+impl ChannelView {
+    /// A judgement without what was blocked since it was made.
+    pub fn unblocked(&self, judgement: &Judgement) -> Judgement {
+        let key = ShardKey { subdir: judgement.subdir.clone(), name: judgement.name.clone() }.to_string();
+        let mut judgement = judgement.clone();
+        judgement.artifacts.retain(|file, _| self.blocks.reason(&key, file).is_none());
+        judgement
+    }
 }
 
 /// What became of a file that was asked for.
@@ -93,7 +105,7 @@ pub enum FileAnswer {
 impl View {
     /// Looks at a station.
     pub fn new(station: Station) -> Self {
-        Self { station, cache: Mutex::default(), refs: Mutex::default() }
+        Self { station, cache: Mutex::default(), refs: Mutex::default(), histories: Mutex::default() }
     }
 
     /// The station.
@@ -205,23 +217,43 @@ impl View {
     /// a day. The newest block set rules over it all the same.
     pub async fn channel_at(&self, name: &str, when: &str) -> Result<Option<ChannelView>> {
         let Some(view) = self.channel(name).await? else { return Ok(None) };
-        let day_end = when.parse::<Time>().ok().filter(|_| when.len() == 10);
+        let day_end = when.parse::<Time>().ok().filter(|_| when.len() == 10).map(|d| d.after(Span::days(1)));
+        let prefix = when.to_ascii_lowercase();
         let by_id = when.len() >= 12 && when.bytes().all(|b| b.is_ascii_hexdigit());
-        let (mut id, mut snapshot) = (view.id, view.snapshot.clone());
-        for _ in 0..HISTORY_MAX {
-            let hit = match day_end {
-                Some(day) => snapshot.inputs.now < day.after(airlock_core::time::Span::days(1)),
-                None => by_id && id.to_string().starts_with(&when.to_ascii_lowercase()),
-            };
-            if hit {
-                let rendered = view.rendered.clone().filter(|_| id == view.id);
-                return Ok(Some(ChannelView { id, snapshot, rendered, ..view }));
+        let history = self.history(&view).await?;
+        let hit = history.iter().find(|(id, judged)| match day_end {
+            Some(end) => *judged < end,
+            None => by_id && id.to_string().starts_with(&prefix),
+        });
+        let Some((id, _)) = hit else { return Ok(None) };
+        let snapshot = self.object(*id).await?;
+        let rendered = view.rendered.clone().filter(|_| *id == view.id);
+        Ok(Some(ChannelView { id: *id, snapshot, rendered, ..view }))
+    }
+
+    /// The snapshots of a channel, newest first, with the times of their judging. Only those are read that
+    /// came since the last call, so that asking for what never was costs nothing.
+    async fn history(&self, view: &ChannelView) -> Result<History> {
+        let name = &view.channel.name;
+        let held = self.histories.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        let held = held.unwrap_or_default();
+        let mut list = Vec::new();
+        let mut at = Some(view.id);
+        while let Some(id) = at {
+            if held.first().is_some_and(|(head, _)| *head == id) {
+                if list.is_empty() {
+                    return Ok(held);
+                }
+                list.extend(held.iter().copied());
+                break;
             }
-            let Some(previous) = snapshot.inputs.previous else { return Ok(None) };
-            id = previous;
-            snapshot = self.object(id).await?;
+            let snapshot: Snapshot = self.station.store.db.get(id).await?;
+            list.push((id, snapshot.inputs.now));
+            at = snapshot.inputs.previous;
         }
-        Ok(None)
+        let list = Arc::new(list);
+        self.histories.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), list.clone());
+        Ok(list)
     }
 
     /// The published shard of a name.
@@ -254,8 +286,21 @@ impl View {
     }
 
     /// What becomes of a request for a file: it is served if the snapshot lists it, the block set does not, and
-    /// the newest judgement does not deny it.
+    /// the newest judgement does not deny it. Before the answer is that nothing is known of it, the refs are
+    /// read again: it may have come a moment ago.
     pub async fn file(&self, view: &ChannelView, key: &str, file: &str) -> Result<FileAnswer> {
+        let answer = self.file_in(view, key, file).await?;
+        let is_newest = Arc::ptr_eq(&view.snapshot, &view.newest);
+        if !matches!(answer, FileAnswer::Absent) || !is_newest {
+            return Ok(answer);
+        }
+        match self.channel_by(&view.channel.name, &*self.refs(true).await?).await? {
+            Some(fresh) if fresh.id != view.id => self.file_in(&fresh, key, file).await,
+            _ => Ok(answer),
+        }
+    }
+
+    async fn file_in(&self, view: &ChannelView, key: &str, file: &str) -> Result<FileAnswer> {
         let judgement = self.judgement(view, key).await?;
         let judged = judgement.as_ref().and_then(|j| j.artifacts.get(file));
         if let Some(reason) = view.blocks.reason(key, file) {
@@ -270,14 +315,16 @@ impl View {
             let blob = sha256.and_then(|d| self.station.store.blobs.find(d));
             return blob.map(FileAnswer::Serve).ok_or_else(|| {
                 Error::fault(format!("the file of {file} is missing from the store"))
-                    .hint("run `airlock fsck`")
+                    .hint("restore the blobs from a backup, or sync the channel again")
             });
         }
-        if let Some(judged) = judged {
+        // What is admitted and not in this snapshot is simply not there.
+        if let Some(judged) = judged.filter(|j| j.verdict != Verdict::Admit) {
             return Ok(withheld(judged, ""));
         }
         let sent = self.sent_judgement(view, key).await?;
-        let left_out = sent.as_ref().and_then(|j| j.artifacts.get(file)).filter(|j| !j.is_offered());
+        let left_out =
+            sent.as_ref().and_then(|j| j.artifacts.get(file)).filter(|j| j.verdict != Verdict::Admit);
         Ok(left_out
             .map_or(FileAnswer::Absent, |judged| withheld(judged, "left out by the sending station: ")))
     }
@@ -291,7 +338,5 @@ impl View {
 }
 
 fn withheld(judged: &Judged, by: &str) -> FileAnswer {
-    let reason = judge::reason(judged);
-    let reason = if reason.is_empty() { "the source no longer lists it".to_owned() } else { reason };
-    FileAnswer::Withheld { version: judged.version.clone(), reason: format!("{by}{reason}") }
+    FileAnswer::Withheld { version: judged.version.clone(), reason: format!("{by}{}", judge::reason(judged)) }
 }

@@ -1,5 +1,11 @@
 //! Every attack on the structure of a tar or zip has a test here: what readers would read differently is refused.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "tests"
+)]
 
 #[macro_use]
 #[path = "common/archive.rs"]

@@ -1,5 +1,11 @@
 //! Every shape that genuine packages come in is read; names, links, limits and contents that may not be are refused.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "tests"
+)]
 
 #[macro_use]
 #[path = "common/archive.rs"]

@@ -1,5 +1,11 @@
 //! `repodata.json`: what is read is served again in value, and what would lead outside or was never judged is not.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "tests"
+)]
 
 #[path = "common/channel.rs"]
 mod channel;

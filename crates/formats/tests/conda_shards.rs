@@ -1,5 +1,11 @@
 //! Sharded repodata (CEP 16): every encoding that upstreams ever wrote is read, and what is written suits every client.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "tests"
+)]
 
 #[path = "common/channel.rs"]
 mod channel;

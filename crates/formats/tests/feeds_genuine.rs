@@ -1,7 +1,13 @@
 //! Genuine feeds are read whole, and where they state a thing twice, both statements agree with ours.
 //!
 //! Without the genuine data beside the checkout, the same checks run on a few records of every kind.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "tests"
+)]
 
 #[path = "common/genuine.rs"]
 mod genuine;

@@ -1,5 +1,11 @@
 //! Thousands of damaged inputs for each reader: each is answered, and none ends in a panic.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "tests"
+)]
 
 #[path = "common/channel.rs"]
 mod channel;

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 
 use airlock_core::id::Digest;
 
@@ -79,8 +79,8 @@ impl Blobs {
     }
 
     /// Starts a batch of writes.
-    pub const fn batch(&self) -> Batch<'_> {
-        Batch { blobs: self, staged: Vec::new() }
+    pub fn batch(&self) -> Batch {
+        Batch { blobs: self.clone(), staged: Vec::new() }
     }
 
     /// Starts to write one blob.
@@ -122,21 +122,22 @@ impl Staged {
     }
 }
 
-/// Blobs that get their names together, after one sync.
+/// Blobs that get their names together, after one sync. Dropped before that, it leaves nothing behind. Its files
+/// are closed, so that a batch may hold more of them than a process may have open.
 #[derive(Debug)]
-pub struct Batch<'a> {
-    blobs: &'a Blobs,
-    staged: Vec<(Digest, NamedTempFile)>,
+pub struct Batch {
+    blobs: Blobs,
+    staged: Vec<(Digest, TempPath)>,
 }
 
-impl Batch<'_> {
+impl Batch {
     /// Adds a staged blob and gives its hash, which must be `wanted` where that is known.
     pub fn add(&mut self, staged: Staged, wanted: Option<Digest>) -> Result<Digest, StoreError> {
         let found = staged.digest();
         if let Some(wanted) = wanted.filter(|w| *w != found) {
             return Err(StoreError::Hash { wanted, found });
         }
-        self.staged.push((found, staged.file));
+        self.staged.push((found, staged.file.into_temp_path()));
         Ok(found)
     }
 

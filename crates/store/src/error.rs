@@ -30,7 +30,7 @@ pub enum StoreError {
         source: std::io::Error,
     },
     /// An object is not there.
-    #[error("object {0} is not in the store; run `airlock fsck`")]
+    #[error("object {0} is not in the store")]
     MissingObject(Digest),
     /// An object cannot be read.
     #[error(transparent)]

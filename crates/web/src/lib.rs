@@ -25,6 +25,8 @@ pub fn router(app: Arc<App>) -> Router {
         // Package protocols. The rest of the path is parsed from the raw URL: it is decoded once, by us.
         .route("/conda/{*path}", get(conda::serve))
         .route("/pypi/{*path}", get(pypi::serve))
+        .route("/t/{token}/conda/{*path}", get(conda::serve))
+        .route("/t/{token}/pypi/{*path}", get(pypi::serve))
         // Pages for people, and the same as JSON for whoever asks for it.
         .route("/", get(pages::station))
         .route("/channels/{channel}", get(pages::channel))

@@ -130,10 +130,7 @@ async fn nearest_offered(
     let mut judgements: Vec<Judgement> = Vec::new();
     for key in keys.iter().flatten().map(ShardKey::to_string) {
         let Some(judgement) = view.judgement(channel, &key).await? else { continue };
-        let mut judgement = (*judgement).clone();
-        // What was blocked a moment ago is not judged yet.
-        judgement.artifacts.retain(|file, _| channel.blocks.reason(&key, file).is_none());
-        judgements.push(judgement);
+        judgements.push(channel.unblocked(&judgement));
     }
     Ok(nearest(channel.channel.ecosystem, version, &judgements))
 }

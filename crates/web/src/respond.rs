@@ -200,7 +200,10 @@ impl Content {
             Self::File(file) => {
                 let failed = |e: io::Error| {
                     let message = format!("the file of sha256 {} cannot be read: {e}", file.digest());
-                    Problem::from(Error::fault(message).hint("run `airlock fsck`"))
+                    Problem::from(
+                        Error::fault(message)
+                            .hint("restore the blobs from a backup, or sync the channel again"),
+                    )
                 };
                 file_body(&file, part).map_err(failed)
             }

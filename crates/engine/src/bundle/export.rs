@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
+use airlock_core::advisory::FeedHead;
 use airlock_core::bundle::{
     self, Base, BundledFile, ChannelHead, ExtraFile, MANIFEST, Manifest, ObjectFile, README, SIGNATURES,
     Sender,
@@ -79,10 +80,7 @@ pub fn stream_of(station: &Station, to: Option<&str>) -> String {
 
 /// Writes a bundle into `dir`, or plans one.
 pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report> {
-    if let Some(to) = what.to.as_deref().filter(|t| !airlock_core::channel::is_channel_name(t)) {
-        return Err(Error::usage(format!("`{to}` cannot name a peer"))
-            .hint("use lower-case letters, digits, `_`, `-` and `.`"));
-    }
+    check_peer(what.to.as_deref())?;
     let db = &station.store.db;
     let stream = stream_of(station, what.to.as_deref());
     let state_ref = format!("export/{stream}");
@@ -93,20 +91,7 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     };
     let snapshots = snapshots(station, &what.channels).await?;
     let heads = feeds::heads(station).await?;
-    let mut needs = Needs::default();
-    let mut channels = BTreeMap::new();
-    for (name, id) in &snapshots {
-        let snapshot: Snapshot = db.get(*id).await?;
-        let (facts, artifacts) = needs.add_snapshot(db, *id).await?;
-        let content = snapshot.content.digest();
-        channels.insert(
-            name.clone(),
-            ChannelHead { ecosystem: snapshot.ecosystem, snapshot: *id, content, facts, artifacts },
-        );
-    }
-    for head in heads.values() {
-        needs.add_feed(db, head).await?;
-    }
+    let (mut needs, channels) = gather(db, &snapshots, &heads).await?;
     let all = needs.files.len();
     if let Some(base) = what.base {
         leave_out_base(db, &state, base, &mut needs).await?;
@@ -157,11 +142,40 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     state.bundles.push(done);
     let id = db.put(&state).await?;
     let change = airlock_store::RefChange { name: state_ref, from: before, to: Some(id.digest()) };
-    let detail = serde_json::json!({"number": number, "manifest": digest, "base": report.base, "files": report.files, "bytes": report.bytes});
+    report.manifest = Some(digest);
+    let detail = serde_json::to_value(&report)?;
     station.commit(vec![change], "bundle.export", &format!("stream/{stream}"), &detail).await?;
     seal(station, dir, text.as_str())?;
-    report.manifest = Some(digest);
     Ok(report)
+}
+
+fn check_peer(to: Option<&str>) -> Result<()> {
+    match to.filter(|t| !airlock_core::channel::is_channel_name(t)) {
+        Some(to) => Err(Error::usage(format!("`{to}` cannot name a peer"))
+            .hint("use lower-case letters, digits, `_`, `-` and `.`")),
+        None => Ok(()),
+    }
+}
+
+/// Everything that these snapshots and feeds need, and the heads of the channels.
+async fn gather(
+    db: &Db,
+    snapshots: &BTreeMap<String, Id<Snapshot>>,
+    heads: &BTreeMap<String, FeedHead>,
+) -> Result<(Needs, BTreeMap<String, ChannelHead>)> {
+    let mut needs = Needs::default();
+    let mut channels = BTreeMap::new();
+    for (name, id) in snapshots {
+        let snapshot: Snapshot = db.get(*id).await?;
+        let (facts, artifacts) = needs.add_snapshot(db, *id).await?;
+        let content = snapshot.content.digest();
+        let head = ChannelHead { ecosystem: snapshot.ecosystem, snapshot: *id, content, facts, artifacts };
+        channels.insert(name.clone(), head);
+    }
+    for head in heads.values() {
+        needs.add_feed(db, head).await?;
+    }
+    Ok((needs, channels))
 }
 
 /// The newest snapshots of the channels that are wanted.
@@ -221,7 +235,7 @@ fn sized(blobs: &Blobs, files: BTreeMap<Digest, BundledFile>) -> Result<Vec<Bund
     for (digest, file) in files {
         let blob = blobs.find(digest).ok_or_else(|| {
             Error::fault(format!("{} is published, but its bytes are not in the store", file.name))
-                .hint("run `airlock fsck`")
+                .hint("restore the blobs from a backup, or sync the channel again")
         })?;
         out.push(BundledFile { size: blob.size(), ..file });
     }
@@ -325,7 +339,7 @@ fn copy_files(blobs: &Blobs, dir: &Path, files: &[BundledFile]) -> Result<()> {
                 blob.path().display(),
                 file.name
             ))
-            .hint("run `airlock fsck`; nothing was released"));
+            .hint("restore the blobs from a backup; nothing was released"));
         }
     }
     Ok(())

@@ -15,7 +15,7 @@ use airlock_core::object::Encoded;
 use airlock_core::record::Artifact;
 use airlock_core::shard::Shard;
 use airlock_core::snapshot::{Snapshot, Upstream};
-use airlock_store::{RefChange, Store};
+use airlock_store::{Batch, RefChange, Store};
 
 use super::ImportState;
 use super::verify::{self, Opened};
@@ -222,7 +222,7 @@ async fn take_in(station: &Station, opened: &Arc<Opened>, trust: &Trust) -> Resu
     let state = ImportState { bundles, public_key: m.sender.public_key.clone(), ledger: m.ledger };
     let id = db.put(&state).await?;
     refs.push(RefChange { name: state_ref, from: before, to: Some(id.digest()) });
-    joined(tokio::task::spawn_blocking(move || commit_staged(staged)).await)?;
+    joined(tokio::task::spawn_blocking(move || Ok(staged.commit()?)).await)?;
     let detail = serde_json::json!({
         "number": m.number, "manifest": opened.digest, "sender": trust.name, "key": m.sender.public_key,
         "sender_ledger": m.ledger, "files": m.files.len(),
@@ -230,14 +230,8 @@ async fn take_in(station: &Station, opened: &Arc<Opened>, trust: &Trust) -> Resu
     station.commit(refs, "bundle.import", &format!("stream/{}", m.stream), &detail).await
 }
 
-/// Artifacts that wait for their names, with the store that will hold them.
-struct StagedFiles {
-    store: Store,
-    files: Vec<(Digest, airlock_store::Staged)>,
-}
-
-/// Checks every file, and stages those that the store does not have.
-fn stage(opened: &Opened, store: &Store) -> Result<StagedFiles> {
+/// Checks every file, and stages those that the store does not have. They wait for their names in the batch.
+fn stage(opened: &Opened, store: &Store) -> Result<Batch> {
     opened.check_listing()?;
     for file in &opened.manifest.extra {
         opened.read_file(&file.path, file.sha256, |_| Ok(()))?;
@@ -246,7 +240,7 @@ fn stage(opened: &Opened, store: &Store) -> Result<StagedFiles> {
         opened.read_file(&file.path, file.sha256, |_| Ok(()))?;
         opened.read_objects(file, |_| Ok(()))?;
     }
-    let mut files = Vec::new();
+    let mut batch = store.blobs.batch();
     for file in &opened.manifest.files {
         if store.blobs.find(file.sha256).is_some() {
             opened.read_file(&file.path, file.sha256, |_| Ok(()))?;
@@ -254,17 +248,9 @@ fn stage(opened: &Opened, store: &Store) -> Result<StagedFiles> {
         }
         let mut staged = store.blobs.stage()?;
         opened.read_file(&file.path, file.sha256, |bytes| Ok(staged.write(bytes)?))?;
-        files.push((file.sha256, staged));
+        batch.add(staged, Some(file.sha256))?;
     }
-    Ok(StagedFiles { store: store.clone(), files })
-}
-
-fn commit_staged(staged: StagedFiles) -> Result<()> {
-    let mut batch = staged.store.blobs.batch();
-    for (digest, file) in staged.files {
-        batch.add(file, Some(digest))?;
-    }
-    Ok(batch.commit()?)
+    Ok(batch)
 }
 
 /// Writes the objects, a bounded number at a time. Nothing names them yet.

@@ -1,5 +1,11 @@
 //! Archives for tests: valid packages, and tar and zip writers with every field in the test's hand.
-#![allow(dead_code, unused_imports, unused_macros, reason = "each test file uses its part")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    clippy::disallowed_methods,
+    reason = "each test file uses its part"
+)]
 
 pub use std::io::Cursor;
 use std::io::Write;

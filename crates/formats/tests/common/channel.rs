@@ -1,5 +1,5 @@
 //! A conda channel for tests: publishing as the engine does, rendering, and what must come out.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, clippy::disallowed_methods, reason = "each test file uses its part")]
 
 use std::collections::BTreeMap;
 

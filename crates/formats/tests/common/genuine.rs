@@ -1,5 +1,5 @@
 //! Genuine data, where it lies beside the checkout, and randomness that is the same in each run.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, clippy::disallowed_methods, reason = "each test file uses its part")]
 
 use std::io::Read as _;
 use std::path::Path;
