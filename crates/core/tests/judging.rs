@@ -306,6 +306,8 @@ fn bytes_that_are_missing_changed_or_contradict_the_record_are_not_offered() {
     world.needs_bytes = false;
     assert_eq!(world.verdict(), Verdict::Admit, "before the fetch it is what would be admitted");
     world.facts = facts(Some(Fault::Mismatch("it is another package".into())));
+    assert_eq!(world.verdict(), Verdict::Admit, "and a source that is whole again gets its chance");
+    world.needs_bytes = true;
     assert_eq!(world.verdict(), Verdict::Deny);
     world.facts = facts(None);
     world.shard = Some(shard(&format!(r#"{{"hashes":{{"sha256":"{}"}}}}"#, Digest::of(b"other"))));

@@ -320,6 +320,46 @@ async fn a_block_is_seen_at_once() {
     assert_eq!(after["packages"][0]["whys"][0]["rules"], json!(["blocked"]));
     let html = text(&server, "/packages/py/idna/3.6").await;
     assert!(html.contains("this version may not be installed") && html.contains("a person blocked it"));
+    // What was blocked a moment ago is not named as the nearest that passes either.
+    server.kit.block("py", "idna==3.7").await;
+    server.refresh();
+    for artifact in as_json(&server, "/packages/py/idna").await["artifacts"].as_array().unwrap() {
+        assert_eq!((&artifact["verdict"], &artifact["nearest"]), (&json!("denied"), &Value::Null));
+    }
+    assert!(text(&server, "/packages/py/idna").await.contains("No version of this package may be installed"));
+}
+
+#[tokio::test]
+async fn what_the_source_dropped_is_not_offered_and_says_so() {
+    let mut server = server(&[]).await;
+    let mut source = server.kit.pypi_source("pypi");
+    source.add_wheel(&wheel("idna", "3.7"), &Value::Null);
+    source.write();
+    server.kit.sync("py").await;
+    server.refresh();
+    let html = text(&server, "/packages/py/idna").await;
+    assert!(html.contains("idna==3.7") && html.contains("no longer listed"));
+    let html = text(&server, "/packages/py/idna/3.6").await;
+    assert!(html.contains("this version may not be installed. The nearest that passes is"));
+}
+
+#[tokio::test]
+async fn many_versions_do_not_hide_those_that_were_kept_out() {
+    let kit = Kit::new(&[evil_advisory()]).await;
+    let mut source = kit.pypi_source("pypi");
+    for minor in (0..7).chain(8..150) {
+        source.add_wheel(&wheel("idna", &format!("3.{minor}")), &Value::Null);
+    }
+    source.write();
+    kit.add_channel("py", Ecosystem::Pypi, source.path(), &[]).await;
+    kit.sync("py").await;
+    let server = Server::over(kit);
+    let html = text(&server, "/packages/py/idna").await;
+    assert!(html.contains("packages/py/idna/3.149\"") && html.contains("packages/py/idna/3.0\""));
+    assert!(!html.contains("packages/py/idna/3.50\"") && html.contains("?verdict=admitted&#38;after=3.125"));
+    assert!(html.len() < 100_000, "{}", html.len());
+    let html = text(&server, "/packages/py/idna?verdict=admitted&after=3.125").await;
+    assert!(html.contains("packages/py/idna/3.50\"") && !html.contains("packages/py/idna/3.126\""));
 }
 
 #[tokio::test]

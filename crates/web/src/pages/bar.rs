@@ -32,12 +32,13 @@ pub(super) struct Bar {
 impl HtmlSafe for Bar {}
 
 impl Bar {
-    /// Of these counts.
-    pub(super) fn new(counts: Counts) -> Self {
+    /// Of these counts, and of what the sender left out.
+    pub(super) fn new(counts: Counts, left_out: u64) -> Self {
         let all = [
-            (Verdict::Admit, "admit", counts.admit),
-            (Verdict::Hold, "hold", counts.hold),
-            (Verdict::Deny, "deny", counts.deny),
+            (Mark::of(Verdict::Admit), "admit", counts.admit),
+            (Mark::of(Verdict::Hold), "hold", counts.hold),
+            (Mark::of(Verdict::Deny), "deny", counts.deny),
+            (Mark::LEFT_OUT, "left", left_out),
         ];
         let total: u64 = all.iter().map(|(.., n)| n).sum();
         let mut widths = all.map(|(.., n)| if n == 0 { 0 } else { (n * WIDTH / total.max(1)).max(LEAST) });
@@ -48,12 +49,15 @@ impl Bar {
         }
         let mut x = 0;
         let mut parts = Vec::new();
-        for ((verdict, class, count), width) in all.into_iter().zip(widths) {
-            parts.push(Part { mark: Mark::of(verdict), class, count: thousands(count), x, width });
+        for ((mark, class, count), width) in all.into_iter().zip(widths) {
+            // Only an imported channel has a sender.
+            if mark != Mark::LEFT_OUT || count > 0 {
+                parts.push(Part { mark, class, count: thousands(count), x, width });
+            }
             x += width;
         }
-        let text = all.map(|(verdict, _, n)| format!("{} {}", thousands(n), verdict.word())).join(", ");
-        Self { parts, text }
+        let text: Vec<String> = parts.iter().map(|p| format!("{} {}", p.count, p.mark.word())).collect();
+        Self { text: text.join(", "), parts }
     }
 }
 
@@ -64,12 +68,13 @@ mod tests {
     #[test]
     fn parts_fill_the_bar_and_none_is_too_small_to_see() {
         for (admit, hold, deny) in [(29_998, 1, 1), (1, 1, 1), (0, 3, 0), (5, 0, 0), (1, 0, 100_000)] {
-            let bar = Bar::new(Counts { admit, hold, deny });
+            let bar = Bar::new(Counts { admit, hold, deny }, 0);
             assert_eq!(bar.parts.iter().map(|p| p.width).sum::<u64>(), WIDTH);
             for (part, count) in bar.parts.iter().zip([admit, hold, deny]) {
                 assert_eq!(part.width > 0, count > 0);
             }
         }
-        assert_eq!(Bar::new(Counts::default()).text, "0 admitted, 0 held, 0 denied");
+        assert_eq!(Bar::new(Counts::default(), 0).text, "0 admitted, 0 held, 0 denied");
+        assert!(Bar::new(Counts::default(), 3).text.ends_with(", 3 left out by sender"));
     }
 }

@@ -251,7 +251,7 @@ pub(super) async fn page(ask: &Ask, view: &View, name: &str, params: Params) -> 
         ecosystem: channel.channel.ecosystem.to_string(),
         lede: lede(&index, channel.newest.counts),
         reviews: reviews(&index, now),
-        bar: Bar::new(channel.newest.counts),
+        bar: Bar::new(channel.newest.counts, index.left_out()),
         basis,
         policy: policy(view, &channel).await?,
         set_up: set_up(ask, channel.channel.ecosystem, name),
@@ -268,7 +268,7 @@ pub(super) async fn page(ask: &Ask, view: &View, name: &str, params: Params) -> 
 
 fn lede(index: &Index, counts: Counts) -> String {
     let packages = count(index.rows.len() as u64, "package");
-    let left_out: u64 = index.rows.iter().map(|r| r.left_out).sum();
+    let left_out = index.left_out();
     let sender = if left_out > 0 {
         format!(" The sender left out {} more.", thousands(left_out))
     } else {

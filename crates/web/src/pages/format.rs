@@ -99,6 +99,9 @@ impl Mark {
     /// What the sending station left out.
     pub(super) const LEFT_OUT: Self = Self { class: "left", word: "left out by sender" };
 
+    /// What the source no longer lists, so that only older snapshots have it.
+    pub(super) const GONE: Self = Self { class: "gone", word: "no longer listed" };
+
     /// A verdict.
     pub(super) const fn of(verdict: Verdict) -> Self {
         let class = match verdict {
@@ -107,6 +110,17 @@ impl Mark {
             Verdict::Deny => "deny",
         };
         Self { class, word: verdict.word() }
+    }
+
+    /// Its name in addresses.
+    pub(super) fn key(self) -> &'static str {
+        match self.class {
+            "admit" => "admitted",
+            "hold" => "held",
+            "deny" => "denied",
+            "left" => "left-out",
+            other => other,
+        }
     }
 
     /// The word.

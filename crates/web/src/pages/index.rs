@@ -5,6 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use airlock_core::id::{Digest, Id};
@@ -20,6 +21,8 @@ use airlock_engine::trees;
 use airlock_engine::view::{ChannelView, View};
 use serde::Serialize;
 use tokio::sync::Mutex;
+
+use crate::App;
 
 /// Channels whose lines are kept.
 const KEPT_MAX: usize = 16;
@@ -93,6 +96,13 @@ pub(super) struct Index {
     pub rows: Vec<Arc<Row>>,
 }
 
+impl Index {
+    /// Artifacts that the sending station left out.
+    pub(super) fn left_out(&self) -> u64 {
+        self.rows.iter().map(|row| row.left_out).sum()
+    }
+}
+
 #[derive(Clone, PartialEq, Eq)]
 struct Key {
     channel: String,
@@ -130,6 +140,23 @@ pub(super) async fn index(view: &View, channel: &ChannelView) -> Result<Arc<Inde
     }
     kept.push((key, index.clone()));
     Ok(index)
+}
+
+/// Computes the lines of every channel in the background, so that nobody waits for them after a start.
+pub(super) fn warm(app: Arc<App>) {
+    static RUNS: AtomicBool = AtomicBool::new(false);
+    if RUNS.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    tokio::spawn(async move {
+        // Whoever asks for a channel that cannot be read is told why.
+        for name in app.view.channel_names().await.unwrap_or_default() {
+            if let Ok(Some(channel)) = app.view.channel(&name).await {
+                let _told = index(&app.view, &channel).await;
+            }
+        }
+        RUNS.store(false, Ordering::Release);
+    });
 }
 
 /// The judgements of one name: ours and the sender's.
@@ -232,8 +259,11 @@ fn row(channel: &ChannelView, name: &str, ours: &[&Judgement], sent: &[&Judgemen
             row.because(judgement, judged, false);
         }
     }
-    let here: HashSet<(&Option<String>, &String)> =
-        ours.iter().flat_map(|j| j.artifacts.keys().map(move |f| (&j.subdir, f))).collect();
+    // What the source lists no longer is told by whoever left it out.
+    let here: HashSet<(&Option<String>, &String)> = ours
+        .iter()
+        .flat_map(|j| j.artifacts.iter().filter(|(_, judged)| !judged.gone).map(move |(f, _)| (&j.subdir, f)))
+        .collect();
     for judgement in sent {
         for (file, judged) in judgement.artifacts.iter().filter(|(_, j)| !j.gone && !j.is_offered()) {
             if !here.contains(&(&judgement.subdir, file)) {

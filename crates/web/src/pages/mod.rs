@@ -40,7 +40,9 @@ fn named<T>(path: Names<T>) -> Result<T, Fault> {
 /// `/`: is anything waiting for me, and is what I know fresh?
 pub(crate) async fn station(State(app): State<Arc<App>>, ask: Ask) -> Response {
     let answer = station::page(&ask, &app.view).await;
-    finish(&ask, &app.view, answer).await
+    let answer = finish(&ask, &app.view, answer).await;
+    index::warm(app);
+    answer
 }
 
 /// `/channels/{channel}`: what is in here, and what was kept out?

@@ -17,8 +17,10 @@ use super::missing;
 use super::read::{Reading, read};
 use super::reply::{Answer, Ask, Fault, Shell, html, json};
 
-/// Versions on one page.
+/// Versions on a page that shows one verdict only.
 const VERSIONS_MAX: usize = 100;
+/// Versions of each verdict on the page that shows all of them.
+const VERSIONS_EACH_MAX: usize = 25;
 /// Vulnerabilities that are told in full unless all are asked for.
 const FINDINGS_MAX: usize = 15;
 /// Reasons that a version's page names at once.
@@ -28,6 +30,7 @@ const REASONS_MAX: usize = 5;
 #[derive(Default, Deserialize)]
 pub(crate) struct Params {
     after: Option<String>,
+    verdict: Option<String>,
     findings: Option<String>,
 }
 
@@ -47,7 +50,7 @@ struct Page {
     coverage: &'static str,
     is_unknown: bool,
     groups: Vec<Group>,
-    next: Option<String>,
+    is_filtered: bool,
     findings: Vec<FindingRow>,
     findings_all: usize,
     ask: Option<String>,
@@ -58,6 +61,8 @@ struct Group {
     mark: Mark,
     title: String,
     rows: Vec<VersionRow>,
+    /// Where the rest is.
+    rest: Option<String>,
 }
 
 /// One version at a glance.
@@ -120,10 +125,7 @@ pub(super) async fn find(view: &View, channel: &str, name: &str) -> Result<Found
 impl Found {
     /// The newest version of which something is offered.
     pub(super) fn newest(&self) -> Option<&str> {
-        self.artifacts
-            .iter()
-            .find(|a| a.verdict == Verdict::Admit.word() && !a.by_sender)
-            .map(|a| a.version.as_str())
+        self.artifacts.iter().find(|a| is_offered(a)).map(|a| a.version.as_str())
     }
 
     /// The commands for one version.
@@ -157,11 +159,17 @@ impl Found {
         let (made, _) = rules(&self.reading, artifact);
         let why = reasons(&made, std::slice::from_ref(artifact));
         let because = why.first().map_or(String::new(), |reason| {
+            if let Some(means) = reason.rules.first().and_then(|r| r.builtin) {
+                return format!(" because {means}");
+            }
             let names: Vec<&str> = reason.rules.iter().map(|r| r.name.as_str()).collect();
             let about = reason.advisory.as_ref().map(|a| format!(" for {a}")).unwrap_or_default();
             format!(" by {}{about}", names.join(" and "))
         });
-        let verdict = if artifact.by_sender { Mark::LEFT_OUT.word() } else { artifact.verdict };
+        let verdict = mark(artifact);
+        // That a rule only warns of it is not why it is gone.
+        let because = if verdict == Mark::GONE { String::new() } else { because };
+        let verdict = verdict.word();
         format!(
             "Please look at {} {} in channel {}. It is {verdict}{because}. I need it for … until …. {}{root}",
             self.name,
@@ -174,7 +182,7 @@ impl Found {
 
 /// Whether an artifact may be installed.
 pub(super) fn is_offered(artifact: &Explained) -> bool {
-    artifact.verdict == Verdict::Admit.word() && !artifact.by_sender
+    artifact.verdict == Verdict::Admit.word() && !artifact.by_sender && !artifact.gone
 }
 
 /// The verdict of one artifact.
@@ -182,13 +190,16 @@ pub(super) fn mark(artifact: &Explained) -> Mark {
     if artifact.by_sender {
         return Mark::LEFT_OUT;
     }
+    if artifact.gone && artifact.verdict != Verdict::Deny.word() {
+        return Mark::GONE;
+    }
     let all = [Verdict::Admit, Verdict::Hold, Verdict::Deny];
     Mark::of(all.into_iter().find(|v| v.word() == artifact.verdict).unwrap_or(Verdict::Deny))
 }
 
 /// From mild to strict.
-const MARKS: [Mark; 4] =
-    [Mark::of(Verdict::Admit), Mark::of(Verdict::Hold), Mark::of(Verdict::Deny), Mark::LEFT_OUT];
+const MARKS: [Mark; 5] =
+    [Mark::of(Verdict::Admit), Mark::of(Verdict::Hold), Mark::of(Verdict::Deny), Mark::LEFT_OUT, Mark::GONE];
 
 impl VersionRow {
     /// Of all artifacts of one version.
@@ -255,28 +266,32 @@ fn span_of_sizes(sizes: &[u64]) -> String {
     }
 }
 
-/// Rows by verdict, mildest first, and of those one page.
-fn groups(rows: Vec<VersionRow>, after: Option<&str>) -> (Vec<Group>, Option<String>) {
-    let totals = MARKS.map(|m| rows.iter().filter(|r| r.mark == m).count());
-    let mut ordered = rows;
-    // Stable: within a verdict the newest stays first.
-    ordered.sort_by_key(|r| MARKS.iter().position(|m| *m == r.mark));
-    let start = after.and_then(|a| ordered.iter().position(|r| r.version == a)).map_or(0, |at| at + 1);
-    let more = ordered.len() > start + VERSIONS_MAX;
-    let mut page = ordered.into_iter().skip(start).take(VERSIONS_MAX).peekable();
-    let mut groups = Vec::new();
-    let mut last = None;
-    for (mark, total) in MARKS.into_iter().zip(totals) {
-        let mut rows = Vec::new();
-        while let Some(row) = page.next_if(|r| r.mark == mark) {
-            last = Some(row.link.clone());
+/// Rows by verdict, mildest first: the newest of each, or one page of one verdict.
+fn groups(rows: Vec<VersionRow>, params: &Params) -> Vec<Group> {
+    let mut by_mark: Vec<(Mark, Vec<VersionRow>)> = MARKS.map(|mark| (mark, Vec::new())).into();
+    for row in rows {
+        if let Some((_, rows)) = by_mark.iter_mut().find(|(mark, _)| *mark == row.mark) {
             rows.push(row);
         }
-        if !rows.is_empty() {
-            groups.push(Group { mark, title: count(total as u64, "version"), rows });
-        }
     }
-    (groups, last.filter(|_| more))
+    let wanted = params.verdict.as_deref();
+    let is_wanted = |mark: Mark| wanted.is_none_or(|w| w == mark.key());
+    let groups = by_mark.into_iter().filter(|(mark, rows)| !rows.is_empty() && is_wanted(*mark));
+    groups.map(|(mark, rows)| Group::new(mark, rows, params)).collect()
+}
+
+impl Group {
+    fn new(mark: Mark, mut rows: Vec<VersionRow>, params: &Params) -> Self {
+        let title = count(rows.len() as u64, "version");
+        let most = if params.verdict.is_some() { VERSIONS_MAX } else { VERSIONS_EACH_MAX };
+        let after = params.after.as_deref().and_then(|a| rows.iter().position(|r| r.version == a));
+        let mut rows = rows.split_off(after.map_or(0, |at| at + 1));
+        let is_cut = rows.len() > most;
+        rows.truncate(most);
+        let last = rows.last().map(|r| r.link.as_str()).unwrap_or_default();
+        let rest = is_cut.then(|| format!("?verdict={}&after={last}", mark.key()));
+        Self { mark, title, rows, rest }
+    }
 }
 
 /// Makes the page.
@@ -290,7 +305,7 @@ pub(super) async fn page(ask: &Ask, view: &View, channel: &str, name: &str, para
     let by_version = found.artifacts.chunk_by(|a, b| a.version == b.version);
     let rows: Vec<VersionRow> =
         by_version.filter_map(|artifacts| VersionRow::new(&found, artifacts, now)).collect();
-    let (groups, next) = groups(rows, params.after.as_deref());
+    let groups = groups(rows, params);
     let mut findings = findings(&found.artifacts, now);
     let findings_all = findings.len();
     if params.findings.as_deref() != Some("all") {
@@ -313,7 +328,7 @@ pub(super) async fn page(ask: &Ask, view: &View, channel: &str, name: &str, para
         coverage: coverage(found.coverage()),
         is_unknown: found.coverage() == Coverage::Unknown,
         groups,
-        next,
+        is_filtered: params.verdict.is_some(),
         findings,
         findings_all,
         ask: plea,

@@ -249,9 +249,9 @@ async fn failed(ask: &Ask, view: &View, fault: Fault) -> Response {
                 Kind::Unsafe | Kind::Fault => StatusCode::INTERNAL_SERVER_ERROR,
             };
             let mut next = vec![(format!("This page could not be made: {}.", error.message), None)];
-            let hint = error.hint.unwrap_or_else(|| {
-                "load the page again; if it fails again, look at the server's messages".into()
-            });
+            let hint = error
+                .hint
+                .unwrap_or_else(|| "load the page again; if it fails again, run `airlock fsck`".into());
             next.push((format!("What to do: {hint}."), None));
             (status, "This station could not answer".to_owned(), next, Vec::new())
         }

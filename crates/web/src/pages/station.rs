@@ -70,7 +70,7 @@ pub(super) async fn page(ask: &Ask, view: &View) -> Answer {
         waiting: waiting(held),
         fresh: fresh(&status),
         alarms: alarms(&status.feeds),
-        bar: has_any.then(|| Bar::new(counts)),
+        bar: has_any.then(|| Bar::new(counts, 0)),
         channels: status.channels.iter().map(|c| ChannelRow::of(c, &status)).collect(),
         feeds: status.feeds.iter().map(|f| FeedRow::of(f, &status)).collect(),
         has_more_help: status.side == Side::Isolated,
