@@ -9,10 +9,9 @@ use airlock_core::shard::{Shard, ShardKey};
 use airlock_core::spec::Spec;
 use airlock_core::time::Time;
 use airlock_core::trie::TreeId;
-use airlock_store::StoreError;
 
 use crate::channel::ref_name;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::station::Station;
 use crate::{channel, judge, trees};
 
@@ -51,15 +50,11 @@ pub async fn decide(
         let detail = serde_json::to_value(&decision)?;
         match station.commit(vec![moved], "decision.add", &format!("decision/{}", decision.id), &detail).await
         {
-            Err(e) if is_moved(&e) => {}
+            Err(e) if e.is_race => {}
             other => return other.map(|()| decision),
         }
     }
     Err(Error::fault("others keep deciding at the same time").hint("run it again"))
-}
-
-fn is_moved(error: &Error) -> bool {
-    error.kind == Kind::Fault && error.message == StoreError::Moved(REF.to_owned()).to_string()
 }
 
 async fn check(station: &Station, ruling: &Ruling, expires: Option<Time>) -> Result<()> {
@@ -142,7 +137,7 @@ async fn add_to_block_set(station: &Station, channel: &Channel, spec: &Spec, why
             .commit(vec![change], "channel.block", &format!("channel/{}", channel.name), &detail)
             .await
         {
-            Err(e) if e.message == StoreError::Moved(name.clone()).to_string() => {}
+            Err(e) if e.is_race => {}
             other => return other.map(|()| hits.len()),
         }
     }

@@ -25,6 +25,8 @@ pub struct Error {
     pub message: String,
     /// What to do next.
     pub hint: Option<String>,
+    /// Somebody else moved a ref in between: what was to be done can be done again from the start.
+    pub is_race: bool,
 }
 
 /// What use-cases answer.
@@ -32,7 +34,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None }
+        Self { kind, message: message.into(), hint: None, is_race: false }
     }
 
     /// The answer is no.
@@ -77,7 +79,8 @@ impl From<StoreError> for Error {
             StoreError::Newer { .. } => Kind::Usage,
             _ => Kind::Fault,
         };
-        Self::new(kind, error.to_string())
+        let is_race = matches!(error, StoreError::Moved(_));
+        Self { is_race, ..Self::new(kind, error.to_string()) }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use airlock_core::explain::nearest;
+use airlock_core::explain::Offered;
 use airlock_core::identity::Coverage;
 use airlock_core::matching::{Evidence, Finding, Status};
 use airlock_core::severity::{Score, Tenths};
@@ -115,6 +115,8 @@ impl Package {
     /// Every artifact with its explanation, newest version first. What the sender offered is judged here; what
     /// it left out is explained by its own judgement.
     pub fn explained(&self, channel: &ChannelView) -> Vec<Explained> {
+        let unblocked: Vec<Judgement> = self.ours.iter().map(|j| channel.unblocked(j)).collect();
+        let offered = Offered::of(channel.channel.ecosystem, &unblocked);
         let mut out = Vec::new();
         let mut told = BTreeSet::new();
         // What the source lists today is ours to judge; what it lists no longer is told by whoever left it out,
@@ -126,7 +128,7 @@ impl Package {
             for (file, judged) in &judgement.artifacts {
                 let left_out = !by_sender || !judged.is_offered();
                 if judged.gone == wants_gone && left_out && told.insert((&judgement.subdir, file)) {
-                    out.push(self.one(channel, judgement, file, judged, by_sender));
+                    out.push(one(channel, &offered, judgement, (file, judged), by_sender));
                 }
             }
         }
@@ -139,39 +141,38 @@ impl Package {
         });
         out
     }
+}
 
-    fn one(
-        &self,
-        channel: &ChannelView,
-        judgement: &Judgement,
-        file: &str,
-        judged: &Judged,
-        by_sender: bool,
-    ) -> Explained {
-        let ecosystem = channel.channel.ecosystem;
-        let near = || {
-            let ours: Vec<Judgement> = self.ours.iter().map(|j| channel.unblocked(j)).collect();
-            nearest(ecosystem, &judged.version, &ours)
-        };
-        let blocked = channel.blocks.reason(
-            &ShardKey { subdir: judgement.subdir.clone(), name: judgement.name.clone() }.to_string(),
-            file,
-        );
-        let verdict = if blocked.is_some() { Verdict::Deny } else { judged.verdict };
-        Explained {
-            artifact: judgement.subdir.as_ref().map_or_else(|| file.to_owned(), |s| format!("{s}/{file}")),
-            name: judgement.name.clone(),
-            version: judged.version.clone(),
-            verdict: verdict.word(),
-            rules: judged.rules.clone(),
-            findings: judgement.findings_of(judged).iter().map(FindingView::of).collect(),
-            coverage: judgement.coverage,
-            nearest: if verdict == Verdict::Admit && !judged.gone { None } else { near() },
-            gone: judged.gone,
-            by_sender,
-            review_by: judged.review_by,
-            flips_at: judged.flips_at,
-        }
+/// One artifact with its explanation.
+fn one(
+    channel: &ChannelView,
+    offered: &Offered,
+    judgement: &Judgement,
+    (file, judged): (&str, &Judged),
+    by_sender: bool,
+) -> Explained {
+    let blocked = channel.blocks.reason(
+        &ShardKey { subdir: judgement.subdir.clone(), name: judgement.name.clone() }.to_string(),
+        file,
+    );
+    let verdict = if blocked.is_some() { Verdict::Deny } else { judged.verdict };
+    Explained {
+        artifact: judgement.subdir.as_ref().map_or_else(|| file.to_owned(), |s| format!("{s}/{file}")),
+        name: judgement.name.clone(),
+        version: judged.version.clone(),
+        verdict: verdict.word(),
+        rules: judged.rules.clone(),
+        findings: judgement.findings_of(judged).iter().map(FindingView::of).collect(),
+        coverage: judgement.coverage,
+        nearest: if verdict == Verdict::Admit && !judged.gone {
+            None
+        } else {
+            offered.nearest(channel.channel.ecosystem, &judged.version).map(str::to_owned)
+        },
+        gone: judged.gone,
+        by_sender,
+        review_by: judged.review_by,
+        flips_at: judged.flips_at,
     }
 }
 

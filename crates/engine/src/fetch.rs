@@ -23,7 +23,7 @@ use airlock_core::time::Time;
 use airlock_core::trie::TreeId;
 use airlock_core::verdict::Verdict;
 use airlock_formats::archive::{self, ArchiveLimits, Opened};
-use airlock_store::{Batch, Staged, Store};
+use airlock_store::{Batch, RefChange, Staged, Store};
 
 use crate::channel::ref_name;
 use crate::error::{Error, Kind, Result, joined};
@@ -68,15 +68,17 @@ struct Arrived {
 }
 
 /// Notes when each artifact of `upstream` was first seen, fetches what `judgment` admits and is not here,
-/// and gives the new tree of facts. No ref moves.
+/// and gives the move of the ref of facts that is to be made. No ref moves yet.
 pub async fn fetch(
     station: &Station,
     channel: &Channel,
     upstream: Id<Upstream>,
     state: &MirrorState,
     judgment: &Judgment,
-) -> Result<(TreeId<Id<Facts>>, Fetched)> {
+) -> Result<(RefChange, Fetched)> {
     let db = &station.store.db;
+    let name = ref_name(&channel.name, "facts");
+    let from = db.find_ref(&name).await?;
     let now = station.now().await?;
     let upstream: Upstream = db.get(upstream).await?;
     let shards = trees::load(db, upstream.tree).await?;
@@ -90,7 +92,8 @@ pub async fn fetch(
         let client = Client::new(station, &Location::parse(location)?)?;
         fetch_all(&station.store, &client, channel.ecosystem, wanted, &mut facts, now, &mut report).await?;
     }
-    Ok((trees::store_all(&station.store.db, &facts).await?, report))
+    let to = trees::store_all(&station.store.db, &facts).await?.digest();
+    Ok((RefChange { name, from, to: Some(to) }, report))
 }
 
 /// All facts of a channel by shard key.

@@ -84,9 +84,9 @@ pub struct Judgment {
     pub objects: Vec<Encoded>,
     /// The snapshot before it.
     pub previous: Option<Id<Snapshot>>,
-    /// The block set that stood there when judging began. If it moved since, somebody blocked something that
-    /// this judgement may not know of.
-    pub blocks_before: Option<Digest>,
+    /// What stood in the refs that make verdicts stricter when judging began: block set, decisions, advisories,
+    /// policy. If one of them moved since, this judgement may not know of a denial.
+    pub known: Vec<(String, Option<Digest>)>,
     /// Whether the snapshot says nothing that the one before did not say.
     pub unchanged: bool,
 }
@@ -113,7 +113,7 @@ struct Loaded {
     decisions: Decisions,
     policy_id: Id<PolicyText>,
     policy: Policy,
-    blocks: Option<Digest>,
+    known: Vec<(String, Option<Digest>)>,
     now: Time,
 }
 
@@ -159,8 +159,17 @@ impl Loaded {
                     .hint(format!("run `airlock sync {name}`"))
             })?),
         };
-        // Before the decisions: whoever blocks something writes the decision first.
-        let blocks = db.find_ref(&ref_name(name, "blocks")).await?;
+        // Before anything that they name is read: what moves in between is noticed when it is published.
+        let mut known = Vec::new();
+        for part in [
+            ref_name(name, "blocks"),
+            crate::decide::REF.to_owned(),
+            feeds::SET.to_owned(),
+            format!("policy/{}", channel.policy),
+        ] {
+            let at = db.find_ref(&part).await?;
+            known.push((part, at));
+        }
         let upstream: Upstream = db.get(upstream_id).await?;
         let shards = trees::load(db, upstream.tree).await?;
         let (facts_root, facts) = tree_of(station, name, "facts").await?;
@@ -206,7 +215,7 @@ impl Loaded {
             decisions,
             policy_id,
             policy,
-            blocks,
+            known,
             now: match how.as_of {
                 Some(time) => time,
                 None => station.now().await?,
@@ -308,7 +317,7 @@ pub async fn judge(
         changes,
         objects,
         previous: loaded.previous_id,
-        blocks_before: loaded.blocks,
+        known: loaded.known.clone(),
     })
 }
 

@@ -50,8 +50,6 @@ impl Object for Rendered {
 pub struct Along {
     /// What was read of the source.
     pub upstream: Option<Id<Upstream>>,
-    /// The new facts.
-    pub facts: Option<TreeId<Id<Facts>>>,
     /// What to remember of the source.
     pub state: Option<MirrorState>,
 }
@@ -78,9 +76,6 @@ pub async fn publish(
     if let Some(upstream) = along.upstream {
         point("upstream", at("upstream"), upstream.digest());
     }
-    if let Some(facts) = along.facts {
-        point("facts", at("facts"), facts.digest());
-    }
     if let Some(state) = &along.state {
         point("mirror", at("mirror"), db.put(state).await?.digest());
     }
@@ -93,7 +88,7 @@ pub async fn publish(
         // What was expected is what the judgement was made from, not what stands there now.
         point("snapshot", judgment.previous.map(|p| p.digest()), snapshot.digest());
         point("listed", at("listed"), listed.digest());
-        point("blocks", judgment.blocks_before, db.put(&judgment.blocks).await?.digest());
+        let blocks = db.put(&judgment.blocks).await?.digest();
         point("rendered", at("rendered"), db.put(&rendered).await?.digest());
         let until = station.now().await?.after(SHARDS_KEPT);
         for (subdir, names) in shards {
@@ -101,6 +96,11 @@ pub async fn publish(
         }
         if let Some(superseded) = judgment.previous {
             keep_names(station, name, superseded, until).await?;
+        }
+        // Stated even where they do not move: whoever denied something since then moved one of them.
+        for (known, from) in &judgment.known {
+            let to = if *known == ref_name(name, "blocks") { Some(blocks) } else { *from };
+            refs.push(RefChange { name: known.clone(), from: *from, to });
         }
         id = Some(snapshot);
     }

@@ -2,12 +2,12 @@
 
 use airlock_core::channel::{Channel, ChannelFeed};
 use airlock_core::id::Id;
-use airlock_core::snapshot::{Counts, Snapshot};
+use airlock_core::snapshot::{Counts, Snapshot, Upstream};
 use airlock_formats::BadEntry;
 
 use crate::error::Result;
 use crate::fetch::{self, Fetched};
-use crate::judge::{self, How, VerdictChange};
+use crate::judge::{self, How, Judgment, VerdictChange};
 use crate::mirror::{self, Mirrored};
 use crate::publish::{self, Along};
 use crate::station::Station;
@@ -40,6 +40,9 @@ impl Outcome {
     }
 }
 
+/// How often a judgement is made again when something it was made from moved before it was published.
+const TRIES: usize = 10;
+
 /// Reads the source, judges, fetches what is admitted, judges again with what the files say, publishes.
 /// A dry run stops before the fetch.
 pub async fn sync(station: &Station, channel: &Channel, dry: bool) -> Result<Outcome> {
@@ -49,19 +52,36 @@ pub async fn sync(station: &Station, channel: &Channel, dry: bool) -> Result<Out
     if dry {
         return Ok(outcome(would, None, Fetched::default(), read));
     }
-    let (facts, fetched) = fetch::fetch(station, channel, upstream, &state, &would).await?;
+    let (moved, fetched) = fetch::fetch(station, channel, upstream, &state, &would).await?;
     drop(would);
     // The facts are in the store before they are judged; what reads them next is the judgement itself.
-    let moved =
-        station.move_ref(&crate::channel::ref_name(&channel.name, "facts"), Some(facts.digest())).await?;
     if moved.from != moved.to {
-        let detail = serde_json::json!({"files": fetched.files, "bytes": fetched.bytes, "faults": fetched.faults.len()});
+        let faults = fetched.faults.len();
+        let detail = serde_json::json!({"files": fetched.files, "bytes": fetched.bytes, "faults": faults});
         station.commit(vec![moved], "channel.fetch", &format!("channel/{}", channel.name), &detail).await?;
     }
-    let judgment = judge::judge(station, channel, &How::default(), Some(upstream)).await?;
-    let along = Along { upstream: Some(upstream), facts: None, state: Some(state) };
-    let id = publish::publish(station, &judgment, along, "sync").await?;
+    let along = Along { upstream: Some(upstream), state: Some(state) };
+    let (judgment, id) = judge_and_publish(station, channel, Some(upstream), &along, "sync").await?;
     Ok(outcome(judgment, id, fetched, read))
+}
+
+/// Judges and publishes; if somebody denied something in between, from the start.
+async fn judge_and_publish(
+    station: &Station,
+    channel: &Channel,
+    upstream: Option<Id<Upstream>>,
+    along: &Along,
+    why: &str,
+) -> Result<(Judgment, Option<Id<Snapshot>>)> {
+    let mut tries = 0;
+    loop {
+        let judgment = judge::judge(station, channel, &How::default(), upstream).await?;
+        tries += 1;
+        match publish::publish(station, &judgment, along.clone(), why).await {
+            Err(e) if e.is_race && tries < TRIES => {}
+            other => return other.map(|id| (judgment, id)),
+        }
+    }
 }
 
 /// Judges a channel with what is known now and publishes, without the network.
@@ -72,10 +92,12 @@ pub async fn rejudge(
     dry: bool,
     why: &str,
 ) -> Result<Outcome> {
-    let judgment = judge::judge(station, channel, how, None).await?;
     let hypothetical = dry || how.as_of.is_some() || how.policy.is_some();
-    let id =
-        if hypothetical { None } else { publish::publish(station, &judgment, Along::default(), why).await? };
+    let (judgment, id) = if hypothetical {
+        (judge::judge(station, channel, how, None).await?, None)
+    } else {
+        judge_and_publish(station, channel, None, &Along::default(), why).await?
+    };
     Ok(outcome(judgment, id, Fetched::default(), Mirrored::default()))
 }
 
@@ -98,12 +120,7 @@ pub async fn sourced(station: &Station) -> Result<Vec<Channel>> {
     Ok(all.into_iter().filter(|c| matches!(c.feed, ChannelFeed::Source { .. })).collect())
 }
 
-fn outcome(
-    judgment: judge::Judgment,
-    snapshot: Option<Id<Snapshot>>,
-    fetched: Fetched,
-    read: Mirrored,
-) -> Outcome {
+fn outcome(judgment: Judgment, snapshot: Option<Id<Snapshot>>, fetched: Fetched, read: Mirrored) -> Outcome {
     Outcome {
         channel: judgment.channel.name,
         snapshot,

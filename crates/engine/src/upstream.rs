@@ -172,6 +172,8 @@ pub struct Ask<'a> {
 pub struct Client {
     http: reqwest::Client,
     hosts: Vec<String>,
+    /// Of a directory source: nothing outside of it is read, whatever its index refers to.
+    root: Option<PathBuf>,
 }
 
 impl Client {
@@ -200,7 +202,18 @@ impl Client {
             .redirect(redirects)
             .build()
             .map_err(|e| Error::fault(format!("the HTTP client cannot be made: {}", chain(&e))))?;
-        Ok(Self { http, hosts })
+        let root = match source {
+            Location::Http(_) => None,
+            Location::Path(path) => Some(path.clone()),
+        };
+        Ok(Self { http, hosts, root })
+    }
+
+    fn check_path(&self, path: &Path) -> Result<()> {
+        if self.root.as_ref().is_some_and(|root| path.starts_with(root)) {
+            return Ok(());
+        }
+        Err(Error::fault(format!("the index refers to {}, which lies outside of its source", path.display())))
     }
 
     fn check_host(&self, url: &Url) -> Result<()> {
@@ -236,7 +249,10 @@ impl Client {
     pub async fn get(&self, location: &Location, ask: Ask<'_>) -> Result<Got> {
         let url = match location {
             Location::Http(url) => url,
-            Location::Path(path) => return read_file(path, ask.bytes_max),
+            Location::Path(path) => {
+                self.check_path(path)?;
+                return read_file(path, ask.bytes_max);
+            }
         };
         let response = self.ask(url, ask).await?;
         let shown = location.shown();
@@ -279,6 +295,7 @@ impl Client {
             }
             Location::Path(path) => {
                 use std::io::Read as _;
+                self.check_path(path)?;
                 let mut file = std::fs::File::open(path).map_err(file_error(path))?;
                 let mut buffer = vec![0; 1 << 20];
                 let mut seen = 0;
@@ -376,4 +393,37 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_secret_of_a_source_is_shown() {
+        for (typed, shown) in [
+            ("https://ada:geheim@up.example/c?token=geheim", "https://up.example/c/"),
+            ("https://up.example/t/geheim/conda", "https://up.example/t/*****/conda/"),
+            ("https://up.example/t/geheim", "https://up.example/t/*****/"),
+        ] {
+            assert_eq!(Location::parse(typed).unwrap().shown(), shown);
+        }
+    }
+
+    #[test]
+    fn references_of_an_index_resolve_as_urls_and_as_paths() {
+        let page = Location::parse("https://up.example/pypi/simple/idna/").unwrap();
+        assert_eq!(
+            page.join("../../files/a%2Bb.whl").unwrap().shown(),
+            "https://up.example/pypi/files/a%2Bb.whl"
+        );
+        let page = Location::Path("/src/simple/idna".into());
+        assert_eq!(
+            page.join("../../files/a%2Bb.whl#sha256=0").unwrap(),
+            Location::Path("/src/files/a+b.whl".into())
+        );
+        assert!(page.join("https://elsewhere.example/x").is_err());
+        assert!(page.join("/etc/passwd").is_err());
+        assert!(Location::parse("ftp://up.example/").is_err());
+    }
 }

@@ -1,6 +1,6 @@
 //! Answers that say why not: problem documents (RFC 9457).
 
-use airlock_core::explain::nearest;
+use airlock_core::explain::Offered;
 use airlock_core::shard::ShardKey;
 use airlock_core::verdict::Judgement;
 use airlock_engine::error::Error;
@@ -132,7 +132,8 @@ async fn nearest_offered(
         let Some(judgement) = view.judgement(channel, &key).await? else { continue };
         judgements.push(channel.unblocked(&judgement));
     }
-    Ok(nearest(channel.channel.ecosystem, version, &judgements))
+    let ecosystem = channel.channel.ecosystem;
+    Ok(Offered::of(ecosystem, &judgements).nearest(ecosystem, version).map(str::to_owned))
 }
 
 impl From<Error> for Problem {

@@ -81,6 +81,10 @@ pub fn stream_of(station: &Station, to: Option<&str>) -> String {
 /// Writes a bundle into `dir`, or plans one.
 pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report> {
     check_peer(what.to.as_deref())?;
+    if !what.plan {
+        // What leaves is what may leave now: blocked or run out since the last judgement is not.
+        crate::sync::rejudge_all(station, "before export").await?;
+    }
     let db = &station.store.db;
     let stream = stream_of(station, what.to.as_deref());
     let state_ref = format!("export/{stream}");
