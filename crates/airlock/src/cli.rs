@@ -219,9 +219,9 @@ pub enum Command {
         /// The client; what fits the channel by default.
         #[arg(long = "for", value_enum)]
         client: Option<Client>,
-        /// The address under which users reach this station.
-        #[arg(long, default_value = "http://127.0.0.1:8080")]
-        base: String,
+        /// The address under which users reach this station; where it listens by default.
+        #[arg(long, value_name = "URL")]
+        base: Option<String>,
     },
 }
 
@@ -337,7 +337,7 @@ pub enum ReviewCommand {
         /// The rule.
         #[arg(long)]
         rule: String,
-        /// Only as far as the rule rests on this vulnerability.
+        /// Only as far as the rule rests on this vulnerability; needed where it rests on any.
         #[arg(long)]
         advisory: Option<String>,
         /// Until when.

@@ -165,8 +165,8 @@ async fn a_block_needs_no_sync() {
     assert_eq!(verdicts(&explained), pairs(&[("1.0", "denied")]));
 }
 
-fn waive(station: &common::Station, scope: &str, rule: &str) -> common::Answer {
-    let until = ["--expires", "2026-04-01", "--reason", "looked at"];
+fn waive(station: &common::Station, scope: &str, rule: &str, advisory: &str) -> common::Answer {
+    let until = ["--advisory", advisory, "--expires", "2026-04-01", "--reason", "looked at"];
     let mut args = vec!["review", "waive", "main", "--scope", scope, "--rule", rule];
     args.extend(until);
     station.run(&args)
@@ -178,18 +178,34 @@ async fn a_waiver_lifts_one_rule_for_one_scope_until_a_date() {
     let low = world.connected("low");
     low.run(&["sync"]).exits(0);
     let verdict = |spec: &str| low.json(&["explain", "main", spec])["artifacts"][0]["verdict"].clone();
-    waive(&low, "requests==1.0", "unscored").exits(0);
+    waive(&low, "requests==1.0", "unscored", "PYSEC-1").exits(0);
     // The rule on scores above 7 cannot be decided without a score, and still holds.
     assert_eq!(verdict("requests==1.0"), "held");
-    waive(&low, "requests==1.0", "cvss-above-7").exits(0);
-    waive(&low, "idna==3.6", "cvss-above-7").exits(0);
+    waive(&low, "requests==1.0", "cvss-above-7", "PYSEC-1").exits(0);
+    waive(&low, "idna==3.6", "cvss-above-7", "PYSEC-2024-60").exits(0);
     low.run(&["sync", "main"]).exits(0);
     assert_eq!((verdict("requests==1.0"), verdict("idna==3.6")), (json!("admitted"), json!("admitted")));
     let later = low.json(&["judge", "main", "--as-of", "2026-04-02"]);
     let changes = later["changes"].as_array().unwrap().clone();
     let change = changes.into_iter().find(|c| c["name"] == "idna").unwrap_or_default();
     assert_eq!((&change["from"], &change["to"]), (&json!("admitted"), &json!("denied")), "{later}");
-    waive(&low, "x", "no-such-rule").exits(2).says("has no rule");
+    waive(&low, "x", "no-such-rule", "PYSEC-1").exits(2).says("has no rule");
+    let unnamed = [
+        "review",
+        "waive",
+        "main",
+        "--scope",
+        "x",
+        "--rule",
+        "unscored",
+        "--expires",
+        "2026-04-01",
+        "--reason",
+        "r",
+    ];
+    low.run(&unnamed).exits(2).says("rests on vulnerabilities, and none is named");
+    low.run(&["review", "revoke", "d1", "--reason", "r"]).exits(0);
+    low.run(&["review", "revoke", "d1", "--reason", "r"]).exits(2).says("cannot be taken back");
 }
 
 #[tokio::test]

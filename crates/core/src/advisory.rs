@@ -155,13 +155,16 @@ pub struct SliceEntry {
 
 /// Joins the advisories of all feeds and cuts them into slices. Withdrawn records affect nothing.
 ///
-/// The result depends on the set of advisories alone, not on their order; of two records with one id
-/// the one that was modified later counts, whichever feed it came from.
-pub fn slices<'a>(advisories: impl IntoIterator<Item = &'a Advisory>) -> BTreeMap<MatchKey, Slice> {
-    let mut newest: BTreeMap<&str, &Advisory> = BTreeMap::new();
-    for advisory in advisories {
+/// Each advisory comes with the feed that it stands in. Of two records with one id in one feed the one that
+/// was modified later counts; two feeds never overrule each other, so that no sender can take back what
+/// this station, or another sender, knows. The result does not depend on the order.
+pub fn slices<'a>(
+    advisories: impl IntoIterator<Item = (&'a str, &'a Advisory)>,
+) -> BTreeMap<MatchKey, Slice> {
+    let mut newest: BTreeMap<(&str, &str), &Advisory> = BTreeMap::new();
+    for (feed, advisory) in advisories {
         newest
-            .entry(&advisory.id)
+            .entry((&advisory.id, feed))
             .and_modify(|held| {
                 if later(advisory, held) {
                     *held = advisory;
@@ -202,6 +205,10 @@ pub fn slices<'a>(advisories: impl IntoIterator<Item = &'a Advisory>) -> BTreeMa
                 versions: affected.versions.clone(),
             });
         }
+    }
+    for slice in out.values_mut() {
+        slice.entries.sort_by(|a, b| a.advisory.cmp(&b.advisory));
+        slice.entries.dedup();
     }
     out
 }
@@ -349,7 +356,10 @@ mod tests {
     }
 
     fn slice_of(all: &[Advisory]) -> Vec<SliceEntry> {
-        slices(all).remove(&MatchKey::osv("PyPI", "x")).unwrap_or_default().entries
+        slices(all.iter().map(|a| ("feed", a)))
+            .remove(&MatchKey::osv("PyPI", "x"))
+            .unwrap_or_default()
+            .entries
     }
 
     #[test]
@@ -364,6 +374,16 @@ mod tests {
         assert_eq!(entries[0].vulnerability, "CVE-2020-1");
         let scores: Vec<String> = entries[0].scores.iter().map(|s| s.score.to_string()).collect();
         assert_eq!(scores, ["7.5", "9.8"]);
+    }
+
+    #[test]
+    fn no_feed_takes_back_what_another_says() {
+        let ours = advisory("PYSEC-1", &["CVE-2020-1"], Some(9.8), true);
+        let mut theirs = advisory("PYSEC-1", &["CVE-2020-1"], None, false);
+        theirs.modified = Some(Time::from_seconds(4_000_000_000));
+        theirs.withdrawn = true;
+        let joined = slices([("ours", &ours), ("theirs", &theirs)]);
+        assert_eq!(joined[&MatchKey::osv("PyPI", "x")].entries[0].scores.len(), 1);
     }
 
     #[test]

@@ -59,12 +59,16 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// Whether this artifact is in the scope. A scope that cannot be read covers nothing for a waiver and
-    /// is refused when a decision is made, so that a block cannot be lost to it.
-    fn covers(&self, ecosystem: Ecosystem, channel: &str, name: &str, version: &str) -> bool {
-        self.channel == channel
-            && Spec::parse(ecosystem, &self.spec)
-                .is_ok_and(|s| s.matches_name(name) && s.matches_version(version))
+    /// Whether this artifact is in the scope. A version that cannot be held against the scope is in it for a
+    /// block and not for a waiver: what is not known is never milder.
+    fn covers(&self, target: &Target<'_>, if_unknown: bool) -> bool {
+        let spec = Spec::parse(target.ecosystem, &self.spec);
+        let in_scope = |spec: Spec| {
+            let version =
+                if spec.can_tell(target.version) { spec.matches_version(target.version) } else { if_unknown };
+            spec.matches_name(target.name) && version
+        };
+        self.channel == target.channel && spec.is_ok_and(in_scope)
     }
 }
 
@@ -105,9 +109,7 @@ impl Decisions {
     /// The block that covers the artifact, if any.
     pub fn block(&self, target: &Target<'_>, now: Time) -> Option<&Decision> {
         self.in_force(now).find(|d| match &d.ruling {
-            Ruling::Block(scope) => {
-                scope.covers(target.ecosystem, target.channel, target.name, target.version)
-            }
+            Ruling::Block(scope) => scope.covers(target, true),
             Ruling::Waive { .. } | Ruling::Revoke { .. } => false,
         })
     }
@@ -123,7 +125,7 @@ impl Decisions {
         self.in_force(now).find(|d| match &d.ruling {
             Ruling::Waive { rule: waived, scope, advisory } => {
                 waived == rule
-                    && scope.covers(target.ecosystem, target.channel, target.name, target.version)
+                    && scope.covers(target, false)
                     && advisory.as_ref().is_none_or(|id| finding.is_some_and(|f| f.is_called(id)))
             }
             Ruling::Block(_) | Ruling::Revoke { .. } => false,

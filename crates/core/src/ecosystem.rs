@@ -115,6 +115,15 @@ pub fn canonical_name(ecosystem: Ecosystem, name: &str) -> Option<String> {
     })
 }
 
+/// A pattern over names (`*`, `?`) in the spelling that canonical names have.
+pub fn name_pattern(ecosystem: Ecosystem, pattern: &str) -> String {
+    let lower = pattern.to_ascii_lowercase();
+    match ecosystem {
+        Ecosystem::Conda => lower,
+        Ecosystem::Pypi => lower.replace(['_', '.'], "-"),
+    }
+}
+
 /// Whether a file name can stand in a URL and in a store: one path component of plain characters
 /// (those of CEP 26 and PEP 440 file names), not hidden, of bearable length.
 pub fn is_safe_file_name(file: &str) -> bool {

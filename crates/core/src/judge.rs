@@ -168,7 +168,10 @@ impl Case<'_> {
         turning_points.extend(points);
         turning_points.extend(self.cx.decisions.turning_points(now));
         turning_points.extend(review_by.filter(|at| *at > now));
-        let flips_at = turning_points.into_iter().find(|at| self.rule(*at).1 != verdict);
+        let flips_at = turning_points.into_iter().find(|at| {
+            let (_, then, review) = self.rule(*at);
+            then != verdict || review.is_some() != review_by.is_some()
+        });
         Judged {
             version: self.artifact.version.clone(),
             verdict,
@@ -263,6 +266,14 @@ impl Case<'_> {
         {
             let detail = format!(
                 "the record declares sha256 {declared}, but the file of this name that was fetched first has {pinned}"
+            );
+            return Some(hit(builtin::FILE_CHANGED, Action::Deny, detail));
+        }
+        if let (Some(declared), Some(pinned)) = (self.artifact.size, file.map(|f| f.size))
+            && declared != pinned
+        {
+            let detail = format!(
+                "the record declares {declared} bytes, but the file of this name that was fetched first has {pinned}"
             );
             return Some(hit(builtin::FILE_CHANGED, Action::Deny, detail));
         }

@@ -213,29 +213,35 @@ struct Hit {
 fn hit(entry: &SliceEntry, version: &str) -> Option<Hit> {
     // conda forbids `-` in versions, so that `1.0-1` of an upstream is `1.0_1` there.
     let respelled = version.replace('_', "-");
+    // `2.0.0+cu118` is 2.0.0 with something of the packager's; advisories speak of the upstream's release.
+    let public = respelled.split('+').next().unwrap_or_default();
     let mut undecided = None;
-    for (order, version) in [(Order::Pep440, version), (Order::Pep440, &*respelled), (Order::Conda, version)]
-    {
-        let mut decided = false;
-        for range in &entry.ranges {
-            match range.contains(order, version) {
-                Inside::Yes => {
-                    let fixed = range.fixed().map(str::to_owned).collect();
-                    return Some(Hit { text: format!("range {range}"), order, fixed });
+    let spellings = [version, &*respelled, public];
+    for (order, spellings) in [(Order::Pep440, &spellings[..]), (Order::Conda, &spellings[..1])] {
+        let mut answered = false;
+        for spelling in spellings {
+            let mut unreadable = None;
+            for range in &entry.ranges {
+                match range.contains(order, spelling) {
+                    Inside::Yes => {
+                        let fixed = range.fixed().map(str::to_owned).collect();
+                        return Some(Hit { text: format!("range {range}"), order, fixed });
+                    }
+                    Inside::No => {}
+                    Inside::Unknown => unreadable = Some((order, range)),
                 }
-                Inside::No => decided = true,
-                Inside::Unknown => undecided = undecided.or(Some((order, range))),
             }
+            let equal =
+                |v: &String| v == spelling || order.compare(v, spelling) == Some(std::cmp::Ordering::Equal);
+            if entry.versions.iter().any(equal) {
+                let fixed = entry.ranges.iter().flat_map(|r| r.fixed().map(str::to_owned)).collect();
+                return Some(Hit { text: "its list of affected versions".to_owned(), order, fixed });
+            }
+            // An answer is one only if every range gave it.
+            answered |= unreadable.is_none() && !entry.ranges.is_empty();
+            undecided = undecided.or(unreadable);
         }
-        if entry
-            .versions
-            .iter()
-            .any(|v| v == version || order.compare(v, version) == Some(std::cmp::Ordering::Equal))
-        {
-            let fixed = entry.ranges.iter().flat_map(|r| r.fixed().map(str::to_owned)).collect();
-            return Some(Hit { text: "its list of affected versions".to_owned(), order, fixed });
-        }
-        if decided {
+        if answered {
             return None;
         }
     }
@@ -331,6 +337,26 @@ mod tests {
         listed.versions = vec!["0.1-bulbasaur".into()];
         assert!(run(Ecosystem::Pypi, None, vec![listed.clone()], "1").is_empty());
         assert_eq!(run(Ecosystem::Pypi, None, vec![listed], "0.1-bulbasaur").len(), 1);
+    }
+
+    #[test]
+    fn a_local_version_is_as_vulnerable_as_its_release() {
+        let mut last = entry("PYSEC-1", "CVE-1-1", "0", "9");
+        last.ranges =
+            vec![Range { events: vec![Event::Introduced("0".into()), Event::LastAffected("2.0.0".into())] }];
+        assert_eq!(run(Ecosystem::Pypi, None, vec![last.clone()], "2.0.0+cu118").len(), 1);
+        assert!(run(Ecosystem::Pypi, None, vec![last.clone()], "2.0.1+cu118").is_empty());
+        last.ranges.clear();
+        last.versions = vec!["2.0.0".into()];
+        assert_eq!(run(Ecosystem::Pypi, None, vec![last], "2.0.0+cu118").len(), 1);
+    }
+
+    #[test]
+    fn one_range_that_cannot_be_read_is_not_answered_by_another() {
+        let mut two = entry("PYSEC-1", "CVE-1-1", "0", "0.5");
+        two.ranges.push(Range { events: vec![Event::Introduced("0.9".into()), Event::Fixed("x y".into())] });
+        let found = run(Ecosystem::Pypi, None, vec![two], "1.0");
+        assert!(found[0].evidence[0].hit.starts_with("undecided"));
     }
 
     #[test]

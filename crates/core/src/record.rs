@@ -58,6 +58,9 @@ pub enum BadRecord {
     /// The file name does not follow from name, version and build.
     #[error("the file name does not fit the record's name, version and build")]
     Stem,
+    /// A declared SHA-256 that is none.
+    #[error("the declared sha256 is not a SHA-256")]
+    Hash,
     /// A PyPI file whose name does not tell its version.
     #[error("the file name tells no version of this project")]
     NoVersion,
@@ -89,8 +92,13 @@ struct PypiFile {
     url: Option<String>,
 }
 
-fn digest(value: Option<&Value>) -> Option<Digest> {
-    value?.as_str()?.parse().ok()
+/// A declared hash; null is none, and anything that is no hash makes the record useless.
+fn digest(value: Option<&Value>) -> Result<Option<Digest>, BadRecord> {
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => text.parse().map(Some).map_err(|_| BadRecord::Hash),
+        Some(_) => Err(BadRecord::Hash),
+    }
 }
 
 impl Artifact {
@@ -137,7 +145,7 @@ impl Artifact {
             kind,
             version: record.version,
             build: Some(build),
-            sha256: digest(record.sha256.as_ref()),
+            sha256: digest(record.sha256.as_ref())?,
             md5: record.md5.as_ref().and_then(Value::as_str).and_then(hex::decode),
             size: record.size,
             time: stamp.map(Time::from_conda),
@@ -155,7 +163,7 @@ impl Artifact {
             kind,
             version,
             build: None,
-            sha256: digest(record.hashes.get("sha256")),
+            sha256: digest(record.hashes.get("sha256"))?,
             md5: record.hashes.get("md5").and_then(Value::as_str).and_then(hex::decode),
             size: record.size,
             time: record.upload_time.as_ref().and_then(Value::as_str).and_then(|t| t.parse().ok()),

@@ -47,22 +47,27 @@ impl Spec {
         let plain = name.replace(['*', '?'], "x");
         let canonical = ecosystem::canonical_name(ecosystem, &plain).ok_or_else(|| bad("no valid name"))?;
         let has_wildcard = name.contains(['*', '?']);
-        let pattern = if has_wildcard { name.to_ascii_lowercase() } else { canonical.clone() };
+        let pattern = if has_wildcard { ecosystem::name_pattern(ecosystem, name) } else { canonical.clone() };
         let versions = versions.trim();
         let version = match (ecosystem, versions) {
             (_, "") => Versions::Any,
-            (_, exact) if exact.starts_with("==") && !exact.contains([',', '*', '|']) => {
+            (Ecosystem::Conda, exact) if exact.starts_with("==") && !exact.contains([',', '*', '|']) => {
                 Versions::Exactly(exact.trim_start_matches('=').trim().to_owned())
             }
-            (Ecosystem::Pypi, exact) if exact.starts_with('=') => {
+            (Ecosystem::Pypi, exact) if exact.starts_with('=') && !exact.starts_with("==") => {
                 Versions::Exactly(exact[1..].trim().to_owned())
             }
             (Ecosystem::Conda, spec) => VersionSpec::from_str(spec, ParseStrictness::Lenient)
                 .map(Versions::Conda)
                 .map_err(|e| bad(&e.to_string()))?,
-            (Ecosystem::Pypi, spec) => pep440_rs::VersionSpecifiers::from_str(spec)
-                .map(Versions::Pypi)
-                .map_err(|e| bad(&e.to_string()))?,
+            (Ecosystem::Pypi, spec) => match pep440_rs::VersionSpecifiers::from_str(spec) {
+                Ok(specifiers) => Versions::Pypi(specifiers),
+                // A version that PEP 440 cannot read can still be named.
+                Err(_) if spec.starts_with("==") && !spec.contains([',', '*']) => {
+                    Versions::Exactly(spec.trim_start_matches('=').trim().to_owned())
+                }
+                Err(e) => return Err(bad(&e.to_string())),
+            },
         };
         Ok(Self {
             text: text.to_owned(),
@@ -93,6 +98,16 @@ impl Spec {
         !matches!(self.version, Versions::Any)
     }
 
+    /// Whether a version can be held against the spec at all: what its ecosystem's order cannot read is neither
+    /// inside nor outside.
+    pub fn can_tell(&self, version: &str) -> bool {
+        match &self.version {
+            Versions::Any | Versions::Exactly(_) => true,
+            Versions::Conda(_) => Version::from_str(version).is_ok(),
+            Versions::Pypi(_) => pep440_rs::Version::from_str(version).is_ok(),
+        }
+    }
+
     /// Whether a version matches. A version that the ecosystem's rules cannot read matches only as the
     /// same text.
     pub fn matches_version(&self, version: &str) -> bool {
@@ -120,6 +135,9 @@ mod tests {
             (Ecosystem::Pypi, "jinja2==3.1", "jinja2", "3.1.0", true),
             (Ecosystem::Pypi, "jinja2>=3,<4", "jinja2", "2.9", false),
             (Ecosystem::Pypi, "py*", "pytest", "1", true),
+            (Ecosystem::Pypi, "Zope.*", "zope-interface", "1", true),
+            (Ecosystem::Pypi, "torch==2.0.0", "torch", "2.0.0+cu118", true),
+            (Ecosystem::Pypi, "old==0.1-bulbasaur", "old", "0.1-bulbasaur", true),
             (Ecosystem::Conda, "idna=3.6", "idna", "3.6.1", true),
             (Ecosystem::Conda, "idna==3.6", "idna", "3.6.1", false),
             (Ecosystem::Conda, "idna 3.6.*", "idna", "3.6.1", true),

@@ -82,7 +82,7 @@ pub struct Judged {
     /// It was published before rules came to hold it, and stays until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub review_by: Option<Time>,
-    /// The first moment at which time alone would change the verdict.
+    /// The first moment at which time alone would change the verdict, or would start a review.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flips_at: Option<Time>,
     /// The index lists it no longer; it is judged because a kept snapshot does.

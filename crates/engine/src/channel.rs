@@ -49,7 +49,14 @@ fn checked(mut channel: Channel) -> Result<Channel> {
         for spec in only.iter().chain(&*exclude) {
             Spec::parse(channel.ecosystem, spec).map_err(|e| Error::usage(e.to_string()))?;
         }
-        crate::upstream::Location::parse(location)?;
+        if let crate::upstream::Location::Path(path) = crate::upstream::Location::parse(location)? {
+            if !path.is_dir() {
+                return Err(Error::usage(format!("{} is no directory", path.display()))
+                    .hint("give a URL, or a directory that holds an index"));
+            }
+            // So that it does not matter where later commands run.
+            *location = path.display().to_string();
+        }
         match channel.ecosystem {
             Ecosystem::Conda => {
                 subdirs.push("noarch".to_owned());

@@ -10,6 +10,8 @@ use airlock_core::spec::Spec;
 use airlock_core::time::Time;
 use airlock_core::trie::TreeId;
 
+use airlock_store::RefChange;
+
 use crate::channel::ref_name;
 use crate::error::{Error, Result};
 use crate::station::Station;
@@ -60,30 +62,49 @@ pub async fn decide(
 async fn check(station: &Station, ruling: &Ruling, expires: Option<Time>) -> Result<()> {
     match ruling {
         Ruling::Block(scope) => check_scope(station, scope).await,
-        Ruling::Waive { rule, scope, .. } => {
+        Ruling::Waive { rule, scope, advisory } => {
             check_scope(station, scope).await?;
-            if expires.is_none() {
-                return Err(Error::usage("a waiver needs a date on which it ends")
-                    .hint("give one with --expires 2027-01-31"));
+            let hint = "give one that lies ahead with --expires 2027-01-31";
+            let ends =
+                expires.ok_or_else(|| Error::usage("a waiver needs a date on which it ends").hint(hint))?;
+            if ends <= station.now().await? {
+                return Err(
+                    Error::usage(format!("the waiver would have ended on {}", ends.date())).hint(hint)
+                );
             }
-            let channel = channel::find(station, &scope.channel).await?;
-            let policy = crate::policy::find(station, &channel.policy).await?.policy;
-            if policy.rules.iter().all(|r| r.name != *rule) {
-                let names: Vec<&str> = policy.rules.iter().map(|r| r.name.as_str()).collect();
-                return Err(Error::usage(format!("policy `{}` has no rule `{rule}`", policy.name))
-                    .hint(format!("its rules are {}", names.join(", "))));
-            }
-            Ok(())
+            check_waived(station, &scope.channel, rule, advisory.as_deref()).await
         }
         Ruling::Revoke { decision } => {
             let (_, decisions) = judge::decisions(station).await?;
-            match decisions.list.iter().any(|d| d.id == *decision) {
-                true => Ok(()),
-                false => Err(Error::usage(format!("there is no decision `{decision}`"))
-                    .hint("`airlock review list` shows them")),
+            let list = "`airlock review list` shows them";
+            let found = decisions.list.iter().find(|d| d.id == *decision);
+            let found =
+                found.ok_or_else(|| Error::usage(format!("there is no decision `{decision}`")).hint(list))?;
+            let in_force = decisions.in_force(station.now().await?).any(|d| d.id == *decision);
+            if matches!(found.ruling, Ruling::Revoke { .. }) || !in_force {
+                return Err(Error::usage(format!("decision `{decision}` cannot be taken back: it is not in force, or is itself a revocation"))
+                    .hint("decide it anew instead"));
             }
+            Ok(())
         }
     }
+}
+
+/// A waiver lifts a rule that there is; and as far as the rule rests on vulnerabilities, one that is named:
+/// what becomes known later was not weighed by whoever decided.
+async fn check_waived(station: &Station, channel: &str, rule: &str, advisory: Option<&str>) -> Result<()> {
+    let channel = channel::find(station, channel).await?;
+    let policy = crate::policy::find(station, &channel.policy).await?.policy;
+    let found = policy.rules.iter().find(|r| r.name == rule).ok_or_else(|| {
+        let names: Vec<&str> = policy.rules.iter().map(|r| r.name.as_str()).collect();
+        Error::usage(format!("policy `{}` has no rule `{rule}`", policy.name))
+            .hint(format!("its rules are {}", names.join(", ")))
+    })?;
+    if found.when.binds_finding() && advisory.is_none() {
+        return Err(Error::usage(format!("rule `{rule}` rests on vulnerabilities, and none is named"))
+            .hint("name the one that was weighed with --advisory ID; `airlock explain` shows it"));
+    }
+    Ok(())
 }
 
 async fn check_scope(station: &Station, scope: &Scope) -> Result<()> {
@@ -109,21 +130,13 @@ pub async fn block(
 
 async fn add_to_block_set(station: &Station, channel: &Channel, spec: &Spec, why: &str) -> Result<usize> {
     let db = &station.store.db;
-    let Some(listed) = db.find_ref(&ref_name(&channel.name, "listed")).await? else { return Ok(0) };
-    let mut hits: Vec<(String, String)> = Vec::new();
-    let tree = trees::load::<Id<Shard>>(db, TreeId::new(listed)).await?;
-    for (key, id) in tree.iter().filter(|(key, _)| spec.matches_name(&ShardKey::parse(key).name)) {
-        let shard = db.get(*id).await?;
-        for (file, entry) in &shard.entries {
-            if Artifact::read(&shard, file, entry).is_ok_and(|a| spec.matches_version(&a.version)) {
-                hits.push((key.clone(), file.clone()));
-            }
-        }
-    }
     for _ in 0..TRIES {
+        let refs = db.refs(&ref_name(&channel.name, "")).await?;
+        let at = |part: &str| refs.get(&ref_name(&channel.name, part)).copied();
+        let Some(listed) = at("listed") else { return Ok(0) };
+        let hits = listed_files(station, TreeId::new(listed), spec).await?;
         let name = ref_name(&channel.name, "blocks");
-        let before = db.find_ref(&name).await?;
-        let mut blocks = match before {
+        let mut blocks = match at("blocks") {
             Some(id) => db.get::<BlockSet>(Id::new(id)).await?,
             None => BlockSet::default(),
         };
@@ -131,17 +144,39 @@ async fn add_to_block_set(station: &Station, channel: &Channel, spec: &Spec, why
             blocks.insert(key, file, why.to_owned());
         }
         let id = db.put(&blocks).await?;
-        let change = airlock_store::RefChange { name: name.clone(), from: before, to: Some(id.digest()) };
+        let change = RefChange { name, from: at("blocks"), to: Some(id.digest()) };
+        // What is listed must not have grown meanwhile.
+        let listed =
+            RefChange { name: ref_name(&channel.name, "listed"), from: Some(listed), to: Some(listed) };
         let detail = serde_json::json!({"artifacts": hits.len()});
-        match station
-            .commit(vec![change], "channel.block", &format!("channel/{}", channel.name), &detail)
-            .await
-        {
+        let subject = format!("channel/{}", channel.name);
+        match station.commit(vec![change, listed], "channel.block", &subject, &detail).await {
             Err(e) if e.is_race => {}
             other => return other.map(|()| hits.len()),
         }
     }
     Err(Error::fault("the block set keeps changing").hint("run it again"))
+}
+
+/// Every file that a kept snapshot lists and `spec` means: shard key and file name.
+async fn listed_files(
+    station: &Station,
+    root: TreeId<Id<Shard>>,
+    spec: &Spec,
+) -> Result<Vec<(String, String)>> {
+    let db = &station.store.db;
+    let mut hits = Vec::new();
+    let tree = trees::load::<Id<Shard>>(db, root).await?;
+    for (key, id) in tree.iter().filter(|(key, _)| spec.matches_name(&ShardKey::parse(key).name)) {
+        let shard = db.get(*id).await?;
+        for (file, entry) in &shard.entries {
+            let meant = |a: Artifact| !spec.can_tell(&a.version) || spec.matches_version(&a.version);
+            if Artifact::read(&shard, file, entry).is_ok_and(meant) {
+                hits.push((key.clone(), file.clone()));
+            }
+        }
+    }
+    Ok(hits)
 }
 
 /// All decisions.

@@ -80,7 +80,16 @@ impl From<StoreError> for Error {
             _ => Kind::Fault,
         };
         let is_race = matches!(error, StoreError::Moved(_));
-        Self { is_race, ..Self::new(kind, error.to_string()) }
+        let hint = match error {
+            StoreError::Database(_) | StoreError::File { .. } => Some(
+                "check that this user may write to the station's directory and that the disk is not full",
+            ),
+            StoreError::MissingObject(_) | StoreError::Corrupt(_) | StoreError::Object(_) => {
+                Some("the database was damaged or changed: restore it from a copy")
+            }
+            _ => None,
+        };
+        Self { is_race, hint: hint.map(str::to_owned), ..Self::new(kind, error.to_string()) }
     }
 }
 
@@ -99,7 +108,10 @@ impl From<serde_json::Error> for Error {
 /// Turns a file error into ours, with the path.
 pub(crate) fn file_error(path: impl AsRef<std::path::Path>) -> impl FnOnce(std::io::Error) -> Error {
     let path = path.as_ref().to_owned();
-    move |e| Error::fault(format!("{}: {e}", path.display()))
+    move |e| {
+        Error::fault(format!("{}: {e}", path.display()))
+            .hint("check that it is there, that this user may use it, and that the disk is not full; then run it again")
+    }
 }
 
 /// What a blocking task left behind; it only fails by panicking.

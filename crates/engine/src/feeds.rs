@@ -14,6 +14,7 @@ use airlock_core::object::{self, Encoded, Object};
 use airlock_core::trie::TreeId;
 use airlock_formats::feeds::{self as formats, BadAdvisory, FeedError};
 use airlock_formats::limits;
+use airlock_store::RefChange;
 
 use crate::error::{Error, Result, file_error, joined};
 use crate::station::Station;
@@ -60,6 +61,21 @@ pub struct FeedReport {
     pub bad: Vec<BadAdvisory>,
 }
 
+/// A name under which no other feed stands.
+async fn free_name(station: &Station, wanted: &str, def: Digest) -> Result<String> {
+    for n in 1..1000 {
+        let name = if n == 1 { wanted.to_owned() } else { format!("{wanted}-{n}") };
+        let held = station.store.db.find_ref(&format!("feed/{name}/def")).await?;
+        if held.is_none_or(|h| h == def) {
+            return Ok(name);
+        }
+    }
+    Err(Error::usage(format!("there are too many feeds called `{wanted}`")))
+}
+
+/// Endings of files that say nothing about a feed.
+const EXTENSIONS: [&str; 6] = [".gz", ".zst", ".json", ".jsonl", ".csv", ".txt"];
+
 /// Adds a feed under a name made of its kind and place.
 pub async fn add(station: &Station, kind: FeedKind, location: &str) -> Result<String> {
     let parsed = Location::parse(location)?;
@@ -71,13 +87,12 @@ pub async fn add(station: &Station, kind: FeedKind, location: &str) -> Result<St
             path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
         }
     };
-    let stem: String = stem
-        .split('.')
-        .next()
-        .unwrap_or_default()
-        .chars()
-        .filter(|c| c.is_ascii_alphanumeric() || "_-".contains(*c))
-        .collect();
+    let mut stem = stem.as_str();
+    while let Some(shorter) = EXTENSIONS.iter().find_map(|e| stem.strip_suffix(e)) {
+        stem = shorter;
+    }
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
+    let stem: String = stem.chars().map(plain).collect();
     let name = if stem.is_empty() || stem.starts_with(kind.name()) {
         stem.clone()
     } else {
@@ -89,33 +104,53 @@ pub async fn add(station: &Station, kind: FeedKind, location: &str) -> Result<St
         Location::Http(_) => location.to_owned(),
         Location::Path(path) => path.display().to_string(),
     };
+    if let Location::Path(path) = &parsed
+        && !path.exists()
+    {
+        return Err(Error::usage(format!("{} does not exist", path.display()))
+            .hint("give a URL, a file or a directory"));
+    }
     let id = station.store.db.put(&FeedDef { speaks: kind, location }).await?;
+    let name = free_name(station, &name, id.digest()).await?;
     let change = station.move_ref(&format!("feed/{name}/def"), Some(id.digest())).await?;
     let detail = serde_json::json!({"kind": kind, "location": parsed.shown()});
     station.commit(vec![change], "feed.add", &format!("feed/{name}"), &detail).await?;
     Ok(name)
 }
 
-/// Reads every feed of this station again, or those named, and says what each gave. The set of everything
-/// known follows; judging is the caller's.
-pub async fn update(station: &Station, names: &[String]) -> Result<Vec<FeedReport>> {
-    let mut reports = Vec::new();
+/// What reading all feeds gave.
+#[derive(Debug)]
+pub struct Updated {
+    /// The feeds that were read.
+    pub read: Vec<FeedReport>,
+    /// The first of those that could not be read; their last good state stays in force.
+    pub failed: Option<Error>,
+}
+
+/// Reads every feed of this station again, or those named. One that cannot be read never keeps another from
+/// being read. The set of everything known follows; judging is the caller's.
+pub async fn update(station: &Station, names: &[String]) -> Result<Updated> {
+    let mut updated = Updated { read: Vec::new(), failed: None };
     for (name, id) in station.store.db.refs("feed/").await? {
         let Some(name) = name.strip_prefix("feed/").and_then(|n| n.strip_suffix("/def")) else { continue };
         if !names.is_empty() && !names.iter().any(|n| n == name) {
             continue;
         }
         let def: FeedDef = station.store.db.get(Id::new(id)).await?;
-        let report = read_feed(station, name, &def).await.map_err(|e| e.while_(&format!("feed {name}")))?;
-        set_head(station, &report).await?;
-        reports.push(report);
+        match read_feed(station, name, &def).await {
+            Ok(report) => {
+                set_head(station, &report).await?;
+                updated.read.push(report);
+            }
+            Err(e) => updated.failed = updated.failed.or(Some(e.while_(&format!("feed {name}")))),
+        }
     }
-    if reports.is_empty() {
+    if updated.read.is_empty() && updated.failed.is_none() {
         return Err(Error::usage("there is no feed to read")
             .hint("add one with `airlock advisories add KIND URL|PATH`"));
     }
     rebuild(station).await?;
-    Ok(reports)
+    Ok(updated)
 }
 
 async fn set_head(station: &Station, report: &FeedReport) -> Result<()> {
@@ -172,8 +207,8 @@ async fn localize(station: &Station, location: &str) -> Result<Local> {
     let Location::Http(_) = &source else {
         return Ok(Local::There(PathBuf::from(location)));
     };
-    let url =
-        reqwest::Url::parse(location).map_err(|e| Error::usage(format!("`{location}` is not a URL: {e}")))?;
+    let url = reqwest::Url::parse(location)
+        .map_err(|e| Error::usage(format!("the feed's address is not a URL: {e}")))?;
     let client = Client::new(station, &source)?;
     let mut file = tempfile::NamedTempFile::new_in(&station.dir).map_err(file_error(&station.dir))?;
     let path = file.path().to_owned();
@@ -359,33 +394,44 @@ pub async fn current(station: &Station) -> Result<(Id<AdvisorySet>, AdvisorySet)
     Ok((station.store.db.put(&set).await?, set))
 }
 
-/// Makes the set of everything known anew from the heads of all feeds.
+/// Makes the set of everything known anew from the heads of all feeds. A slower run never puts an older set
+/// over a newer one.
 pub async fn rebuild(station: &Station) -> Result<Id<AdvisorySet>> {
-    let set = build(station, heads(station).await?).await?;
-    let id = station.store.db.put(&set).await?;
-    let change = station.move_ref(SET, Some(id.digest())).await?;
-    if change.from != change.to {
+    const TRIES: usize = 10;
+    let mut tries = 0;
+    loop {
+        let from = station.store.db.find_ref(SET).await?;
+        let set = build(station, heads(station).await?).await?;
+        let id = station.store.db.put(&set).await?;
+        tries += 1;
+        if from == Some(id.digest()) {
+            return Ok(id);
+        }
+        let change = RefChange { name: SET.to_owned(), from, to: Some(id.digest()) };
         let feeds: Vec<&String> = set.feeds.keys().collect();
-        station
-            .commit(vec![change], "advisories.build", SET, &serde_json::json!({"set": id, "feeds": feeds}))
-            .await?;
+        let detail = serde_json::json!({"set": id, "feeds": feeds});
+        match station.commit(vec![change], "advisories.build", SET, &detail).await {
+            Err(e) if e.is_race && tries < TRIES => {}
+            other => return other.map(|()| id),
+        }
     }
-    Ok(id)
 }
 
-async fn build(station: &Station, feeds: BTreeMap<String, FeedHead>) -> Result<AdvisorySet> {
+/// The set that these feeds add up to. Fails if anything that they name is missing or is not what it should be.
+pub(crate) async fn build(station: &Station, feeds: BTreeMap<String, FeedHead>) -> Result<AdvisorySet> {
     let db = &station.store.db;
-    let mut advisories: Vec<Advisory> = Vec::new();
+    let mut advisories: Vec<(&str, Advisory)> = Vec::new();
     let mut kev = Kev::default();
     let mut epss: Option<Epss> = None;
     let mut identities: BTreeMap<String, Identity> = BTreeMap::new();
-    for head in feeds.values() {
+    for (name, head) in &feeds {
         match head.kind {
             FeedKind::Osv | FeedKind::Nvd => {
                 let ids: Vec<Id<AdvisoryRecord>> =
                     trees::load(db, head.records()).await?.into_values().collect();
                 for chunk in ids.chunks(1000) {
-                    advisories.extend(trees::objects(db, chunk).await?.into_values().map(|r| r.advisory));
+                    let records = trees::objects(db, chunk).await?;
+                    advisories.extend(records.into_values().map(|r| (name.as_str(), r.advisory)));
                 }
             }
             FeedKind::Kev => {
@@ -400,13 +446,15 @@ async fn build(station: &Station, feeds: BTreeMap<String, FeedHead>) -> Result<A
                 epss = epss.filter(|held| held.date >= read.date).or(Some(read));
             }
             FeedKind::Identities => {
-                identities.extend(trees::load::<Identity>(db, TreeId::new(head.content)).await?);
+                for (name, identity) in trees::load::<Identity>(db, TreeId::new(head.content)).await? {
+                    join_identity(identities.entry(name), identity);
+                }
             }
         }
     }
     let mut encoded = Vec::new();
     let mut slices = BTreeMap::new();
-    for (key, slice) in advisory::slices(&advisories) {
+    for (key, slice) in advisory::slices(advisories.iter().map(|(feed, a)| (*feed, a))) {
         slices.insert(key.as_str().to_owned(), trees::encode_into(&slice, &mut encoded)?);
     }
     let kev = trees::encode_into(&kev, &mut encoded)?;
@@ -415,6 +463,18 @@ async fn build(station: &Station, feeds: BTreeMap<String, FeedHead>) -> Result<A
     let slices = trees::store(db, &slices).await?;
     let identities = trees::store(db, &identities).await?;
     Ok(AdvisorySet { feeds, slices, kev, epss, identities })
+}
+
+/// Two maps that disagree are both right until a person rules: what either names is looked up.
+fn join_identity(place: std::collections::btree_map::Entry<'_, String, Identity>, identity: Identity) {
+    let held = place.or_insert_with(|| Identity { pypi: Vec::new(), provenance: String::new() });
+    let new: Vec<String> = identity.pypi.into_iter().filter(|n| !held.pypi.contains(n)).collect();
+    if !new.is_empty() || held.provenance.is_empty() {
+        let and = if held.provenance.is_empty() { "" } else { " and " };
+        held.provenance = format!("{}{and}{}", held.provenance, identity.provenance);
+        held.pypi.extend(new);
+        held.pypi.sort();
+    }
 }
 
 /// The records of an advisory in all feeds, by feed: by its own id or any other name it goes by.

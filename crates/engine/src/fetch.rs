@@ -56,6 +56,8 @@ pub struct Fetched {
 /// One file to fetch.
 struct Wanted {
     key: String,
+    /// What the file was when it was fetched first.
+    pinned: Option<Digest>,
     artifact: Artifact,
     location: Result<Location>,
 }
@@ -146,7 +148,8 @@ async fn wanted(
                 }
                 if let Ok(artifact) = Artifact::read(shard, file, entry) {
                     let location = locate(channel, &ShardKey::parse(key), &artifact, state);
-                    out.push(Wanted { key: (*key).clone(), artifact, location });
+                    let pinned = fact.file.as_ref().map(|f| f.sha256);
+                    out.push(Wanted { key: (*key).clone(), pinned, artifact, location });
                 }
             }
         }
@@ -276,6 +279,13 @@ async fn fetch_one(
         })
         .await?;
     check(artifact, &staged, md5.map(|m| m.finalize().into()), location)?;
+    if let Some(pinned) = wanted.pinned.filter(|p| *p != staged.digest()) {
+        let found = staged.digest();
+        return Err(Error::unsafe_(format!(
+            "{}: the bytes hash to {found}, when it was fetched first to {pinned}",
+            location.shown()
+        )));
+    }
     let (store, artifact, key) = (store.clone(), artifact.clone(), ShardKey::parse(&wanted.key));
     joined(tokio::task::spawn_blocking(move || open(&store, ecosystem, &key, &artifact, staged)).await)
 }

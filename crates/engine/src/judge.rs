@@ -117,6 +117,18 @@ struct Loaded {
     now: Time,
 }
 
+/// What stands in the refs that make verdicts stricter.
+async fn known(station: &Station, channel: &Channel) -> Result<Vec<(String, Option<Digest>)>> {
+    let policy = format!("policy/{}", channel.policy);
+    let blocks = ref_name(&channel.name, "blocks");
+    let mut known = Vec::new();
+    for name in [blocks, crate::decide::REF.to_owned(), feeds::SET.to_owned(), policy] {
+        let at = station.store.db.find_ref(&name).await?;
+        known.push((name, at));
+    }
+    Ok(known)
+}
+
 /// The decisions of a station.
 pub async fn decisions(station: &Station) -> Result<(Id<Decisions>, Decisions)> {
     match station.store.db.find_ref(crate::decide::REF).await? {
@@ -128,13 +140,11 @@ pub async fn decisions(station: &Station) -> Result<(Id<Decisions>, Decisions)> 
     }
 }
 
-async fn tree_of<T: Object>(
-    station: &Station,
-    channel: &str,
-    part: &str,
-) -> Result<(TreeId<Id<T>>, BTreeMap<String, Id<T>>)> {
+type Tree<T> = (TreeId<Id<T>>, BTreeMap<String, Id<T>>);
+
+async fn tree_of<T: Object>(station: &Station, root: Option<Digest>) -> Result<Tree<T>> {
     let db = &station.store.db;
-    match db.find_ref(&ref_name(channel, part)).await? {
+    match root {
         Some(id) => Ok((TreeId::new(id), trees::load(db, TreeId::new(id)).await?)),
         None => {
             let none = BTreeMap::new();
@@ -152,29 +162,23 @@ impl Loaded {
     ) -> Result<Self> {
         let db = &station.store.db;
         let name = &channel.name;
+        // Before anything that they name is read: what moves in between is noticed when it is published.
+        let known = known(station, channel).await?;
+        // All of the channel at one moment.
+        let refs = db.refs(&ref_name(name, "")).await?;
+        let at = |part: &str| refs.get(&ref_name(name, part)).copied();
         let upstream_id = match upstream {
             Some(id) => id,
-            None => Id::new(db.find_ref(&ref_name(name, "upstream")).await?.ok_or_else(|| {
+            None => Id::new(at("upstream").ok_or_else(|| {
                 Error::usage(format!("channel `{name}` was never filled"))
                     .hint(format!("run `airlock sync {name}`"))
             })?),
         };
-        // Before anything that they name is read: what moves in between is noticed when it is published.
-        let mut known = Vec::new();
-        for part in [
-            ref_name(name, "blocks"),
-            crate::decide::REF.to_owned(),
-            feeds::SET.to_owned(),
-            format!("policy/{}", channel.policy),
-        ] {
-            let at = db.find_ref(&part).await?;
-            known.push((part, at));
-        }
         let upstream: Upstream = db.get(upstream_id).await?;
         let shards = trees::load(db, upstream.tree).await?;
-        let (facts_root, facts) = tree_of(station, name, "facts").await?;
-        let (listed_root, listed) = tree_of(station, name, "listed").await?;
-        let previous_id = db.find_ref(&ref_name(name, "snapshot")).await?.map(Id::<Snapshot>::new);
+        let (facts_root, facts) = tree_of(station, at("facts")).await?;
+        let (listed_root, listed) = tree_of(station, at("listed")).await?;
+        let previous_id = at("snapshot").map(Id::<Snapshot>::new);
         let previous = match previous_id {
             Some(id) => Some(db.get(id).await?),
             None => None,

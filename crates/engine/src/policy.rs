@@ -19,7 +19,10 @@ pub struct Named {
 
 /// Reads a policy text, with the fault in our words.
 pub fn read(text: &str) -> Result<Policy> {
-    Policy::parse(text).map_err(|e| Error::usage(format!("the policy is not valid: {e}")))
+    Policy::parse(text).map_err(|e| {
+        Error::usage(format!("the policy is not valid: {e}"))
+            .hint("docs/operating.md lists the predicates; `airlock policy show` is an example")
+    })
 }
 
 /// The policy of this name.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::{Deserialize, Serialize};
 
 use airlock_core::ecosystem::Ecosystem;
-use airlock_core::fact::Facts;
+use airlock_core::fact::{Facts, FileFact};
 use airlock_core::id::{Digest, Id};
 use airlock_core::judge::SHARDS_KEPT;
 use airlock_core::object::{Encoded, Object};
@@ -48,10 +48,27 @@ impl Object for Rendered {
 /// What else moves with the snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct Along {
-    /// What was read of the source.
-    pub upstream: Option<Id<Upstream>>,
+    /// What was read of the source, if it was read.
+    pub read: Option<Read>,
+}
+
+/// One reading of a source.
+#[derive(Clone, Debug)]
+pub struct Read {
+    /// What the channel held when the reading began.
+    pub before: Option<Digest>,
+    /// What was read.
+    pub upstream: Id<Upstream>,
     /// What to remember of the source.
-    pub state: Option<MirrorState>,
+    pub state: MirrorState,
+}
+
+impl Along {
+    /// Whether another reading was published since this one began.
+    pub(crate) async fn is_overtaken(&self, station: &Station, channel: &str) -> Result<bool> {
+        let Some(read) = &self.read else { return Ok(false) };
+        Ok(station.store.db.find_ref(&ref_name(channel, "upstream")).await? != read.before)
+    }
 }
 
 /// Publishes a judgement. The whole of it is in the store before any ref moves; the refs move together.
@@ -73,11 +90,9 @@ pub async fn publish(
     let db = &station.store.db;
     let current = db.refs(&ref_name(name, "")).await?;
     let at = |part: &str| current.get(&ref_name(name, part)).copied();
-    if let Some(upstream) = along.upstream {
-        point("upstream", at("upstream"), upstream.digest());
-    }
-    if let Some(state) = &along.state {
-        point("mirror", at("mirror"), db.put(state).await?.digest());
+    if let Some(read) = &along.read {
+        point("upstream", read.before, read.upstream.digest());
+        point("mirror", at("mirror"), db.put(&read.state).await?.digest());
     }
     let mut id = None;
     if !judgment.unchanged {
@@ -255,6 +270,11 @@ fn render_subdir(
     known: &HashMap<Digest, Digest>,
 ) -> Result<RenderedSubdir> {
     let fail = |e: std::io::Error| Error::fault(format!("an index cannot be rendered: {e}"));
+    let facts: HashMap<&str, &FileFact> = facts
+        .iter()
+        .flat_map(|f| &f.files)
+        .filter_map(|(file, fact)| Some((file.as_str(), fact.file.as_ref()?)))
+        .collect();
     let mut by_name = BTreeMap::new();
     let mut names = Vec::new();
     let mut packages = BTreeMap::new();
@@ -266,10 +286,10 @@ fn render_subdir(
         };
         by_name.insert(shard.name.clone(), name);
         names.push(ShardName { name, shard: *id });
-        packages.insert(shard.name.clone(), package_of(shard, facts));
+        packages.insert(shard.name.clone(), package_of(shard, &facts));
     }
     let json = conda::repodata(subdir, Some(about), ids.iter().filter_map(|id| shards.get(id))).into_bytes();
-    let exports = run_exports_of(ids.iter().filter_map(|id| shards.get(id)), facts);
+    let exports = run_exports_of(ids.iter().filter_map(|id| shards.get(id)), &facts);
     let run_exports = conda::run_exports(subdir, &exports).into_bytes();
     let files = vec![
         ("repodata.json.zst", conda::zst(&json).map_err(fail)?),
@@ -281,18 +301,18 @@ fn render_subdir(
     Ok(RenderedSubdir { files, names, packages })
 }
 
-fn run_exports_of<'a>(shards: impl Iterator<Item = &'a Shard>, facts: &[&Facts]) -> conda::RunExports {
-    let known: HashMap<&str, &airlock_core::canon::Canonical> = facts
-        .iter()
-        .flat_map(|f| &f.files)
-        .filter_map(|(file, fact)| Some((file.as_str(), fact.file.as_ref()?.run_exports.as_ref()?)))
-        .collect();
+fn run_exports_of<'a>(
+    shards: impl Iterator<Item = &'a Shard>,
+    facts: &HashMap<&str, &FileFact>,
+) -> conda::RunExports {
     let files = shards.flat_map(|s| &s.entries).filter(|(_, e)| !e.table.starts_with("v3/"));
-    files.map(|(file, _)| (file.clone(), known.get(file.as_str()).map(|e| (*e).clone()))).collect()
+    files
+        .map(|(file, _)| (file.clone(), facts.get(file.as_str()).and_then(|f| f.run_exports.clone())))
+        .collect()
 }
 
 /// What `channeldata.json` says of a package: that of its newest version.
-fn package_of(shard: &Shard, facts: &[&Facts]) -> conda::ChannelPackage {
+fn package_of(shard: &Shard, facts: &HashMap<&str, &FileFact>) -> conda::ChannelPackage {
     use airlock_core::record::Artifact;
     let mut artifacts: Vec<Artifact> =
         shard.entries.iter().filter_map(|(file, entry)| Artifact::read(shard, file, entry).ok()).collect();
@@ -301,7 +321,7 @@ fn package_of(shard: &Shard, facts: &[&Facts]) -> conda::ChannelPackage {
         order.compare(&a.version, &b.version).unwrap_or(a.version.cmp(&b.version)).then(a.file.cmp(&b.file))
     });
     let Some(newest) = artifacts.last() else { return conda::ChannelPackage::default() };
-    let fact = facts.iter().find_map(|f| f.files.get(&newest.file)).and_then(|f| f.file.as_ref());
+    let fact = facts.get(newest.file.as_str());
     conda::ChannelPackage {
         subdirs: shard.subdir.iter().cloned().collect(),
         version: newest.version.clone(),

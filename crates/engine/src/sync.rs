@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::fetch::{self, Fetched};
 use crate::judge::{self, How, Judgment, VerdictChange};
 use crate::mirror::{self, Mirrored};
-use crate::publish::{self, Along};
+use crate::publish::{self, Along, Read};
 use crate::station::Station;
 
 /// What bringing one channel up to date did, or would do.
@@ -33,19 +33,13 @@ pub struct Outcome {
     pub bad_count: u64,
 }
 
-impl Outcome {
-    /// Whether something did not come that a later run may bring.
-    pub fn is_incomplete(&self) -> bool {
-        !self.fetched.faults.is_empty()
-    }
-}
-
 /// How often a judgement is made again when something it was made from moved before it was published.
 const TRIES: usize = 10;
 
 /// Reads the source, judges, fetches what is admitted, judges again with what the files say, publishes.
 /// A dry run stops before the fetch.
 pub async fn sync(station: &Station, channel: &Channel, dry: bool) -> Result<Outcome> {
+    let before = station.store.db.find_ref(&crate::channel::ref_name(&channel.name, "upstream")).await?;
     let (upstream, state, read) = mirror::mirror(station, channel).await?;
     let before_fetch = How { without_bytes: true, ..How::default() };
     let would = judge::judge(station, channel, &before_fetch, Some(upstream)).await?;
@@ -60,7 +54,7 @@ pub async fn sync(station: &Station, channel: &Channel, dry: bool) -> Result<Out
         let detail = serde_json::json!({"files": fetched.files, "bytes": fetched.bytes, "faults": faults});
         station.commit(vec![moved], "channel.fetch", &format!("channel/{}", channel.name), &detail).await?;
     }
-    let along = Along { upstream: Some(upstream), state: Some(state) };
+    let along = Along { read: Some(Read { before, upstream, state }) };
     let (judgment, id) = judge_and_publish(station, channel, Some(upstream), &along, "sync").await?;
     Ok(outcome(judgment, id, fetched, read))
 }
@@ -78,7 +72,8 @@ async fn judge_and_publish(
         let judgment = judge::judge(station, channel, &How::default(), upstream).await?;
         tries += 1;
         match publish::publish(station, &judgment, along.clone(), why).await {
-            Err(e) if e.is_race && tries < TRIES => {}
+            // Another reading of the source that was published in between is newer than this one.
+            Err(e) if e.is_race && tries < TRIES && !along.is_overtaken(station, &channel.name).await? => {}
             other => return other.map(|id| (judgment, id)),
         }
     }
@@ -102,16 +97,29 @@ pub async fn rejudge(
 }
 
 /// Judges every channel that was filled before: what makes verdicts stricter acts at once, wherever it came
-/// from.
+/// from. A channel that cannot be judged never keeps another from it; its error comes at the end.
 pub async fn rejudge_all(station: &Station, why: &str) -> Result<Vec<Outcome>> {
+    rejudge_some(station, |_| true, why).await
+}
+
+/// The same for the channels whose name is wanted.
+pub async fn rejudge_some(
+    station: &Station,
+    wanted: impl Fn(&str) -> bool,
+    why: &str,
+) -> Result<Vec<Outcome>> {
     let mut out = Vec::new();
-    for channel in crate::channel::list(station).await? {
+    let mut failed = None;
+    for channel in crate::channel::list(station).await?.into_iter().filter(|c| wanted(&c.name)) {
         let filled = station.store.db.find_ref(&crate::channel::ref_name(&channel.name, "upstream")).await?;
         if filled.is_some() {
-            out.push(rejudge(station, &channel, &How::default(), false, why).await?);
+            match rejudge(station, &channel, &How::default(), false, why).await {
+                Ok(outcome) => out.push(outcome),
+                Err(e) => failed = failed.or(Some(e.while_(&format!("channel {}", channel.name)))),
+            }
         }
     }
-    Ok(out)
+    failed.map_or(Ok(out), Err)
 }
 
 /// The channels that have a source of their own.

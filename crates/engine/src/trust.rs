@@ -56,6 +56,12 @@ pub async fn add(
         return Err(Error::usage(format!("`{name}` cannot name a sender"))
             .hint("use letters, digits, `.`, `_` and `-`"));
     }
+    if let Some(held) = list(station).await?.into_iter().find(|t| t.name == name)
+        && held.public_key != hex::encode(&public_key)
+    {
+        return Err(Error::usage(format!("`{name}` is another key here already"))
+            .hint(format!("choose another name, or run `airlock trust revoke {name}` first")));
+    }
     let trust = Trust {
         name: name.to_owned(),
         public_key: hex::encode(&public_key),

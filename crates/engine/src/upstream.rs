@@ -37,15 +37,19 @@ impl Location {
     /// Reads what a person typed.
     pub fn parse(text: &str) -> Result<Self> {
         if text.starts_with("http://") || text.starts_with("https://") {
+            // What cannot be read may hold a password all the same, and is not repeated.
             let mut url =
-                Url::parse(text).map_err(|e| Error::usage(format!("`{text}` is not a URL: {e}")))?;
+                Url::parse(text).map_err(|e| Error::usage(format!("the source is not a URL: {e}")))?;
             if url.host_str().is_none() {
-                return Err(Error::usage(format!("`{text}` names no host")));
+                return Err(Error::usage("the source's URL names no host"));
             }
             if !url.path().ends_with('/') {
                 url.set_path(&format!("{}/", url.path()));
             }
             return Ok(Self::Http(url));
+        }
+        if text.is_empty() {
+            return Err(Error::usage("the source is empty").hint("give a URL or the path of a directory"));
         }
         if let Some((scheme, _)) = text.split_once("://") {
             return Err(Error::usage(format!("`{scheme}` is not a kind of source"))
@@ -172,6 +176,8 @@ pub struct Ask<'a> {
 pub struct Client {
     http: reqwest::Client,
     hosts: Vec<String>,
+    /// The source's own address, whose scheme, host and port are allowed.
+    origin: Option<Url>,
     /// Of a directory source: nothing outside of it is read, whatever its index refers to.
     root: Option<PathBuf>,
 }
@@ -180,13 +186,14 @@ impl Client {
     /// A client for `source`: it may talk to the source's host and to those that the configuration lists. An
     /// isolated station may talk to those that the configuration lists, and to no other.
     pub fn new(station: &Station, source: &Location) -> Result<Self> {
-        let mut hosts = station.config.hosts.clone();
-        if let (Side::Connected, Location::Http(url)) = (station.config.side, source) {
-            hosts.extend(url.host_str().map(str::to_owned));
-        }
-        let allowed = hosts.clone();
+        let hosts = station.config.hosts.clone();
+        let origin = match (station.config.side, source) {
+            (Side::Connected, Location::Http(url)) => Some(url.clone()),
+            (Side::Connected | Side::Isolated, _) => None,
+        };
+        let (allowed, own) = (hosts.clone(), origin.clone());
         let redirects = reqwest::redirect::Policy::custom(move |attempt| {
-            let host_fits = attempt.url().host_str().is_some_and(|h| allowed.iter().any(|a| a == h));
+            let host_fits = is_allowed(attempt.url(), own.as_ref(), &allowed);
             if attempt.previous().len() > REDIRECTS_MAX {
                 attempt.error("it redirects too often")
             } else if !host_fits {
@@ -206,7 +213,7 @@ impl Client {
             Location::Http(_) => None,
             Location::Path(path) => Some(path.clone()),
         };
-        Ok(Self { http, hosts, root })
+        Ok(Self { http, hosts, origin, root })
     }
 
     fn check_path(&self, path: &Path) -> Result<()> {
@@ -218,7 +225,7 @@ impl Client {
 
     fn check_host(&self, url: &Url) -> Result<()> {
         let host = url.host_str().unwrap_or_default();
-        if self.hosts.iter().any(|h| h == host) && matches!(url.scheme(), "http" | "https") {
+        if is_allowed(url, self.origin.as_ref(), &self.hosts) {
             return Ok(());
         }
         Err(Error::fault(format!("this station may not connect to `{host}`"))
@@ -313,6 +320,15 @@ impl Client {
             }
         }
     }
+}
+
+/// Whether a station may connect there: to the source's own scheme, host and port, or to a host that the
+/// configuration lists; never from https down to http.
+fn is_allowed(url: &Url, origin: Option<&Url>, hosts: &[String]) -> bool {
+    let listed = url.host_str().is_some_and(|h| hosts.iter().any(|a| a == h));
+    let falls_back = url.scheme() == "http" && origin.is_some_and(|o| o.scheme() == "https");
+    let own = origin.is_some_and(|o| o.origin() == url.origin());
+    matches!(url.scheme(), "http" | "https") && (own || (listed && !falls_back))
 }
 
 fn refused(shown: &str, status: StatusCode) -> Error {

@@ -14,6 +14,9 @@ use airlock_core::id::Digest;
 
 use crate::error::StoreError;
 
+/// After how long without a write a staged file counts as left behind.
+const ABANDONED: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+
 /// A directory of blobs: `<ab>/<64 digits>`, and `staging/` for what is being written.
 #[derive(Clone, Debug)]
 pub struct Blobs {
@@ -53,7 +56,7 @@ impl Blobs {
         if create {
             std::fs::create_dir_all(blobs.staging()).map_err(StoreError::file(blobs.staging()))?;
         }
-        std::fs::metadata(blobs.staging()).map_err(StoreError::file(blobs.staging()))?;
+        blobs.sweep()?;
         Ok(blobs)
     }
 
@@ -64,6 +67,20 @@ impl Blobs {
     fn path(&self, digest: Digest) -> PathBuf {
         let hex = digest.to_string();
         self.root.join(&hex[..2]).join(hex)
+    }
+
+    /// Removes what processes that were killed left in staging: files that nobody wrote to for a day.
+    fn sweep(&self) -> Result<(), StoreError> {
+        let staging = self.staging();
+        for entry in std::fs::read_dir(&staging).map_err(StoreError::file(&staging))? {
+            let entry = entry.map_err(StoreError::file(&staging))?;
+            let written = entry.metadata().and_then(|m| m.modified()).ok();
+            if written.and_then(|w| w.elapsed().ok()).is_some_and(|age| age > ABANDONED) {
+                // Somebody else may sweep at the same time.
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+        Ok(())
     }
 
     /// The blob of this hash, if it is here.

@@ -110,7 +110,10 @@ impl Db {
         for migration in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
             sqlx::raw_sql(*migration).execute(&mut *tx).await?;
         }
-        sqlx::raw_sql("pragma user_version = 1").execute(&mut *tx).await?;
+        // A pragma takes no parameter; the number is that of the list above.
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("pragma user_version = {known}")))
+            .execute(&mut *tx)
+            .await?;
         tx.commit().await?;
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! batch and then given their names; objects are written in batches; the ref moves last, in one
 //! transaction with the ledger entry that says so.
 //!
-//! SQL stands in [`db`] and nowhere else.
+//! SQL stands in `db` and nowhere else.
 
 mod blobs;
 mod db;

@@ -28,12 +28,14 @@ pub async fn run(cx: &Cx, command: AdvisoriesCommand) -> Result<ExitCode> {
             )?;
         }
         AdvisoriesCommand::Update { feeds: names } => {
-            let reports = feeds::update(&station, &names).await?;
-            say_reports(cx, &reports);
+            let updated = feeds::update(&station, &names).await?;
+            say_reports(cx, &updated.read);
             let outcomes = sync::rejudge_all(&station, "advisories update").await?;
             let mut json = judging::json(&outcomes)?;
-            json["feeds"] = reports.iter().map(feed_json).collect();
+            json["feeds"] = updated.read.iter().map(feed_json).collect();
             cx.out.answer(|| Ok(json), || judging::text(cx, &outcomes))?;
+            // What could be read acts; what could not is an error all the same.
+            updated.failed.map_or(Ok(()), Err)?;
         }
         AdvisoriesCommand::Status => {
             let feeds = status::feed_status(&station).await?;

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use airlock_core::fact::Fault;
+use airlock_core::matching::Status;
 use airlock_core::spec::Spec;
 use airlock_core::time::Time;
 use airlock_engine::channel;
@@ -38,18 +40,31 @@ pub async fn sync(cx: &Cx, names: &[String], dry: bool) -> Result<ExitCode> {
             Error::usage("there is no channel with a source").hint("add one with `airlock channel add`")
         );
     }
-    let mut outcomes = Vec::new();
+    let (mut outcomes, mut failed) = (Vec::new(), None);
     for channel in channels {
         cx.out.say(&format!("reading channel {} ...", channel.name));
-        outcomes.push(
-            sync::sync(&station, &channel, dry)
-                .await
-                .map_err(|e| e.while_(&format!("channel {}", channel.name)))?,
-        );
+        match sync::sync(&station, &channel, dry).await {
+            Ok(outcome) => outcomes.push(outcome),
+            Err(e) => failed = failed.or(Some(e.while_(&format!("channel {}", channel.name)))),
+        }
     }
     cx.out.answer(|| json(&outcomes), || text(cx, &outcomes))?;
-    // What did not come is held back and named; running it again may bring it.
-    Ok(if outcomes.iter().any(Outcome::is_incomplete) { ExitCode::from(4) } else { ExitCode::SUCCESS })
+    // One channel that fails takes nothing from the others, and is an error all the same.
+    failed.map_or(Ok(()), Err)?;
+    Ok(ExitCode::from(outcomes.iter().map(fetch_status).max().unwrap_or(0)))
+}
+
+/// What did not come is held back and named, and running it again may bring it: 4. What came and is not what
+/// its record says is refused as unsafe: 3, unless something else is to be tried again anyway.
+fn fetch_status(outcome: &Outcome) -> u8 {
+    let faults = || outcome.fetched.faults.iter().map(|(_, fault)| fault);
+    if faults().any(|f| matches!(f, Fault::Fetch(_))) {
+        4
+    } else if faults().next().is_some() {
+        3
+    } else {
+        0
+    }
 }
 
 /// Reads the feeds that were added and never read: judging without them would hold everything.
@@ -63,7 +78,12 @@ async fn read_new_feeds(cx: &Cx, station: &Station) -> Result<()> {
         .map(str::to_owned)
         .collect();
     if !new.is_empty() {
-        advisories::say_reports(cx, &feeds::update(station, &new).await?);
+        let updated = feeds::update(station, &new).await?;
+        advisories::say_reports(cx, &updated.read);
+        // A feed that cannot be read holds back no channel: it is said, and the next `update` tries again.
+        if let Some(error) = updated.failed {
+            cx.out.say(&format!("warning: {}", error.message));
+        }
     }
     Ok(())
 }
@@ -258,6 +278,10 @@ pub async fn findings(
     status: Option<String>,
     min_score: Option<f64>,
 ) -> Result<ExitCode> {
+    if let Some(unknown) = status.as_ref().filter(|s| Status::ALL.iter().all(|known| known.name() != *s)) {
+        let known = Status::ALL.map(Status::name).join(", ");
+        return Err(Error::usage(format!("`{unknown}` is no status")).hint(format!("use one of {known}")));
+    }
     let station = cx.open().await?;
     let (view, channel) = published(&station, name).await?;
     let mut found = explain::findings(&view, &channel).await?;

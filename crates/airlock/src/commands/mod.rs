@@ -97,7 +97,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Ledger(command) => records::ledger(&cx, command).await,
         Command::Snapshot(command) => records::snapshot(&cx, command).await,
         Command::ClientConfig { channel, client, base } => {
-            client_config::run(&cx, &channel, client, &base).await
+            client_config::run(&cx, &channel, client, base).await
         }
     }
 }

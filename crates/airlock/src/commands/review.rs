@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use airlock_core::decision::{Decision, Ruling, Scope};
-use airlock_engine::error::{Error, Result};
+use airlock_engine::error::{Error, Kind, Result};
 use airlock_engine::{channel, decide, policy, sync};
 
 use super::{Cx, judging};
@@ -18,7 +18,8 @@ fn read(path: &Path) -> Result<String> {
 pub async fn policy(cx: &Cx, command: PolicyCommand) -> Result<ExitCode> {
     match command {
         PolicyCommand::Check { file } => {
-            let policy = policy::read(&read(&file)?)?;
+            let policy = policy::read(&read(&file)?)
+                .map_err(|e| Error { kind: Kind::No, ..e.while_(&file.display().to_string()) })?;
             let rules: Vec<&str> = policy.rules.iter().map(|r| r.name.as_str()).collect();
             cx.out.answer(
                 || Ok(serde_json::json!({"valid": true, "name": policy.name, "rules": rules})),

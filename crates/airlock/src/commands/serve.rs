@@ -46,13 +46,21 @@ pub async fn listen(address: &str) -> Result<(tokio::net::TcpListener, SocketAdd
     Ok((listener, address))
 }
 
-/// Serves until it is interrupted.
+/// How long requests that are under way may take after the signal to stop.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Serves until it is interrupted. A client that does not finish cannot keep it from stopping.
 pub async fn serve(listener: tokio::net::TcpListener, station: Station) -> Result<()> {
     let app = Arc::new(airlock_web::App { view: View::new(station) });
-    axum::serve(listener, airlock_web::router(app))
-        .with_graceful_shutdown(interrupted())
-        .await
-        .map_err(|e| Error::fault(format!("the server stopped: {e}")))
+    let server = axum::serve(listener, airlock_web::router(app)).with_graceful_shutdown(interrupted());
+    let patience = async {
+        interrupted().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        result = server.into_future() => result.map_err(|e| Error::fault(format!("the server stopped: {e}"))),
+        () = patience => Ok(()),
+    }
 }
 
 async fn interrupted() {
@@ -82,14 +90,17 @@ async fn keep_valid(station: Station) {
 
 async fn judge_expired(station: &Station) -> Result<()> {
     let now = station.now().await?;
+    let mut failed = None;
     for channel in channel::list(station).await? {
         let Some(id) = station.store.db.find_ref(&ref_name(&channel.name, "snapshot")).await? else {
             continue;
         };
         let snapshot: Snapshot = station.store.db.get(Id::new(id)).await?;
-        if snapshot.valid_until.is_some_and(|until| until <= now) {
-            sync::rejudge(station, &channel, &How::default(), false, "time").await?;
+        if snapshot.valid_until.is_some_and(|until| until <= now)
+            && let Err(e) = sync::rejudge(station, &channel, &How::default(), false, "time").await
+        {
+            failed = failed.or(Some(e.while_(&format!("channel {}", channel.name))));
         }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }

@@ -41,18 +41,21 @@ impl Story {
 
 pub async fn run(cx: &Cx, port: u16, dir: Option<PathBuf>, exit: bool) -> Result<ExitCode> {
     let mut story = Story { step: 0, began: Instant::now() };
+    // Before the story, so that a port that is taken does not spoil its end.
+    let address = if exit { "127.0.0.1:0".to_owned() } else { format!("127.0.0.1:{port}") };
+    let (listener, address) = listen(&address)
+        .await
+        .map_err(|e| Error { hint: None, ..e }.hint("choose another port with --port"))?;
     // Held until the end: a temporary directory goes with it.
     let (dir, _held) = place(dir)?;
     sample::write(&dir)?;
     let low = connected(cx, &dir, &mut story).await?;
     let high = cross(cx, &dir, &low, &mut story).await?;
-    let address = if exit { "127.0.0.1:0".to_owned() } else { format!("127.0.0.1:{port}") };
-    let (listener, address) = listen(&address).await?;
     let base = format!("http://{address}/");
     let server = tokio::spawn(serve_until_interrupted(listener, high));
     install(&low, &base, &mut story).await?;
     let seconds = story.began.elapsed().as_secs_f64();
-    write(&format!("\nAll of it took {seconds:.1} s, in {}.\n", dir.display()))?;
+    write(&format!("\nAll of it took {seconds:.1} s.\n"))?;
     if exit {
         server.abort();
         return Ok(ExitCode::SUCCESS);
@@ -91,7 +94,7 @@ async fn connected(cx: &Cx, dir: &Path, story: &mut Story) -> Result<Station> {
     for (kind, file) in [(FeedKind::Osv, "osv.jsonl"), (FeedKind::Identities, "identities.json")] {
         feeds::add(&low, kind, &dir.join("feeds").join(file).to_string_lossy()).await?;
     }
-    let reports = feeds::update(&low, &[]).await?;
+    let reports = feeds::update(&low, &[]).await?.read;
     let read = |r: &feeds::FeedReport| format!("{}: {}", r.name, count(r.head.count, "record"));
     story.tell("It reads what is known of vulnerabilities", &reports.iter().map(read).collect::<Vec<_>>())?;
     let mut lines = Vec::new();

@@ -9,7 +9,7 @@
 use wildmatch::WildMatch;
 
 use super::{ArtifactPredicate, Condition, FindingPredicate, Rule};
-use crate::ecosystem::{ArtifactKind, Ecosystem};
+use crate::ecosystem::{ArtifactKind, Ecosystem, name_pattern};
 use crate::identity::Coverage;
 use crate::matching::Finding;
 use crate::time::Time;
@@ -87,7 +87,7 @@ impl Rule {
 
 impl Condition {
     /// Whether it speaks of the finding at hand (and not only of some or no finding).
-    fn binds_finding(&self) -> bool {
+    pub fn binds_finding(&self) -> bool {
         match self {
             Self::All(parts) | Self::Any(parts) => parts.iter().any(Self::binds_finding),
             Self::Not(part) => part.binds_finding(),
@@ -151,11 +151,15 @@ impl FindingPredicate {
     }
 }
 
+fn matches_name(subject: &Subject<'_>, pattern: &str) -> bool {
+    WildMatch::new(&name_pattern(subject.ecosystem, pattern)).matches(subject.name)
+}
+
 impl ArtifactPredicate {
     fn eval(&self, subject: &Subject<'_>) -> Truth {
         match self {
             Self::Ecosystem(any) => any.contains(&subject.ecosystem).into(),
-            Self::Name(any) => any.iter().any(|p| WildMatch::new(p).matches(subject.name)).into(),
+            Self::Name(any) => any.iter().any(|p| matches_name(subject, p)).into(),
             Self::Kind(any) => any.contains(&subject.kind).into(),
             Self::Age { younger, than } => subject.time.map_or(Truth::Unknown, |time| {
                 let is_younger = subject.now < time.after(*than);

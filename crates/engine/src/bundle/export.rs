@@ -83,16 +83,12 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     check_peer(what.to.as_deref())?;
     if !what.plan {
         // What leaves is what may leave now: blocked or run out since the last judgement is not.
-        crate::sync::rejudge_all(station, "before export").await?;
+        let wanted = |name: &str| what.channels.is_empty() || what.channels.iter().any(|c| c == name);
+        crate::sync::rejudge_some(station, wanted, "before export").await?;
     }
     let db = &station.store.db;
     let stream = stream_of(station, what.to.as_deref());
-    let state_ref = format!("export/{stream}");
-    let before = db.find_ref(&state_ref).await?;
-    let mut state: ExportState = match before {
-        Some(id) => db.get(Id::new(id)).await?,
-        None => ExportState::default(),
-    };
+    let (before, mut state) = state(db, &stream).await?;
     let snapshots = snapshots(station, &what.channels).await?;
     let heads = feeds::heads(station).await?;
     let (mut needs, channels) = gather(db, &snapshots, &heads).await?;
@@ -145,12 +141,24 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     let done = Exported { bundle: Base { number, manifest: digest }, channels: snapshots, feeds: heads };
     state.bundles.push(done);
     let id = db.put(&state).await?;
-    let change = airlock_store::RefChange { name: state_ref, from: before, to: Some(id.digest()) };
+    let change = airlock_store::RefChange { name: state_ref(&stream), from: before, to: Some(id.digest()) };
     report.manifest = Some(digest);
     let detail = serde_json::to_value(&report)?;
     station.commit(vec![change], "bundle.export", &format!("stream/{stream}"), &detail).await?;
     seal(station, dir, text.as_str())?;
     Ok(report)
+}
+
+fn state_ref(stream: &str) -> String {
+    format!("export/{stream}")
+}
+
+/// What this station remembers of a stream, and the object that says it.
+async fn state(db: &Db, stream: &str) -> Result<(Option<Digest>, ExportState)> {
+    match db.find_ref(&state_ref(stream)).await? {
+        Some(id) => Ok((Some(id), db.get(Id::new(id)).await?)),
+        None => Ok((None, ExportState::default())),
+    }
 }
 
 fn check_peer(to: Option<&str>) -> Result<()> {
@@ -247,24 +255,21 @@ fn sized(blobs: &Blobs, files: BTreeMap<Digest, BundledFile>) -> Result<Vec<Bund
     Ok(out)
 }
 
-/// Makes the directory, which must not hold a bundle.
+/// Marks a directory in which an export was broken off, and may be begun again.
+const PARTIAL: &str = "AIRLOCK.partial";
+
+/// Makes the directory, which must hold nothing but what an export left that was broken off.
 fn prepare(dir: &Path) -> Result<()> {
-    if dir.join(MANIFEST).exists() {
-        return Err(
-            Error::usage(format!("{} holds a bundle already", dir.display())).hint("give an empty directory")
-        );
-    }
-    let strangers = match fs::read_dir(dir) {
-        Ok(entries) => entries
-            .filter_map(|e| e.ok().map(|e| e.file_name().to_string_lossy().into_owned()))
-            .find(|name| {
-                !["files", "objects", README, SIGNATURES].contains(&name.as_str()) && !litter::is_litter(name)
-            }),
-        Err(_) => None,
-    };
-    if let Some(name) = strangers {
-        return Err(Error::usage(format!("{} is not empty: it holds `{name}`", dir.display()))
-            .hint("give a folder of its own, which is made if it does not exist"));
+    fs::create_dir_all(dir).map_err(file_error(dir))?;
+    let marker = dir.join(PARTIAL);
+    if !marker.exists() {
+        let names = fs::read_dir(dir).map_err(file_error(dir))?;
+        let names = names.filter_map(|e| e.ok().map(|e| e.file_name().to_string_lossy().into_owned()));
+        if let Some(name) = names.into_iter().find(|name| !litter::is_litter(name)) {
+            return Err(Error::usage(format!("{} is not empty: it holds `{name}`", dir.display()))
+                .hint("give a folder of its own, which is made if it does not exist"));
+        }
+        fs::write(&marker, "").map_err(file_error(&marker))?;
     }
     for folder in ["files", "objects"] {
         let path = dir.join(folder);
@@ -375,7 +380,7 @@ fn write_readme(dir: &Path, manifest: &Manifest, fingerprint: &str) -> Result<Ex
 fn remove_leftovers(dir: &Path, manifest: &Manifest) -> Result<()> {
     let listed: BTreeSet<PathBuf> = super::verify::listed(manifest).map(|p| dir.join(p)).collect();
     for path in super::verify::files_in(dir)? {
-        if !listed.contains(&path) {
+        if !listed.contains(&path) && !path.ends_with(PARTIAL) {
             fs::remove_file(&path).map_err(file_error(&path))?;
         }
     }
@@ -391,6 +396,8 @@ fn seal(station: &Station, dir: &Path, manifest: &str) -> Result<()> {
     sync()?;
     let path = dir.join(MANIFEST);
     fs::write(&path, manifest).map_err(file_error(&path))?;
+    let marker = dir.join(PARTIAL);
+    fs::remove_file(&marker).map_err(file_error(&marker))?;
     let path = dir.join(SIGNATURES);
     let line = station.key.sign(manifest.as_bytes());
     fs::write(&path, format!("{line}\n")).map_err(file_error(&path))?;

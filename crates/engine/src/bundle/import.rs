@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use airlock_core::bundle::{Base, ChannelHead, Manifest, NUMBER_STEP_MAX};
+use airlock_core::bundle::{Base, BundledFile, ChannelHead, Manifest, NUMBER_STEP_MAX};
 use airlock_core::channel::{Channel, ChannelFeed};
 use airlock_core::fact::{Fact, Facts};
 use airlock_core::id::{Digest, Id};
@@ -15,6 +15,7 @@ use airlock_core::object::Encoded;
 use airlock_core::record::Artifact;
 use airlock_core::shard::Shard;
 use airlock_core::snapshot::{Snapshot, Upstream};
+use airlock_core::time::Span;
 use airlock_store::{Batch, RefChange, Store};
 
 use super::ImportState;
@@ -26,6 +27,9 @@ use crate::station::Station;
 use crate::sync::{self, Outcome};
 use crate::trust::{self, Trust};
 use crate::{fetch, trees};
+
+/// How far a sender's clock may be ahead of this station's.
+const CLOCK_AHEAD_MAX: Span = Span::days(7);
 
 /// What an import did.
 #[derive(Debug)]
@@ -55,77 +59,75 @@ pub async fn import(station: &Station, dir: &Path) -> Result<Report> {
         trusted.iter().filter_map(|t| airlock_core::hex::decode(&t.public_key)).collect();
     let (path, known) = (dir.to_owned(), keys.clone());
     let opened = joined(tokio::task::spawn_blocking(move || verify::open(&path, &known)).await)?;
-    let trust = trusted
-        .into_iter()
-        .find(|t| airlock_core::hex::decode(&t.public_key) == Some(opened.signer))
-        .ok_or_else(|| Error::unsafe_("the signer is not trusted"))?;
-    let (state, again) = admission(station, &opened, &trust).await?;
+    let trust = choose(trusted, &opened)?;
+    let entry = admission(station, &opened, &trust).await?;
     let m = &opened.manifest;
+    let last = entry.state.as_ref().and_then(|s| s.bundles.last()).map_or(0, |b| b.number);
     let mut report = Report {
         sender: trust.name.clone(),
         stream: m.stream.clone(),
         number: m.number,
-        again,
-        skipped: m
-            .number
-            .saturating_sub(state.as_ref().and_then(|s| s.bundles.last()).map_or(0, |b| b.number) + 1),
+        again: entry.again,
+        skipped: m.number.saturating_sub(last.saturating_add(1)),
         files: m.files.len() as u64,
-        bytes: m.files.iter().map(|f| f.size).sum(),
+        bytes: m.files.iter().fold(0, |sum, f| sum.saturating_add(f.size)),
         outcomes: Vec::new(),
     };
-    if !again {
-        let opened = Arc::new(opened);
-        take_in(station, &opened, &trust).await?;
-        feeds::rebuild(station).await?;
-        report.outcomes =
-            sync::rejudge_all(station, &format!("import {} of {}", report.number, report.stream)).await?;
-    } else if !is_judged(station, &m.channels.keys().cloned().collect()).await? {
-        // It was taken in, and then something stopped the run before it was judged.
-        report.outcomes = sync::rejudge_all(station, "import, continued").await?;
+    let why = format!("import {} of {}", report.number, report.stream);
+    if !entry.again {
+        take_in(station, &Arc::new(opened), &trust, &entry).await?;
     }
+    // Also for a bundle that is in already: something may have stopped the run before it was judged.
+    report.outcomes = sync::rejudge_all(station, &why).await?;
     Ok(report)
 }
 
-async fn is_judged(station: &Station, channels: &BTreeSet<String>) -> Result<bool> {
-    let db = &station.store.db;
-    let (set, _) = feeds::current(station).await?;
-    for name in channels {
-        let Some(id) = db.find_ref(&ref_name(name, "snapshot")).await? else { return Ok(false) };
-        let snapshot: Snapshot = db.get(Id::new(id)).await?;
-        let upstream = db.find_ref(&ref_name(name, "upstream")).await?;
-        if upstream != Some(snapshot.inputs.upstream.digest()) || snapshot.inputs.advisories != set {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+/// The trust under which a bundle comes: of the signer, for its stream.
+fn choose(trusted: Vec<Trust>, opened: &Opened) -> Result<Trust> {
+    let stream = &opened.manifest.stream;
+    let signer: Vec<Trust> = trusted
+        .into_iter()
+        .filter(|t| airlock_core::hex::decode(&t.public_key) == Some(opened.signer))
+        .collect();
+    let fits = signer.iter().find(|t| t.stream.as_ref().is_none_or(|s| s == stream)).cloned();
+    fits.ok_or_else(|| {
+        let names: Vec<&str> = signer.iter().map(|t| t.name.as_str()).collect();
+        Error::unsafe_(format!("`{}` is trusted for another stream than `{}`", names.join("`, `"), stream.escape_default()))
+            .hint("if this stream is meant too, trust the key for it with `airlock trust add NAME KEY --stream STREAM`")
+    })
+}
+
+/// A bundle that may come in.
+struct Entry {
+    /// What this station remembers of the stream, and the object that says so: what is committed builds on it.
+    state: Option<ImportState>,
+    from: Option<Digest>,
+    /// It is in already.
+    again: bool,
 }
 
 /// Whether the bundle may come in at all, by its number, base, stream, channels and ledger. Says whether it
 /// was taken in before.
-async fn admission(station: &Station, opened: &Opened, trust: &Trust) -> Result<(Option<ImportState>, bool)> {
+async fn admission(station: &Station, opened: &Opened, trust: &Trust) -> Result<Entry> {
     let m = &opened.manifest;
     let db = &station.store.db;
-    if trust.stream.as_ref().is_some_and(|s| *s != m.stream) {
-        return Err(Error::unsafe_(format!(
-            "`{}` is trusted for another stream than `{}`",
-            trust.name, m.stream
-        )));
-    }
     if m.stream.len() > 300 || !m.stream.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
         return Err(Error::unsafe_("the stream's name is malformed"));
     }
     for name in m.channels.keys() {
         check_channel(station, name, m, trust).await?;
     }
-    let state = match db.find_ref(&format!("import/{}", m.stream)).await? {
+    let from = db.find_ref(&format!("import/{}", m.stream)).await?;
+    let state = match from {
         Some(id) => Some(db.get::<ImportState>(Id::new(id)).await?),
         None => None,
     };
+    check_times(station, m).await?;
     let this = Base { number: m.number, manifest: opened.digest };
     let taken: &[Base] = state.as_ref().map_or(&[], |s| &s.bundles);
     if let Some(last) = taken.last() {
         if this == *last {
-            return Ok((state, true));
+            return Ok(Entry { state, from, again: true });
         }
         if m.number == last.number {
             return Err(Error::unsafe_(format!(
@@ -145,8 +147,12 @@ async fn admission(station: &Station, opened: &Opened, trust: &Trust) -> Result<
         }
     }
     let last = taken.last().map_or(0, |b| b.number);
-    if m.number > last + NUMBER_STEP_MAX {
-        return Err(Error::unsafe_(format!("bundle {} lies too far ahead of bundle {last}", m.number)));
+    if m.number > last.saturating_add(NUMBER_STEP_MAX) {
+        return Err(Error::unsafe_(format!("bundle {} lies too far ahead of bundle {last}", m.number))
+            .hint("whoever holds the sender's key may be using up its numbers: ask its administrator"));
+    }
+    if let Some(state) = &state {
+        check_sequel(m, state)?;
     }
     if let Some(base) = m.base.filter(|b| !taken.contains(b)) {
         return Err(Error::no(format!(
@@ -155,15 +161,51 @@ async fn admission(station: &Station, opened: &Opened, trust: &Trust) -> Result<
         ))
         .hint(format!("import bundle {} first, or ask the sender for a full export", base.number)));
     }
-    if let Some(state) = &state
-        && (m.ledger.number < state.ledger.number
-            || (m.ledger.number == state.ledger.number && m.ledger.hash != state.ledger.hash))
-    {
-        return Err(Error::unsafe_("the sender's ledger is shorter than it was, or was rewritten").hint(
-            "the sender was restored from a backup, or somebody tampered with it: ask its administrator",
-        ));
+    Ok(Entry { state, from, again: false })
+}
+
+/// Whether a bundle goes on where the last one ended: the same key, the manifest before it, the ledger grown.
+fn check_sequel(m: &Manifest, state: &ImportState) -> Result<()> {
+    let ask = "the sender was restored from a backup, or somebody tampered with it: ask its administrator";
+    if state.public_key != m.sender.public_key {
+        return Err(Error::unsafe_(format!(
+            "stream `{}` belongs to another key than the one that signed this bundle",
+            m.stream
+        ))
+        .hint(ask));
     }
-    Ok((state, false))
+    if let Some(last) = state.bundles.last()
+        && m.number == last.number + 1
+        && m.predecessor != Some(last.manifest)
+    {
+        return Err(Error::unsafe_(format!(
+            "bundle {} does not follow from bundle {} as it was taken in here",
+            m.number, last.number
+        ))
+        .hint(ask));
+    }
+    let rewritten = m.ledger.number == state.ledger.number && m.ledger.hash != state.ledger.hash;
+    if m.ledger.number < state.ledger.number || rewritten {
+        return Err(Error::unsafe_("the sender's ledger is shorter than it was, or was rewritten").hint(ask));
+    }
+    Ok(())
+}
+
+/// A bundle from the future would make every later one look old, and its feeds fresh for ever.
+async fn check_times(station: &Station, m: &Manifest) -> Result<()> {
+    let now = station.now().await?;
+    if m.created > now.after(CLOCK_AHEAD_MAX) {
+        return Err(Error::unsafe_(format!("the bundle was written at {}, and it is {now} here", m.created))
+            .hint("one of the two clocks is wrong: compare them with the sender's administrator"));
+    }
+    match m.feeds.iter().find(|(_, head)| head.read_at > m.created) {
+        Some((name, _)) => Err(Error::unsafe_(format!(
+            "feed `{}` was read after the bundle was written",
+            name.escape_default()
+        ))
+        .hint("the sender's clock was set back: ask its administrator")),
+        None => Ok(()),
+    }
 }
 
 async fn check_channel(station: &Station, name: &str, m: &Manifest, trust: &Trust) -> Result<()> {
@@ -175,8 +217,14 @@ async fn check_channel(station: &Station, name: &str, m: &Manifest, trust: &Trus
     }
     let Some(id) = station.store.db.find_ref(&ref_name(name, "def")).await? else { return Ok(()) };
     let channel: Channel = station.store.db.get(Id::new(id)).await?;
+    let same_ecosystem = m.channels.get(name).is_some_and(|h| h.ecosystem == channel.ecosystem);
     match &channel.feed {
-        ChannelFeed::Bundles { stream } if *stream == m.stream => Ok(()),
+        ChannelFeed::Bundles { stream } if *stream == m.stream && same_ecosystem => Ok(()),
+        ChannelFeed::Bundles { stream } if *stream == m.stream => Err(Error::unsafe_(format!(
+            "channel `{name}` is of {} here, and of another ecosystem in the bundle",
+            channel.ecosystem
+        ))
+        .hint("ask the sender to export it under another name")),
         ChannelFeed::Bundles { stream } => Err(Error::unsafe_(format!(
             "channel `{name}` is fed by bundles of `{stream}`, not of `{}`",
             m.stream
@@ -189,7 +237,7 @@ async fn check_channel(station: &Station, name: &str, m: &Manifest, trust: &Trus
 }
 
 /// Verifies all of it, then writes objects and blobs, then moves the refs.
-async fn take_in(station: &Station, opened: &Arc<Opened>, trust: &Trust) -> Result<()> {
+async fn take_in(station: &Station, opened: &Arc<Opened>, trust: &Trust, entry: &Entry) -> Result<()> {
     let m = &opened.manifest;
     let db = &station.store.db;
     let (bundle, store) = (opened.clone(), station.store.clone());
@@ -203,31 +251,44 @@ async fn take_in(station: &Station, opened: &Arc<Opened>, trust: &Trust) -> Resu
     for name in m.channels.keys() {
         check_bytes(station, name, m, &have).await?;
     }
-    for (name, head) in &m.feeds {
-        let name = format!("{}/{name}", m.stream);
-        let held = feeds::head_of(station, &name).await?;
-        // An older reading of a feed knows less.
-        if held.is_none_or(|h| h.read_at <= head.read_at) {
-            let id = db.put(&StoredHead { head: head.clone() }).await?;
-            refs.push(station.move_ref(&format!("feed/{name}/head"), Some(id.digest())).await?);
-        }
-    }
-    let state_ref = format!("import/{}", m.stream);
-    let before = db.find_ref(&state_ref).await?;
-    let mut bundles = match before {
-        Some(id) => db.get::<ImportState>(Id::new(id)).await?.bundles,
-        None => Vec::new(),
-    };
+    refs.extend(feed_refs(station, m).await?);
+    let mut bundles = entry.state.as_ref().map(|s| s.bundles.clone()).unwrap_or_default();
     bundles.push(Base { number: m.number, manifest: opened.digest });
     let state = ImportState { bundles, public_key: m.sender.public_key.clone(), ledger: m.ledger };
     let id = db.put(&state).await?;
-    refs.push(RefChange { name: state_ref, from: before, to: Some(id.digest()) });
+    let name = format!("import/{}", m.stream);
+    refs.push(RefChange { name, from: entry.from, to: Some(id.digest()) });
     joined(tokio::task::spawn_blocking(move || Ok(staged.commit()?)).await)?;
     let detail = serde_json::json!({
         "number": m.number, "manifest": opened.digest, "sender": trust.name, "key": m.sender.public_key,
         "sender_ledger": m.ledger, "files": m.files.len(),
     });
     station.commit(refs, "bundle.import", &format!("stream/{}", m.stream), &detail).await
+}
+
+/// The feeds after the import, and the set of everything known that follows: it is made before anything is
+/// committed, since a feed that lacks a record could not be used at all.
+async fn feed_refs(station: &Station, m: &Manifest) -> Result<Vec<RefChange>> {
+    let db = &station.store.db;
+    let before = db.find_ref(feeds::SET).await?;
+    let mut heads = feeds::heads(station).await?;
+    let mut refs = Vec::new();
+    for (name, head) in &m.feeds {
+        let name = format!("{}/{name}", m.stream);
+        // An older reading of a feed knows less.
+        if heads.get(&name).is_none_or(|held| held.read_at <= head.read_at) {
+            let id = db.put(&StoredHead { head: head.clone() }).await?;
+            refs.push(station.move_ref(&format!("feed/{name}/head"), Some(id.digest())).await?);
+            heads.insert(name, head.clone());
+        }
+    }
+    let set = feeds::build(station, heads).await.map_err(|e| {
+        Error::unsafe_(format!("the advisories of the bundle are incomplete: {}", e.message))
+            .hint("ask the sender for a full export")
+    })?;
+    let id = db.put(&set).await?;
+    refs.push(RefChange { name: feeds::SET.to_owned(), from: before, to: Some(id.digest()) });
+    Ok(refs)
 }
 
 /// Checks every file, and stages those that the store does not have. They wait for their names in the batch.
@@ -255,18 +316,21 @@ fn stage(opened: &Opened, store: &Store) -> Result<Batch> {
 
 /// Writes the objects, a bounded number at a time. Nothing names them yet.
 async fn put_objects(station: &Station, opened: &Arc<Opened>) -> Result<()> {
-    const AT_ONCE: usize = 2000;
+    const OBJECTS: usize = 2000;
+    const BYTES: usize = 16 << 20;
     let (sender, mut receiver) = tokio::sync::mpsc::channel::<Vec<Encoded>>(2);
     let bundle = opened.clone();
     let reading = tokio::task::spawn_blocking(move || -> Result<()> {
         for file in &bundle.manifest.objects {
-            let mut batch = Vec::new();
+            let (mut batch, mut bytes) = (Vec::new(), 0);
             let stopped = || Error::fault("the database stopped taking objects");
             bundle.read_objects(file, |object| {
+                bytes += object.bytes.len();
                 batch.push(object);
-                if batch.len() < AT_ONCE {
+                if batch.len() < OBJECTS && bytes < BYTES {
                     return Ok(());
                 }
+                bytes = 0;
                 sender.blocking_send(std::mem::take(&mut batch)).map_err(|_| stopped())
             })?;
             sender.blocking_send(batch).map_err(|_| stopped())?;
@@ -330,16 +394,26 @@ async fn channel_refs(
     };
     let upstream = db.put(&upstream).await?;
     refs.push(station.move_ref(&ref_name(name, "upstream"), Some(upstream.digest())).await?);
-    let facts = facts(station, name, head).await.map_err(missing)?;
+    let from = db.find_ref(&ref_name(name, "facts")).await?;
+    let facts = facts(station, name, head, m).await.map_err(missing)?;
     let root = trees::store_all(db, &facts).await?;
-    refs.push(station.move_ref(&ref_name(name, "facts"), Some(root.digest())).await?);
+    refs.push(RefChange { name: ref_name(name, "facts"), from, to: Some(root.digest()) });
     Ok(refs)
 }
 
 /// This station's facts with what came: first seen now, pinned at first sight.
-async fn facts(station: &Station, name: &str, head: &ChannelHead) -> Result<BTreeMap<String, Facts>> {
+async fn facts(
+    station: &Station,
+    name: &str,
+    head: &ChannelHead,
+    m: &Manifest,
+) -> Result<BTreeMap<String, Facts>> {
     let now = station.now().await?;
+    let is_metadata = |f: &&BundledFile| f.path.ends_with(".metadata");
+    let metadata: BTreeSet<Digest> = m.files.iter().filter(is_metadata).map(|f| f.sha256).collect();
     let mut out = fetch::load_facts(station, name).await?;
+    let known = out.values().flat_map(|f| f.files.values()).filter_map(|f| f.file.as_ref()?.metadata);
+    let metadata: BTreeSet<Digest> = metadata.into_iter().chain(known).collect();
     let ids = trees::load::<Id<Facts>>(&station.store.db, head.facts).await?;
     let all: Vec<(String, Id<Facts>)> = ids.into_iter().collect();
     for chunk in all.chunks(1000) {
@@ -357,6 +431,10 @@ async fn facts(station: &Station, name: &str, head: &ChannelHead) -> Result<BTre
                 // A pinned file stays pinned: other bytes under its name are an alarm, which judging raises.
                 if ours.file.is_none() {
                     ours.file = fact.file.clone();
+                    // A fact may name as METADATA only what came as METADATA: any other blob here may be denied.
+                    if let Some(file) = &mut ours.file {
+                        file.metadata = file.metadata.filter(|digest| metadata.contains(digest));
+                    }
                 }
             }
         }

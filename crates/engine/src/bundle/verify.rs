@@ -52,6 +52,10 @@ fn read_limited(path: &Path, most: u64) -> Result<Vec<u8>> {
 
 /// Opens a bundle: its manifest must be signed by one of `keys`.
 pub fn open(dir: &Path, keys: &[[u8; 32]]) -> Result<Opened> {
+    if !dir.is_dir() {
+        return Err(Error::usage(format!("{} is no folder", dir.display()))
+            .hint("give the folder that holds AIRLOCK.json"));
+    }
     let bytes = read_limited(&dir.join(MANIFEST), MANIFEST_BYTES_MAX)?;
     let signatures = read_limited(&dir.join(SIGNATURES), SIGNATURES_BYTES_MAX)?;
     let lines =
@@ -213,7 +217,7 @@ impl Opened {
         let source = File::open(&path).map_err(file_error(&path))?;
         let mut decoder = zstd::Decoder::new(source).map_err(file_error(&path))?;
         decoder.window_log_max(27).map_err(file_error(&path))?;
-        let mut reader = BufReader::with_capacity(1 << 18, decoder.take(file.unpacked + 1));
+        let mut reader = BufReader::with_capacity(1 << 18, decoder.take(file.unpacked.saturating_add(1)));
         let (mut lines, mut seen) = (0u64, 0u64);
         loop {
             let mut line = Vec::new();

@@ -130,8 +130,7 @@ impl Reading<'_> {
         all.bad.sort_by(|a, b| (&a.index, &a.file).cmp(&(&b.index, &b.file)));
         shards.extend(self.keep(all).await?);
         note(state, &reference, body.validator);
-        let about = Canonical::object([("info", &index.about)]);
-        Ok(Some(Subdir { shards, about: Some(about) }))
+        Ok(Some(Subdir { shards, about: Some(index.about) }))
     }
 
     /// The shards that the last reading has already, and those that must be fetched.

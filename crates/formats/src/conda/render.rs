@@ -97,11 +97,16 @@ fn push_records(out: &mut String, records: &Records<'_>) {
     out.push('}');
 }
 
+/// Keys of `info` that would lead a client elsewhere, whoever put them there.
+const LEADS_OUT: [&str; 3] = ["base_url", "shards_base_url", "channel_relations"];
+
 /// `info` of a subdir, of what its upstream says of it.
 fn info(subdir: &str, about: Option<&Canonical>, more: &[(&str, Canonical)]) -> Canonical {
     let members = about.map(Canonical::members).unwrap_or_default();
     let mut info = members.iter().find(|(k, _)| k == "info").map(|(_, v)| v.members()).unwrap_or_default();
-    info.retain(|(key, _)| key != "subdir" && !more.iter().any(|(k, _)| k == key));
+    info.retain(|(key, _)| {
+        !LEADS_OUT.contains(&key.as_str()) && key != "subdir" && !more.iter().any(|(k, _)| k == key)
+    });
     info.push(("subdir".to_owned(), Canonical::string(subdir)));
     info.extend(more.iter().map(|(k, v)| ((*k).to_owned(), v.clone())));
     Canonical::object(info.iter().map(|(k, v)| (k.as_str(), v)))
