@@ -47,9 +47,9 @@ impl Error {
         Self::new(Kind::Usage, message)
     }
 
-    /// Refused as unsafe.
+    /// Refused as unsafe. The next step is the same everywhere, unless a better one is given.
     pub fn unsafe_(message: impl Into<String>) -> Self {
-        Self::new(Kind::Unsafe, message)
+        Self::new(Kind::Unsafe, message).hint("nothing of it was taken; tell your security officer")
     }
 
     /// A fault from outside.

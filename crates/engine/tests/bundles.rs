@@ -1,0 +1,182 @@
+//! Bundles that a trusted key signed and that are wrong all the same: nothing of them counts.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::path::{Path, PathBuf};
+
+use airlock_core::canon::Canonical;
+use airlock_core::ecosystem::Ecosystem;
+use airlock_engine::bundle::export::{self, What};
+use airlock_engine::bundle::import;
+use airlock_engine::error::{Error, Kind};
+use airlock_engine::station::{Side, Station};
+use airlock_engine::trust;
+use airlock_testkit::{Kit, conda, osv};
+use serde_json::{Value, json};
+
+/// A sender that published one package, its bundle, and a receiver that trusts it.
+struct Gap {
+    low: Kit,
+    high: Station,
+    disks: usize,
+}
+
+impl Gap {
+    async fn new() -> Self {
+        let low = Kit::new(&[osv("PYSEC-1", "PyPI", "x", "2", 7.5)]).await;
+        let mut source = low.conda_source("source");
+        source.add(&conda("good", "1.0"), &json!({}));
+        source.write();
+        low.add_channel("main", Ecosystem::Conda, source.path(), &[]).await;
+        low.sync("main").await;
+        let options = low.station.options.clone();
+        let high = Station::init(&low.path().join("high"), "high", Side::Isolated, options).await.unwrap();
+        let key = low.station.key.public();
+        trust::add(&high, "low", key, &low.station.key.fingerprint(), None, vec![]).await.unwrap();
+        Self { low, high, disks: 0 }
+    }
+
+    async fn export(&mut self) -> PathBuf {
+        self.disks += 1;
+        let disk = self.low.path().join(format!("disk-{}", self.disks));
+        export::export(&self.low.station, &disk, &What::default()).await.unwrap();
+        disk
+    }
+
+    /// Changes the manifest and signs it again with the sender's own key.
+    fn forge(&self, disk: &Path, change: impl FnOnce(&mut Value)) {
+        let path = disk.join("AIRLOCK.json");
+        let mut manifest: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        change(&mut manifest);
+        let text = Canonical::of(&manifest).unwrap();
+        std::fs::write(&path, text.as_str()).unwrap();
+        let line = self.low.station.key.sign(text.as_str().as_bytes());
+        std::fs::write(disk.join("AIRLOCK.sig"), format!("{line}\n")).unwrap();
+    }
+
+    /// Imports what must be refused, and checks that nothing that counts has moved.
+    async fn refused(&self, disk: &Path) -> Error {
+        let before =
+            (self.high.store.db.refs("").await.unwrap(), self.high.store.db.ledger_head().await.unwrap());
+        let error = import::import(&self.high, disk).await.unwrap_err();
+        let after =
+            (self.high.store.db.refs("").await.unwrap(), self.high.store.db.ledger_head().await.unwrap());
+        assert_eq!(before, after, "{error}");
+        assert!(error.kind == Kind::Unsafe && error.hint.is_some(), "{error:?}");
+        error
+    }
+}
+
+#[tokio::test]
+async fn a_bundle_that_lacks_what_it_names_is_refused_as_incomplete() {
+    let mut gap = Gap::new().await;
+    let disk = gap.export().await;
+    let absent = "00".repeat(32);
+    for (change, text) in [
+        (("feeds", "content"), "advisories of the bundle are incomplete"),
+        (("channels", "snapshot"), "is incomplete"),
+        (("channels", "content"), "other things of channel"),
+        (("channels", "facts"), "is incomplete"),
+    ] {
+        let copy = gap.low.path().join(format!("{}-{}", change.0, change.1));
+        copy_dir(&disk, &copy);
+        gap.forge(&copy, |m| {
+            let (_, first) = m[change.0].as_object_mut().unwrap().iter_mut().last().unwrap();
+            first[change.1] = absent.clone().into();
+        });
+        let error = gap.refused(&copy).await;
+        assert!(error.message.contains(text), "{change:?}: {error}");
+    }
+    import::import(&gap.high, &disk).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_manifest_cannot_lead_out_of_its_folder_or_name_a_file_twice() {
+    let mut gap = Gap::new().await;
+    let disk = gap.export().await;
+    for path in ["../outside", "/etc/passwd", "files/aa/../../x", "files/aa/.hidden", "AIRLOCK.json"] {
+        let copy = gap.low.path().join(format!("path-{}", path.replace('/', "_")));
+        copy_dir(&disk, &copy);
+        gap.forge(&copy, |m| m["files"][0]["path"] = path.into());
+        assert!(gap.refused(&copy).await.message.contains("outside the bundle"), "{path}");
+    }
+    gap.forge(&disk, |m| {
+        let again = m["files"][0].clone();
+        m["files"].as_array_mut().unwrap().push(again);
+    });
+    assert!(gap.refused(&disk).await.message.contains("twice"));
+}
+
+#[tokio::test]
+async fn a_stream_goes_on_where_it_ended_and_belongs_to_one_key() {
+    let mut gap = Gap::new().await;
+    let first = gap.export().await;
+    import::import(&gap.high, &first).await.unwrap();
+    let second = gap.export().await;
+    let forged = gap.low.path().join("forged");
+    copy_dir(&second, &forged);
+    gap.forge(&forged, |m| m["predecessor"] = "00".repeat(32).into());
+    assert!(gap.refused(&forged).await.message.contains("does not follow from bundle 1"));
+    gap.forge(&forged, |m| m["number"] = 1_000_000.into());
+    assert!(gap.refused(&forged).await.message.contains("too far ahead"));
+    gap.forge(&forged, |m| m["number"] = 1.into());
+    assert!(gap.refused(&forged).await.message.contains("another bundle with number 1"));
+    // Another sender, trusted too, takes up the stream.
+    let other = Kit::new(&[]).await;
+    let mut source = other.conda_source("source");
+    source.add(&conda("evil", "1.0"), &json!({}));
+    source.write();
+    other.add_channel("main", Ecosystem::Conda, source.path(), &[]).await;
+    other.sync("main").await;
+    let key = &other.station.key;
+    trust::add(&gap.high, "other", key.public(), &key.fingerprint(), None, vec![]).await.unwrap();
+    let disk = other.path().join("disk");
+    export::export(&other.station, &disk, &What::default()).await.unwrap();
+    let stream = export::stream_of(&gap.low.station, None);
+    let strange = Gap { low: other, high: gap.high.clone(), disks: 0 };
+    strange.forge(&disk, |m| {
+        m["stream"] = stream.into();
+        m["number"] = 2.into();
+    });
+    assert!(strange.refused(&disk).await.message.contains("belongs to another key"));
+    import::import(&gap.high, &second).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_bundle_from_the_future_is_refused() {
+    let mut gap = Gap::new().await;
+    let disk = gap.export().await;
+    gap.forge(&disk, |m| m["created"] = "2099-01-01T00:00:00Z".into());
+    assert!(gap.refused(&disk).await.message.contains("2099"));
+    gap.forge(&disk, |m| {
+        m["created"] = airlock_testkit::NOW.into();
+        let (_, feed) = m["feeds"].as_object_mut().unwrap().iter_mut().next().unwrap();
+        feed["read_at"] = "2099-01-01T00:00:00Z".into();
+    });
+    assert!(gap.refused(&disk).await.message.contains("was read after the bundle was written"));
+}
+
+#[tokio::test]
+async fn an_import_that_stopped_before_it_was_judged_goes_on() {
+    let mut gap = Gap::new().await;
+    let disk = gap.export().await;
+    import::import(&gap.high, &disk).await.unwrap();
+    // As if it had been killed after the commit: what was published is gone.
+    let name = "channel/main/snapshot";
+    let change = gap.high.move_ref(name, None).await.unwrap();
+    gap.high.commit(vec![change], "test", name, &json!({})).await.unwrap();
+    let report = import::import(&gap.high, &disk).await.unwrap();
+    assert!(report.again && report.outcomes[0].snapshot.is_some());
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_dir(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
