@@ -168,7 +168,7 @@ fn every_version_that_an_advisory_lists_is_matched_by_it() {
     let bytes = unpacked("advisories/osv-pypi.jsonl.gz");
     let read = read_osv(bytes.as_deref().unwrap_or(MADE_OSV.as_bytes()));
     let advisories: Vec<&Advisory> = read.good.iter().map(|r| &r.advisory).collect();
-    let slices = slices(advisories.iter().copied());
+    let slices = slices(advisories.iter().map(|a| ("feed", *a)));
     let mut matched = 0;
     for advisory in advisories.iter().filter(|a| !a.withdrawn) {
         for affected in &advisory.affected {

@@ -364,7 +364,11 @@ fn write_readme(dir: &Path, manifest: &Manifest, fingerprint: &str) -> Result<Ex
          a signature over the exact bytes of AIRLOCK.json, in hexadecimal:\n\n    \
          awk '/^ed25519/ {{print $3}}' AIRLOCK.sig | xxd -r -p > sig.bin\n    \
          openssl pkeyutl -verify -pubin -inkey station.pub -rawin -in AIRLOCK.json -sigfile sig.bin\n\n\
-         Compare the fingerprint of the key with the one that the sender's administrator tells you another way.\n",
+         Every file against its hash (prints nothing but OK):\n\n    \
+         python3 -c \"import json; m = json.load(open('AIRLOCK.json')); [print(f['sha256'] + '  ' + f['path']) for k in ('objects', 'files', 'extra') for f in m[k]]\" | sha256sum -c --quiet && echo OK\n\n\
+         The fingerprint is the first 40 digits of the SHA-256 of the 32 bytes of the key; compare it with the one that the\n\
+         sender's administrator tells you another way:\n\n    \
+         openssl pkey -pubin -in station.pub -outform DER | tail -c 32 | sha256sum | cut -c1-40\n",
         manifest.sender.name,
         manifest.stream,
         manifest.number,
