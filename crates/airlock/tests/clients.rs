@@ -84,7 +84,7 @@ async fn served() -> (World, Server) {
 }
 
 const RATTLER: &str = r#"
-import asyncio, sys, pathlib
+import asyncio, os, pathlib, sys, traceback
 import rattler
 from rattler import Gateway, Channel, MatchSpec, solve, install, Platform
 from rattler.repo_data import SourceConfig
@@ -98,7 +98,15 @@ async def main():
     gateway = Gateway(cache_dir=pathlib.Path(cache) / "g", default_config=config)
     records = await solve([Channel(base)], [MatchSpec(s) for s in sys.argv[5:]], gateway=gateway, platforms=[Platform("linux-64"), Platform("noarch")], virtual_packages=[])
     await install(records, target, cache_dir=pathlib.Path(cache) / "p")
-asyncio.run(main())
+# The client's own threads sometimes abort the interpreter while it shuts down, when all is done; so it is
+# left without shutting it down.
+try:
+    asyncio.run(main())
+except BaseException:
+    traceback.print_exc()
+    sys.stderr.flush()
+    os._exit(1)
+os._exit(0)
 "#;
 
 fn rattler(python: &Path, world: &World, server: &Server, mode: &str, spec: &str) -> (Command, PathBuf) {
