@@ -117,7 +117,7 @@ fn both_forms_of_one_page_are_read_to_the_same_records() {
 #[test]
 fn character_references_and_percent_escapes_are_decoded_once() {
     let file = |href: &str| link(&format!("href=\"{href}\""))["filename"].clone();
-    assert_eq!(file("a/x-1%2B1.tar.gz?token=a/b&amp;c#sha256=00"), "x-1+1.tar.gz");
+    assert_eq!(file(&format!("a/x-1%2B1.tar.gz?token=a/b&amp;c#sha256={HASH}")), "x-1+1.tar.gz");
     assert_eq!(file("x&#45;1&#x21;2.tar.gz"), "x-1!2.tar.gz");
     assert_eq!(file("x%2d1.0%2Etar.gz"), "x-1.0.tar.gz");
     let python = |text: &str| {

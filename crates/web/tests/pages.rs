@@ -284,6 +284,7 @@ async fn an_empty_station_says_what_would_be_here() {
 async fn a_channel_that_was_never_filled_says_how_to_fill_it() {
     let kit = Kit::new(&[]).await;
     let source = kit.pypi_source("pypi");
+    source.write();
     kit.add_channel("py", Ecosystem::Pypi, source.path(), &[]).await;
     let server = Server::over(kit);
     assert!(text(&server, "/").await.contains("airlock sync py"));
