@@ -362,8 +362,8 @@ fn write_readme(dir: &Path, manifest: &Manifest, fingerprint: &str) -> Result<Ex
          To verify it with nothing but the sender's public key:\n\n    airlock verify DIR --key station.pub\n\n\
          By hand: AIRLOCK.json lists every file with its SHA-256; AIRLOCK.sig holds, on each line, `ed25519`, a public key and\n\
          a signature over the exact bytes of AIRLOCK.json, in hexadecimal:\n\n    \
-         awk '/^ed25519/ {{print $3}}' AIRLOCK.sig | xxd -r -p > sig.bin\n    \
-         openssl pkeyutl -verify -pubin -inkey station.pub -rawin -in AIRLOCK.json -sigfile sig.bin\n\n\
+         awk '/^ed25519/ {{print $3}}' AIRLOCK.sig | xxd -r -p > /tmp/sig.bin\n    \
+         openssl pkeyutl -verify -pubin -inkey station.pub -rawin -in AIRLOCK.json -sigfile /tmp/sig.bin\n\n\
          Every file against its hash (prints nothing but OK):\n\n    \
          python3 -c \"import json; m = json.load(open('AIRLOCK.json')); [print(f['sha256'] + '  ' + f['path']) for k in ('objects', 'files', 'extra') for f in m[k]]\" | sha256sum -c --quiet && echo OK\n\n\
          The fingerprint is the first 40 digits of the SHA-256 of the 32 bytes of the key; compare it with the one that the\n\
