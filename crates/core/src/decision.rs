@@ -38,7 +38,7 @@ pub enum Ruling {
         rule: String,
         /// Where.
         scope: Scope,
-        /// Only as far as the rule rests on this vulnerability; none: whatever it rests on.
+        /// As far as the rule rests on this vulnerability; none: as far as it rests on the artifact itself.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         advisory: Option<String>,
     },
@@ -126,7 +126,10 @@ impl Decisions {
             Ruling::Waive { rule: waived, scope, advisory } => {
                 waived == rule
                     && scope.covers(target, false)
-                    && advisory.as_ref().is_none_or(|id| finding.is_some_and(|f| f.is_called(id)))
+                    && match advisory {
+                        None => finding.is_none(),
+                        Some(id) => finding.is_some_and(|f| f.is_called(id)),
+                    }
             }
             Ruling::Block(_) | Ruling::Revoke { .. } => false,
         })

@@ -136,6 +136,10 @@ impl Artifact {
             ArtifactKind::Sdist => None,
         };
         let build = record.build.unwrap_or_default();
+        // Clients and servers take a file name apart at its last two dashes (CEP 26).
+        if record.version.contains('-') || build.contains('-') || build.is_empty() {
+            return Err(BadRecord::Stem);
+        }
         if stem != Some(&format!("{}-{}-{build}", record.name, record.version)) {
             return Err(BadRecord::Stem);
         }

@@ -100,6 +100,10 @@ async fn check_waived(station: &Station, channel: &str, rule: &str, advisory: Op
         Error::usage(format!("policy `{}` has no rule `{rule}`", policy.name))
             .hint(format!("its rules are {}", names.join(", ")))
     })?;
+    if found.when.quantifies() {
+        return Err(Error::usage(format!("rule `{rule}` speaks of any or no finding, so that no single one can be waived"))
+            .hint("write the rule with the predicate itself instead of any_finding or no_finding, or change the policy"));
+    }
     if found.when.binds_finding() && advisory.is_none() {
         return Err(Error::usage(format!("rule `{rule}` rests on vulnerabilities, and none is named"))
             .hint("name the one that was weighed with --advisory ID; `airlock explain` shows it"));

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::BufReader;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::{StreamExt as _, stream};
 use md5::{Digest as _, Md5};
@@ -192,13 +191,9 @@ async fn fetch_all(
     now: Time,
     report: &mut Fetched,
 ) -> Result<()> {
-    let bytes = AtomicU64::new(0);
-    let fetches = wanted.into_iter().map(|w| {
-        let bytes = &bytes;
-        async move {
-            let arrived = fetch_one(store, client, ecosystem, &w, bytes).await;
-            (w, arrived)
-        }
+    let fetches = wanted.into_iter().map(|w| async move {
+        let arrived = fetch_one(store, client, ecosystem, &w).await;
+        (w, arrived)
     });
     let mut fetches = stream::iter(fetches).buffer_unordered(AT_ONCE);
     let mut batch = store.blobs.batch();
@@ -254,13 +249,7 @@ fn commit(
     Ok(())
 }
 
-async fn fetch_one(
-    store: &Store,
-    client: &Client,
-    ecosystem: Ecosystem,
-    wanted: &Wanted,
-    bytes: &AtomicU64,
-) -> Result<Arrived> {
+async fn fetch_one(store: &Store, client: &Client, ecosystem: Ecosystem, wanted: &Wanted) -> Result<Arrived> {
     let artifact = &wanted.artifact;
     let location = match &wanted.location {
         Ok(location) => location,
@@ -274,7 +263,6 @@ async fn fetch_one(
             if let Some(md5) = &mut md5 {
                 md5.update(chunk);
             }
-            bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
             Ok(staged.write(chunk)?)
         })
         .await?;

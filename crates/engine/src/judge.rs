@@ -228,6 +228,12 @@ impl Loaded {
         })
     }
 
+    /// Whether this block set stood there when judging began.
+    fn holds_blocks(&self, channel: &Channel, blocks: Digest) -> bool {
+        let name = ref_name(&channel.name, "blocks");
+        self.known.iter().any(|(known, at)| *known == name && *at == Some(blocks))
+    }
+
     fn inputs(&self) -> Inputs {
         Inputs {
             upstream: self.upstream_id,
@@ -313,7 +319,8 @@ pub async fn judge(
     };
     Ok(Judgment {
         channel: channel.clone(),
-        unchanged: loaded.previous.as_ref().is_some_and(|before| says_the_same(before, &snapshot)),
+        unchanged: loaded.previous.as_ref().is_some_and(|before| says_the_same(before, &snapshot))
+            && loaded.holds_blocks(channel, object::encode(&settled.blocks)?.0.digest()),
         snapshot,
         judgements,
         content,

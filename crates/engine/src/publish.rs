@@ -91,7 +91,6 @@ pub async fn publish(
     let current = db.refs(&ref_name(name, "")).await?;
     let at = |part: &str| current.get(&ref_name(name, part)).copied();
     if let Some(read) = &along.read {
-        point("upstream", read.before, read.upstream.digest());
         point("mirror", at("mirror"), db.put(&read.state).await?.digest());
     }
     let mut id = None;
@@ -119,7 +118,15 @@ pub async fn publish(
         }
         id = Some(snapshot);
     }
-    if refs.is_empty() {
+    if let Some(read) = &along.read {
+        // Stated even where it does not move: another reading that was published since is newer than this one.
+        refs.push(RefChange {
+            name: ref_name(name, "upstream"),
+            from: read.before,
+            to: Some(read.upstream.digest()),
+        });
+    }
+    if refs.iter().all(|r| r.from == r.to) && id.is_none() {
         return Ok(None);
     }
     let counts = judgment.snapshot.counts;

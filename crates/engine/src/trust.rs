@@ -57,9 +57,9 @@ pub async fn add(
             .hint("use letters, digits, `.`, `_` and `-`"));
     }
     if let Some(held) = list(station).await?.into_iter().find(|t| t.name == name)
-        && held.public_key != hex::encode(&public_key)
+        && (held.public_key != hex::encode(&public_key) || held.stream != stream || held.channels != channels)
     {
-        return Err(Error::usage(format!("`{name}` is another key here already"))
+        return Err(Error::usage(format!("`{name}` is here already, as another key or with other limits"))
             .hint(format!("choose another name, or run `airlock trust revoke {name}` first")));
     }
     let trust = Trust {

@@ -70,16 +70,24 @@ impl IndexRead {
 
     /// Takes in what another part of the same index held.
     pub fn merge(&mut self, other: Self) {
+        let mut twice = Vec::new();
         for (key, shard) in other.shards {
             match self.shards.entry(key) {
                 std::collections::btree_map::Entry::Vacant(place) => {
                     place.insert(shard);
                 }
                 std::collections::btree_map::Entry::Occupied(mut place) => {
-                    place.get_mut().entries.extend(shard.entries);
+                    for (file, entry) in shard.entries {
+                        if let Err(reason) = keep(&mut place.get_mut().entries, &file, entry) {
+                            twice.push((file, reason));
+                        }
+                    }
                     place.get_mut().meta.extend(shard.meta);
                 }
             }
+        }
+        for (file, reason) in twice {
+            self.leave_out("the index", &file, reason);
         }
         self.bad_count += other.bad_count;
         self.bad.extend(other.bad);

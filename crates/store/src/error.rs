@@ -46,9 +46,6 @@ pub enum StoreError {
         /// The found one.
         found: Digest,
     },
-    /// More bytes than were announced or allowed.
-    #[error("more than {0} bytes came")]
-    TooLong(u64),
     /// Something in the database is not what this program wrote.
     #[error("the database holds something unreadable: {0}")]
     Corrupt(String),

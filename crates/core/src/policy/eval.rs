@@ -86,6 +86,16 @@ impl Rule {
 }
 
 impl Condition {
+    /// Whether it speaks of some or no finding, so that a hit names none.
+    pub fn quantifies(&self) -> bool {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().any(Self::quantifies),
+            Self::Not(part) => part.quantifies(),
+            Self::AnyFinding(_) | Self::NoFinding(_) => true,
+            Self::Finding(_) | Self::Artifact(_) => false,
+        }
+    }
+
     /// Whether it speaks of the finding at hand (and not only of some or no finding).
     pub fn binds_finding(&self) -> bool {
         match self {

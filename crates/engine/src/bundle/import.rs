@@ -93,7 +93,7 @@ fn choose(trusted: Vec<Trust>, opened: &Opened) -> Result<Trust> {
     fits.ok_or_else(|| {
         let names: Vec<&str> = signer.iter().map(|t| t.name.as_str()).collect();
         Error::unsafe_(format!("`{}` is trusted for another stream than `{}`", names.join("`, `"), stream.escape_default()))
-            .hint("if this stream is meant too, trust the key for it with `airlock trust add NAME KEY --stream STREAM`")
+            .hint("if this stream is meant too, trust the key for it under a further name: `airlock trust add NAME KEY --stream STREAM`")
     })
 }
 
@@ -198,7 +198,7 @@ async fn check_times(station: &Station, m: &Manifest) -> Result<()> {
         return Err(Error::unsafe_(format!("the bundle was written at {}, and it is {now} here", m.created))
             .hint("one of the two clocks is wrong: compare them with the sender's administrator"));
     }
-    match m.feeds.iter().find(|(_, head)| head.read_at > m.created) {
+    match m.feeds.iter().find(|(_, head)| head.read_at > m.created.after(CLOCK_AHEAD_MAX)) {
         Some((name, _)) => Err(Error::unsafe_(format!(
             "feed `{}` was read after the bundle was written",
             name.escape_default()
@@ -366,6 +366,12 @@ async fn channel_refs(
     {
         return Err(Error::unsafe_(format!(
             "the manifest says other things of channel `{name}` than its snapshot"
+        )));
+    }
+    if let Some(bad) = snapshot.subdirs.keys().find(|s| !airlock_core::ecosystem::is_subdir(s)) {
+        return Err(Error::unsafe_(format!(
+            "channel `{name}` of the bundle has a subdir `{}`",
+            bad.escape_default()
         )));
     }
     // Everything that explains what was left out must have come along too.

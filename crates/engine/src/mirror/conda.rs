@@ -195,5 +195,5 @@ async fn fetch_shard(
             "{place}: the shard of `{name}` hashes to {found}, not to its name"
         )));
     }
-    conda::read_shard(subdir, &format!("the shard of {name}"), &body.bytes).map_err(|e| unusable(&place, &e))
+    conda::read_shard(subdir, name, &body.bytes).map_err(|e| unusable(&place, &e))
 }

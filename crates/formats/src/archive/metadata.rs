@@ -81,7 +81,7 @@ pub fn parse_metadata(bytes: &[u8]) -> Result<CoreMetadata, ArchiveError> {
     let text = String::from_utf8_lossy(bytes);
     let mut metadata = CoreMetadata::default();
     let (mut name, mut version) = (None, None);
-    for (key, value) in headers(text.strip_prefix('\u{feff}').unwrap_or(&text)) {
+    for (key, value) in headers(text.strip_prefix('\u{feff}').unwrap_or(&text))? {
         match key.to_ascii_lowercase().as_str() {
             "name" => set_identity(&mut name, "Name", value)?,
             "version" => set_identity(&mut version, "Version", value)?,
@@ -102,9 +102,15 @@ pub fn parse_metadata(bytes: &[u8]) -> Result<CoreMetadata, ArchiveError> {
 }
 
 /// The headers, continuation lines joined by newlines and trimmed.
-fn headers(text: &str) -> Vec<(&str, String)> {
+///
+/// A carriage return by itself ends a line for Python and not here, so that it could hide a second name.
+fn headers(text: &str) -> Result<Vec<(&str, String)>, ArchiveError> {
     let mut headers: Vec<(&str, String)> = Vec::new();
     for line in text.lines() {
+        if line.contains('\r') {
+            let reason = "a header holds a carriage return, at which readers disagree".to_owned();
+            return Err(ArchiveError::Metadata { member: MEMBER.into(), reason });
+        }
         if line.starts_with([' ', '\t'])
             && let Some((_, value)) = headers.last_mut()
         {
@@ -115,7 +121,7 @@ fn headers(text: &str) -> Vec<(&str, String)> {
         let Some((key, value)) = line.split_once(':').filter(|(key, _)| is_key(key)) else { break };
         headers.push((key, value.trim().to_owned()));
     }
-    headers
+    Ok(headers)
 }
 
 fn is_key(key: &str) -> bool {

@@ -114,17 +114,28 @@ pub fn read_shard_index(subdir: &str, packed: &[u8]) -> Result<ShardIndex, Index
     })
 }
 
-/// Reads one shard, whose hash was checked before.
-pub fn read_shard(subdir: &str, index: &str, packed: &[u8]) -> Result<IndexRead, IndexError> {
+/// Reads the shard of `name`, whose hash was checked before. What it says of other names is left out: they have
+/// shards of their own.
+pub fn read_shard(subdir: &str, name: &str, packed: &[u8]) -> Result<IndexRead, IndexError> {
+    let index = format!("the shard of {name}");
     let json = crate::msgpack::to_json(&unzstd(packed, limits::SHARD_BYTES_MAX)?)?;
-    Reader::new(subdir, index).document(&json)
+    let mut read = Reader::new(subdir, &index).document(&json)?;
+    let own = ecosystem::canonical_name(Ecosystem::Conda, name);
+    let strange: Vec<ShardKey> =
+        read.shards.keys().filter(|k| Some(&k.name) != own.as_ref()).cloned().collect();
+    for key in strange {
+        for file in read.shards.remove(&key).into_iter().flat_map(|s| s.entries.into_keys()) {
+            read.leave_out(&index, &file, "it stands in the shard of another name");
+        }
+    }
+    Ok(read)
 }
 
 /// A hash as text, however it was written: text, or an array of numbers.
 fn hash_text(value: &serde_json::Value) -> Option<String> {
     match value {
         serde_json::Value::String(text) => Some(text.clone()),
-        serde_json::Value::Array(bytes) => {
+        serde_json::Value::Array(bytes) if bytes.len() <= 64 => {
             let bytes: Option<Vec<u8>> =
                 bytes.iter().map(|b| b.as_u64().and_then(|b| u8::try_from(b).ok())).collect();
             bytes.map(|b| hex::encode(&b))
@@ -147,6 +158,12 @@ fn about_info(subdir: &str, mut kept: Vec<(String, Canonical)>) -> Canonical {
 fn holds_records(key: &str) -> bool {
     let revision = |v: &str| !v.is_empty() && v.bytes().all(|b| b.is_ascii_digit());
     key.starts_with("packages") || key.strip_prefix('v').is_some_and(revision)
+}
+
+/// Whether a key of `repodata.json` is written here, or would hold records.
+pub(super) fn is_own(key: &str) -> bool {
+    holds_records(key)
+        || matches!(key, "info" | "removed" | "repodata_version" | "version" | "signatures" | "shards")
 }
 
 struct Reader<'a> {

@@ -143,7 +143,8 @@ pub fn repodata<'a>(
         out.push('}');
     }
     for (key, value) in about.map(Canonical::members).unwrap_or_default() {
-        if key != "info" {
+        // Whoever said it: a second table of records, or a key that stands above already, must not follow.
+        if key != "info" && !super::read::is_own(&key) {
             out.push(',');
             out.push_str(Canonical::string(&key).as_str());
             out.push(':');

@@ -16,6 +16,11 @@ use crate::read::{IndexError, IndexRead, brief, canonical, keep, text};
 /// outside (PEP 708).
 const DROPPED: [&str; 6] = ["files", "name", "meta", "versions", "alternate-locations", "tracks"];
 
+/// Whether a name-level key is carried from page to page.
+pub(super) fn is_carried(key: &str) -> bool {
+    !DROPPED.contains(&key) && !key.starts_with('_')
+}
+
 fn canonical_project(name: &str) -> Result<String, IndexError> {
     ecosystem::canonical_name(Ecosystem::Pypi, name).ok_or_else(|| {
         IndexError::Content(format!(
@@ -46,7 +51,7 @@ pub fn read_project_json(project: &str, index: &str, bytes: &[u8]) -> Result<Ind
         }
     }
     for (key, value) in page {
-        if !DROPPED.contains(&key.as_str()) && !key.starts_with('_') {
+        if is_carried(&key) {
             out.shard.meta.insert(key, canonical(value.get()).map_err(IndexError::Content)?);
         }
     }

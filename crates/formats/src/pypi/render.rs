@@ -3,7 +3,6 @@
 
 use std::fmt::Write as _;
 
-use serde::Deserialize;
 use serde_json::Value;
 
 use airlock_core::canon::Canonical;
@@ -45,23 +44,35 @@ pub fn project_json(shard: &Shard) -> serde_json::Result<String> {
     let versions = Canonical::of(&versions(shard))?;
     let files = Canonical::parse(&files).map_err(serde::de::Error::custom)?;
     let own = [("meta", &meta), ("name", &name), ("versions", &versions), ("files", &files)];
-    let carried = shard.meta.iter().map(|(k, v)| (k.as_str(), v));
+    let carried = shard.meta.iter().map(|(k, v)| (k.as_str(), v)).filter(|(k, _)| super::read::is_carried(k));
     Ok(Canonical::object(carried.chain(own)).as_str().to_owned() + "\n")
 }
 
 /// What of a record an HTML page shows. One odd value must not take the project's page away, so that each is
 /// read as whatever it is.
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Default)]
 struct Shown {
-    #[serde(default)]
     hashes: Value,
-    #[serde(default)]
     requires_python: Value,
-    #[serde(default)]
     yanked: Value,
-    #[serde(default)]
     core_metadata: Value,
+}
+
+impl Shown {
+    fn of(record: &Canonical) -> Self {
+        let mut shown = Self::default();
+        for (key, value) in record.members() {
+            let place = match key.as_str() {
+                "hashes" => &mut shown.hashes,
+                "requires-python" => &mut shown.requires_python,
+                "yanked" => &mut shown.yanked,
+                "core-metadata" => &mut shown.core_metadata,
+                _ => continue,
+            };
+            *place = value.read().unwrap_or_default();
+        }
+        shown
+    }
 }
 
 /// Escapes text for HTML, attributes included.
@@ -90,7 +101,7 @@ fn page(title: &str, head: &str, body: &str) -> String {
 pub fn project_html(shard: &Shard) -> serde_json::Result<String> {
     let mut body = String::new();
     for (file, entry) in &shard.entries {
-        let shown: Shown = entry.record.read()?;
+        let shown = Shown::of(&entry.record);
         let fragment = shown.hashes["sha256"].as_str().map(|h| format!("#sha256={h}")).unwrap_or_default();
         let _ = write!(body, "<a href=\"{}{}\"", escape(&file_url(&shard.name, file)), escape(&fragment));
         if let Some(python) = shown.requires_python.as_str() {
