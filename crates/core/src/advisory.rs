@@ -95,6 +95,7 @@ pub struct AdvisoryRecord {
     /// The normal form.
     pub advisory: Advisory,
     /// The record as its publisher wrote it.
+    #[serde(with = "crate::canon::trusted")]
     pub raw: Canonical,
 }
 

@@ -7,7 +7,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::canon::{CanonError, Canonical};
+use crate::canon::{self, CanonError, Canonical};
 use crate::id::{Digest, Id};
 
 /// A value that is stored as an object.
@@ -35,9 +35,6 @@ pub enum ObjectError {
         /// What the bytes say.
         found: String,
     },
-    /// The value has a member of its own that is called `kind`.
-    #[error("a value of kind {0} has a member `kind`, which is reserved")]
-    Reserved(&'static str),
     /// Not canonical JSON.
     #[error("object is not canonical JSON: {0}")]
     Canon(#[from] CanonError),
@@ -67,17 +64,10 @@ pub struct Encoded {
 
 /// Encodes `value`; the id is the hash of the bytes.
 ///
-/// Errors only where the value cannot be written as JSON at all.
+/// Errors only where the value cannot be written as a JSON object, or has a member `kind` of its own.
 pub fn encode<T: Object>(value: &T) -> Result<(Id<T>, Encoded), ObjectError> {
     let shape = |source| ObjectError::Shape { kind: T::KIND, source };
-    let plain = Canonical::of(value).map_err(shape)?;
-    let mut members = plain.members();
-    if members.iter().any(|(key, _)| key == "kind") {
-        return Err(ObjectError::Reserved(T::KIND));
-    }
-    members.push(("kind".to_owned(), Canonical::string(T::KIND)));
-    let canonical = Canonical::object(members.iter().map(|(k, v)| (k.as_str(), v)));
-    let bytes = canonical.as_str().as_bytes().to_vec();
+    let bytes = canon::write(value, Some(("kind", T::KIND))).map_err(shape)?.into_bytes();
     let digest = Digest::of(&bytes);
     Ok((Id::new(digest), Encoded { digest, bytes }))
 }
@@ -153,6 +143,7 @@ mod tests {
             decode::<Sample>(br#"{"kind":"airlock.sample.v1"}"#),
             Err(ObjectError::Shape { .. })
         ));
-        assert!(matches!(encode(&Clash { kind: 1 }), Err(ObjectError::Reserved(_))));
+        let clash = encode(&Clash { kind: 1 }).unwrap_err().to_string();
+        assert!(clash.contains("the key `kind` stands twice"), "{clash}");
     }
 }

@@ -32,6 +32,7 @@ pub struct Entry {
     /// The table of the index that held it: `packages`, `packages.conda`, `v3/<extension>` or `files`.
     pub table: String,
     /// The record as it came, in canonical form: unknown keys, nulls and absent keys are kept.
+    #[serde(with = "crate::canon::trusted")]
     pub record: Canonical,
 }
 
