@@ -106,6 +106,24 @@ impl Decisions {
         self.list.iter().any(|d| matches!(&d.ruling, Ruling::Revoke { decision: id } if *id == decision.id))
     }
 
+    /// The scopes that decisions made after `before` are about; none if `before` is no beginning of this list, so
+    /// that anything may have changed.
+    pub fn since(&self, before: &Self) -> Option<Vec<&Scope>> {
+        let new = self.list.strip_prefix(before.list.as_slice())?;
+        new.iter().map(|decision| self.scope(decision)).collect()
+    }
+
+    fn scope<'a>(&'a self, decision: &'a Decision) -> Option<&'a Scope> {
+        match &decision.ruling {
+            Ruling::Block(scope) | Ruling::Waive { scope, .. } => Some(scope),
+            Ruling::Revoke { decision } => {
+                let revoked = self.list.iter().find(|d| d.id == *decision)?;
+                // A revocation is never revoked itself; whoever wrote one all the same gets everything judged anew.
+                if matches!(revoked.ruling, Ruling::Revoke { .. }) { None } else { self.scope(revoked) }
+            }
+        }
+    }
+
     /// The block that covers the artifact, if any.
     pub fn block(&self, target: &Target<'_>, now: Time) -> Option<&Decision> {
         self.in_force(now).find(|d| match &d.ruling {

@@ -305,9 +305,7 @@ pub struct Settled {
 impl Settled {
     /// Takes in what another part of the same channel adds up to.
     pub fn merge(&mut self, other: Self) {
-        self.counts.admit += other.counts.admit;
-        self.counts.hold += other.counts.hold;
-        self.counts.deny += other.counts.deny;
+        self.counts.add(other.counts);
         self.valid_until = [self.valid_until, other.valid_until].into_iter().flatten().min();
         for (key, files) in other.blocks.files {
             self.blocks.files.entry(key).or_default().extend(files);

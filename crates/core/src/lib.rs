@@ -23,6 +23,7 @@ pub mod matching;
 pub mod object;
 pub mod policy;
 pub mod publish;
+pub mod reach;
 pub mod record;
 pub mod severity;
 pub mod shard;

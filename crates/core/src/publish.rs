@@ -13,8 +13,28 @@ use crate::fact::{Facts, FileFact};
 use crate::shard::{Entry, Shard};
 use crate::verdict::Judgement;
 
-/// The published shard: what is offered of `upstream`; `None` if nothing is.
-pub fn publish(upstream: &Shard, judgement: &Judgement, facts: &Facts) -> Option<Shard> {
+/// What is published of a shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// Nothing.
+    Nothing,
+    /// All of it, as it came: the upstream's shard itself.
+    Whole,
+    /// This.
+    Part(Shard),
+}
+
+/// What is offered of `upstream`.
+pub fn publish(upstream: &Shard, judgement: &Judgement, facts: &Facts) -> Published {
+    let as_it_came = |(file, entry): (&String, &Entry)| {
+        judgement.artifacts.get(file).is_some_and(|j| j.is_offered())
+            && facts.files.get(file).is_some_and(|f| f.file.is_some())
+            && upstream.ecosystem == Ecosystem::Conda
+            && is_publishable(&entry.record)
+    };
+    if !upstream.entries.is_empty() && upstream.entries.iter().all(as_it_came) {
+        return Published::Whole;
+    }
     let mut out = Shard::new(upstream.ecosystem, upstream.name.clone(), upstream.subdir.clone());
     out.meta = upstream.meta.clone();
     for (file, entry) in &upstream.entries {
@@ -25,11 +45,14 @@ pub fn publish(upstream: &Shard, judgement: &Judgement, facts: &Facts) -> Option
             out.entries.insert(file.clone(), Entry { table: entry.table.clone(), record });
         }
     }
-    (!out.entries.is_empty()).then_some(out)
+    if out.entries.is_empty() { Published::Nothing } else { Published::Part(out) }
 }
 
 /// One published record.
 pub fn record(ecosystem: Ecosystem, file: &str, entry: &Entry, fact: &FileFact) -> Canonical {
+    if ecosystem == Ecosystem::Conda && is_publishable(&entry.record) {
+        return entry.record.clone();
+    }
     let members = entry.record.members();
     let sha256 = Canonical::string(&fact.sha256.to_string());
     let mut kept: Vec<(&str, Canonical)> = Vec::with_capacity(members.len() + 2);
@@ -81,4 +104,18 @@ pub fn record(ecosystem: Ecosystem, file: &str, entry: &Entry, fact: &FileFact) 
         kept.push(("size", size));
     }
     Canonical::object(kept.iter().map(|(k, v)| (*k, v)))
+}
+
+/// Whether a conda record can be published as it came, as nearly all can.
+fn is_publishable(record: &Canonical) -> bool {
+    let (mut hashed, mut sized) = (false, false);
+    for (key, value) in record.parts() {
+        match key.as_ref() {
+            "url" => return false,
+            "sha256" => hashed = value != "null",
+            "size" => sized = value != "null",
+            _ => {}
+        }
+    }
+    hashed && sized
 }

@@ -71,6 +71,25 @@ pub struct Counts {
     pub deny: u64,
 }
 
+impl Counts {
+    /// Adds what another part of the same channel counts.
+    pub const fn add(&mut self, other: Self) {
+        self.admit += other.admit;
+        self.hold += other.hold;
+        self.deny += other.deny;
+    }
+
+    /// What is left when a part is taken out.
+    #[must_use]
+    pub const fn without(self, part: Self) -> Self {
+        Self {
+            admit: self.admit.saturating_sub(part.admit),
+            hold: self.hold.saturating_sub(part.hold),
+            deny: self.deny.saturating_sub(part.deny),
+        }
+    }
+}
+
 /// The published state of a channel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {

@@ -27,6 +27,8 @@ pub struct Error {
     pub hint: Option<String>,
     /// Somebody else moved a ref in between: what was to be done can be done again from the start.
     pub is_race: bool,
+    /// The fault lies with this station's own disk or database, not with what it was asked to read.
+    pub is_ours: bool,
 }
 
 /// What use-cases answer.
@@ -34,7 +36,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None, is_race: false }
+        Self { kind, message: message.into(), hint: None, is_race: false, is_ours: false }
     }
 
     /// The answer is no.
@@ -89,7 +91,12 @@ impl From<StoreError> for Error {
             }
             _ => None,
         };
-        Self { is_race, hint: hint.map(str::to_owned), ..Self::new(kind, error.to_string()) }
+        Self {
+            is_race,
+            is_ours: kind == Kind::Fault,
+            hint: hint.map(str::to_owned),
+            ..Self::new(kind, error.to_string())
+        }
     }
 }
 

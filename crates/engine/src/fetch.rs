@@ -3,7 +3,7 @@
 //! Bytes are hashed while they stream into the store. What does not fit its record is not kept; what is
 //! not what its record says is kept out by a fact that judging reads.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::BufReader;
 
@@ -13,25 +13,24 @@ use md5::{Digest as _, Md5};
 use airlock_core::canon::Canonical;
 use airlock_core::channel::{Channel, ChannelFeed};
 use airlock_core::ecosystem::{ArtifactKind, Ecosystem, canonical_name};
-use airlock_core::fact::{Fact, Facts, Fault, FileFact};
+use airlock_core::fact::{Fault, FileFact};
 use airlock_core::id::{Digest, Id};
 use airlock_core::record::Artifact;
 use airlock_core::shard::{Shard, ShardKey};
 use airlock_core::snapshot::Upstream;
-use airlock_core::time::Time;
-use airlock_core::trie::TreeId;
-use airlock_core::verdict::Verdict;
 use airlock_formats::archive::{self, ArchiveLimits, Opened};
-use airlock_store::{Batch, RefChange, Staged, Store};
+use airlock_store::{Batch, Staged, Store};
 
-use crate::channel::ref_name;
 use crate::error::{Error, Kind, Result, joined};
+use crate::facts::FactStore;
 use crate::judge::Judgment;
 use crate::mirror::MirrorState;
 use crate::station::Station;
 use crate::trees;
 use crate::upstream::{Client, Location};
 
+/// Shards whose files are looked at together.
+const CHUNK: usize = 1024;
 /// Files that are fetched at once from one host.
 const AT_ONCE: usize = 4;
 /// A batch is synced when it holds so many files,
@@ -55,8 +54,6 @@ pub struct Fetched {
 /// One file to fetch.
 struct Wanted {
     key: String,
-    /// What the file was when it was fetched first.
-    pinned: Option<Digest>,
     artifact: Artifact,
     location: Result<Location>,
 }
@@ -68,90 +65,59 @@ struct Arrived {
     fact: FileFact,
 }
 
-/// Notes when each artifact of `upstream` was first seen, fetches what `judgment` admits and is not here,
-/// and gives the move of the ref of facts that is to be made. No ref moves yet.
+/// Notes when each artifact that `judgment` looked at was first seen, and fetches what it admits and is not here.
+/// The ref of facts moves with each batch of files, so that whoever is killed loses one batch at most.
 pub async fn fetch(
     station: &Station,
     channel: &Channel,
     upstream: Id<Upstream>,
     state: &MirrorState,
     judgment: &Judgment,
-) -> Result<(RefChange, Fetched)> {
-    let db = &station.store.db;
-    let name = ref_name(&channel.name, "facts");
-    let from = db.find_ref(&name).await?;
-    let now = station.now().await?;
-    let upstream: Upstream = db.get(upstream).await?;
-    let shards = trees::load(db, upstream.tree).await?;
-    let mut facts = load_facts(station, &channel.name).await?;
-    let wanted = wanted(station, channel, &shards, &mut facts, state, judgment, now).await?;
+) -> Result<Fetched> {
+    let mut facts = FactStore::open(station, channel).await?;
+    let wanted = wanted(station, channel, upstream, state, judgment, &mut facts).await?;
     let mut report = Fetched::default();
     if !wanted.is_empty() {
         let ChannelFeed::Source { location, .. } = &channel.feed else {
             return Err(Error::usage(format!("channel `{}` is fed by bundles", channel.name)));
         };
         let client = Client::new(station, &Location::parse(location)?)?;
-        fetch_all(&station.store, &client, channel.ecosystem, wanted, &mut facts, now, &mut report).await?;
+        fetch_all(station, &client, channel.ecosystem, wanted, &mut facts, &mut report).await?;
     }
-    let to = trees::store_all(&station.store.db, &facts).await?.digest();
-    Ok((RefChange { name, from, to: Some(to) }, report))
-}
-
-/// All facts of a channel by shard key.
-pub(crate) async fn load_facts(station: &Station, channel: &str) -> Result<BTreeMap<String, Facts>> {
-    let db = &station.store.db;
-    let Some(root) = db.find_ref(&ref_name(channel, "facts")).await? else { return Ok(BTreeMap::new()) };
-    let ids = trees::load::<Id<Facts>>(db, TreeId::new(root)).await?;
-    let mut out = BTreeMap::new();
-    let all: Vec<(&String, &Id<Facts>)> = ids.iter().collect();
-    for chunk in all.chunks(2048) {
-        let list: Vec<Id<Facts>> = chunk.iter().map(|(_, id)| **id).collect();
-        let objects = trees::objects(db, &list).await?;
-        for (key, id) in chunk {
-            out.extend(objects.get(&id.digest()).map(|facts| ((*key).clone(), facts.clone())));
-        }
-    }
-    Ok(out)
+    facts.commit(station, &report).await?;
+    Ok(report)
 }
 
 /// What must be fetched: what is admitted but for its bytes.
 async fn wanted(
     station: &Station,
     channel: &Channel,
-    shards: &BTreeMap<String, Id<Shard>>,
-    facts: &mut BTreeMap<String, Facts>,
+    upstream: Id<Upstream>,
     state: &MirrorState,
     judgment: &Judgment,
-    now: Time,
+    facts: &mut FactStore,
 ) -> Result<Vec<Wanted>> {
+    let db = &station.store.db;
+    let upstream: Upstream = db.get(upstream).await?;
+    let keys: Vec<&String> = judgment.touched.keys().collect();
     let mut out = Vec::new();
-    let all: Vec<(&String, &Id<Shard>)> = shards.iter().collect();
-    for chunk in all.chunks(2048) {
-        let ids: Vec<Id<Shard>> = chunk.iter().map(|(_, id)| **id).collect();
-        let objects: HashMap<Digest, Shard> = trees::objects(&station.store.db, &ids).await?;
-        for (key, id) in chunk {
-            let Some(shard) = objects.get(&id.digest()) else { continue };
-            let known = facts.entry((*key).clone()).or_default();
-            let judged = judgment.judgements.get(*key);
-            for (file, entry) in &shard.entries {
-                let fact = known.files.entry(file.clone()).or_insert(Fact {
-                    first_seen: now,
-                    file: None,
-                    fault: None,
-                });
-                let admitted =
-                    judged.and_then(|j| j.artifacts.get(file)).is_some_and(|j| j.verdict == Verdict::Admit);
-                let here = fact.file.as_ref().is_some_and(|f| station.store.blobs.find(f.sha256).is_some());
-                if !admitted || here {
-                    continue;
-                }
+    for keys in keys.chunks(CHUNK) {
+        let ids = trees::find_some(db, upstream.tree, keys.iter().copied()).await?;
+        let list: Vec<Id<Shard>> = ids.values().copied().collect();
+        let shards: HashMap<Digest, Shard> = trees::objects(db, &list).await?;
+        facts.read(db, keys).await?;
+        for (key, id) in &ids {
+            let Some(shard) = shards.get(&id.digest()) else { continue };
+            facts.see(key, shard.entries.keys());
+            for file in judgment.touched.get(key).into_iter().flat_map(|t| &t.wanted) {
+                let Some(entry) = shard.entries.get(file) else { continue };
                 if let Ok(artifact) = Artifact::read(shard, file, entry) {
                     let location = locate(channel, &ShardKey::parse(key), &artifact, state);
-                    let pinned = fact.file.as_ref().map(|f| f.sha256);
-                    out.push(Wanted { key: (*key).clone(), pinned, artifact, location });
+                    out.push(Wanted { key: key.clone(), artifact, location });
                 }
             }
         }
+        facts.write(db).await?;
     }
     Ok(out)
 }
@@ -183,21 +149,21 @@ fn locate(channel: &Channel, key: &ShardKey, artifact: &Artifact, state: &Mirror
 }
 
 async fn fetch_all(
-    store: &Store,
+    station: &Station,
     client: &Client,
     ecosystem: Ecosystem,
     wanted: Vec<Wanted>,
-    facts: &mut BTreeMap<String, Facts>,
-    now: Time,
+    facts: &mut FactStore,
     report: &mut Fetched,
 ) -> Result<()> {
+    let store = &station.store;
     let fetches = wanted.into_iter().map(|w| async move {
         let arrived = fetch_one(store, client, ecosystem, &w).await;
         (w, arrived)
     });
     let mut fetches = stream::iter(fetches).buffer_unordered(AT_ONCE);
     let mut batch = store.blobs.batch();
-    let mut new_facts: Vec<(String, String, FileFact)> = Vec::new();
+    let mut new: Vec<(String, String, std::result::Result<FileFact, Fault>)> = Vec::new();
     let mut batch_bytes = 0;
     while let Some((wanted, arrived)) = fetches.next().await {
         let file = wanted.artifact.file.clone();
@@ -210,43 +176,44 @@ async fn fetch_all(
                 if let Some(metadata) = arrived.metadata {
                     batch.add(metadata, arrived.fact.metadata)?;
                 }
-                new_facts.push((wanted.key, file, arrived.fact));
+                new.push((wanted.key, file, Ok(arrived.fact)));
             }
+            Err(error) if error.is_ours => return Err(error),
             Err(error) => {
                 let fault = match error.kind {
                     Kind::Unsafe => Fault::Mismatch(error.message),
                     _ => Fault::Fetch(error.message),
                 };
-                let entry = facts.entry(wanted.key).or_default().files.entry(file.clone());
-                let fact = entry.or_insert(Fact { first_seen: now, file: None, fault: None });
-                fact.fault = Some(fault.clone());
-                report.faults.push((file, fault));
+                report.faults.push((file.clone(), fault.clone()));
+                new.push((wanted.key, file, Err(fault)));
             }
         }
-        if new_facts.len() >= BATCH_FILES || batch_bytes >= BATCH_BYTES {
-            commit(std::mem::replace(&mut batch, store.blobs.batch()), &mut new_facts, facts, now)?;
+        if new.len() >= BATCH_FILES || batch_bytes >= BATCH_BYTES {
+            let full = std::mem::replace(&mut batch, store.blobs.batch());
+            keep(station, full, &mut new, facts).await?;
+            facts.commit(station, report).await?;
             batch_bytes = 0;
         }
     }
     report.faults.sort_by(|a, b| a.0.cmp(&b.0));
-    commit(batch, &mut new_facts, facts, now)
+    keep(station, batch, &mut new, facts).await
 }
 
 /// Gives a batch of files their names, and then their facts.
-fn commit(
+async fn keep(
+    station: &Station,
     batch: Batch,
-    new: &mut Vec<(String, String, FileFact)>,
-    facts: &mut BTreeMap<String, Facts>,
-    now: Time,
+    new: &mut Vec<(String, String, std::result::Result<FileFact, Fault>)>,
+    facts: &mut FactStore,
 ) -> Result<()> {
-    batch.commit()?;
-    for (key, file, fact) in new.drain(..) {
-        let entry = facts.entry(key).or_default().files.entry(file);
-        let held = entry.or_insert(Fact { first_seen: now, file: None, fault: None });
-        held.file = Some(fact);
-        held.fault = None;
+    joined(tokio::task::spawn_blocking(move || Ok(batch.commit()?)).await)?;
+    let db = &station.store.db;
+    let keys: BTreeSet<String> = new.iter().map(|(key, ..)| key.clone()).collect();
+    facts.read(db, &keys.iter().collect::<Vec<_>>()).await?;
+    for (key, file, result) in new.drain(..) {
+        facts.note(&key, &file, result);
     }
-    Ok(())
+    facts.write(db).await
 }
 
 async fn fetch_one(store: &Store, client: &Client, ecosystem: Ecosystem, wanted: &Wanted) -> Result<Arrived> {
@@ -267,13 +234,6 @@ async fn fetch_one(store: &Store, client: &Client, ecosystem: Ecosystem, wanted:
         })
         .await?;
     check(artifact, &staged, md5.map(|m| m.finalize().into()), location)?;
-    if let Some(pinned) = wanted.pinned.filter(|p| *p != staged.digest()) {
-        let found = staged.digest();
-        return Err(Error::unsafe_(format!(
-            "{}: the bytes hash to {found}, when it was fetched first to {pinned}",
-            location.shown()
-        )));
-    }
     let (store, artifact, key) = (store.clone(), artifact.clone(), ShardKey::parse(&wanted.key));
     joined(tokio::task::spawn_blocking(move || open(&store, ecosystem, &key, &artifact, staged)).await)
 }

@@ -1,25 +1,24 @@
 //! Publishing: rendering what clients ask for whole, and moving the refs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use airlock_core::ecosystem::Ecosystem;
-use airlock_core::fact::{Facts, FileFact};
 use airlock_core::id::{Digest, Id};
 use airlock_core::judge::SHARDS_KEPT;
 use airlock_core::object::{Encoded, Object};
 use airlock_core::shard::{Shard, ShardKey};
 use airlock_core::snapshot::{Snapshot, Upstream};
-use airlock_core::time::Time;
 use airlock_core::trie::TreeId;
-use airlock_formats::conda::{self, RENDERER};
-use airlock_store::{RefChange, ShardName};
+use airlock_formats::conda::RENDERER;
+use airlock_store::{NameChange, RefChange, ShardName};
 
 use crate::channel::ref_name;
-use crate::error::{Error, Result, joined};
-use crate::judge::Judgment;
+use crate::error::Result;
+use crate::judge::{Judgment, Touched};
 use crate::mirror::MirrorState;
+use crate::render;
 use crate::station::Station;
 use crate::trees;
 
@@ -43,6 +42,25 @@ pub struct RenderedFile {
 
 impl Object for Rendered {
     const KIND: &'static str = "airlock.rendered.v1";
+}
+
+impl Rendered {
+    /// Whether this program would render the same.
+    pub const fn is_current(&self) -> bool {
+        self.renderer == RENDERER
+    }
+}
+
+/// The shards of a channel of which a file is held for nothing but its bytes: the next reading of the source tries
+/// to fetch them again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// Their keys.
+    pub keys: BTreeSet<String>,
+}
+
+impl Object for Pending {
+    const KIND: &'static str = "airlock.pending.v1";
 }
 
 /// What else moves with the snapshot.
@@ -93,30 +111,24 @@ pub async fn publish(
     if let Some(read) = &along.read {
         point("mirror", at("mirror"), db.put(&read.state).await?.digest());
     }
-    let mut id = None;
-    if !judgment.unchanged {
-        db.put_many(&judgment.objects).await?;
-        let snapshot = db.put(&judgment.snapshot).await?;
-        let (rendered, shards) = render(station, judgment).await?;
+    let mut published = None;
+    let mut names = Vec::new();
+    if let Some(snapshot) = judgment.snapshot.as_ref().filter(|_| !judgment.unchanged) {
+        let id = db.put(snapshot).await?;
         let listed = listed(station, judgment, at("listed")).await?;
+        let rendered = render(station, judgment, snapshot, at("rendered"), &mut names).await?;
         // What was expected is what the judgement was made from, not what stands there now.
-        point("snapshot", judgment.previous.map(|p| p.digest()), snapshot.digest());
+        point("snapshot", judgment.previous.as_ref().map(|(id, _)| id.digest()), id.digest());
         point("listed", at("listed"), listed.digest());
+        point("rendered", at("rendered"), rendered);
+        point("pending", at("pending"), pending(station, judgment, at("pending")).await?);
         let blocks = db.put(&judgment.blocks).await?.digest();
-        point("rendered", at("rendered"), db.put(&rendered).await?.digest());
-        let until = station.now().await?.after(SHARDS_KEPT);
-        for (subdir, names) in shards {
-            db.name_shards(name, &subdir, RENDERER, &names, until).await?;
-        }
-        if let Some(superseded) = judgment.previous {
-            keep_names(station, name, superseded, until).await?;
-        }
         // Stated even where they do not move: whoever denied something since then moved one of them.
         for (known, from) in &judgment.known {
             let to = if *known == ref_name(name, "blocks") { Some(blocks) } else { *from };
             refs.push(RefChange { name: known.clone(), from: *from, to });
         }
-        id = Some(snapshot);
+        published = Some((id, snapshot.content));
     }
     if let Some(read) = &along.read {
         // Stated even where it does not move: another reading that was published since is newer than this one.
@@ -126,225 +138,143 @@ pub async fn publish(
             to: Some(read.upstream.digest()),
         });
     }
-    if refs.iter().all(|r| r.from == r.to) && id.is_none() {
+    if refs.iter().all(|r| r.from == r.to) && published.is_none() {
         return Ok(None);
     }
-    let counts = judgment.snapshot.counts;
+    let counts = judgment.counts;
+    let (id, content) = published.unzip();
     let detail = serde_json::json!({
-        "why": why, "snapshot": id, "content": judgment.snapshot.content, "admit": counts.admit,
+        "why": why, "snapshot": id, "content": content, "admit": counts.admit,
         "hold": counts.hold, "deny": counts.deny, "changes": judgment.changes.len(),
     });
     let action = if id.is_some() { "channel.publish" } else { "channel.read" };
-    station.commit(refs, action, &format!("channel/{name}"), &detail).await?;
+    station.commit_with(refs, names, action, &format!("channel/{name}"), &detail).await?;
     Ok(id)
 }
 
-/// Keeps the shards of the snapshot that is superseded now readable from now on: its index was current until
-/// this moment, and clients cache it.
-async fn keep_names(station: &Station, channel: &str, superseded: Id<Snapshot>, until: Time) -> Result<()> {
+/// What still lacks its bytes.
+async fn pending(station: &Station, judgment: &Judgment, before: Option<Digest>) -> Result<Digest> {
     let db = &station.store.db;
-    let content = db.get(superseded).await?.content;
-    let mut by_subdir: BTreeMap<String, Vec<Digest>> = BTreeMap::new();
-    for (key, id) in trees::load::<Id<Shard>>(db, content).await? {
-        if let Some(subdir) = ShardKey::parse(&key).subdir {
-            by_subdir.entry(subdir).or_default().push(id.digest());
-        }
-    }
-    for (subdir, shards) in by_subdir {
-        let known = db.rendered_names(RENDERER, &shards).await?;
-        let names: Vec<ShardName> =
-            known.into_iter().map(|(shard, name)| ShardName { name, shard }).collect();
-        db.name_shards(channel, &subdir, RENDERER, &names, until).await?;
-    }
-    Ok(())
+    let mut pending = match before {
+        Some(id) => db.get(Id::<Pending>::new(id)).await?,
+        None => Pending::default(),
+    };
+    pending.keys.retain(|key| !judgment.touched.contains_key(key));
+    let lacking = judgment.touched.iter().filter(|(_, touched)| touched.lacks_bytes);
+    pending.keys.extend(lacking.map(|(key, _)| key.clone()));
+    Ok(db.put(&pending).await?.digest())
 }
 
 /// What kept snapshots list, this one included.
 async fn listed(station: &Station, judgment: &Judgment, before: Option<Digest>) -> Result<TreeId<Id<Shard>>> {
     let db = &station.store.db;
-    let mut map = match before {
-        Some(root) => trees::load::<Id<Shard>>(db, TreeId::new(root)).await?,
-        None => BTreeMap::new(),
+    let Some(before) = before.map(TreeId::<Id<Shard>>::new) else {
+        let all = judgment.touched.iter().filter_map(|(key, t)| Some((key.clone(), t.now?))).collect();
+        return trees::store(db, &all).await;
     };
-    let mut differing = Vec::new();
-    for (key, id) in &judgment.content {
-        match map.get(key) {
-            Some(held) if held == id => {}
-            Some(held) => differing.push((key.clone(), *held, *id)),
-            None => {
-                map.insert(key.clone(), *id);
-            }
-        }
-    }
+    let is_news = |(_, touched): &(&String, &Touched)| touched.now.is_some() && touched.now != touched.before;
+    let news: BTreeMap<&String, Id<Shard>> =
+        judgment.touched.iter().filter(is_news).filter_map(|(key, t)| Some((key, t.now?))).collect();
+    let held = trees::find_some(db, before, news.keys().copied()).await?;
+    let mut changes = BTreeMap::new();
     let mut encoded: Vec<Encoded> = Vec::new();
-    for chunk in differing.chunks(1000) {
-        let ids: Vec<Id<Shard>> = chunk.iter().flat_map(|(_, a, b)| [*a, *b]).collect();
-        let shards = trees::objects(db, &ids).await?;
-        for (key, old, new) in chunk {
-            let (Some(old), Some(new)) = (shards.get(&old.digest()), shards.get(&new.digest())) else {
-                continue;
-            };
-            let mut union = old.clone();
-            union.entries.extend(new.entries.clone());
-            map.insert(key.clone(), trees::encode_into(&union, &mut encoded)?);
-        }
+    for (key, now) in news {
+        let Some(old) = held.get(key).copied().filter(|old| *old != now) else {
+            changes.insert(key.clone(), Some(now));
+            continue;
+        };
+        let mut union: Shard = db.get(old).await?;
+        union.entries.extend(db.get(now).await?.entries);
+        changes.insert(key.clone(), Some(trees::encode_into(&union, &mut encoded)?));
     }
     db.put_many(&encoded).await?;
-    trees::store(db, &map).await
+    let (root, nodes) = trees::edit(db, before, &changes).await?;
+    db.put_many(&nodes).await?;
+    Ok(root)
 }
-
-type Names = BTreeMap<String, Vec<ShardName>>;
 
 /// Renders what is asked for whole: for conda every index of every subdir; PyPI pages are rendered when
-/// they are asked for.
-async fn render(station: &Station, judgment: &Judgment) -> Result<(Rendered, Names)> {
-    match judgment.channel.ecosystem {
-        Ecosystem::Pypi => Ok((Rendered { renderer: RENDERER, files: BTreeMap::new() }, Names::new())),
-        Ecosystem::Conda => {
-            let (files, names) = render_conda(station, &judgment.snapshot, &judgment.content).await?;
-            let store = station.store.clone();
-            let write = move || -> Result<Rendered> {
-                let mut rendered = Rendered { renderer: RENDERER, files: BTreeMap::new() };
-                let mut batch = store.blobs.batch();
-                for (path, bytes) in files {
-                    let mut staged = store.blobs.stage()?;
-                    staged.write(&bytes)?;
-                    let size = staged.size();
-                    let sha256 = batch.add(staged, None)?;
-                    rendered.files.insert(path, RenderedFile { sha256, size });
-                }
-                batch.commit()?;
-                Ok(rendered)
-            };
-            Ok((joined(tokio::task::spawn_blocking(write).await)?, names))
-        }
-    }
-}
-
-/// Every whole-channel file of a conda snapshot by path below the channel, and the names of its shards.
-pub async fn render_conda(
+/// they are asked for. What is published as before is not rendered again.
+async fn render(
     station: &Station,
+    judgment: &Judgment,
     snapshot: &Snapshot,
-    content: &BTreeMap<String, Id<Shard>>,
-) -> Result<(BTreeMap<String, Vec<u8>>, Names)> {
+    before: Option<Digest>,
+    names: &mut Vec<NameChange>,
+) -> Result<Digest> {
     let db = &station.store.db;
-    let mut files = BTreeMap::new();
-    let mut names = Names::new();
-    let facts = trees::load(db, snapshot.inputs.facts).await?;
-    let mut packages = BTreeMap::new();
-    for (subdir, about) in &snapshot.subdirs {
-        let keys: Vec<(&String, &Id<Shard>)> =
-            content.iter().filter(|(k, _)| ShardKey::parse(k).subdir.as_deref() == Some(subdir)).collect();
-        let ids: Vec<Id<Shard>> = keys.iter().map(|(_, id)| **id).collect();
-        let digests: Vec<Digest> = ids.iter().map(Id::digest).collect();
-        let shards: HashMap<Digest, Shard> = trees::objects(db, &ids).await?;
-        let fact_ids: Vec<Id<Facts>> = keys.iter().filter_map(|(k, _)| facts.get(*k).copied()).collect();
-        let facts = trees::objects(db, &fact_ids).await?;
-        let known = db.rendered_names(RENDERER, &digests).await?;
-        let (subdir, about) = (subdir.clone(), about.clone());
-        let work = move || {
-            let facts: Vec<&Facts> = facts.values().collect();
-            render_subdir(&subdir, &about, &digests, &shards, &facts, &known).map(|r| (subdir, r))
-        };
-        let (subdir, one) = joined(tokio::task::spawn_blocking(work).await)?;
-        for (file, bytes) in one.files {
-            files.insert(format!("{subdir}/{file}"), bytes);
+    let held = match before {
+        Some(id) => Some(db.get(Id::<Rendered>::new(id)).await?).filter(Rendered::is_current),
+        None => None,
+    };
+    let previous = judgment.previous.as_ref().map(|(_, snapshot)| snapshot);
+    let same = previous.is_some_and(|p| p.content == snapshot.content && p.subdirs == snapshot.subdirs);
+    if let (Some(held), true) = (&held, same) {
+        return Ok(db.put(held).await?.digest());
+    }
+    let mut rendered = Rendered { renderer: RENDERER, files: BTreeMap::new() };
+    if judgment.channel.ecosystem == Ecosystem::Conda {
+        let known = known_names(station, judgment, snapshot, held.is_some()).await?;
+        let done = render::to_store(station, snapshot, known).await?;
+        rendered.files = done.files;
+        let until = station.now().await?.after(SHARDS_KEPT);
+        *names = changed_names(judgment, snapshot, done.names, until, held.is_some());
+    }
+    Ok(db.put(&rendered).await?.digest())
+}
+
+/// The names of the shards that are published as before, by subdir and package.
+async fn known_names(
+    station: &Station,
+    judgment: &Judgment,
+    snapshot: &Snapshot,
+    was_rendered: bool,
+) -> Result<render::Names> {
+    let mut known = render::Names::new();
+    for subdir in snapshot.subdirs.keys().filter(|_| was_rendered) {
+        let mut names = station.store.db.current_names(&judgment.channel.name, subdir, RENDERER).await?;
+        let key = |name: &String| ShardKey { subdir: Some(subdir.clone()), name: name.clone() }.to_string();
+        names.retain(|name, held| {
+            judgment
+                .touched
+                .get(&key(name))
+                .is_none_or(|t| t.now.is_some_and(|now| now.digest() == held.shard))
+        });
+        known.insert(subdir.clone(), names);
+    }
+    Ok(known)
+}
+
+/// How the table of names must change, so that it holds those of the new snapshot.
+fn changed_names(
+    judgment: &Judgment,
+    snapshot: &Snapshot,
+    all: render::Names,
+    until: airlock_core::time::Time,
+    was_rendered: bool,
+) -> Vec<NameChange> {
+    let mut by_subdir: BTreeMap<String, BTreeMap<String, Option<ShardName>>> =
+        snapshot.subdirs.keys().map(|subdir| (subdir.clone(), BTreeMap::new())).collect();
+    for (key, touched) in &judgment.touched {
+        let ShardKey { subdir: Some(subdir), name } = ShardKey::parse(key) else { continue };
+        if touched.now != touched.before {
+            let now = all.get(&subdir).and_then(|names| names.get(&name)).copied();
+            by_subdir.entry(subdir).or_default().insert(name, now);
         }
-        for (name, package) in one.packages {
-            let held: &mut conda::ChannelPackage = packages.entry(name).or_default();
-            merge_package(held, &subdir, package);
+    }
+    if !was_rendered {
+        for (subdir, names) in all {
+            let all = names.into_iter().map(|(name, held)| (name, Some(held)));
+            by_subdir.entry(subdir).or_default().extend(all);
         }
-        names.insert(subdir, one.names);
     }
-    let subdirs: Vec<String> = snapshot.subdirs.keys().cloned().collect();
-    files.insert("channeldata.json".to_owned(), conda::channeldata(&packages, &subdirs)?.into_bytes());
-    files.insert("notices.json".to_owned(), conda::notices().as_bytes().to_vec());
-    Ok((files, names))
-}
-
-struct RenderedSubdir {
-    files: Vec<(&'static str, Vec<u8>)>,
-    names: Vec<ShardName>,
-    packages: BTreeMap<String, conda::ChannelPackage>,
-}
-
-fn render_subdir(
-    subdir: &str,
-    about: &airlock_core::canon::Canonical,
-    ids: &[Digest],
-    shards: &HashMap<Digest, Shard>,
-    facts: &[&Facts],
-    known: &HashMap<Digest, Digest>,
-) -> Result<RenderedSubdir> {
-    let fail = |e: std::io::Error| Error::fault(format!("an index cannot be rendered: {e}"));
-    let facts: HashMap<&str, &FileFact> = facts
-        .iter()
-        .flat_map(|f| &f.files)
-        .filter_map(|(file, fact)| Some((file.as_str(), fact.file.as_ref()?)))
-        .collect();
-    let mut by_name = BTreeMap::new();
-    let mut names = Vec::new();
-    let mut packages = BTreeMap::new();
-    for id in ids {
-        let Some(shard) = shards.get(id) else { continue };
-        let name = match known.get(id) {
-            Some(name) => *name,
-            None => conda::shard(shard).map_err(fail)?.0,
-        };
-        by_name.insert(shard.name.clone(), name);
-        names.push(ShardName { name, shard: *id });
-        packages.insert(shard.name.clone(), package_of(shard, &facts));
-    }
-    let json = conda::repodata(subdir, Some(about), ids.iter().filter_map(|id| shards.get(id))).into_bytes();
-    let exports = run_exports_of(ids.iter().filter_map(|id| shards.get(id)), &facts);
-    let run_exports = conda::run_exports(subdir, &exports).into_bytes();
-    let files = vec![
-        ("repodata.json.zst", conda::zst(&json).map_err(fail)?),
-        ("repodata.json", json),
-        ("repodata_shards.msgpack.zst", conda::shard_index(subdir, Some(about), &by_name).map_err(fail)?),
-        ("run_exports.json.zst", conda::zst(&run_exports).map_err(fail)?),
-        ("run_exports.json", run_exports),
-    ];
-    Ok(RenderedSubdir { files, names, packages })
-}
-
-fn run_exports_of<'a>(
-    shards: impl Iterator<Item = &'a Shard>,
-    facts: &HashMap<&str, &FileFact>,
-) -> conda::RunExports {
-    let files = shards.flat_map(|s| &s.entries).filter(|(_, e)| !e.table.starts_with("v3/"));
-    files
-        .map(|(file, _)| (file.clone(), facts.get(file.as_str()).and_then(|f| f.run_exports.clone())))
-        .collect()
-}
-
-/// What `channeldata.json` says of a package: that of its newest version.
-fn package_of(shard: &Shard, facts: &HashMap<&str, &FileFact>) -> conda::ChannelPackage {
-    use airlock_core::record::Artifact;
-    let mut artifacts: Vec<Artifact> =
-        shard.entries.iter().filter_map(|(file, entry)| Artifact::read(shard, file, entry).ok()).collect();
-    let order = airlock_core::version::Order::Conda;
-    artifacts.sort_by(|a, b| {
-        order.compare(&a.version, &b.version).unwrap_or(a.version.cmp(&b.version)).then(a.file.cmp(&b.file))
-    });
-    let Some(newest) = artifacts.last() else { return conda::ChannelPackage::default() };
-    let fact = facts.get(newest.file.as_str());
-    conda::ChannelPackage {
-        subdirs: shard.subdir.iter().cloned().collect(),
-        version: newest.version.clone(),
-        licence: newest.licence.clone(),
-        summary: fact.and_then(|f| f.summary.clone()),
-        timestamp: newest.time.map(Time::seconds),
-    }
-}
-
-fn merge_package(held: &mut conda::ChannelPackage, subdir: &str, package: conda::ChannelPackage) {
-    let order = airlock_core::version::Order::Conda;
-    let newer = order.compare(&package.version, &held.version).is_none_or(std::cmp::Ordering::is_gt);
-    let mut subdirs = std::mem::take(&mut held.subdirs);
-    subdirs.insert(subdir.to_owned());
-    if held.version.is_empty() || newer {
-        *held = package;
-    }
-    held.subdirs = subdirs;
+    let channel = &judgment.channel.name;
+    let change = |(subdir, packages)| NameChange {
+        channel: channel.clone(),
+        subdir,
+        renderer: RENDERER,
+        packages,
+        until,
+    };
+    by_subdir.into_iter().filter(|(_, packages)| !packages.is_empty()).map(change).collect()
 }

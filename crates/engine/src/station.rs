@@ -8,10 +8,11 @@ use airlock_core::canon::Canonical;
 use airlock_core::id::Digest;
 use airlock_core::policy::{self, PolicyText};
 use airlock_core::time::Time;
-use airlock_store::{Change, NewEntry, RefChange, Store};
+use airlock_store::{Change, Lease, Leased, NameChange, NewEntry, RefChange, Store};
 
 use crate::error::{Error, Result, file_error};
 use crate::keys::StationKey;
+use crate::progress::Progress;
 
 /// The name of the configuration file, by which a station's directory is known.
 pub const CONFIG: &str = "airlock.toml";
@@ -72,6 +73,8 @@ pub struct Options {
     pub actor: String,
     /// Threads for judging and rendering.
     pub threads: usize,
+    /// Who is told how far long work is.
+    pub progress: Progress,
 }
 
 /// An open station.
@@ -157,15 +160,45 @@ impl Station {
         subject: &str,
         detail: &serde_json::Value,
     ) -> Result<()> {
+        self.commit_with(refs, Vec::new(), action, subject, detail).await
+    }
+
+    /// The same, with the names of the shards that are published.
+    pub async fn commit_with(
+        &self,
+        refs: Vec<RefChange>,
+        names: Vec<NameChange>,
+        action: &str,
+        subject: &str,
+        detail: &serde_json::Value,
+    ) -> Result<()> {
         let entry = NewEntry {
             action: action.to_owned(),
             subject: subject.to_owned(),
             detail: Canonical::of(detail)?,
         };
-        let change =
-            Change { time: self.now().await?, actor: self.options.actor.clone(), refs, entries: vec![entry] };
+        let (time, actor) = (self.now().await?, self.options.actor.clone());
+        let change = Change { time, actor, refs, entries: vec![entry], names };
         self.store.db.commit(&change).await?;
         Ok(())
+    }
+
+    /// Takes the lease of one thing, such as `channel/main`, for as long as the answer is held.
+    ///
+    /// # Errors
+    ///
+    /// If somebody has it: who, and since when. Nothing ever waits for a lease.
+    pub async fn lease(&self, what: &str, doing: &str) -> Result<Lease> {
+        let (actor, process) = (&self.options.actor, std::process::id());
+        let holder = format!("{doing} of {actor}, process {process}, since {}", self.now().await?);
+        match Lease::take(&self.dir.join("leases"), what, &holder)? {
+            Leased::Ours(lease) => Ok(lease),
+            Leased::Held(holder) => {
+                let by = if holder.is_empty() { "another command" } else { &holder };
+                Err(Error::fault(format!("{what} is being changed by {by}"))
+                    .hint("let it finish, then run this again; `airlock block` works at any time"))
+            }
+        }
     }
 
     /// Points a ref at `to`, from whatever it points to now.

@@ -5,7 +5,7 @@ use airlock_core::id::Id;
 use airlock_core::snapshot::{Counts, Snapshot, Upstream};
 use airlock_formats::BadEntry;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fetch::{self, Fetched};
 use crate::judge::{self, How, Judgment, VerdictChange};
 use crate::mirror::{self, Mirrored};
@@ -33,6 +33,15 @@ pub struct Outcome {
     pub bad_count: u64,
 }
 
+/// What judging several channels gave.
+#[derive(Debug)]
+pub struct Rejudged {
+    /// The channels that were judged.
+    pub outcomes: Vec<Outcome>,
+    /// The first error of those that could not be.
+    pub failed: Option<Error>,
+}
+
 /// How often a judgement is made again when something it was made from moved before it was published.
 const TRIES: usize = 10;
 
@@ -41,19 +50,13 @@ const TRIES: usize = 10;
 pub async fn sync(station: &Station, channel: &Channel, dry: bool) -> Result<Outcome> {
     let before = station.store.db.find_ref(&crate::channel::ref_name(&channel.name, "upstream")).await?;
     let (upstream, state, read) = mirror::mirror(station, channel).await?;
-    let before_fetch = How { without_bytes: true, ..How::default() };
+    let before_fetch = How { without_bytes: true, dry: true, ..How::default() };
     let would = judge::judge(station, channel, &before_fetch, Some(upstream)).await?;
     if dry {
         return Ok(outcome(would, None, Fetched::default(), read));
     }
-    let (moved, fetched) = fetch::fetch(station, channel, upstream, &state, &would).await?;
+    let fetched = fetch::fetch(station, channel, upstream, &state, &would).await?;
     drop(would);
-    // The facts are in the store before they are judged; what reads them next is the judgement itself.
-    if moved.from != moved.to {
-        let faults = fetched.faults.len();
-        let detail = serde_json::json!({"files": fetched.files, "bytes": fetched.bytes, "faults": faults});
-        station.commit(vec![moved], "channel.fetch", &format!("channel/{}", channel.name), &detail).await?;
-    }
     let along = Along { read: Some(Read { before, upstream, state }) };
     let (judgment, id) = judge_and_publish(station, channel, Some(upstream), &along, "sync").await?;
     Ok(outcome(judgment, id, fetched, read))
@@ -89,7 +92,7 @@ pub async fn rejudge(
 ) -> Result<Outcome> {
     let hypothetical = dry || how.as_of.is_some() || how.policy.is_some();
     let (judgment, id) = if hypothetical {
-        (judge::judge(station, channel, how, None).await?, None)
+        (judge::judge(station, channel, &How { dry: true, ..how.clone() }, None).await?, None)
     } else {
         judge_and_publish(station, channel, None, &Along::default(), why).await?
     };
@@ -97,29 +100,24 @@ pub async fn rejudge(
 }
 
 /// Judges every channel that was filled before: what makes verdicts stricter acts at once, wherever it came
-/// from. A channel that cannot be judged never keeps another from it; its error comes at the end.
-pub async fn rejudge_all(station: &Station, why: &str) -> Result<Vec<Outcome>> {
+/// from. A channel that cannot be judged never keeps another from it.
+pub async fn rejudge_all(station: &Station, why: &str) -> Result<Rejudged> {
     rejudge_some(station, |_| true, why).await
 }
 
 /// The same for the channels whose name is wanted.
-pub async fn rejudge_some(
-    station: &Station,
-    wanted: impl Fn(&str) -> bool,
-    why: &str,
-) -> Result<Vec<Outcome>> {
-    let mut out = Vec::new();
-    let mut failed = None;
+pub async fn rejudge_some(station: &Station, wanted: impl Fn(&str) -> bool, why: &str) -> Result<Rejudged> {
+    let mut out = Rejudged { outcomes: Vec::new(), failed: None };
     for channel in crate::channel::list(station).await?.into_iter().filter(|c| wanted(&c.name)) {
         let filled = station.store.db.find_ref(&crate::channel::ref_name(&channel.name, "upstream")).await?;
         if filled.is_some() {
             match rejudge(station, &channel, &How::default(), false, why).await {
-                Ok(outcome) => out.push(outcome),
-                Err(e) => failed = failed.or(Some(e.while_(&format!("channel {}", channel.name)))),
+                Ok(outcome) => out.outcomes.push(outcome),
+                Err(e) => out.failed = out.failed.or(Some(e.while_(&format!("channel {}", channel.name)))),
             }
         }
     }
-    failed.map_or(Ok(out), Err)
+    Ok(out)
 }
 
 /// The channels that have a source of their own.
@@ -132,7 +130,7 @@ fn outcome(judgment: Judgment, snapshot: Option<Id<Snapshot>>, fetched: Fetched,
     Outcome {
         channel: judgment.channel.name,
         snapshot,
-        counts: judgment.snapshot.counts,
+        counts: judgment.counts,
         changes: judgment.changes,
         fetched,
         records: read.records,

@@ -4,6 +4,7 @@
 //! of numbers, `ext`): bytes become hexadecimal text. Writing turns canonical JSON into msgpack with the
 //! smallest encodings, so that equal values have equal bytes.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -284,10 +285,11 @@ pub fn write_json(out: &mut Vec<u8>, json: &Canonical) -> Result<(), serde_json:
     write_text(out, json.as_str())
 }
 
-fn write_text(out: &mut Vec<u8>, json: &str) -> Result<(), serde_json::Error> {
+/// Writes canonical JSON text as msgpack.
+pub(crate) fn write_text(out: &mut Vec<u8>, json: &str) -> Result<(), serde_json::Error> {
     match json.as_bytes().first() {
         Some(b'{') => {
-            let members: BTreeMap<String, &RawValue> = serde_json::from_str(json)?;
+            let members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(json)?;
             write_map(out, members.len());
             for (key, member) in members {
                 write_str(out, &key);
@@ -301,7 +303,10 @@ fn write_text(out: &mut Vec<u8>, json: &str) -> Result<(), serde_json::Error> {
                 write_text(out, item.get())?;
             }
         }
-        Some(b'"') => write_str(out, &serde_json::from_str::<String>(json)?),
+        Some(b'"') => match json.get(1..json.len() - 1).filter(|text| !text.contains('\\')) {
+            Some(plain) => write_str(out, plain),
+            None => write_str(out, &serde_json::from_str::<String>(json)?),
+        },
         Some(b'n') => {
             let _ = encode::write_nil(out);
         }

@@ -15,11 +15,14 @@ mod genuine;
 use std::collections::BTreeMap;
 
 use airlock_core::canon::Canonical;
+use airlock_core::fact::{Fact, Facts};
 use airlock_core::id::Digest;
-use airlock_formats::conda::{self, ChannelPackage, RunExports};
+use airlock_core::shard::Shard;
+use airlock_core::time::Time;
+use airlock_formats::conda::{self, ChannelPackage};
 use airlock_formats::limits::RECORD_DEPTH_MAX;
 use airlock_formats::{IndexError, IndexRead};
-use channel::{ODD, expected_table, index_of, plain, published, render, tables};
+use channel::{ODD, expected_table, fact, index_of, plain, published, render, tables};
 use genuine::{Random, SUBDIRS, repodata, shuffled};
 use serde_json::{Value, json};
 
@@ -357,15 +360,30 @@ fn the_list_of_bad_records_ends_and_their_count_does_not() {
 
 #[test]
 fn run_exports_channeldata_and_notices_are_valid() {
-    let value = Canonical::parse(r#"{"weak":["x >=1"]}"#).unwrap();
-    let exports: RunExports =
-        [("x-1-0.conda".to_owned(), Some(value)), ("y-1-0.tar.bz2".to_owned(), None)].into();
-    let served: Value = serde_json::from_str(&conda::run_exports("linux-64", &exports)).unwrap();
+    let read = conda::read_repodata(
+        "linux-64",
+        "i",
+        br#"{"packages.conda":{"x-1-0.conda":{"name":"x","version":"1","build":"0"}},"packages":{"y-1-0.tar.bz2":{"name":"y","version":"1","build":"0"}}}"#,
+    )
+    .unwrap();
+    let mut facts = Facts::default();
+    let mut file = fact("x-1-0.conda", read.shards.values().next().unwrap().entries.values().next().unwrap());
+    file.run_exports = Some(Canonical::parse(r#"{"weak":["x >=1"]}"#).unwrap());
+    let first_seen = Time::from_seconds(0);
+    facts.files.insert("x-1-0.conda".to_owned(), Fact { first_seen, file: Some(file), fault: None });
+    let exports = |subdir: &str, shards: &[&Shard]| -> Value {
+        let pieces: Vec<_> = shards.iter().map(|shard| conda::pieces(shard, Some(&facts))).collect();
+        let [before, between, behind] = conda::run_exports_frame(subdir);
+        let classic: String = pieces.iter().map(|p| p.classic_exports.as_str()).collect();
+        let conda: String = pieces.iter().map(|p| p.conda_exports.as_str()).collect();
+        serde_json::from_str(&[before, classic, between, conda, behind].concat()).unwrap()
+    };
+    let served = exports("linux-64", &read.shards.values().collect::<Vec<_>>());
     let info = json!({"arch": "64", "platform": "linux", "subdir": "linux-64", "version": 1});
     assert_eq!(served["info"], info);
     assert_eq!(served["packages.conda"], json!({"x-1-0.conda": {"run_exports": {"weak": ["x >=1"]}}}));
     assert_eq!(served["packages"], json!({"y-1-0.tar.bz2": {"run_exports": {}}}));
-    let empty: Value = serde_json::from_str(&conda::run_exports("noarch", &RunExports::new())).unwrap();
+    let empty = exports("noarch", &[]);
     assert_eq!(empty["info"], json!({"arch": null, "platform": null, "subdir": "noarch", "version": 1}));
     assert_eq!((&empty["packages"], &empty["packages.conda"]), (&json!({}), &json!({})));
 

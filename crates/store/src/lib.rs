@@ -9,10 +9,12 @@
 mod blobs;
 mod db;
 mod error;
+mod lease;
 
 pub use blobs::{Batch, Blobs, Staged, Verified};
-pub use db::{Change, Db, NewEntry, RefChange, ShardName};
+pub use db::{Change, Db, NameChange, NewEntry, Packed, RefChange, ShardName};
 pub use error::StoreError;
+pub use lease::{Lease, Leased};
 
 use std::path::{Path, PathBuf};
 

@@ -7,7 +7,7 @@ use airlock_core::ledger;
 use airlock_core::object::{self, Encoded};
 use airlock_core::policy::PolicyText;
 use airlock_core::time::Time;
-use airlock_store::{Change, NewEntry, RefChange, ShardName, Store, StoreError};
+use airlock_store::{Change, NameChange, NewEntry, RefChange, ShardName, Store, StoreError};
 
 fn text(n: usize) -> PolicyText {
     PolicyText { text: format!("policy {n} {}", "x".repeat(n % 900)) }
@@ -19,7 +19,7 @@ fn change(refs: Vec<RefChange>) -> Change {
         subject: "ref".into(),
         detail: Canonical::parse("{\"n\":1}").unwrap(),
     };
-    Change { time: Time::from_seconds(1), actor: "ada".into(), refs, entries: vec![entry] }
+    Change { time: Time::from_seconds(1), actor: "ada".into(), refs, entries: vec![entry], names: Vec::new() }
 }
 
 #[tokio::test]
@@ -59,7 +59,18 @@ async fn names_of_rendered_shards_end() {
     let dir = tempfile::tempdir().unwrap();
     let db = Store::open(dir.path(), true).await.unwrap().db;
     let name = ShardName { name: Digest::of(b"bytes"), shard: Digest::of(b"shard") };
-    db.name_shards("main", "noarch", 1, &[name], Time::from_seconds(100)).await.unwrap();
+    let names = |shown: Option<ShardName>| NameChange {
+        channel: "main".to_owned(),
+        subdir: "noarch".to_owned(),
+        renderer: 1,
+        packages: [("idna".to_owned(), shown)].into(),
+        until: Time::from_seconds(100),
+    };
+    let change = |names| Change { names: vec![names], ..change(Vec::new()) };
+    db.commit(&change(names(Some(name)))).await.unwrap();
+    assert_eq!(db.current_names("main", "noarch", 1).await.unwrap()["idna"], name);
+    db.commit(&change(names(None))).await.unwrap();
+    assert!(db.current_names("main", "noarch", 1).await.unwrap().is_empty());
     let find = |channel: &'static str, now| {
         let db = db.clone();
         async move { db.named_shard(channel, "noarch", name.name, Time::from_seconds(now)).await.unwrap() }
@@ -102,5 +113,21 @@ async fn a_database_of_a_newer_program_is_refused() {
     let pool = sqlx::sqlite::SqlitePool::connect_with(options).await.unwrap();
     sqlx::raw_sql("pragma user_version = 99").execute(&pool).await.unwrap();
     pool.close().await;
-    assert!(matches!(Store::open(dir.path(), false).await, Err(StoreError::Newer { found: 99, known: 1 })));
+    assert!(matches!(Store::open(dir.path(), false).await, Err(StoreError::Newer { found: 99, known: 2 })));
+}
+
+#[test]
+fn a_lease_is_held_by_one_who_is_named_and_ends_with_its_holder() {
+    use airlock_store::{Lease, Leased};
+    let dir = tempfile::tempdir().unwrap();
+    let Leased::Ours(lease) = Lease::take(dir.path(), "channel/main", "sync of ada").unwrap() else {
+        panic!()
+    };
+    let Leased::Held(holder) = Lease::take(dir.path(), "channel/main", "sync of bob").unwrap() else {
+        panic!()
+    };
+    assert_eq!(holder, "sync of ada");
+    assert!(matches!(Lease::take(dir.path(), "channel/other", "sync of bob").unwrap(), Leased::Ours(_)));
+    drop(lease);
+    assert!(matches!(Lease::take(dir.path(), "channel/main", "sync of bob").unwrap(), Leased::Ours(_)));
 }

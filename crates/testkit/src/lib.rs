@@ -15,6 +15,7 @@ use airlock_core::channel::{Channel, ChannelFeed};
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::time::{Span, Time};
 use airlock_engine::judge::How;
+use airlock_engine::progress::Progress;
 use airlock_engine::station::{Clock, Options, Side, Station};
 use airlock_engine::sync::{self, Outcome};
 use airlock_engine::view::View;
@@ -36,8 +37,12 @@ impl Kit {
     /// A connected station that knows the OSV records given.
     pub async fn new(records: &[Value]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let options =
-            Options { clock: Clock::Fixed(NOW.parse().unwrap()), actor: "tester".to_owned(), threads: 2 };
+        let options = Options {
+            clock: Clock::Fixed(NOW.parse().unwrap()),
+            actor: "tester".to_owned(),
+            threads: 2,
+            progress: Progress::default(),
+        };
         let station =
             Station::init(&dir.path().join("station"), "test", Side::Connected, options).await.unwrap();
         let kit = Self { dir, station };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::time::Span;
+use airlock_engine::progress::Progress;
 use airlock_engine::station::{Clock, Options, Side, Station};
 use airlock_engine::view::View;
 use airlock_engine::{bundle, trust};
@@ -264,7 +265,12 @@ async fn programs_get_the_same_as_json() {
 async fn an_empty_station_says_what_would_be_here() {
     for (side, word) in [(Side::Connected, "airlock channel add"), (Side::Isolated, "airlock import DIR")] {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options { clock: Clock::System, actor: "test".to_owned(), threads: 1 };
+        let options = Options {
+            clock: Clock::System,
+            actor: "test".to_owned(),
+            threads: 1,
+            progress: Progress::default(),
+        };
         let station = Station::init(dir.path(), "<new> station", side, options).await.unwrap();
         let router = airlock_web::router(Arc::new(airlock_web::App { view: View::new(station) }));
         let html = ask(&router, Method::GET, "/", &[]).await.text();

@@ -7,7 +7,7 @@ use airlock_core::time::Time;
 use airlock_engine::error::{Error, Result};
 use airlock_engine::feeds::{self, FeedReport};
 use airlock_engine::status::{self, FeedStatus};
-use airlock_engine::sync;
+use airlock_engine::sync::{self, Rejudged};
 
 use super::{Cx, judging};
 use crate::cli::AdvisoriesCommand;
@@ -30,12 +30,12 @@ pub async fn run(cx: &Cx, command: AdvisoriesCommand) -> Result<ExitCode> {
         AdvisoriesCommand::Update { feeds: names } => {
             let updated = feeds::update(&station, &names).await?;
             say_reports(cx, &updated.read);
-            let outcomes = sync::rejudge_all(&station, "advisories update").await?;
+            let Rejudged { outcomes, failed } = sync::rejudge_all(&station, "advisories update").await?;
             let mut json = judging::json(&outcomes)?;
             json["feeds"] = updated.read.iter().map(feed_json).collect();
             cx.out.answer(|| Ok(json), || judging::text(cx, &outcomes))?;
             // What could be read acts; what could not is an error all the same.
-            updated.failed.map_or(Ok(()), Err)?;
+            updated.failed.or(failed).map_or(Ok(()), Err)?;
         }
         AdvisoriesCommand::Status => {
             let feeds = status::feed_status(&station).await?;

@@ -146,7 +146,7 @@ pub async fn import(cx: &Cx, dirs: &[PathBuf], receipt_out: Option<PathBuf>) -> 
         Ok(json)
     };
     cx.out.answer(json, || judging::text(cx, &outcomes))?;
-    Ok(ExitCode::SUCCESS)
+    reports.into_iter().find_map(|r| r.failed).map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
 pub async fn trust(cx: &Cx, command: TrustCommand) -> Result<ExitCode> {

@@ -102,7 +102,7 @@ pub async fn judge(
         ),
         None => None,
     };
-    let how = How { as_of, policy, without_bytes: false };
+    let how = How { as_of, policy, ..How::default() };
     let mut outcomes = Vec::new();
     for channel in channel::list(&station).await? {
         let filled =

@@ -64,6 +64,7 @@ pub fn options(habits: Habits) -> Options {
             .or_else(|_| std::env::var("LOGNAME"))
             .unwrap_or_else(|_| "unknown".to_owned()),
         threads: if habits.threads == 0 { cores } else { habits.threads },
+        progress: crate::progress::progress(habits),
     }
 }
 

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use airlock_core::decision::{Decision, Ruling, Scope};
 use airlock_engine::error::{Error, Kind, Result};
+use airlock_engine::sync::Rejudged;
 use airlock_engine::{channel, decide, policy, sync};
 
 use super::{Cx, judging};
@@ -50,8 +51,10 @@ pub async fn policy(cx: &Cx, command: PolicyCommand) -> Result<ExitCode> {
         PolicyCommand::Set { name, file } => {
             let station = cx.open().await?;
             policy::set(&station, &name, &read(&file)?).await?;
-            let outcomes = sync::rejudge_all(&station, &format!("policy set {name}")).await?;
+            let Rejudged { outcomes, failed } =
+                sync::rejudge_all(&station, &format!("policy set {name}")).await?;
             cx.out.answer(|| judging::json(&outcomes), || judging::text(cx, &outcomes))?;
+            failed.map_or(Ok(()), Err)?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -75,14 +78,15 @@ async fn rejudge(
     station: &airlock_engine::station::Station,
     decision: &Decision,
 ) -> Result<ExitCode> {
-    let outcomes = sync::rejudge_all(station, &format!("decision {}", decision.id)).await?;
+    let Rejudged { outcomes, failed } =
+        sync::rejudge_all(station, &format!("decision {}", decision.id)).await?;
     let json = || {
         let mut json = judging::json(&outcomes)?;
         json["decision"] = serde_json::to_value(decision)?;
         Ok(json)
     };
     cx.out.answer(json, || judging::text(cx, &outcomes))?;
-    Ok(ExitCode::SUCCESS)
+    failed.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
 pub async fn run(cx: &Cx, command: ReviewCommand) -> Result<ExitCode> {

@@ -15,14 +15,16 @@
 mod reader;
 mod writer;
 
+use std::borrow::Cow;
 use std::fmt;
 
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use reader::Reader;
 use writer::push_string;
-pub(crate) use writer::{Extra, write};
+pub(crate) use writer::write;
 
 /// How deep arrays and objects may nest.
 pub const DEPTH_MAX: usize = 64;
@@ -73,8 +75,12 @@ impl Canonical {
 
     /// The members of an object in order, each as canonical text; empty for anything but an object.
     pub fn members(&self) -> Vec<(String, Canonical)> {
-        let members: Result<std::collections::BTreeMap<String, Canonical>, _> = self.read();
-        members.map(|m| m.into_iter().collect()).unwrap_or_default()
+        self.parts().into_iter().map(|(key, text)| (key.into_owned(), Self(text.into()))).collect()
+    }
+
+    /// The members of an object in order, as they stand in the text; empty for anything but an object.
+    pub fn parts(&self) -> Vec<(Cow<'_, str>, &str)> {
+        self.read::<Parts<'_>>().map(|parts| parts.0).unwrap_or_default()
     }
 
     /// An object of these members.
@@ -115,6 +121,34 @@ impl Serialize for Canonical {
         // Valid JSON by construction, so that the copy cannot fail for its content.
         let raw: &RawValue = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
         raw.serialize(serializer)
+    }
+}
+
+/// The members of an object without a copy.
+struct Parts<'a>(Vec<(Cow<'a, str>, &'a str)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Parts<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = Parts<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+                #[derive(Deserialize)]
+                struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+                let mut parts = Vec::new();
+                while let Some((key, value)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
+                    parts.push((key.0, value.get()));
+                }
+                Ok(Parts(parts))
+            }
+        }
+        deserializer.deserialize_map(Members)
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) fn is_ours<S: Serializer>(serializer: &S) -> bool {
 }
 
 /// A member that is added to the outermost object: a key and a text.
-pub(crate) type Extra<'a> = (&'a str, &'a str);
+type Extra<'a> = (&'a str, &'a str);
 
 /// Writes a value in canonical form. `extra` is for a value that is written as an object; a member of the same
 /// key is an error.

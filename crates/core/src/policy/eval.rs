@@ -12,7 +12,7 @@ use super::{ArtifactPredicate, Condition, FindingPredicate, Rule};
 use crate::ecosystem::{ArtifactKind, Ecosystem, name_pattern};
 use crate::identity::Coverage;
 use crate::matching::Finding;
-use crate::time::Time;
+use crate::time::{Span, Time};
 
 /// A truth value of Kleene's logic. Ordered, so that `all` is the least and `any` the greatest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -123,6 +123,16 @@ impl Condition {
         }
     }
 
+    /// The limits of `feed_older_than` in it, in no order.
+    pub fn feed_limits(&self, into: &mut Vec<Span>) {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().for_each(|part| part.feed_limits(into)),
+            Self::Not(part) | Self::AnyFinding(part) | Self::NoFinding(part) => part.feed_limits(into),
+            Self::Artifact(ArtifactPredicate::FeedOlderThan(span)) => into.push(*span),
+            Self::Artifact(_) | Self::Finding(_) => {}
+        }
+    }
+
     /// The moments after `now` at which a predicate on time may change, in no order.
     pub fn turning_points(&self, subject: &Subject<'_>, into: &mut Vec<Time>) {
         match self {
@@ -138,7 +148,7 @@ impl Condition {
                 into.extend(subject.time.map(|time| time.after(*than)).filter(|at| *at > subject.now));
             }
             Self::Artifact(ArtifactPredicate::FeedOlderThan(span)) => {
-                let next = crate::time::Span::seconds(span.as_seconds() + 1);
+                let next = Span::seconds(span.as_seconds() + 1);
                 into.extend(subject.feeds_read.map(|read| read.after(next)).filter(|at| *at > subject.now));
             }
             Self::Artifact(_) | Self::Finding(_) => {}

@@ -84,7 +84,8 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     if !what.plan {
         // What leaves is what may leave now: blocked or run out since the last judgement is not.
         let wanted = |name: &str| what.channels.is_empty() || what.channels.iter().any(|c| c == name);
-        crate::sync::rejudge_some(station, wanted, "before export").await?;
+        let judged = crate::sync::rejudge_some(station, wanted, "before export").await?;
+        judged.failed.map_or(Ok(()), Err)?;
     }
     let db = &station.store.db;
     let stream = stream_of(station, what.to.as_deref());

@@ -25,8 +25,8 @@ use crate::error::{Error, Result, joined};
 use crate::feeds::{self, StoredHead};
 use crate::station::Station;
 use crate::sync::{self, Outcome};
+use crate::trees;
 use crate::trust::{self, Trust};
-use crate::{fetch, trees};
 
 /// How far a sender's clock may be ahead of this station's.
 const CLOCK_AHEAD_MAX: Span = Span::days(7);
@@ -50,6 +50,8 @@ pub struct Report {
     pub bytes: u64,
     /// What judging did then, channel by channel.
     pub outcomes: Vec<Outcome>,
+    /// The first error of a channel that could not be judged: the bundle is in all the same.
+    pub failed: Option<Error>,
 }
 
 /// Verifies a bundle and takes it in.
@@ -72,13 +74,15 @@ pub async fn import(station: &Station, dir: &Path) -> Result<Report> {
         files: m.files.len() as u64,
         bytes: m.files.iter().fold(0, |sum, f| sum.saturating_add(f.size)),
         outcomes: Vec::new(),
+        failed: None,
     };
     let why = format!("import {} of {}", report.number, report.stream);
     if !entry.again {
         take_in(station, &Arc::new(opened), &trust, &entry).await?;
     }
     // Also for a bundle that is in already: something may have stopped the run before it was judged.
-    report.outcomes = sync::rejudge_all(station, &why).await?;
+    let judged = sync::rejudge_all(station, &why).await?;
+    (report.outcomes, report.failed) = (judged.outcomes, judged.failed);
     Ok(report)
 }
 
@@ -417,7 +421,7 @@ async fn facts(
     let now = station.now().await?;
     let is_metadata = |f: &&BundledFile| f.path.ends_with(".metadata");
     let metadata: BTreeSet<Digest> = m.files.iter().filter(is_metadata).map(|f| f.sha256).collect();
-    let mut out = fetch::load_facts(station, name).await?;
+    let mut out = crate::facts::load(station, name).await?;
     let known = out.values().flat_map(|f| f.files.values()).filter_map(|f| f.file.as_ref()?.metadata);
     let metadata: BTreeSet<Digest> = metadata.into_iter().chain(known).collect();
     let ids = trees::load::<Id<Facts>>(&station.store.db, head.facts).await?;

@@ -3,9 +3,8 @@
 
 mod read;
 mod render;
+mod whole;
 
 pub use read::{ShardIndex, read_repodata, read_repodata_zst, read_shard, read_shard_index};
-pub use render::{
-    ChannelPackage, RENDERER, RunExports, channeldata, notices, repodata, run_exports, shard, shard_index,
-    zst,
-};
+pub use render::{ChannelPackage, RENDERER, ZSTD_LEVEL, channeldata, notices, shard, shard_index, zst};
+pub use whole::{Pieces, V3, pieces, repodata, repodata_frame, run_exports_frame};

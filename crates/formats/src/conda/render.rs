@@ -8,16 +8,15 @@ use airlock_core::canon::Canonical;
 use airlock_core::hex;
 use airlock_core::id::Digest;
 use airlock_core::shard::Shard;
-use serde::Deserialize;
 
 use crate::msgpack;
 
 /// The version of these functions, a part of every cache key of rendered bytes. Raised when any output
 /// changes; compressors count, since they write other bytes in other versions.
-pub const RENDERER: u32 = 1;
+pub const RENDERER: u32 = 2;
 
 /// zstd level of everything rendered: -19 would save a quarter and take 150 times as long.
-const ZSTD_LEVEL: i32 = 6;
+pub const ZSTD_LEVEL: i32 = 3;
 
 /// Compresses into one frame that states its content size, since some clients fail without
 /// (conda-libmamba-solver before October 2025).
@@ -63,45 +62,13 @@ impl<'a> Tables<'a> {
         tables.removed.dedup();
         tables
     }
-
-    /// `info.repodata_revisions` of CEP 48, so that older clients can say what they cannot see.
-    fn revisions(&self) -> Option<Canonical> {
-        #[derive(Deserialize)]
-        struct Stamps {
-            indexed_timestamp: Option<i64>,
-            timestamp: Option<i64>,
-        }
-        let records: Vec<&Canonical> = self.v3.values().flat_map(|t| t.values().copied()).collect();
-        let stamps = records.iter().filter_map(|r| r.read::<Stamps>().ok());
-        let stamps: Vec<i64> = stamps.filter_map(|s| s.indexed_timestamp.or(s.timestamp)).collect();
-        if records.is_empty() {
-            return None;
-        }
-        let (oldest, newest) = (stamps.iter().min().unwrap_or(&0), stamps.iter().max().unwrap_or(&0));
-        let value =
-            serde_json::json!({"v3": {"n_packages": records.len(), "newest": newest, "oldest": oldest}});
-        Canonical::of(&value).ok()
-    }
-}
-
-fn push_records(out: &mut String, records: &Records<'_>) {
-    out.push('{');
-    for (i, (file, record)) in records.iter().enumerate() {
-        if i > 0 {
-            out.push(',');
-        }
-        out.push_str(Canonical::string(file).as_str());
-        out.push(':');
-        out.push_str(record.as_str());
-    }
-    out.push('}');
 }
 
 /// Keys of `info` that would lead a client elsewhere, whoever put them there.
 const LEADS_OUT: [&str; 3] = ["base_url", "shards_base_url", "channel_relations"];
 
 /// `info` of a subdir, of what its upstream says of it.
-fn info(subdir: &str, about: Option<&Canonical>, more: &[(&str, Canonical)]) -> Canonical {
+pub(super) fn info(subdir: &str, about: Option<&Canonical>, more: &[(&str, Canonical)]) -> Canonical {
     let members = about.map(Canonical::members).unwrap_or_default();
     let mut info = members.iter().find(|(k, _)| k == "info").map(|(_, v)| v.members()).unwrap_or_default();
     info.retain(|(key, _)| {
@@ -110,49 +77,6 @@ fn info(subdir: &str, about: Option<&Canonical>, more: &[(&str, Canonical)]) -> 
     info.push(("subdir".to_owned(), Canonical::string(subdir)));
     info.extend(more.iter().map(|(k, v)| ((*k).to_owned(), v.clone())));
     Canonical::object(info.iter().map(|(k, v)| (k.as_str(), v)))
-}
-
-/// `repodata.json` (CEP 36) of a subdir. `about` is what its upstream said of it beside the records.
-pub fn repodata<'a>(
-    subdir: &str,
-    about: Option<&Canonical>,
-    shards: impl IntoIterator<Item = &'a Shard>,
-) -> String {
-    let tables = Tables::of(shards);
-    let revisions = tables.revisions().map(|r| ("repodata_revisions", r));
-    let mut out = String::from("{\"info\":");
-    out.push_str(info(subdir, about, revisions.as_slice()).as_str());
-    out.push_str(",\"packages\":");
-    push_records(&mut out, &tables.classic);
-    out.push_str(",\"packages.conda\":");
-    push_records(&mut out, &tables.conda);
-    out.push_str(",\"removed\":[");
-    for (i, file) in tables.removed.iter().enumerate() {
-        out.push_str(if i > 0 { "," } else { "" });
-        out.push_str(Canonical::string(file).as_str());
-    }
-    out.push_str("],\"repodata_version\":1");
-    if !tables.v3.is_empty() {
-        out.push_str(",\"v3\":{");
-        for (i, (extension, records)) in tables.v3.iter().enumerate() {
-            out.push_str(if i > 0 { "," } else { "" });
-            out.push_str(Canonical::string(extension).as_str());
-            out.push(':');
-            push_records(&mut out, records);
-        }
-        out.push('}');
-    }
-    for (key, value) in about.map(Canonical::members).unwrap_or_default() {
-        // Whoever said it: a second table of records, or a key that stands above already, must not follow.
-        if key != "info" && !super::read::is_own(&key) {
-            out.push(',');
-            out.push_str(Canonical::string(&key).as_str());
-            out.push(':');
-            out.push_str(value.as_str());
-        }
-    }
-    out.push_str("}\n");
-    out
 }
 
 /// One shard (CEP 16), packed, and its name: the SHA-256 of the packed bytes. Hashes stand as raw bytes, and
@@ -186,19 +110,19 @@ fn write_records(out: &mut Vec<u8>, records: &Records<'_>) -> io::Result<()> {
     msgpack::write_map(out, records.len());
     for (file, record) in records {
         msgpack::write_str(out, file);
-        let members = record.members();
+        let members = record.parts();
         msgpack::write_map(out, members.len());
         for (key, value) in &members {
             msgpack::write_str(out, key);
-            let text: Option<String> = value.read().ok();
-            match (key.as_str(), text) {
-                ("sha256", Some(text)) if hex::decode::<32>(&text).is_some() => {
-                    msgpack::write_bin(out, &hex::decode::<32>(&text).unwrap_or_default());
+            let hash = value.strip_prefix('"').and_then(|v| v.strip_suffix('"'));
+            match (key.as_ref(), hash) {
+                ("sha256", Some(hash)) if hex::decode::<32>(hash).is_some() => {
+                    msgpack::write_bin(out, &hex::decode::<32>(hash).unwrap_or_default());
                 }
-                ("md5", Some(text)) if hex::decode::<16>(&text).is_some() => {
-                    msgpack::write_bin(out, &hex::decode::<16>(&text).unwrap_or_default());
+                ("md5", Some(hash)) if hex::decode::<16>(hash).is_some() => {
+                    msgpack::write_bin(out, &hex::decode::<16>(hash).unwrap_or_default());
                 }
-                _ => msgpack::write_json(out, value)?,
+                _ => msgpack::write_text(out, value)?,
             }
         }
     }
@@ -226,31 +150,6 @@ pub fn shard_index(
     msgpack::write_str(&mut out, "version");
     msgpack::write_json(&mut out, &Canonical::of(&1)?)?;
     zst(&out)
-}
-
-/// File name to the package's `run_exports.json`, if it has any.
-pub type RunExports = BTreeMap<String, Option<Canonical>>;
-
-/// `run_exports.json` (CEP 12) of a subdir.
-pub fn run_exports(subdir: &str, exports: &RunExports) -> String {
-    let (mut classic, mut conda) = (Vec::new(), Vec::new());
-    let none = Canonical::object([]);
-    for (file, value) in exports {
-        let value = Canonical::object([("run_exports", value.as_ref().unwrap_or(&none))]);
-        let table = if file.ends_with(".conda") { &mut conda } else { &mut classic };
-        table.push((file.as_str(), value));
-    }
-    let object = |table: &[(&str, Canonical)]| Canonical::object(table.iter().map(|(k, v)| (*k, v)));
-    let (platform, arch) = subdir.split_once('-').unwrap_or((subdir, ""));
-    let text =
-        |t: &str| if t.is_empty() || subdir == "noarch" { "null".to_owned() } else { format!("\"{t}\"") };
-    format!(
-        "{{\"info\":{{\"arch\":{},\"platform\":{},\"subdir\":\"{subdir}\",\"version\":1}},\"packages\":{},\"packages.conda\":{}}}\n",
-        text(arch),
-        text(platform),
-        object(&classic).as_str(),
-        object(&conda).as_str()
-    )
 }
 
 /// One package of `channeldata.json`.

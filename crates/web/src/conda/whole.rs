@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use airlock_core::id::Digest;
-use airlock_engine::publish::render_conda;
+use airlock_engine::render;
 use airlock_engine::view::{ChannelView, View};
 use airlock_formats::conda::RENDERER;
 use axum::body::Bytes;
@@ -50,8 +50,7 @@ async fn older(view: &View, channel: &ChannelView) -> Result<Files, Problem> {
     if let Some(held) = OLDER.get(key) {
         return Ok(held);
     }
-    let content = view.content(channel).await?;
-    let (files, _) = render_conda(view.station(), &channel.snapshot, &content).await?;
+    let files = render::to_memory(view.station(), &channel.snapshot).await?;
     let bytes = files.values().map(Vec::len).sum();
     let hashed = |(path, bytes): (String, Vec<u8>)| (path, (Digest::of(&bytes), Bytes::from(bytes)));
     let files: Files = Arc::new(files.into_iter().map(hashed).collect());

@@ -4,34 +4,33 @@
 //! can be added beside the first. Reads and writes of objects go in batches, since a point read costs a
 //! tenth of a millisecond.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod names;
+mod objects;
+
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{QueryBuilder, Row, Sqlite, Transaction};
+use sqlx::{Row, Sqlite, Transaction};
 
 use airlock_core::canon::Canonical;
-use airlock_core::id::{Digest, Id};
+use airlock_core::id::Digest;
 use airlock_core::ledger::{GENESIS, LedgerEntry, LedgerHead};
-use airlock_core::object::{self, Encoded, Object};
 use airlock_core::time::Time;
 
 use crate::error::StoreError;
 
+pub use names::{NameChange, ShardName};
+pub use objects::Packed;
+
 /// The layouts, oldest first. A database says in `user_version` how many of them it has.
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/sqlite/1.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("../../migrations/sqlite/1.sql"), include_str!("../../migrations/sqlite/2.sql")];
 /// Rows in one statement: SQLite takes 32,766 parameters at most.
 const ROWS_MAX: usize = 500;
-/// Objects shorter than this, in bytes, are not packed.
-const PACK_BYTES_MIN: usize = 200;
-/// Largest object, unpacked, in bytes.
-const OBJECT_BYTES_MAX: usize = 256 << 20;
-/// zstd level of stored objects.
-const PACK_LEVEL: i32 = 3;
 /// How long a writer waits for another process.
 const BUSY: Duration = Duration::from_secs(60);
 
@@ -74,15 +73,8 @@ pub struct Change {
     pub refs: Vec<RefChange>,
     /// The entries.
     pub entries: Vec<NewEntry>,
-}
-
-/// A name under which a rendered shard is readable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ShardName {
-    /// SHA-256 of the rendered bytes.
-    pub name: Digest,
-    /// The published shard that they were rendered from.
-    pub shard: Digest,
+    /// The rendered shards whose names change with the refs.
+    pub names: Vec<NameChange>,
 }
 
 impl Db {
@@ -121,74 +113,6 @@ impl Db {
     /// A transaction that may write: it waits for other writers now, not when it would be too late to.
     async fn write(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
         Ok(self.pool.begin_with("begin immediate").await?)
-    }
-
-    /// Writes objects; those that are there already are left alone.
-    pub async fn put_many(&self, objects: &[Encoded]) -> Result<(), StoreError> {
-        let mut tx = self.write().await?;
-        for chunk in objects.chunks(ROWS_MAX) {
-            let mut rows = Vec::with_capacity(chunk.len());
-            for object in chunk {
-                rows.push((object.digest, pack(&object.bytes)?));
-            }
-            let mut query = QueryBuilder::<Sqlite>::new("insert into object (id, packed, data) ");
-            query.push_values(rows, |mut row, (digest, (packed, data))| {
-                row.push_bind(digest.as_bytes().to_vec()).push_bind(i64::from(packed)).push_bind(data);
-            });
-            query.push(" on conflict do nothing");
-            query.build().execute(&mut *tx).await?;
-        }
-        tx.commit().await?;
-        Ok(())
-    }
-
-    /// Reads the bytes of objects; those that are not there are absent from the answer.
-    pub async fn get_many(&self, ids: &[Digest]) -> Result<HashMap<Digest, Arc<[u8]>>, StoreError> {
-        let mut out = HashMap::with_capacity(ids.len());
-        for chunk in ids.chunks(ROWS_MAX) {
-            let mut query = QueryBuilder::<Sqlite>::new("select id, packed, data from object where id in (");
-            let mut list = query.separated(", ");
-            for id in chunk {
-                list.push_bind(id.as_bytes().to_vec());
-            }
-            list.push_unseparated(")");
-            for row in query.build().fetch_all(&self.pool).await? {
-                let id = digest(&row, "id")?;
-                let bytes = unpack(row.try_get::<i64, _>("packed")? != 0, row.try_get("data")?)?;
-                out.insert(id, bytes.into());
-            }
-        }
-        Ok(out)
-    }
-
-    /// Which of these objects are here.
-    pub async fn present(&self, ids: &[Digest]) -> Result<HashSet<Digest>, StoreError> {
-        let mut out = HashSet::with_capacity(ids.len());
-        for chunk in ids.chunks(ROWS_MAX) {
-            let mut query = QueryBuilder::<Sqlite>::new("select id from object where id in (");
-            let mut list = query.separated(", ");
-            for id in chunk {
-                list.push_bind(id.as_bytes().to_vec());
-            }
-            list.push_unseparated(")");
-            for row in query.build().fetch_all(&self.pool).await? {
-                out.insert(digest(&row, "id")?);
-            }
-        }
-        Ok(out)
-    }
-
-    /// Reads one object.
-    pub async fn get<T: Object>(&self, id: Id<T>) -> Result<T, StoreError> {
-        let bytes = self.get_many(&[id.digest()]).await?.remove(&id.digest());
-        Ok(object::decode(&bytes.ok_or(StoreError::MissingObject(id.digest()))?)?)
-    }
-
-    /// Writes one object.
-    pub async fn put<T: Object>(&self, value: &T) -> Result<Id<T>, StoreError> {
-        let (id, encoded) = object::encode(value)?;
-        self.put_many(&[encoded]).await?;
-        Ok(id)
     }
 
     /// What a ref points to.
@@ -239,6 +163,7 @@ impl Db {
                 }
             }
         }
+        names::change(&mut tx, &change.names).await?;
         let mut head = read_head(&mut tx).await?;
         for entry in &change.entries {
             head = append(&mut tx, head, change, entry).await?;
@@ -284,79 +209,6 @@ impl Db {
             .await?;
         Ok(row.map(|r| r.try_get(0)).transpose()?.map(Time::from_seconds))
     }
-
-    /// Notes under which names the rendered shards of a channel's subdir are readable, and until when.
-    pub async fn name_shards(
-        &self,
-        channel: &str,
-        subdir: &str,
-        renderer: u32,
-        names: &[ShardName],
-        until: Time,
-    ) -> Result<(), StoreError> {
-        let mut tx = self.write().await?;
-        for chunk in names.chunks(ROWS_MAX) {
-            let mut query = QueryBuilder::<Sqlite>::new(
-                "insert into shard_name (channel, subdir, name, renderer, shard, until) ",
-            );
-            query.push_values(chunk, |mut row, name| {
-                row.push_bind(channel)
-                    .push_bind(subdir)
-                    .push_bind(name.name.as_bytes().to_vec())
-                    .push_bind(i64::from(renderer))
-                    .push_bind(name.shard.as_bytes().to_vec())
-                    .push_bind(until.seconds());
-            });
-            query.push(" on conflict (channel, subdir, name) do update set until = excluded.until");
-            query.build().execute(&mut *tx).await?;
-        }
-        tx.commit().await?;
-        Ok(())
-    }
-
-    /// The published shard behind the name of a rendered one, while that is readable.
-    pub async fn named_shard(
-        &self,
-        channel: &str,
-        subdir: &str,
-        name: Digest,
-        now: Time,
-    ) -> Result<Option<Digest>, StoreError> {
-        let row = sqlx::query(
-            "select shard from shard_name where channel = $1 and subdir = $2 and name = $3 and until > $4",
-        )
-        .bind(channel)
-        .bind(subdir)
-        .bind(name.as_bytes().to_vec())
-        .bind(now.seconds())
-        .fetch_optional(&self.pool)
-        .await?;
-        row.map(|r| digest(&r, "shard")).transpose()
-    }
-
-    /// The names that shards were rendered to before, by shard.
-    pub async fn rendered_names(
-        &self,
-        renderer: u32,
-        shards: &[Digest],
-    ) -> Result<HashMap<Digest, Digest>, StoreError> {
-        let mut out = HashMap::new();
-        for chunk in shards.chunks(ROWS_MAX) {
-            let mut query =
-                QueryBuilder::<Sqlite>::new("select shard, name from shard_name where renderer = ");
-            query.push_bind(i64::from(renderer));
-            query.push(" and shard in (");
-            let mut list = query.separated(", ");
-            for shard in chunk {
-                list.push_bind(shard.as_bytes().to_vec());
-            }
-            list.push_unseparated(")");
-            for row in query.build().fetch_all(&self.pool).await? {
-                out.insert(digest(&row, "shard")?, digest(&row, "name")?);
-            }
-        }
-        Ok(out)
-    }
 }
 
 fn digest(row: &sqlx::sqlite::SqliteRow, column: &str) -> Result<Digest, StoreError> {
@@ -364,27 +216,6 @@ fn digest(row: &sqlx::sqlite::SqliteRow, column: &str) -> Result<Digest, StoreEr
     let bytes: [u8; 32] =
         bytes.try_into().map_err(|_| StoreError::Corrupt(format!("a hash in column {column}")))?;
     Ok(Digest::from_bytes(bytes))
-}
-
-fn pack(bytes: &[u8]) -> Result<(bool, Vec<u8>), StoreError> {
-    let fail = |e| StoreError::Corrupt(format!("an object cannot be packed: {e}"));
-    if bytes.len() >= PACK_BYTES_MIN {
-        let packed = zstd::bulk::compress(bytes, PACK_LEVEL).map_err(fail)?;
-        if packed.len() < bytes.len() {
-            return Ok((true, packed));
-        }
-    }
-    Ok((false, bytes.to_vec()))
-}
-
-fn unpack(packed: bool, data: Vec<u8>) -> Result<Vec<u8>, StoreError> {
-    if !packed {
-        return Ok(data);
-    }
-    let size = zstd::zstd_safe::get_frame_content_size(&data).ok().flatten();
-    let size = size.and_then(|s| usize::try_from(s).ok()).filter(|s| *s <= OBJECT_BYTES_MAX);
-    let size = size.ok_or_else(|| StoreError::Corrupt("an object of unknown size".to_owned()))?;
-    zstd::bulk::decompress(&data, size).map_err(|e| StoreError::Corrupt(format!("an object: {e}")))
 }
 
 async fn read_head(tx: &mut Transaction<'_, Sqlite>) -> Result<LedgerHead, StoreError> {

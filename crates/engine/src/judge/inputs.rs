@@ -1,0 +1,165 @@
+//! What a channel is judged from, read at one moment.
+
+use airlock_core::advisory::AdvisorySet;
+use airlock_core::block::BlockSet;
+use airlock_core::channel::Channel;
+use airlock_core::decision::Decisions;
+use airlock_core::fact::Facts;
+use airlock_core::id::{Digest, Id};
+use airlock_core::object::{self, Object};
+use airlock_core::policy::{Policy, PolicyText};
+use airlock_core::shard::Shard;
+use airlock_core::snapshot::{self, Snapshot, Upstream};
+use airlock_core::time::Time;
+use airlock_core::trie::TreeId;
+
+use super::How;
+use crate::channel::ref_name;
+use crate::error::{Error, Result};
+use crate::publish::Rendered;
+use crate::station::Station;
+use crate::{feeds, policy, trees};
+
+/// The inputs, as roots of trees where they are large.
+pub(super) struct Inputs {
+    upstream_id: Id<Upstream>,
+    pub upstream: Upstream,
+    pub facts: TreeId<Id<Facts>>,
+    pub listed: TreeId<Id<Shard>>,
+    pub previous: Option<(Id<Snapshot>, Snapshot)>,
+    set_id: Id<AdvisorySet>,
+    pub set: AdvisorySet,
+    decisions_id: Id<Decisions>,
+    pub decisions: Decisions,
+    policy_id: Id<PolicyText>,
+    pub policy: Policy,
+    pub known: Vec<(String, Option<Digest>)>,
+    /// Whether the indexes of the previous snapshot are there, as this program renders them.
+    pub is_rendered: bool,
+    pub now: Time,
+}
+
+/// What stands in the refs that make verdicts stricter.
+async fn known(station: &Station, channel: &Channel) -> Result<Vec<(String, Option<Digest>)>> {
+    let policy = format!("policy/{}", channel.policy);
+    let blocks = ref_name(&channel.name, "blocks");
+    let mut known = Vec::new();
+    for name in [blocks, crate::decide::REF.to_owned(), feeds::SET.to_owned(), policy] {
+        let at = station.store.db.find_ref(&name).await?;
+        known.push((name, at));
+    }
+    Ok(known)
+}
+
+async fn root_of<T: Object>(station: &Station, root: Option<Digest>) -> Result<TreeId<Id<T>>> {
+    match root {
+        Some(id) => Ok(TreeId::new(id)),
+        None => trees::store(&station.store.db, &std::collections::BTreeMap::new()).await,
+    }
+}
+
+impl Inputs {
+    pub async fn read(
+        station: &Station,
+        channel: &Channel,
+        how: &How,
+        upstream: Option<Id<Upstream>>,
+    ) -> Result<Self> {
+        let db = &station.store.db;
+        let name = &channel.name;
+        // Before anything that they name is read: what moves in between is noticed when it is published.
+        let known = known(station, channel).await?;
+        // All of the channel at one moment.
+        let refs = db.refs(&ref_name(name, "")).await?;
+        let at = |part: &str| refs.get(&ref_name(name, part)).copied();
+        let upstream_id = match upstream {
+            Some(id) => id,
+            None => Id::new(at("upstream").ok_or_else(|| {
+                Error::usage(format!("channel `{name}` was never filled"))
+                    .hint(format!("run `airlock sync {name}`"))
+            })?),
+        };
+        let previous = match at("snapshot").map(Id::<Snapshot>::new) {
+            Some(id) => Some((id, db.get(id).await?)),
+            None => None,
+        };
+        let rendered = match at("rendered").map(Id::<Rendered>::new) {
+            Some(id) => Some(db.get(id).await?),
+            None => None,
+        };
+        let (set_id, set) = feeds::current(station).await?;
+        let (decisions_id, decisions) = super::decisions(station).await?;
+        let (policy_id, policy) = match &how.policy {
+            Some(text) => {
+                let policy = policy::read(text)?;
+                (object::encode(&PolicyText { text: text.clone() })?.0, policy)
+            }
+            None => {
+                let named = policy::find(station, &channel.policy).await?;
+                (named.id, named.policy)
+            }
+        };
+        Ok(Self {
+            upstream_id,
+            upstream: db.get(upstream_id).await?,
+            facts: root_of(station, at("facts")).await?,
+            listed: root_of(station, at("listed")).await?,
+            previous,
+            set_id,
+            set,
+            decisions_id,
+            decisions,
+            policy_id,
+            policy,
+            known,
+            is_rendered: rendered.is_some_and(|r| r.is_current()),
+            now: match how.as_of {
+                Some(time) => time,
+                None => station.now().await?,
+            },
+        })
+    }
+
+    /// Whether the policy is the one that the previous snapshot was judged by.
+    pub fn same_rules(&self, before: &snapshot::Inputs) -> bool {
+        self.policy_id == before.policy && before.rules_revision == airlock_core::RULES_REVISION
+    }
+
+    /// Whether nothing else is known of vulnerabilities.
+    pub fn same_set(&self, before: &snapshot::Inputs) -> bool {
+        self.set_id == before.advisories
+    }
+
+    fn blocks_at(&self, channel: &Channel) -> Option<Digest> {
+        let name = ref_name(&channel.name, "blocks");
+        self.known.iter().find(|(known, _)| *known == name).and_then(|(_, at)| *at)
+    }
+
+    /// The block set that stood there when judging began.
+    pub async fn blocks(&self, station: &Station, channel: &Channel) -> Result<BlockSet> {
+        match self.blocks_at(channel) {
+            Some(id) => Ok(station.store.db.get(Id::new(id)).await?),
+            None => Ok(BlockSet::default()),
+        }
+    }
+
+    /// Whether this block set stood there when judging began.
+    pub fn holds_blocks(&self, channel: &Channel, blocks: Digest) -> bool {
+        self.blocks_at(channel) == Some(blocks)
+    }
+
+    /// As a snapshot names them.
+    pub fn for_snapshot(&self) -> snapshot::Inputs {
+        snapshot::Inputs {
+            upstream: self.upstream_id,
+            facts: self.facts,
+            advisories: self.set_id,
+            policy: self.policy_id,
+            decisions: self.decisions_id,
+            listed: self.listed,
+            previous: self.previous.as_ref().map(|(id, _)| *id),
+            now: self.now,
+            rules_revision: airlock_core::RULES_REVISION,
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! Judging a channel with what is known now.
+//!
+//! What a change reaches is judged anew, everything else is taken from the previous snapshot; without one, all of
+//! it is judged. Inputs are read from the store in batches, each shard is judged by itself on several threads, and
+//! what comes out is the same whatever the number of threads.
+
+mod inputs;
+mod one;
+mod scope;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, stream};
+use serde::Serialize;
+use tokio::task::JoinHandle;
+
+use airlock_core::advisory::{Epss, Kev, Slice};
+use airlock_core::block::BlockSet;
+use airlock_core::channel::Channel;
+use airlock_core::decision::Decisions;
+use airlock_core::id::{Digest, Id};
+use airlock_core::judge::{Settled, feeds_read};
+use airlock_core::matching::{self, Lookup};
+use airlock_core::object::{self, Object};
+use airlock_core::shard::{Shard, ShardKey};
+use airlock_core::snapshot::{Counts, Snapshot, Upstream};
+use airlock_core::time::Time;
+use airlock_core::trie::{self, TreeId};
+use airlock_core::verdict::Judgement;
+use airlock_store::{Db, Packed, StoreError};
+
+use crate::error::{Error, Result, joined};
+use crate::station::Station;
+use crate::trees;
+
+use inputs::Inputs;
+use one::{Common, One, Task};
+use scope::{Maps, Scope};
+
+/// Shards that are read and judged at once.
+const CHUNK: usize = 512;
+/// Chunks that are on their way at the same time: one is read while another is judged.
+const CHUNKS_AT_ONCE: usize = 2;
+
+/// How to judge.
+#[derive(Clone, Debug, Default)]
+pub struct How {
+    /// At another moment than now.
+    pub as_of: Option<Time>,
+    /// By another policy than the channel's.
+    pub policy: Option<String>,
+    /// Before the fetch: ask what would be admitted if its bytes were here.
+    pub without_bytes: bool,
+    /// Only to see what would be: nothing is written.
+    pub dry: bool,
+}
+
+/// A change of one artifact's verdict.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VerdictChange {
+    /// The channel.
+    pub channel: String,
+    /// Where it lies: subdir and file for conda, file for PyPI.
+    pub artifact: String,
+    /// The package.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The verdict before; none if it is new.
+    pub from: Option<&'static str>,
+    /// The verdict now; none if it is gone.
+    pub to: Option<&'static str>,
+    /// Why.
+    pub why: String,
+}
+
+/// What judging one shard anew gave.
+#[derive(Clone, Debug)]
+pub struct Touched {
+    /// Its published shard before.
+    pub before: Option<Id<Shard>>,
+    /// Its published shard now.
+    pub now: Option<Id<Shard>>,
+    /// Its files that are admitted and not here.
+    pub wanted: Vec<String>,
+    /// Whether a file of it is held for nothing but its bytes.
+    pub lacks_bytes: bool,
+}
+
+/// A judgement of a channel that is not published yet.
+#[derive(Debug)]
+pub struct Judgment {
+    /// The channel.
+    pub channel: Channel,
+    /// What would be published; none if it was only to be seen what would be.
+    pub snapshot: Option<Snapshot>,
+    /// How many artifacts have which verdict.
+    pub counts: Counts,
+    /// The shards that were judged anew, by shard key.
+    pub touched: BTreeMap<String, Touched>,
+    /// What is denied of everything that a kept snapshot lists.
+    pub blocks: BlockSet,
+    /// What changes.
+    pub changes: Vec<VerdictChange>,
+    /// The snapshot before it.
+    pub previous: Option<(Id<Snapshot>, Snapshot)>,
+    /// What stood in the refs that make verdicts stricter when judging began: block set, decisions, advisories,
+    /// policy. If one of them moved since, this judgement may not know of a denial.
+    pub known: Vec<(String, Option<Digest>)>,
+    /// Whether the snapshot says nothing that the one before did not say.
+    pub unchanged: bool,
+}
+
+/// The decisions of a station.
+pub async fn decisions(station: &Station) -> Result<(Id<Decisions>, Decisions)> {
+    match station.store.db.find_ref(crate::decide::REF).await? {
+        Some(id) => Ok((Id::new(id), station.store.db.get(Id::new(id)).await?)),
+        None => {
+            let none = Decisions::default();
+            Ok((station.store.db.put(&none).await?, none))
+        }
+    }
+}
+
+/// Judges a channel. Nothing is published and no ref moves.
+///
+/// `upstream` is what to judge, where that is not what the channel holds now.
+pub async fn judge(
+    station: &Station,
+    channel: &Channel,
+    how: &How,
+    upstream: Option<Id<Upstream>>,
+) -> Result<Judgment> {
+    let inputs = Inputs::read(station, channel, how, upstream).await?;
+    let scope = Scope::of(station, channel, how, &inputs).await?;
+    let maps = Maps::read(station, channel, &inputs, &scope).await?;
+    let common = common(station, channel, how, &inputs, &maps).await?;
+    let sum = judge_all(station, common, &maps).await?;
+    let settled = sum.settled(station, channel, &inputs, &scope).await?;
+    let blocks = object::encode(&settled.blocks)?.0.digest();
+    let snapshot = match how.dry {
+        true => None,
+        false => Some(sum.snapshot(station, channel, &inputs, &scope, &settled).await?),
+    };
+    let is_same =
+        |now: &Snapshot| inputs.previous.as_ref().is_some_and(|(_, before)| says_the_same(before, now));
+    Ok(Judgment {
+        channel: channel.clone(),
+        unchanged: snapshot.as_ref().is_some_and(is_same)
+            && inputs.is_rendered
+            && inputs.holds_blocks(channel, blocks),
+        counts: settled.counts,
+        snapshot,
+        touched: sum.touched,
+        blocks: settled.blocks,
+        changes: sum.changes,
+        previous: inputs.previous,
+        known: inputs.known,
+    })
+}
+
+/// Whether a snapshot says nothing new: the same in, the same out, and time has not run out.
+fn says_the_same(before: &Snapshot, after: &Snapshot) -> bool {
+    let mut inputs = after.inputs.clone();
+    inputs.now = before.inputs.now;
+    inputs.previous = before.inputs.previous;
+    // What is listed grows by publishing itself, and is no news.
+    inputs.listed = before.inputs.listed;
+    let like_before = Snapshot { inputs, ..after.clone() };
+    like_before == *before
+}
+
+async fn common(
+    station: &Station,
+    channel: &Channel,
+    how: &How,
+    inputs: &Inputs,
+    maps: &Maps,
+) -> Result<Common> {
+    let db = &station.store.db;
+    // They are large, and only joined to findings.
+    let (kev, epss) = match maps.slices.is_empty() {
+        true => (Kev::default(), Epss::default()),
+        false => (db.get(inputs.set.kev).await?, db.get(inputs.set.epss).await?),
+    };
+    Ok(Common {
+        channel: channel.clone(),
+        policy: inputs.policy.clone(),
+        decisions: inputs.decisions.clone(),
+        kev,
+        epss,
+        feeds_read: feeds_read(&inputs.set),
+        now: inputs.now,
+        needs_bytes: !how.without_bytes,
+        dry: how.dry,
+    })
+}
+
+/// Judges everything in scope; what comes out is written as it comes, so that it is never all in memory.
+async fn judge_all(station: &Station, common: Common, maps: &Maps) -> Result<Sum> {
+    let common = Arc::new(common);
+    let mut sum = Sum::default();
+    let mut writing: Option<JoinHandle<std::result::Result<(), StoreError>>> = None;
+    let chunks: Vec<_> =
+        maps.keys.chunks(CHUNK).map(|keys| judge_chunk(station, &common, maps, keys)).collect();
+    let mut chunks = stream::iter(chunks).buffered(CHUNKS_AT_ONCE);
+    while let Some(chunk) = chunks.next().await {
+        let mut objects = Vec::new();
+        for mut one in chunk? {
+            objects.append(&mut one.objects);
+            sum.add(one);
+        }
+        wait(writing.take()).await?;
+        let db = station.store.db.clone();
+        writing = Some(tokio::spawn(async move { db.put_packed(objects).await }));
+    }
+    wait(writing).await?;
+    Ok(sum)
+}
+
+async fn wait(writing: Option<JoinHandle<std::result::Result<(), StoreError>>>) -> Result<()> {
+    match writing {
+        Some(task) => joined(task.await.map(|done| done.map_err(Error::from))),
+        None => Ok(()),
+    }
+}
+
+async fn judge_chunk(
+    station: &Station,
+    common: &Arc<Common>,
+    maps: &Maps,
+    keys: &[String],
+) -> Result<Vec<One>> {
+    let db = &station.store.db;
+    let threads = station.options.threads;
+    let mut lookups: Vec<Vec<Lookup>> = Vec::with_capacity(keys.len());
+    let mut slices: BTreeSet<Id<Slice>> = BTreeSet::new();
+    for key in keys {
+        let name = ShardKey::parse(key).name;
+        let all = matching::lookups(common.channel.ecosystem, &name, maps.identities.get(&name));
+        slices.extend(all.iter().filter_map(|l| maps.slices.get(l.key.as_str())));
+        lookups.push(all);
+    }
+    let slices: Vec<Id<Slice>> = slices.into_iter().collect();
+    let packed = trees::packed(db, &slices).await?;
+    let slices: HashMap<Digest, Arc<Slice>> = trees::on_threads(threads, packed, |one| {
+        Ok((one.digest(), Arc::new(object::decode::<Slice>(&one.unpack()?)?)))
+    })
+    .await?
+    .into_iter()
+    .collect();
+    let shards = lying(db, &[&maps.upstream, &maps.listed], keys).await?;
+    let facts = lying(db, &[&maps.facts], keys).await?;
+    let before = lying(db, &[&maps.judgements], keys).await?;
+    let task = |(key, lookups): (&String, Vec<Lookup>)| {
+        let shard = |map: &BTreeMap<String, Id<Shard>>| {
+            let id = map.get(key)?;
+            Some((*id, shards.get(&id.digest())?.clone()))
+        };
+        let found = lookups.into_iter().filter_map(|lookup| {
+            let id = maps.slices.get(lookup.key.as_str())?;
+            Some((lookup, slices.get(&id.digest())?.clone()))
+        });
+        Task {
+            upstream: shard(&maps.upstream),
+            listed: shard(&maps.listed),
+            facts: maps.facts.get(key).and_then(|id| facts.get(&id.digest())).cloned(),
+            before: maps.judgements.get(key).and_then(|id| before.get(&id.digest())).cloned(),
+            content: maps.content.get(key).copied(),
+            identity: maps.identities.get(&ShardKey::parse(key).name).cloned(),
+            slices: found.collect(),
+            key: key.clone(),
+        }
+    };
+    let tasks: Vec<Task> = keys.iter().zip(lookups).map(task).collect();
+    let common = common.clone();
+    trees::on_threads(threads, tasks, move |task| one::judge(&common, task)).await
+}
+
+/// The objects that these maps name under some keys, as they lie in the store.
+async fn lying<T: Object>(
+    db: &Db,
+    maps: &[&BTreeMap<String, Id<T>>],
+    keys: &[String],
+) -> Result<HashMap<Digest, Arc<Packed>>> {
+    let ids: Vec<Id<T>> =
+        maps.iter().flat_map(|map| keys.iter().filter_map(|k| map.get(k).copied())).collect();
+    Ok(trees::packed(db, &ids).await?.into_iter().map(|p| (p.digest(), Arc::new(p))).collect())
+}
+
+/// What the shards that were judged anew add up to.
+#[derive(Default)]
+struct Sum {
+    settled: Settled,
+    before: Counts,
+    judgements: BTreeMap<String, Option<Id<Judgement>>>,
+    touched: BTreeMap<String, Touched>,
+    changes: Vec<VerdictChange>,
+}
+
+impl Sum {
+    fn add(&mut self, one: One) {
+        self.settled.merge(one.settled);
+        self.before.add(one.before);
+        self.changes.extend(one.changes);
+        self.judgements.insert(one.key.clone(), one.judgement);
+        self.touched.insert(one.key, one.touched);
+    }
+
+    /// What the whole channel adds up to.
+    async fn settled(
+        &self,
+        station: &Station,
+        channel: &Channel,
+        inputs: &Inputs,
+        scope: &Scope,
+    ) -> Result<Settled> {
+        let mut settled = self.settled.clone();
+        if let (Scope::Some(_), Some((_, before))) = (scope, &inputs.previous) {
+            settled.counts.add(before.counts.without(self.before));
+            settled.valid_until = [settled.valid_until, before.valid_until].into_iter().flatten().min();
+            let mut blocks = inputs.blocks(station, channel).await?;
+            blocks.files.retain(|key, _| !self.touched.contains_key(key));
+            settled.blocks.files.extend(blocks.files);
+        }
+        Ok(settled)
+    }
+
+    /// The snapshot, whose trees are in the store when it is given.
+    async fn snapshot(
+        &self,
+        station: &Station,
+        channel: &Channel,
+        inputs: &Inputs,
+        scope: &Scope,
+        settled: &Settled,
+    ) -> Result<Snapshot> {
+        let db = &station.store.db;
+        let content: BTreeMap<String, Option<Id<Shard>>> =
+            self.touched.iter().map(|(key, touched)| (key.clone(), touched.now)).collect();
+        let before = inputs.previous.as_ref().filter(|_| matches!(scope, Scope::Some(_)));
+        let before = before.map(|(_, before)| before);
+        Ok(Snapshot {
+            channel: channel.name.clone(),
+            ecosystem: channel.ecosystem,
+            inputs: inputs.for_snapshot(),
+            content: grown(db, before.map(|b| b.content), content).await?,
+            judgement: grown(db, before.map(|b| b.judgement), self.judgements.clone()).await?,
+            subdirs: inputs.upstream.subdirs.clone(),
+            counts: settled.counts,
+            valid_until: settled.valid_until,
+        })
+    }
+}
+
+/// The tree of `before` with these keys changed; without one, the tree of these keys alone. It is in the store.
+async fn grown<T>(
+    db: &Db,
+    before: Option<TreeId<Id<T>>>,
+    changes: BTreeMap<String, Option<Id<T>>>,
+) -> Result<TreeId<Id<T>>> {
+    let (root, nodes) = match before {
+        Some(before) => trees::edit(db, before, &changes).await?,
+        None => trie::build(&changes.into_iter().filter_map(|(k, v)| Some((k, v?))).collect())?,
+    };
+    db.put_many(&nodes).await?;
+    Ok(root)
+}

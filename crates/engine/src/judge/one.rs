@@ -1,0 +1,184 @@
+//! Judging one shard: unpacking what is known of it, ruling, packing what comes out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use airlock_core::advisory::{Epss, Kev, Slice};
+use airlock_core::channel::Channel;
+use airlock_core::decision::Decisions;
+use airlock_core::fact::Facts;
+use airlock_core::id::Id;
+use airlock_core::identity::Identity;
+use airlock_core::judge::{self, Context, Local, Settled};
+use airlock_core::matching::Lookup;
+use airlock_core::object::{self, Object};
+use airlock_core::policy::Policy;
+use airlock_core::publish::{self, Published};
+use airlock_core::shard::{Shard, ShardKey};
+use airlock_core::snapshot::Counts;
+use airlock_core::time::Time;
+use airlock_core::verdict::{Judged, Judgement, Verdict, builtin};
+use airlock_store::Packed;
+
+use super::{Touched, VerdictChange};
+use crate::error::Result;
+
+/// What is the same for every shard.
+pub(super) struct Common {
+    pub channel: Channel,
+    pub policy: Policy,
+    pub decisions: Decisions,
+    pub kev: Kev,
+    pub epss: Epss,
+    pub feeds_read: Option<Time>,
+    pub now: Time,
+    pub needs_bytes: bool,
+    pub dry: bool,
+}
+
+/// What is known of one shard, as it lies in the store.
+pub(super) struct Task {
+    pub key: String,
+    pub upstream: Option<(Id<Shard>, Arc<Packed>)>,
+    pub listed: Option<(Id<Shard>, Arc<Packed>)>,
+    pub facts: Option<Arc<Packed>>,
+    pub before: Option<Arc<Packed>>,
+    /// What the previous snapshot published of it.
+    pub content: Option<Id<Shard>>,
+    pub identity: Option<Identity>,
+    pub slices: Vec<(Lookup, Arc<Slice>)>,
+}
+
+/// What judging it gave.
+pub(super) struct One {
+    pub key: String,
+    /// None if it is nowhere any more; or nothing was to be written.
+    pub judgement: Option<Id<Judgement>>,
+    pub objects: Vec<Packed>,
+    pub touched: Touched,
+    /// What it adds to the channel's sums now, and what it added before.
+    pub settled: Settled,
+    pub before: Counts,
+    pub changes: Vec<VerdictChange>,
+}
+
+fn unpack<T: Object>(packed: Option<&Arc<Packed>>) -> Result<Option<T>> {
+    packed.map(|p| Ok(object::decode(&p.unpack()?)?)).transpose()
+}
+
+/// Judges one shard.
+pub(super) fn judge(common: &Common, task: Task) -> Result<One> {
+    let cx = Context {
+        channel: &common.channel.name,
+        ecosystem: common.channel.ecosystem,
+        policy: &common.policy,
+        decisions: &common.decisions,
+        kev: &common.kev,
+        epss: &common.epss,
+        feeds_read: common.feeds_read,
+        now: common.now,
+        needs_bytes: common.needs_bytes,
+    };
+    let upstream: Option<Shard> = unpack(task.upstream.as_ref().map(|(_, packed)| packed))?;
+    let same = task.upstream.as_ref().map(|(id, _)| id) == task.listed.as_ref().map(|(id, _)| id);
+    let other: Option<Shard> =
+        if same { None } else { unpack(task.listed.as_ref().map(|(_, packed)| packed))? };
+    let listed = if same { upstream.as_ref() } else { other.as_ref() };
+    let facts: Option<Facts> = unpack(task.facts.as_ref())?;
+    let before: Option<Judgement> = unpack(task.before.as_ref())?;
+    let slices: Vec<(Lookup, &Slice)> = task.slices.iter().map(|(l, s)| (l.clone(), &**s)).collect();
+    let local = Local {
+        upstream: upstream.as_ref(),
+        listed,
+        facts: facts.as_ref(),
+        identity: task.identity.as_ref(),
+        slices: &slices,
+        previous: before.as_ref(),
+    };
+    let judgement = judge::judge_local(&cx, &ShardKey::parse(&task.key), &local);
+    let settle = |judgement: &Judgement| {
+        let is_listed = |_: &str, file: &str| listed.is_some_and(|s| s.entries.contains_key(file));
+        judge::settle([(task.key.as_str(), judgement)], is_listed)
+    };
+    let published = match (&upstream, &facts) {
+        (Some(upstream), Some(facts)) => publish::publish(upstream, &judgement, facts),
+        _ => Published::Nothing,
+    };
+    let mut objects = Vec::new();
+    let now = match (published, &task.upstream) {
+        (Published::Part(shard), _) => {
+            let (id, encoded) = object::encode(&shard)?;
+            if !common.dry {
+                objects.push(Packed::of(&encoded)?);
+            }
+            Some(id)
+        }
+        (Published::Whole, Some((id, _))) => Some(*id),
+        _ => None,
+    };
+    let is_nowhere = upstream.is_none() && listed.is_none();
+    let id = if common.dry || is_nowhere {
+        None
+    } else {
+        let (id, encoded) = object::encode(&judgement)?;
+        objects.push(Packed::of(&encoded)?);
+        Some(id)
+    };
+    let touched = Touched {
+        before: task.content,
+        now,
+        wanted: if common.needs_bytes { Vec::new() } else { wanted(&judgement, facts.as_ref()) },
+        lacks_bytes: judgement.artifacts.values().any(lacks_bytes),
+    };
+    Ok(One {
+        judgement: id,
+        objects,
+        touched,
+        settled: settle(&judgement),
+        before: before.as_ref().map(|b| settle(b).counts).unwrap_or_default(),
+        changes: changes(cx.channel, before.as_ref(), &judgement),
+        key: task.key,
+    })
+}
+
+/// What is admitted and not here.
+fn wanted(judgement: &Judgement, facts: Option<&Facts>) -> Vec<String> {
+    let here = |file: &str| facts.is_some_and(|f| f.files.get(file).is_some_and(|f| f.file.is_some()));
+    let admitted = judgement.artifacts.iter().filter(|(_, j)| j.is_offered());
+    admitted.filter(|(file, _)| !here(file)).map(|(file, _)| file.clone()).collect()
+}
+
+/// Whether the next reading of the source should try to fetch it.
+fn lacks_bytes(judged: &Judged) -> bool {
+    judged.verdict != Verdict::Admit
+        && judged.rules.iter().any(|hit| hit.rule == builtin::NOT_FETCHED || hit.rule == builtin::MISMATCH)
+}
+
+/// What differs between two judgements of one shard.
+fn changes(channel: &str, before: Option<&Judgement>, after: &Judgement) -> Vec<VerdictChange> {
+    let shown = |judged: Option<&Judged>| judged.filter(|j| !j.gone).map(|j| j.verdict.word());
+    let none = BTreeMap::new();
+    let old = before.map_or(&none, |b| &b.artifacts);
+    let files: BTreeSet<&String> = old.keys().chain(after.artifacts.keys()).collect();
+    let mut out = Vec::new();
+    for file in files {
+        let (was, is) = (old.get(file), after.artifacts.get(file));
+        let (from, to) = (shown(was), shown(is));
+        if from == to {
+            continue;
+        }
+        let why = is.map_or_else(|| "no longer in the source".to_owned(), judge::reason);
+        let version = is.or(was).map(|j| j.version.clone()).unwrap_or_default();
+        let artifact = after.subdir.as_ref().map_or_else(|| file.clone(), |s| format!("{s}/{file}"));
+        out.push(VerdictChange {
+            channel: channel.to_owned(),
+            artifact,
+            name: after.name.clone(),
+            version,
+            from,
+            to,
+            why,
+        });
+    }
+    out
+}

@@ -1,0 +1,213 @@
+//! The indexes of a whole subdir, put together from pieces: what each published shard adds to them. The pieces of
+//! a large channel never have to be in memory at the same time.
+
+use std::collections::BTreeSet;
+
+use airlock_core::canon::Canonical;
+use airlock_core::fact::Facts;
+use airlock_core::shard::Shard;
+use airlock_core::version::Order;
+use serde::Deserialize;
+
+use super::render::{ChannelPackage, info};
+
+/// What one published shard adds to the indexes of its subdir. Records stand as the members of a JSON object,
+/// separated by commas.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pieces {
+    /// Records of `packages`.
+    pub classic: String,
+    /// Records of `packages.conda`.
+    pub conda: String,
+    /// Records of `v3` (CEP 48) by extension; few enough to be kept.
+    pub v3: V3,
+    /// Files that are no longer listed.
+    pub removed: BTreeSet<String>,
+    /// Members of `packages` of `run_exports.json`.
+    pub classic_exports: String,
+    /// Members of its `packages.conda`.
+    pub conda_exports: String,
+    /// What `channeldata.json` says of the package.
+    pub package: ChannelPackage,
+}
+
+/// The records of `v3` tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct V3 {
+    /// Extension and members.
+    tables: std::collections::BTreeMap<String, String>,
+    count: u64,
+    /// The oldest and newest time stamp.
+    stamps: Option<(i64, i64)>,
+}
+
+impl V3 {
+    /// Takes in the records of another shard.
+    pub fn merge(&mut self, other: Self) {
+        for (extension, members) in other.tables {
+            let table = self.tables.entry(extension).or_default();
+            table.push_str(if table.is_empty() || members.is_empty() { "" } else { "," });
+            table.push_str(&members);
+        }
+        self.count += other.count;
+        self.stamps = match (self.stamps, other.stamps) {
+            (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
+            (a, b) => a.or(b),
+        };
+    }
+
+    fn add(&mut self, file: &str, extension: &str, record: &Canonical) {
+        #[derive(Deserialize)]
+        struct Stamps {
+            indexed_timestamp: Option<i64>,
+            timestamp: Option<i64>,
+        }
+        let stem = file.strip_suffix(extension).and_then(|s| s.strip_suffix('.')).unwrap_or(file);
+        let stamp = record.read::<Stamps>().ok().and_then(|s| s.indexed_timestamp.or(s.timestamp));
+        let mut members = String::new();
+        push_member(&mut members, stem, record.as_str());
+        let one = Self {
+            tables: [(extension.to_owned(), members)].into(),
+            count: 1,
+            stamps: stamp.map(|s| (s, s)),
+        };
+        self.merge(one);
+    }
+
+    /// `info.repodata_revisions` of CEP 48, so that older clients can say what they cannot see.
+    fn revisions(&self) -> Option<Canonical> {
+        let (oldest, newest) = self.stamps.unwrap_or_default();
+        let value = serde_json::json!({"v3": {"n_packages": self.count, "newest": newest, "oldest": oldest}});
+        Canonical::of(&value).ok().filter(|_| self.count > 0)
+    }
+}
+
+fn push_member(out: &mut String, key: &str, value: &str) {
+    out.push_str(if out.is_empty() { "" } else { "," });
+    out.push_str(Canonical::string(key).as_str());
+    out.push(':');
+    out.push_str(value);
+}
+
+/// What a published shard adds. `facts` are those of its files.
+pub fn pieces(shard: &Shard, facts: Option<&Facts>) -> Pieces {
+    let mut out = Pieces::default();
+    for (file, entry) in &shard.entries {
+        if let Some(extension) = entry.table.strip_prefix("v3/") {
+            out.v3.add(file, extension, &entry.record);
+            continue;
+        }
+        let (records, exports) = match entry.table.as_str() {
+            "packages.conda" => (&mut out.conda, &mut out.conda_exports),
+            _ => (&mut out.classic, &mut out.classic_exports),
+        };
+        push_member(records, file, entry.record.as_str());
+        let fact = facts.and_then(|f| f.files.get(file)).and_then(|f| f.file.as_ref());
+        let export = fact.and_then(|f| f.run_exports.as_ref()).map_or("{}", Canonical::as_str);
+        push_member(exports, file, &format!("{{\"run_exports\":{export}}}"));
+    }
+    let removed = shard.meta.get("removed").and_then(|r| r.read::<Vec<String>>().ok());
+    // A file is either offered or removed; upstreams list some as both.
+    out.removed.extend(removed.into_iter().flatten().filter(|f| !shard.entries.contains_key(f)));
+    out.package = package(shard, facts);
+    out
+}
+
+/// What `channeldata.json` says of a package: that of its newest version.
+fn package(shard: &Shard, facts: Option<&Facts>) -> ChannelPackage {
+    use airlock_core::record::Artifact;
+    // A file is called `name-version-build`, which was made sure of when its record was read.
+    let version = |file: &str| file.rsplit('-').nth(1).unwrap_or_default().to_owned();
+    let versions: BTreeSet<String> = shard.entries.keys().map(|file| version(file)).collect();
+    let newer = |a: &String, b: &String| Order::Conda.compare(a, b).unwrap_or_else(|| a.cmp(b));
+    let Some(newest) = versions.into_iter().max_by(newer) else { return ChannelPackage::default() };
+    let last = shard.entries.iter().filter(|(file, _)| version(file) == newest).last();
+    let artifact = last.and_then(|(file, entry)| Artifact::read(shard, file, entry).ok());
+    let Some(artifact) = artifact else { return ChannelPackage::default() };
+    let fact = facts.and_then(|f| f.files.get(&artifact.file)).and_then(|f| f.file.as_ref());
+    ChannelPackage {
+        subdirs: shard.subdir.iter().cloned().collect(),
+        version: artifact.version,
+        licence: artifact.licence,
+        summary: fact.and_then(|f| f.summary.clone()),
+        timestamp: artifact.time.map(airlock_core::time::Time::seconds),
+    }
+}
+
+/// `repodata.json` (CEP 36) of a subdir around its records: what stands before the members of `packages`, between
+/// them and those of `packages.conda`, and behind. `about` is what its upstream said of it beside the records.
+pub fn repodata_frame(
+    subdir: &str,
+    about: Option<&Canonical>,
+    removed: &BTreeSet<String>,
+    v3: &V3,
+) -> [String; 3] {
+    let revisions = v3.revisions().map(|r| ("repodata_revisions", r));
+    let info = info(subdir, about, revisions.as_slice());
+    let before = format!("{{\"info\":{},\"packages\":{{", info.as_str());
+    let mut behind = String::from("},\"removed\":[");
+    for (i, file) in removed.iter().enumerate() {
+        behind.push_str(if i > 0 { "," } else { "" });
+        behind.push_str(Canonical::string(file).as_str());
+    }
+    behind.push_str("],\"repodata_version\":1");
+    if v3.count > 0 {
+        let mut tables = String::new();
+        for (extension, members) in &v3.tables {
+            push_member(&mut tables, extension, &format!("{{{members}}}"));
+        }
+        behind.push_str(&format!(",\"v3\":{{{tables}}}"));
+    }
+    for (key, value) in about.map(Canonical::members).unwrap_or_default() {
+        // Whoever said it: a second table of records, or a key that stands above already, must not follow.
+        if key != "info" && !super::read::is_own(&key) {
+            behind.push(',');
+            behind.push_str(Canonical::string(&key).as_str());
+            behind.push(':');
+            behind.push_str(value.as_str());
+        }
+    }
+    behind.push_str("}\n");
+    [before, "},\"packages.conda\":{".to_owned(), behind]
+}
+
+/// The same for `run_exports.json` (CEP 12).
+pub fn run_exports_frame(subdir: &str) -> [String; 3] {
+    let (platform, arch) = subdir.split_once('-').unwrap_or((subdir, ""));
+    let text =
+        |t: &str| if t.is_empty() || subdir == "noarch" { "null".to_owned() } else { format!("\"{t}\"") };
+    let (arch, platform) = (text(arch), text(platform));
+    [
+        format!(
+            "{{\"info\":{{\"arch\":{arch},\"platform\":{platform},\"subdir\":\"{subdir}\",\"version\":1}},\"packages\":{{"
+        ),
+        "},\"packages.conda\":{".to_owned(),
+        "}}\n".to_owned(),
+    ]
+}
+
+/// `repodata.json` of a subdir at once, for what fits into memory.
+pub fn repodata<'a>(
+    subdir: &str,
+    about: Option<&Canonical>,
+    shards: impl IntoIterator<Item = &'a Shard>,
+) -> String {
+    let mut sorted: Vec<&Shard> = shards.into_iter().collect();
+    sorted.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut all = Pieces::default();
+    for shard in sorted {
+        let one = pieces(shard, None);
+        join(&mut all.classic, &one.classic);
+        join(&mut all.conda, &one.conda);
+        all.v3.merge(one.v3);
+        all.removed.extend(one.removed);
+    }
+    let [before, between, behind] = repodata_frame(subdir, about, &all.removed, &all.v3);
+    [before, all.classic, between, all.conda, behind].concat()
+}
+
+/// Appends members to members.
+fn join(out: &mut String, members: &str) {
+    out.push_str(if out.is_empty() || members.is_empty() { "" } else { "," });
+    out.push_str(members);
+}

@@ -1,0 +1,166 @@
+//! Objects: immutable, named by their hash, packed with zstd.
+//!
+//! Packing and unpacking cost more than the database does; [`Packed`] lets callers do both on as many threads as
+//! they have.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use sqlx::{QueryBuilder, Row, Sqlite};
+
+use airlock_core::id::{Digest, Id};
+use airlock_core::object::{self, Encoded, Object};
+
+use super::{Db, ROWS_MAX, digest};
+use crate::error::StoreError;
+
+/// Objects shorter than this, in bytes, are not packed.
+const PACK_BYTES_MIN: usize = 200;
+/// Largest object, unpacked, in bytes.
+const OBJECT_BYTES_MAX: usize = 256 << 20;
+/// zstd level of stored objects.
+const PACK_LEVEL: i32 = 3;
+
+/// An object as it lies in the database.
+#[derive(Clone, Debug)]
+pub struct Packed {
+    digest: Digest,
+    packed: bool,
+    data: Vec<u8>,
+}
+
+impl Packed {
+    /// Packs an object.
+    pub fn of(object: &Encoded) -> Result<Self, StoreError> {
+        let fail = |e| StoreError::Corrupt(format!("an object cannot be packed: {e}"));
+        let digest = object.digest;
+        if object.bytes.len() >= PACK_BYTES_MIN {
+            let data = zstd::bulk::compress(&object.bytes, PACK_LEVEL).map_err(fail)?;
+            if data.len() < object.bytes.len() {
+                return Ok(Self { digest, packed: true, data });
+            }
+        }
+        Ok(Self { digest, packed: false, data: object.bytes.clone() })
+    }
+
+    /// Its name.
+    pub const fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// How many bytes it takes in the database.
+    pub fn len(&self) -> usize {
+        self.data.len()
+    }
+
+    /// Whether it takes none.
+    pub fn is_empty(&self) -> bool {
+        self.data.is_empty()
+    }
+
+    /// Its bytes.
+    pub fn unpack(&self) -> Result<Vec<u8>, StoreError> {
+        if !self.packed {
+            return Ok(self.data.clone());
+        }
+        let size = zstd::zstd_safe::get_frame_content_size(&self.data).ok().flatten();
+        let size = size.and_then(|s| usize::try_from(s).ok()).filter(|s| *s <= OBJECT_BYTES_MAX);
+        let size = size.ok_or_else(|| StoreError::Corrupt("an object of unknown size".to_owned()))?;
+        zstd::bulk::decompress(&self.data, size).map_err(|e| StoreError::Corrupt(format!("an object: {e}")))
+    }
+}
+
+/// The system's time in seconds. It tells how long ago something was written, for collecting what is left over; the
+/// station's clock, which may stand still, tells everything else.
+fn written_now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+impl Db {
+    /// Writes objects; those that are there already are left alone, but for the note that somebody wants them.
+    pub async fn put_many(&self, objects: &[Encoded]) -> Result<(), StoreError> {
+        let packed = objects.iter().map(Packed::of).collect::<Result<Vec<_>, _>>()?;
+        self.put_packed(packed).await
+    }
+
+    /// The same for objects that are packed already.
+    pub async fn put_packed(&self, objects: Vec<Packed>) -> Result<(), StoreError> {
+        if objects.is_empty() {
+            return Ok(());
+        }
+        let born = written_now();
+        let mut tx = self.write().await?;
+        let mut rest = objects.into_iter().peekable();
+        while rest.peek().is_some() {
+            let mut query = QueryBuilder::<Sqlite>::new("insert into object (id, packed, data, born) ");
+            query.push_values(rest.by_ref().take(ROWS_MAX), |mut row, object| {
+                row.push_bind(object.digest.as_bytes().to_vec())
+                    .push_bind(i64::from(object.packed))
+                    .push_bind(object.data)
+                    .push_bind(born);
+            });
+            query.push(" on conflict (id) do update set born = excluded.born where born < excluded.born");
+            query.build().execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Reads the bytes of objects; those that are not there are absent from the answer.
+    pub async fn get_many(&self, ids: &[Digest]) -> Result<HashMap<Digest, Arc<[u8]>>, StoreError> {
+        let mut out = HashMap::with_capacity(ids.len());
+        for packed in self.get_packed(ids).await? {
+            out.insert(packed.digest, packed.unpack()?.into());
+        }
+        Ok(out)
+    }
+
+    /// Reads objects and leaves the unpacking to the caller; those that are not there are absent from the answer.
+    pub async fn get_packed(&self, ids: &[Digest]) -> Result<Vec<Packed>, StoreError> {
+        let mut out = Vec::with_capacity(ids.len());
+        for chunk in ids.chunks(ROWS_MAX) {
+            let mut query = QueryBuilder::<Sqlite>::new("select id, packed, data from object where id in (");
+            let mut list = query.separated(", ");
+            for id in chunk {
+                list.push_bind(id.as_bytes().to_vec());
+            }
+            list.push_unseparated(")");
+            for row in query.build().fetch_all(&self.pool).await? {
+                let packed = row.try_get::<i64, _>("packed")? != 0;
+                out.push(Packed { digest: digest(&row, "id")?, packed, data: row.try_get("data")? });
+            }
+        }
+        Ok(out)
+    }
+
+    /// Which of these objects are here.
+    pub async fn present(&self, ids: &[Digest]) -> Result<HashSet<Digest>, StoreError> {
+        let mut out = HashSet::with_capacity(ids.len());
+        for chunk in ids.chunks(ROWS_MAX) {
+            let mut query = QueryBuilder::<Sqlite>::new("select id from object where id in (");
+            let mut list = query.separated(", ");
+            for id in chunk {
+                list.push_bind(id.as_bytes().to_vec());
+            }
+            list.push_unseparated(")");
+            for row in query.build().fetch_all(&self.pool).await? {
+                out.insert(digest(&row, "id")?);
+            }
+        }
+        Ok(out)
+    }
+
+    /// Reads one object.
+    pub async fn get<T: Object>(&self, id: Id<T>) -> Result<T, StoreError> {
+        let bytes = self.get_many(&[id.digest()]).await?.remove(&id.digest());
+        Ok(object::decode(&bytes.ok_or(StoreError::MissingObject(id.digest()))?)?)
+    }
+
+    /// Writes one object.
+    pub async fn put<T: Object>(&self, value: &T) -> Result<Id<T>, StoreError> {
+        let (id, encoded) = object::encode(value)?;
+        self.put_many(&[encoded]).await?;
+        Ok(id)
+    }
+}
