@@ -6,6 +6,8 @@ pub mod error;
 pub mod explain;
 pub mod feeds;
 pub mod fetch;
+mod files;
+pub mod index;
 pub mod judge;
 pub mod keys;
 pub mod mirror;

@@ -303,7 +303,7 @@ impl Client {
             Location::Path(path) => {
                 use std::io::Read as _;
                 self.check_path(path)?;
-                let mut file = std::fs::File::open(path).map_err(file_error(path))?;
+                let mut file = crate::files::open_regular(path).map_err(file_error(path))?;
                 let mut buffer = vec![0; 1 << 20];
                 let mut seen = 0;
                 loop {

@@ -129,11 +129,7 @@ fn of_opened(opened: super::Opened) -> Stated {
 }
 
 /// The place of the one member whose path satisfies `is_it`.
-fn only<R>(
-    zip: &ZipArchive<R>,
-    is_it: impl Fn(&str) -> bool,
-    called: &str,
-) -> Result<usize, ArchiveError> {
+fn only<R>(zip: &ZipArchive<R>, is_it: impl Fn(&str) -> bool, called: &str) -> Result<usize, ArchiveError> {
     let mut found = None;
     for (index, member) in zip.members.iter().enumerate() {
         if !member.is_directory && is_it(&member.path) && found.replace(index).is_some() {
@@ -255,11 +251,8 @@ mod tests {
             summary: "x",
             files: &[("a.py", b"1")],
         };
-        let expected = Stated {
-            name: "Air.Demo".into(),
-            version: "1.2".into(),
-            requires_python: Some(">=3.8".into()),
-        };
+        let expected =
+            Stated { name: "Air.Demo".into(), version: "1.2".into(), requires_python: Some(">=3.8".into()) };
         assert_eq!(wheel_stated(Cursor::new(wheel.bytes().unwrap()), &limits()).unwrap(), expected);
         assert_eq!(sdist_stated(Cursor::new(sdist.bytes().unwrap()), &limits()).unwrap(), expected);
         assert_eq!(sdist_zip_stated(Cursor::new(sdist.zip_bytes().unwrap()), &limits()).unwrap(), expected);

@@ -37,8 +37,7 @@ pub fn file_record(
     }
     let record = Canonical::of(&record).map_err(|e| e.to_string())?;
     let entry = Entry { table: "files".to_owned(), record };
-    let artifact =
-        Artifact::from_parts(Ecosystem::Pypi, &name, file, &entry).map_err(|e| e.to_string())?;
+    let artifact = Artifact::from_parts(Ecosystem::Pypi, &name, file, &entry).map_err(|e| e.to_string())?;
     let same = artifact.version == stated.version
         || Order::of(Ecosystem::Pypi)
             .compare(&artifact.version, &stated.version)
