@@ -11,7 +11,8 @@ use rustix::fs::{Mode, OFlags};
 ///
 /// # Errors
 ///
-/// Those of the system, and [`io::ErrorKind::InvalidInput`] for what is no regular file.
+/// Those of the system; [`io::ErrorKind::IsADirectory`], and [`io::ErrorKind::InvalidInput`] for whatever else is no
+/// regular file.
 pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
     open(path, OFlags::empty())
 }
@@ -24,8 +25,10 @@ pub(crate) fn open_regular_itself(path: &Path) -> io::Result<File> {
 fn open(path: &Path, more: OFlags) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY | more;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
-    if file.metadata()?.is_file() {
+    let metadata = file.metadata()?;
+    if metadata.is_file() {
         return Ok(file);
     }
-    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
+    let kind = if metadata.is_dir() { io::ErrorKind::IsADirectory } else { io::ErrorKind::InvalidInput };
+    Err(io::Error::new(kind, "it is no regular file"))
 }

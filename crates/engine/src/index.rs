@@ -12,7 +12,7 @@ use airlock_core::id::Digest;
 use airlock_formats::{BadEntry, conda};
 
 use crate::error::{Error, Result, file_error, joined};
-use crate::mirror::directory::{self, Bare, CacheFile};
+use crate::mirror::directory::{self, Bare, CacheFile, How};
 
 /// Where each subdir of the output keeps what was read, so that the next run opens only what is new.
 pub const CACHE: &str = ".airlock-index.zst";
@@ -71,7 +71,7 @@ fn one(dir: &Path, out: &Path, subdir: &str, threads: usize) -> Result<Indexed> 
     std::fs::create_dir_all(&folder).map_err(file_error(&folder))?;
     let cache = CacheFile::new(folder.clone(), CACHE.to_owned());
     let Bare { read, opened, known } =
-        directory::conda(dir, subdir, &|_| true, threads, &cache)?.unwrap_or_default();
+        directory::conda(dir, subdir, &|_| true, How::now(threads), &cache, false)?.unwrap_or_default();
     let shards_folder = folder.join("shards");
     std::fs::create_dir_all(&shards_folder).map_err(file_error(&shards_folder))?;
     if std::fs::symlink_metadata(&shards_folder).is_ok_and(|m| m.is_symlink()) {

@@ -47,10 +47,15 @@ fn text(cx: &Cx, out: &Path, indexed: &[Indexed]) -> String {
         text += &format!("\nLeft out: {}\n", count(total, "file"));
     }
     for b in bad.iter().take(shown) {
-        text += &format!("  {}  {}\n", b.file.escape_debug(), b.reason.escape_debug());
+        text += &format!("  {}  {}\n", plain(&b.file), plain(&b.reason));
     }
     if total > shown.min(bad.len()) as u64 {
         text += "  ... (--verbose shows more)\n";
     }
     text
+}
+
+/// Text that a package may have chosen, without what a terminal would obey.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

@@ -7,27 +7,28 @@
 //!
 //! # Where conda records differ from those of `rattler_index`
 //!
-//! Of genuine packages they are equal in value but for `indexed_timestamp` and `run_exports`. One by one:
+//! Of genuine packages they are equal in value but for the first four rows. One by one:
 //!
 //! | `rattler_index` (py-rattler 0.28) | here | why |
 //! |---|---|---|
 //! | adds `indexed_timestamp`, the time of indexing | does not | copying packages would make them new, for every cool-down; and the same directory would have two records |
 //! | adds `run_exports` of `info/run_exports.json` | does not | the file is opened in full when it is fetched, and what it says then is a pinned fact |
-//! | drops keys it does not know and those that are null, and an empty `noarch` | keeps them | records are verbatim |
-//! | joins lists of `track_features`, respells `depends` (`weird  spec >=1 , <2` becomes another thing) | keeps them | the same |
-//! | subdir as the package says, else `unknown` | that of the directory; a package that says another is left out | it could not be installed from there, and fetching would refuse it |
+//! | drops `arch` and others that are null, keys it does not know, and an empty `noarch` | keeps them | records are verbatim |
+//! | respells `depends` (`x ==1.*` becomes `x 1.*`; `x  y >=1 , <2` something else) and joins `track_features` | keeps them | the same |
+//! | `subdir` as the package says, else `unknown` | that of the directory; a package that says another is left out | it could not be installed from there, and fetching would refuse it |
 //! | lists a file whose name is not `name-version-build` of its record, or has a dash in the build | leaves it out | clients and servers take file names apart |
 //! | fails altogether over one package that it cannot read | leaves that one out | one package is not the channel |
 //!
 //! Both drop `url`, `legacy_bz2_md5` and others that only an index may say, put packages whose dependencies need
 //! CEP 48 into its tables, add an empty `depends`, and refuse shapes that typed readers cannot take (a list as
-//! `license`, text as `build_number`).
+//! `license`, text as `build_number`). What both list is compared by
+//! `the_records_of_a_directory_are_those_that_rattler_makes`.
 
 mod cache;
 mod list;
 mod read;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use airlock_core::canon::Canonical;
@@ -40,6 +41,7 @@ use airlock_formats::IndexRead;
 pub(crate) use cache::CacheFile;
 use cache::Known;
 use list::{Found, Listing};
+pub(crate) use read::How;
 
 use super::{Filter, Reading};
 use crate::error::{Error, Result, file_error, joined};
@@ -64,15 +66,11 @@ impl Reading<'_> {
     pub(super) async fn bare_subdir(&self, subdir: &str) -> Result<Option<IndexRead>> {
         let Location::Path(root) = &self.source else { return Ok(None) };
         let (root, subdir, filter) = (root.clone(), subdir.to_owned(), self.filter.clone());
-        let (cache, threads) = (self.cache_file(&root, &subdir), self.station.options.threads);
+        let (cache, how) = (self.cache_file(&root, &subdir), How::now(self.station.options.threads));
         let work = move || {
             let wants = |file: &str| wants(&filter, Ecosystem::Conda, file);
-            if let Some(index) = conda_index(&root, &subdir)? {
-                let path = root.join(&subdir);
-                let error = format!("{}: the index `{index}` is of a kind that is not read", path.display());
-                return Err(Error::fault(error).hint("write repodata.json beside it, or take it away"));
-            }
-            Ok(conda(&root, &subdir, &wants, threads, &cache)?.map(|bare| bare.read))
+            let bare = conda(&root, &subdir, &wants, how, &cache, true)?;
+            Ok(bare.map(|bare| bare.read))
         };
         joined(tokio::task::spawn_blocking(work).await)
     }
@@ -81,10 +79,10 @@ impl Reading<'_> {
     pub(super) async fn bare_files(&self) -> Result<Option<IndexRead>> {
         let Location::Path(root) = &self.source else { return Ok(None) };
         let (root, filter) = (root.clone(), self.filter.clone());
-        let (cache, threads) = (self.cache_file(&root, "pypi"), self.station.options.threads);
+        let (cache, how) = (self.cache_file(&root, "pypi"), How::now(self.station.options.threads));
         let work = move || {
             let wants = |file: &str| wants(&filter, Ecosystem::Pypi, file);
-            Ok(pypi(&root, &wants, threads, &cache)?.map(|bare| bare.read))
+            Ok(pypi(&root, &wants, how, &cache)?.map(|bare| bare.read))
         };
         joined(tokio::task::spawn_blocking(work).await)
     }
@@ -113,22 +111,24 @@ fn canonical(root: &Path) -> Result<PathBuf> {
     root.canonicalize().map_err(file_error(root))
 }
 
-/// The name of an index that a conda subdir has, if it has one.
-pub(crate) fn conda_index(root: &Path, subdir: &str) -> Result<Option<String>> {
-    Ok(list::list(&canonical(root)?, subdir, Ecosystem::Conda)?.and_then(|listing| listing.index))
-}
-
-/// Reads the packages in the subdir of the channel at `root` whose file names are wanted, whether there is an
-/// index or not. None, if there is no file that could be one.
+/// Reads the packages in the subdir of the channel at `root` whose file names are wanted; where an index counts,
+/// none may lie there, since it would be of a kind that is not read. None, if there is no file that could be a
+/// package.
 pub(crate) fn conda(
     root: &Path,
     subdir: &str,
     wants: &dyn Fn(&str) -> bool,
-    threads: usize,
+    how: How,
     cache: &CacheFile,
+    index_counts: bool,
 ) -> Result<Option<Bare>> {
     let Some(listing) = list::list(&canonical(root)?, subdir, Ecosystem::Conda)? else { return Ok(None) };
-    read(Ecosystem::Conda, subdir, listing, wants, threads, cache)
+    if let Some(index) = listing.index.as_ref().filter(|_| index_counts) {
+        let path = root.join(subdir);
+        let error = format!("{}: the index `{index}` is of a kind that is not read", path.display());
+        return Err(Error::fault(error).hint("write repodata.json beside it, or take it away"));
+    }
+    read(Ecosystem::Conda, subdir, listing, wants, how, cache)
 }
 
 /// Reads the wheels and source distributions in `root` and in the directories right below it whose file names are
@@ -136,13 +136,19 @@ pub(crate) fn conda(
 pub(crate) fn pypi(
     root: &Path,
     wants: &dyn Fn(&str) -> bool,
-    threads: usize,
+    how: How,
     cache: &CacheFile,
 ) -> Result<Option<Bare>> {
     let root = canonical(root)?;
     let Some(mut listing) = list::list(&root, "", Ecosystem::Pypi)? else { return Ok(None) };
     for below in std::mem::take(&mut listing.directories) {
-        let Some(mut inner) = list::list(&root, &below, Ecosystem::Pypi)? else { continue };
+        let mut inner = match list::list(&root, &below, Ecosystem::Pypi) {
+            Ok(inner) => inner.unwrap_or_default(),
+            Err(error) => {
+                listing.bad.push((below, error.message));
+                continue;
+            }
+        };
         if !ecosystem::is_safe_file_name(&below) {
             let reason = "the name of its directory cannot stand in an address";
             listing.bad.extend(inner.found.drain(..).map(|f| (f.below, reason.to_owned())));
@@ -150,7 +156,7 @@ pub(crate) fn pypi(
         listing.found.append(&mut inner.found);
         listing.bad.append(&mut inner.bad);
     }
-    read(Ecosystem::Pypi, "", listing, wants, threads, cache)
+    read(Ecosystem::Pypi, "", listing, wants, how, cache)
 }
 
 fn read(
@@ -158,7 +164,7 @@ fn read(
     subdir: &str,
     mut listing: Listing,
     wants: &dyn Fn(&str) -> bool,
-    threads: usize,
+    how: How,
     file: &CacheFile,
 ) -> Result<Option<Bare>> {
     if listing.found.is_empty() && listing.bad.is_empty() {
@@ -168,7 +174,7 @@ fn read(
     let mut changed = cache.keep_only(&listing.found);
     listing.found.retain(|found| wants(&found.file));
     let fresh: Vec<Found> = listing.found.iter().filter(|f| cache.get(f).is_none()).cloned().collect();
-    let read = read::read_all(ecosystem, subdir, &fresh, threads)?;
+    let read = read::read_all(ecosystem, subdir, &fresh, how)?;
     let opened = fresh.len() as u64;
     let mut passing = BTreeMap::new();
     for (found, said) in fresh.into_iter().zip(read) {
@@ -214,7 +220,7 @@ fn assemble(
                 continue;
             }
         };
-        if twice.contains_key(found.file.as_str()) {
+        if twice.contains(found.file.as_str()) {
             out.leave_out(
                 place,
                 &found.below,
@@ -244,15 +250,19 @@ fn assemble(
 fn claimed_twice<'a>(
     ecosystem: Ecosystem,
     said: &[(&'a Found, std::result::Result<&Known, &str>)],
-) -> BTreeMap<&'a str, ()> {
+) -> BTreeSet<&'a str> {
     let mut first: BTreeMap<&str, Option<Digest>> = BTreeMap::new();
-    let mut twice = BTreeMap::new();
+    let mut twice = BTreeSet::new();
+    if ecosystem == Ecosystem::Conda {
+        // All lie in one directory.
+        return twice;
+    }
     for (found, known) in said {
         let Ok(known) = known else { continue };
         let artifact = Artifact::from_parts(ecosystem, &known.name, &found.file, &known.entry());
         let digest = artifact.ok().and_then(|a| a.sha256);
         if *first.entry(&found.file).or_insert(digest) != digest {
-            twice.insert(found.file.as_str(), ());
+            twice.insert(found.file.as_str());
         }
     }
     twice

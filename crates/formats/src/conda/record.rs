@@ -33,6 +33,9 @@ const NOT_ITS_OWN: [&str; 8] = [
 /// Largest `info/index.json`, in bytes. Records above it would not fit into what clients read as one shard.
 pub const INDEX_JSON_BYTES_MAX: usize = 4 << 20;
 
+/// Latest `timestamp`, in milliseconds since 1970: the end of the year 9999.
+const TIMESTAMP_MAX_MS: u64 = 253_402_300_799_999;
+
 /// What hashing a file gave.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Hashed {
@@ -120,6 +123,7 @@ struct Shape<'a> {
     license_family: Option<String>,
     features: Option<String>,
     python_site_packages_path: Option<String>,
+    #[serde(default, deserialize_with = "stamp")]
     timestamp: Option<i64>,
     purls: Option<Vec<String>>,
     #[serde(default)]
@@ -157,6 +161,15 @@ impl Default for Features {
 /// A list that may be absent, but never null.
 fn list<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
     Vec::deserialize(deserializer).map(Some)
+}
+
+/// A time within the years that clients can hold.
+fn stamp<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    let stamp = Option::<i64>::deserialize(deserializer)?;
+    if stamp.is_some_and(|stamp| stamp.unsigned_abs() > TIMESTAMP_MAX_MS) {
+        return Err(serde::de::Error::custom("the timestamp is beyond the year 9999"));
+    }
+    Ok(stamp)
 }
 
 impl Shape<'_> {

@@ -117,7 +117,7 @@ impl Listing {
             if ecosystem == Ecosystem::Pypi
                 && !shown.starts_with('.')
                 && let Some(name) = name.to_str()
-                && std::fs::symlink_metadata(&path).is_ok_and(|m| m.is_dir())
+                && path.is_dir()
             {
                 self.directories.push(name.to_owned());
             }

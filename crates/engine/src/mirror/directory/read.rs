@@ -34,6 +34,22 @@ const THREADS_MAX: usize = 64;
 /// again within one tick of its file system's clock, the coarsest of which (FAT) has two seconds.
 const SETTLED: Duration = Duration::from_secs(2);
 
+/// How a directory is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct How {
+    /// Threads at most.
+    pub(crate) threads: usize,
+    /// The time by the clock that also stamps files, whatever the station takes for the time.
+    pub(crate) now: SystemTime,
+}
+
+impl How {
+    /// Now, on so many threads.
+    pub(crate) fn now(threads: usize) -> Self {
+        Self { threads, now: SystemTime::now() }
+    }
+}
+
 /// What reading a file gave.
 pub(super) struct Said {
     /// Its record, or why it has none.
@@ -42,14 +58,9 @@ pub(super) struct Said {
     pub(super) lasts: bool,
 }
 
-/// Reads files on up to `threads` threads; the results stand in the order of the files.
-pub(super) fn read_all(
-    ecosystem: Ecosystem,
-    subdir: &str,
-    files: &[Found],
-    threads: usize,
-) -> Result<Vec<Said>> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+/// Reads files on several threads; the results stand in the order of the files.
+pub(super) fn read_all(ecosystem: Ecosystem, subdir: &str, files: &[Found], how: How) -> Result<Vec<Said>> {
+    let now = how.now.duration_since(UNIX_EPOCH).unwrap_or_default();
     // Large files first, so that none of them is left for the end.
     let mut order: Vec<usize> = (0..files.len()).collect();
     order.sort_by_key(|i| std::cmp::Reverse(files.get(*i).map(|f| f.stamp.size)));
@@ -68,7 +79,7 @@ pub(super) fn read_all(
         }
     };
     std::thread::scope(|scope| {
-        for _ in 1..threads.clamp(1, THREADS_MAX).min(files.len()) {
+        for _ in 1..how.threads.clamp(1, THREADS_MAX).min(files.len()) {
             scope.spawn(work);
         }
         work();
