@@ -267,3 +267,6 @@ fn claimed_twice<'a>(
     }
     twice
 }
+
+#[cfg(test)]
+mod tests;

@@ -182,6 +182,7 @@ impl Cache {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
@@ -223,7 +224,7 @@ mod tests {
         let knows = || file.load().get(&found("b")).is_some();
         file.store(&filled()).unwrap();
         assert!(knows());
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
         assert!(!knows());
         file.store(&filled()).unwrap();
         let bytes = std::fs::read(&path).unwrap();
