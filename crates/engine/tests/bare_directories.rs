@@ -262,7 +262,7 @@ fn tables(path: &Path) -> BTreeMap<String, Value> {
         for dropped in ["indexed_timestamp", "run_exports", "foo", "app_type", "license_url"] {
             keys.remove(dropped);
         }
-        keys.retain(|key, value| !value.is_null() && !(key == "noarch" && value == ""));
+        keys.retain(|key, value| !(value.is_null() || key == "noarch" && value == ""));
         if let Some(Value::Array(list)) = keys.get("track_features") {
             let joined: Vec<&str> = list.iter().filter_map(Value::as_str).collect();
             keys.insert("track_features".into(), joined.join(" ").into());

@@ -272,4 +272,27 @@ mod tests {
             Err(ArchiveError::MemberTooLarge { .. })
         ));
     }
+
+    #[test]
+    fn whatever_the_bytes_are_the_readers_return() {
+        let whole = [
+            PACKAGE.conda().unwrap(),
+            PACKAGE.tar_bz2().unwrap(),
+            b"PK\x05\x06 and nothing else".to_vec(),
+            Vec::new(),
+        ];
+        for bytes in whole {
+            for at in (0..bytes.len().max(1)).step_by(7) {
+                let mut flipped = bytes.clone();
+                flipped.iter_mut().skip(at).take(2).for_each(|b| *b ^= 0x5a);
+                for bytes in [flipped.as_slice(), &bytes[..at.min(bytes.len())]] {
+                    let _ = conda_index(Cursor::new(bytes), &limits());
+                    let _ = tar_bz2_index(bytes, &limits());
+                    let _ = wheel_stated(Cursor::new(bytes), &limits());
+                    let _ = sdist_stated(Cursor::new(bytes), &limits());
+                    let _ = sdist_zip_stated(Cursor::new(bytes), &limits());
+                }
+            }
+        }
+    }
 }

@@ -189,3 +189,77 @@ impl Shape<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn made(more: &Value) -> Result<(String, Value), String> {
+        let mut index =
+            json!({"name": "x", "version": "1.0", "build": "0", "build_number": 0, "depends": []});
+        for (key, value) in more.as_object().unwrap() {
+            index[key] = value.clone();
+        }
+        let hashed = Hashed { sha256: Digest::from_bytes([1; 32]), md5: [2; 16], size: 3 };
+        let (name, entry) = package_record("noarch", "x-1.0-0.conda", index.to_string().as_bytes(), &hashed)?;
+        assert_eq!(name, "x");
+        Ok((entry.table.clone(), entry.record.read().unwrap()))
+    }
+
+    #[test]
+    fn a_record_holds_what_the_package_says_but_for_what_only_an_index_may_say() {
+        let said = json!({
+            "foo": {"bar": [1, null]}, "arch": null, "subdir": "noarch", "noarch": "", "size": 99, "md5": "ff",
+            "url": "https://elsewhere.example/x.conda", "indexed_timestamp": 1, "legacy_bz2_size": 4,
+            "run_exports": {"weak": ["y"]},
+        });
+        let expected = json!({
+            "name": "x", "version": "1.0", "build": "0", "build_number": 0, "depends": [], "subdir": "noarch",
+            "foo": {"bar": [1, null]}, "arch": null, "noarch": "", "size": 3, "md5": "02".repeat(16),
+            "sha256": "01".repeat(32),
+        });
+        assert_eq!(made(&said).unwrap(), ("packages.conda".to_owned(), expected));
+    }
+
+    #[test]
+    fn dependencies_that_older_clients_cannot_read_go_into_the_new_tables() {
+        let table = |spec: &str| made(&json!({"depends": [spec]})).unwrap().0;
+        for spec in ["a[when=\"python\"]", "a[version='>=1', when = \"b\"]", "a[extras=[b]]", "a[flags=[c]]"]
+        {
+            assert_eq!(table(spec), "v3/conda", "{spec}");
+        }
+        for spec in ["a", "a[version=\">=1\"]", "when >=1", "a[build=\"*extras*\"]", "flags[md5=0]"] {
+            assert_eq!(table(spec), "packages.conda", "{spec}");
+        }
+    }
+
+    #[test]
+    fn shapes_that_would_cost_clients_the_whole_index_are_refused() {
+        for bad in [
+            json!({"build_number": "1"}),
+            json!({"build_number": 1.5}),
+            json!({"depends": null}),
+            json!({"depends": [1]}),
+            json!({"license": ["MIT"]}),
+            json!({"timestamp": 1_500_000_000.5}),
+            json!({"timestamp": 1_000_000_000_000_000_000_i64}),
+            json!({"noarch": [1]}),
+            json!({"track_features": null}),
+            json!({"subdir": "linux-64"}),
+            json!({"name": "y"}),
+            json!({"name": "../x"}),
+            json!({"build": "a-b"}),
+            json!({"foo": 1e300}),
+        ] {
+            let refused = made(&bad).is_err();
+            assert_eq!(refused, bad.get("foo").is_none(), "{bad}");
+        }
+        let twice = br#"{"name":"x","name":"x","version":"1.0","build":"0","build_number":0}"#;
+        let hashed = Hashed { sha256: Digest::from_bytes([1; 32]), md5: [2; 16], size: 3 };
+        assert!(package_record("noarch", "x-1.0-0.conda", twice, &hashed).unwrap_err().contains("twice"));
+        let large = vec![b' '; INDEX_JSON_BYTES_MAX + 1];
+        assert!(package_record("noarch", "x-1.0-0.conda", &large, &hashed).unwrap_err().contains("larger"));
+    }
+}
