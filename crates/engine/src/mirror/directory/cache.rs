@@ -237,6 +237,17 @@ mod tests {
             std::fs::write(&path, zst(text)).unwrap();
             assert!(!knows(), "{text:?}");
         }
+        let header = format!("{{\"cache\":\"{KIND}\",\"version\":{VERSION}}}\n");
+        let blanks = usize::try_from(LINE_BYTES_MAX).unwrap();
+        let line = |blanks: usize| {
+            let line =
+                Line { below: "b".into(), stamp: found("b").stamp, known: None, refused: Some("x".into()) };
+            format!("{header}{}{}\n", " ".repeat(blanks), serde_json::to_string(&line).unwrap())
+        };
+        std::fs::write(&path, zst(&line(1))).unwrap();
+        assert!(knows());
+        std::fs::write(&path, zst(&line(blanks))).unwrap();
+        assert!(!knows());
         std::fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
         assert!(!knows());
