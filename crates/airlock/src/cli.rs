@@ -93,6 +93,14 @@ pub enum Command {
         #[arg(long, value_enum, default_value = "connected")]
         side: SideArg,
     },
+    /// Write the indexes of a conda channel that is a directory of packages; needs no station.
+    Index {
+        /// The directory with `noarch` and the other subdirs.
+        dir: PathBuf,
+        /// Where to write the indexes; into the same directory by default.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
     /// What this station is and holds.
     Status,
     /// Channels: named, served collections of one ecosystem.

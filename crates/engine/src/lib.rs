@@ -7,6 +7,8 @@ pub mod explain;
 mod facts;
 pub mod feeds;
 pub mod fetch;
+mod files;
+pub mod index;
 pub mod judge;
 pub mod keys;
 pub mod mirror;

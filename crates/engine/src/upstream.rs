@@ -303,7 +303,7 @@ impl Client {
             Location::Path(path) => {
                 use std::io::Read as _;
                 self.check_path(path)?;
-                let mut file = std::fs::File::open(path).map_err(file_error(path))?;
+                let mut file = crate::files::open_regular(path).map_err(file_error(path))?;
                 let mut buffer = vec![0; 1 << 20];
                 let mut seen = 0;
                 loop {
@@ -381,15 +381,13 @@ async fn stream(
 }
 
 fn read_file(path: &Path, bytes_max: u64) -> Result<Got> {
+    use std::io::ErrorKind::{IsADirectory, NotFound};
     use std::io::Read as _;
-    let file = match std::fs::File::open(path) {
+    let file = match crate::files::open_regular(path) {
         Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Got::Absent),
+        Err(e) if matches!(e.kind(), NotFound | IsADirectory) => return Ok(Got::Absent),
         Err(e) => return Err(file_error(path)(e)),
     };
-    if file.metadata().map_err(file_error(path))?.is_dir() {
-        return Ok(Got::Absent);
-    }
     let mut bytes = Vec::new();
     file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(file_error(path))?;
     if bytes.len() as u64 > bytes_max {

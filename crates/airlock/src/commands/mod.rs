@@ -4,6 +4,7 @@ mod advisories;
 mod bundles;
 mod channels;
 mod client_config;
+mod index;
 mod judging;
 mod records;
 mod review;
@@ -74,6 +75,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Demo { port, dir, exit } => crate::demo::run(&cx, port, dir, exit).await,
         Command::Init { dir, name, side } => station::init(&cx, dir, name, side.into()).await,
+        Command::Index { dir, out } => index::run(&cx, &dir, out.as_deref()).await,
         Command::Status => station::status(&cx).await,
         Command::Channel(command) => channels::run(&cx, command).await,
         Command::Advisories(command) => advisories::run(&cx, command).await,

@@ -1,7 +1,8 @@
 //! Reading a conda channel.
 //!
 //! A channel of a few names reads the sharded index and just their shards; a whole channel reads
-//! `repodata.json.zst`, else `repodata.json`, else all shards.
+//! `repodata.json.zst`, else `repodata.json`, else all shards. A directory without any of them is read package by
+//! package.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -46,7 +47,7 @@ impl Reading<'_> {
         }
         if found == 0 {
             return Err(Error::fault(format!(
-                "{}: there is no index in {}",
+                "{}: there is neither an index nor a package in {}",
                 self.source.shown(),
                 subdirs.join(", ")
             ))
@@ -65,7 +66,13 @@ impl Reading<'_> {
                 return Ok(Some(read));
             }
         }
-        if few { Ok(None) } else { self.sharded(subdir, state).await }
+        if !few && let Some(read) = self.sharded(subdir, state).await? {
+            return Ok(Some(read));
+        }
+        match self.bare_subdir(subdir).await? {
+            Some(read) => Ok(Some(Subdir { about: read.about.clone(), shards: self.keep(read).await? })),
+            None => Ok(None),
+        }
     }
 
     async fn get(&self, reference: &str, bytes_max: u64) -> Result<Got> {

@@ -4,6 +4,7 @@
 //! record that cannot be read is left out, counted and listed.
 
 mod conda;
+pub(crate) mod directory;
 mod pypi;
 
 use std::collections::BTreeMap;
@@ -80,7 +81,7 @@ struct Tree {
 }
 
 /// Which names and versions a channel wants.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Filter {
     only: Vec<Spec>,
     exclude: Vec<Spec>,

@@ -1,4 +1,5 @@
-//! Reading a PyPI index: its list of projects, and the page of each that is wanted.
+//! Reading a PyPI index: its list of projects, and the page of each that is wanted. A directory without one is
+//! read file by file.
 
 use std::collections::BTreeMap;
 
@@ -27,6 +28,13 @@ enum Page {
 
 impl Reading<'_> {
     pub(super) async fn pypi(&mut self) -> Result<Tree> {
+        if let Location::Path(root) = &self.source
+            && !root.join("simple").exists()
+            && let Some(read) = self.bare_files().await?
+        {
+            let shards = self.keep(read).await?;
+            return Ok(Tree { shards, subdirs: BTreeMap::new(), state: MirrorState::default() });
+        }
         let names = match self.filter.names() {
             Some(names) => names.into_iter().map(str::to_owned).collect(),
             None => self.projects().await?,

@@ -19,6 +19,7 @@
 //! | `tarcheck`, `pax` | the tar walk and its extended headers |
 //! | `zipcheck`, `zipentry`, `zipdata` | the zip structure, one directory entry, local headers and data |
 //! | `conda`, `wheel`, `sdist` | what each kind of artifact must hold |
+//! | `info` | just what an index needs of a package |
 //! | `metadata`, `entrypoints`, `wanted` | core metadata, command names, the members kept in memory |
 //!
 //! None of it does I/O of its own, and none of it panics, whatever the bytes.
@@ -26,6 +27,7 @@
 mod conda;
 mod entrypoints;
 mod error;
+pub mod info;
 mod limits;
 mod metadata;
 mod names;
