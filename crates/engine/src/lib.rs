@@ -9,6 +9,7 @@ pub mod fetch;
 pub mod judge;
 pub mod keys;
 pub mod mirror;
+pub mod network;
 pub mod policy;
 pub mod publish;
 pub mod station;
