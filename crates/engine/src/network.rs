@@ -32,6 +32,8 @@ const RETRIES: u32 = 5;
 const RETRIES_MAX: u32 = 100;
 /// The first wait before trying again, unless `retry_base` says otherwise. It doubles from try to try.
 const RETRY_BASE: Duration = Duration::from_millis(500);
+/// How long a connection may take to come up, unless `connect_timeout` says otherwise.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long an upstream may stay silent, unless `read_timeout` says otherwise.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// What a body must bring on average, in bytes per second, unless `slowest_bytes_per_second` says otherwise: a tenth
@@ -84,6 +86,9 @@ pub struct Section {
     /// The first wait before trying again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_base: Option<Period>,
+    /// How long a connection may take to come up, through a proxy too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect_timeout: Option<Period>,
     /// How long an upstream may stay silent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read_timeout: Option<Period>,
@@ -180,7 +185,7 @@ impl Section {
         }
         take!(proxy, proxy_user, proxy_password_env, proxy_password_file, no_proxy, ca_file);
         take!(connections_per_host, bytes_per_second, quiet_hours, hosts);
-        take!(retries, retry_base, read_timeout, slowest_bytes_per_second, slowest_window);
+        take!(retries, retry_base, connect_timeout, read_timeout, slowest_bytes_per_second, slowest_window);
     }
 
     /// What each key must be by itself: the key and what is wrong with it.
@@ -213,7 +218,11 @@ impl Section {
         if self.retries.is_some_and(|n| n > RETRIES_MAX) {
             return Err(("retries", format!("it is 0 to {RETRIES_MAX}")));
         }
-        for (key, period) in [("read_timeout", self.read_timeout), ("slowest_window", self.slowest_window)] {
+        for (key, period) in [
+            ("connect_timeout", self.connect_timeout),
+            ("read_timeout", self.read_timeout),
+            ("slowest_window", self.slowest_window),
+        ] {
             if period.is_some_and(|p| p.duration().is_zero()) {
                 return fail(key, "it is longer than nothing");
             }
@@ -366,6 +375,11 @@ impl Settings {
     /// The first wait before trying again.
     pub fn retry_base(&self) -> Duration {
         self.section.retry_base.map_or(RETRY_BASE, Period::duration)
+    }
+
+    /// How long a connection may take to come up.
+    pub fn connect_timeout(&self) -> Duration {
+        self.section.connect_timeout.map_or(CONNECT_TIMEOUT, Period::duration)
     }
 
     /// How long an upstream may stay silent.

@@ -95,6 +95,8 @@ type Script = Arc<dyn Fn(&Request, usize) -> Vec<Act> + Send + Sync>;
 pub struct Wire {
     script: Script,
     asked: Arc<Mutex<Vec<Request>>>,
+    /// Requests that are being answered, and the most that ever were at once.
+    busy: Arc<Mutex<(usize, usize)>>,
     /// Where it listens: `http://127.0.0.1:PORT`.
     pub base: String,
 }
@@ -104,7 +106,7 @@ impl Wire {
     pub async fn start(script: impl Fn(&Request, usize) -> Vec<Act> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
-        let wire = Self { script: Arc::new(script), asked: Arc::default(), base };
+        let wire = Self { script: Arc::new(script), asked: Arc::default(), busy: Arc::default(), base };
         let me = wire.clone();
         tokio::spawn(async move {
             loop {
@@ -126,6 +128,17 @@ impl Wire {
         std::mem::take(&mut *self.asked.lock().unwrap())
     }
 
+    /// The most requests that were answered at once.
+    pub fn peak(&self) -> usize {
+        self.busy.lock().unwrap().1
+    }
+
+    fn begin(&self) {
+        let mut busy = self.busy.lock().unwrap();
+        busy.0 += 1;
+        busy.1 = busy.1.max(busy.0);
+    }
+
     async fn serve(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin) {
         while let Some(request) = Request::read(&mut stream).await {
             let before = {
@@ -133,19 +146,33 @@ impl Wire {
                 asked.push(request.clone());
                 asked.iter().filter(|r| r.target == request.target).count() - 1
             };
-            let mut goes_on = false;
-            for act in (self.script)(&request, before) {
-                goes_on = matches!(act, Act::Next);
-                if perform(&mut stream, act).await.is_err() {
-                    return;
-                }
-            }
+            self.begin();
+            let goes_on = self.act(&mut stream, &request, before).await;
+            self.busy.lock().unwrap().0 -= 1;
             if !goes_on {
-                // What is still unread would turn the end into a reset.
                 let _ = stream.shutdown().await;
                 return;
             }
         }
+    }
+}
+
+impl Wire {
+    /// Plays the script for one request, and tells whether another may follow.
+    async fn act(
+        &self,
+        stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+        request: &Request,
+        before: usize,
+    ) -> bool {
+        let mut goes_on = false;
+        for act in (self.script)(request, before) {
+            goes_on = matches!(act, Act::Next);
+            if perform(stream, act).await.is_err() {
+                return false;
+            }
+        }
+        goes_on
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use reqwest::header::{HeaderMap, LOCATION};
 use reqwest::{NoProxy, Response, Url};
@@ -16,8 +15,6 @@ use crate::error::{Error, Result};
 use crate::network::{Proxy, Settings};
 use crate::station::{CONFIG, Station};
 
-/// How long a connection may take to come up.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Redirects that are followed.
 const REDIRECTS_MAX: usize = 5;
 /// Header lines of an answer that are read. (Their bytes are limited by the HTTP library: 400 KiB, 16 KiB in HTTP/2.)
@@ -83,16 +80,12 @@ impl Client {
                 url.port_or_known_default().unwrap_or(0)
             );
             let place = self.station.traffic.place(&host, line.settings.connections_per_host()).await;
-            let silence = line.settings.read_timeout();
-            let sent = timeout(
-                CONNECT_TIMEOUT + silence,
-                line.http.get(url.clone()).headers(headers.clone()).send(),
-            );
+            let patience = line.settings.connect_timeout() + line.settings.read_timeout();
+            let sent = timeout(patience, line.http.get(url.clone()).headers(headers.clone()).send());
             let response = match sent.await {
                 Ok(sent) => sent.map_err(|e| failed(&shown, e))?,
                 Err(_) => {
-                    let text =
-                        format!("{shown}: no answer came within {} s", (CONNECT_TIMEOUT + silence).as_secs());
+                    let text = format!("{shown}: no answer came within {patience:?}");
                     return Err(Failure::later(Error::fault(text).hint("run it again later")));
                 }
             };
@@ -124,7 +117,7 @@ fn redirect(shown: &str, response: &Response, url: &Url) -> Result<Option<Url>> 
 fn connect(station: &Station, settings: &Settings, guard: Guard) -> Result<reqwest::Client> {
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("airlock/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(CONNECT_TIMEOUT)
+        .connect_timeout(settings.connect_timeout())
         .http1_max_headers(HEADERS_MAX)
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
