@@ -3,9 +3,10 @@
 mod proxies;
 mod ranged;
 
-pub use proxies::{Inspector, Socks, openssl_ca};
+pub use proxies::{Inspector, Socks, Squid, openssl_ca};
 pub use ranged::Ranged;
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -118,9 +119,9 @@ impl Wire {
         wire
     }
 
-    /// The port.
-    pub fn port(&self) -> u16 {
-        self.base.rsplit(':').next().unwrap().parse().unwrap()
+    /// The address.
+    pub fn address(&self) -> SocketAddr {
+        self.base.trim_start_matches("http://").parse().unwrap()
     }
 
     /// What was asked since the last call.

@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -88,7 +89,7 @@ async fn sized(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
 }
 
 /// A proxy that opens TLS with certificates of its own authority, as companies have them, and passes what was in
-/// it on to one place.
+/// it on to one place; or the same without the proxy, as the TLS side of an upstream.
 #[derive(Clone, Copy, Debug)]
 pub struct Inspector {
     /// Where it listens.
@@ -96,8 +97,8 @@ pub struct Inspector {
 }
 
 impl Inspector {
-    /// Starts it with a certificate and key in PEM.
-    pub async fn start(certificate: &Path, key: &Path, to: SocketAddr) -> Self {
+    /// Starts it with a certificate and key in PEM. As a proxy, it wants to be asked with `CONNECT` first.
+    pub async fn start(certificate: &Path, key: &Path, to: SocketAddr, is_proxy: bool) -> Self {
         let chain = vec![CertificateDer::from_pem_file(certificate).unwrap()];
         let key = PrivateKeyDer::from_pem_file(key).unwrap();
         let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
@@ -108,25 +109,90 @@ impl Inspector {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let acceptor = acceptor.clone();
-                tokio::spawn(async move { inspect(stream, acceptor, to).await });
+                tokio::spawn(async move { inspect(stream, acceptor, to, is_proxy).await });
             }
         });
         Self { address }
     }
 }
 
-async fn inspect(mut stream: TcpStream, acceptor: TlsAcceptor, to: SocketAddr) -> Option<()> {
-    let request = Request::read(&mut stream).await?;
-    assert_eq!(request.method, "CONNECT");
-    stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.ok()?;
+async fn inspect(mut stream: TcpStream, acceptor: TlsAcceptor, to: SocketAddr, is_proxy: bool) -> Option<()> {
+    if is_proxy {
+        let request = Request::read(&mut stream).await?;
+        assert_eq!(request.method, "CONNECT");
+        stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.ok()?;
+    }
     // A client that does not trust the certificate hangs up here.
     let mut inside = acceptor.accept(stream).await.ok()?;
     let mut upstream = TcpStream::connect(to).await.ok()?;
     copy_bidirectional(&mut inside, &mut upstream).await.ok().map(|_| ())
 }
 
-/// Makes an authority (`ca.pem`) and a certificate for `host` (`host.pem`, `host.key`) in `dir` with `openssl`; gives
-/// false if there is none.
+/// A `squid` that wants a user and a password. Dropped, it ends.
+#[derive(Debug)]
+pub struct Squid {
+    process: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl Squid {
+    /// Starts it with its files in `dir`; nothing if this machine has none.
+    pub async fn start(dir: &Path, user: &str, password: &str) -> Option<Self> {
+        let first = |paths: &[&str]| paths.iter().find(|p| Path::new(p).exists()).map(|p| (*p).to_owned());
+        let program = first(&["/usr/sbin/squid", "/usr/local/sbin/squid"])?;
+        let helpers = ["/usr/lib/squid", "/usr/lib64/squid", "/usr/libexec/squid"];
+        let helper = first(&helpers.map(|d| format!("{d}/basic_ncsa_auth")).each_ref().map(String::as_str))?;
+        let hash = Command::new("openssl").args(["passwd", "-apr1", password]).output().ok()?;
+        std::fs::write(dir.join("users"), format!("{user}:{}", String::from_utf8(hash.stdout).ok()?))
+            .unwrap();
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let users = dir.join("users");
+        let conf = format!(
+            "http_port {address}\npid_filename none\ncache_log /dev/null\naccess_log none\ncache deny all\n\
+             shutdown_lifetime 0 seconds\nauth_param basic program {helper} {}\n\
+             auth_param basic children 1\nacl known proxy_auth REQUIRED\nhttp_access allow known\n\
+             http_access deny all\n",
+            users.display()
+        );
+        std::fs::write(dir.join("squid.conf"), conf).unwrap();
+        open_to_all(dir);
+        let mut process = Command::new(program);
+        process.args(["-N", "-f"]).arg(dir.join("squid.conf"));
+        let process = process.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let squid = Self { process, address };
+        for _ in 0..400 {
+            if TcpStream::connect(address).await.is_ok() {
+                return Some(squid);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("squid does not listen after 20 s");
+    }
+}
+
+impl Drop for Squid {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Lets the user that squid becomes read what is in `dir`.
+fn open_to_all(dir: &Path) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    #[cfg(not(unix))]
+    let _ = dir;
+}
+
+/// Makes an authority (`ca.pem`) and a certificate for `host` and 127.0.0.1 (`host.pem`, `host.key`) in `dir` with
+/// `openssl`; gives false if there is no such program.
 pub fn openssl_ca(dir: &Path, host: &str) -> bool {
     let openssl = |args: &[&str]| {
         let done = Command::new("openssl").args(args).current_dir(dir).output().ok()?;
@@ -139,7 +205,7 @@ pub fn openssl_ca(dir: &Path, host: &str) -> bool {
     if openssl(&[&new[..], &authority].concat()).is_none() {
         return false;
     }
-    std::fs::write(dir.join("host.ext"), format!("subjectAltName=DNS:{host}\n")).unwrap();
+    std::fs::write(dir.join("host.ext"), format!("subjectAltName=DNS:{host},IP:127.0.0.1\n")).unwrap();
     openssl(&[&new[..], &["-subj", "/CN=a host", "-keyout", "host.key", "-out", "host.csr"]].concat());
     let sign = ["x509", "-req", "-in", "host.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"];
     openssl(&[&sign[..], &["-days", "30", "-extfile", "host.ext", "-out", "host.pem"]].concat());
