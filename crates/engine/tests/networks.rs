@@ -217,7 +217,7 @@ async fn what_is_refused_for_good_is_asked_once() {
 async fn a_real_proxy_that_wants_a_password_gets_it_and_nobody_else_does() {
     let mut kit = Kit::new(&[]).await;
     let dir = tempfile::tempdir().unwrap();
-    let Some(squid) = Squid::start(dir.path(), "ada", "geheim").await else {
+    let Some(squid) = Squid::start(dir.path(), "ada", PASSWORD).await else {
         eprintln!("skipped: there is no squid with basic_ncsa_auth on this machine");
         return;
     };
@@ -226,7 +226,7 @@ async fn a_real_proxy_that_wants_a_password_gets_it_and_nobody_else_does() {
     let (certificate, key) = (dir.path().join("host.pem"), dir.path().join("host.key"));
     let tls = Inspector::start(&certificate, &key, wire.address(), false).await;
     let https = format!("https://{}/", tls.address);
-    std::fs::write(kit.station.dir.join("password"), "geheim\n").unwrap();
+    std::fs::write(kit.station.dir.join("password"), format!("{PASSWORD}\n")).unwrap();
     let network = format!(
         "[network]\nproxy = \"http://{}\"\nproxy_user = \"ada\"\nproxy_password_file = \"password\"\nca_file = \"{}\"\n",
         squid.address,
@@ -240,7 +240,7 @@ async fn a_real_proxy_that_wants_a_password_gets_it_and_nobody_else_does() {
         let by_squid = asked[0].header("via").is_some_and(|via| via.contains("squid"));
         assert_eq!(by_squid, source == &wire.base, "a tunnel leaves no mark, a plain request does");
     }
-    for wrong in ["falsch", "geheim "] {
+    for wrong in ["falsch", "geheim"] {
         std::fs::write(kit.station.dir.join("password"), format!("{wrong}\n")).unwrap();
         for source in [&wire.base, &https] {
             let error = fetch_from(&kit, source, "x").await.unwrap_err();
@@ -250,14 +250,16 @@ async fn a_real_proxy_that_wants_a_password_gets_it_and_nobody_else_does() {
     }
     // In the URL it works too, and for one source alone.
     let address = squid.address;
-    let network =
-        format!("[[network.source]]\nprefix = \"{}\"\nproxy = \"http://ada:geheim@{address}\"\n", wire.base);
+    let network = format!(
+        "[[network.source]]\nprefix = \"{}\"\nproxy = \"http://ada:p%40ss%3Aw%2F%C3%BC%2520%23%3F@{address}\"\n",
+        wire.base
+    );
     configure(&mut kit, &network);
     assert_eq!(fetch_from(&kit, &wire.base, "x").await.unwrap(), b"through");
     assert!(wire.asked()[0].header("via").is_some());
     let error = fetch_from(&kit, &https, "x").await.unwrap_err();
     assert!(error.message.contains("certificate"), "without the proxy and its authority: {error}");
-    assert!(!format!("{:?}", kit.station.config).contains("geheim"));
+    assert!(!format!("{:?}", kit.station.config).contains("p%40ss"));
 }
 
 #[tokio::test]

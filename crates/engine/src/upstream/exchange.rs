@@ -132,7 +132,9 @@ fn connect(station: &Station, settings: &Settings, guard: Guard) -> Result<reqwe
             let unusable = |_| Error::usage(format!("{CONFIG}: `proxy`: it cannot be used"));
             let mut proxy = reqwest::Proxy::all(url).map_err(unusable)?;
             if let Some(auth) = settings.proxy_auth(&station.dir)? {
-                proxy = proxy.basic_auth(&auth.user, &auth.password);
+                // They pass through a URL, which leaves a percent sign as it is and is decoded later.
+                let escaped = |text: &str| text.replace('%', "%25");
+                proxy = proxy.basic_auth(&escaped(&auth.user), &escaped(&auth.password));
             }
             let exceptions = settings.no_proxy().and_then(|list| NoProxy::from_string(&list));
             builder = builder.proxy(proxy.no_proxy(exceptions));
@@ -160,7 +162,10 @@ fn failed(shown: &str, error: reqwest::Error) -> Failure {
         let hint = "if a proxy here inspects TLS, or the source has its own authority, give its certificate as `ca_file`";
         return never(&text, hint);
     }
-    if says("proxy authorization required") || says("SOCKS error: authentication") {
+    if says("proxy authorization required")
+        || says("SOCKS error: credentials not accepted")
+        || says("SOCKS error: server does not support")
+    {
         return never("the proxy wants a user and a password, and takes none or not these", PROXY_HINT);
     }
     if says("message head is too large") {
