@@ -15,11 +15,14 @@ use airlock_testkit::wire::{Act, Request, Wire, answer, head};
 use airlock_testkit::{Kit, conda};
 use serde_json::json;
 
+type Script = fn(&Request) -> Vec<Act>;
+
 /// What the upstream does, and the word by which it is refused.
+#[derive(Clone)]
 struct Attack {
     name: &'static str,
     refused: &'static str,
-    act: fn(&Request) -> Vec<Act>,
+    act: Script,
 }
 
 /// The most bytes that a file may have here.
@@ -168,6 +171,11 @@ fn attacks_of_bodies() -> Vec<Attack> {
                 vec![Act::Send(end), Act::Forever(b"x-trailer: yes\r\n".repeat(1000))]
             },
         },
+    ]
+}
+
+fn attacks_of_pieces() -> Vec<Attack> {
+    vec![
         Attack {
             name: "another version for the rest",
             refused: "the file changes while it is fetched",
@@ -254,10 +262,8 @@ fn port(request: &Request) -> String {
 }
 
 fn attacks() -> Vec<Attack> {
-    [attacks_of_heads(), attacks_of_statuses(), attacks_of_bodies(), attacks_of_redirects()]
-        .into_iter()
-        .flatten()
-        .collect()
+    let bodies = [attacks_of_bodies(), attacks_of_pieces()].concat();
+    [attacks_of_heads(), attacks_of_statuses(), bodies, attacks_of_redirects()].concat()
 }
 
 /// A station that waits for nobody.
@@ -308,7 +314,7 @@ async fn every_attack_on_an_index_is_refused_by_name_and_changes_nothing() {
     let file = package.file_name("conda");
     let records = json!({ file.clone(): package.record(&bytes) });
     let index = json!({"info": {"subdir": "noarch"}, "packages": {}, "packages.conda": records});
-    let attack: Arc<Mutex<Option<fn(&Request) -> Vec<Act>>>> = Arc::default();
+    let attack: Arc<Mutex<Option<Script>>> = Arc::default();
     let current = attack.clone();
     let wire = Wire::start(move |request, _| match (request.target.as_str(), *current.lock().unwrap()) {
         ("/noarch/repodata.json", Some(act)) => act(request),

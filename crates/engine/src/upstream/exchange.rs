@@ -21,14 +21,14 @@ const REDIRECTS_MAX: usize = 5;
 const HEADERS_MAX: usize = 100;
 
 /// How an address is reached: what holds for it, and the connections under that.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Line {
     pub settings: Arc<Settings>,
     http: reqwest::Client,
 }
 
 /// The lines that were needed so far, by the sections of the configuration that make them.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Lines {
     guard: Guard,
     held: Arc<Mutex<HashMap<Vec<usize>, Line>>>,
@@ -41,7 +41,6 @@ impl Lines {
 }
 
 /// An answer whose body has not been read, and what it holds on to.
-#[derive(Debug)]
 pub(super) struct Reply {
     pub response: Response,
     /// Where it came from at last.

@@ -22,7 +22,9 @@ pub use answer::Validator;
 pub use location::Location;
 pub use traffic::Traffic;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use reqwest::Url;
 
@@ -79,13 +81,20 @@ pub struct Ask<'a> {
 }
 
 /// Fetches from one source.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Client {
-    station: Station,
-    reach: Reach,
+    station: Arc<Station>,
+    reach: Arc<Reach>,
     lines: Lines,
     /// Of a directory source: nothing outside of it is read, whatever its index refers to.
     root: Option<PathBuf>,
+}
+
+impl fmt::Debug for Client {
+    /// Never the addresses, which may hold passwords.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
 }
 
 impl Client {
@@ -105,7 +114,7 @@ impl Client {
         let reach = Reach::new(url.clone(), is_allowed, station.config.hosts.iter().chain(settings.hosts()))?;
         let proxies = network.proxies().filter_map(|p| p.host_str().map(str::to_owned));
         let lines = Lines::new(Guard::new(reach.named().chain(proxies)));
-        let client = Self { station: station.clone(), reach, lines, root };
+        let client = Self { station: Arc::new(station.clone()), reach: Arc::new(reach), lines, root };
         // What is wrong with the source's own proxy or certificates is said before anything is done.
         url.map(|url| client.line(&url)).transpose()?;
         Ok(client)
@@ -120,7 +129,7 @@ impl Client {
 
     /// Refuses to begin in quiet hours. What is under way ends: the edge is that of a file.
     async fn check_quiet(&self, url: &Url) -> Result<()> {
-        let settings = self.station.config.network.settings(url);
+        let settings = self.line(url)?.settings;
         if settings.quiet_hours().is_empty() {
             return Ok(());
         }

@@ -14,7 +14,6 @@ use crate::network::{self, Host};
 use crate::station::CONFIG;
 
 /// Whom one source may lead to.
-#[derive(Clone, Debug)]
 pub(super) struct Reach {
     /// The source's own address, if this station may connect to it without listing it.
     own: Option<Url>,
