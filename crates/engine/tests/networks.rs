@@ -209,6 +209,11 @@ async fn what_is_refused_for_good_is_asked_once() {
     // Nobody listens there.
     let error = fetch_from(&kit, "http://127.0.0.1:1/", "x").await.unwrap_err();
     assert!(error.message.contains("tried 6 times"), "{error}");
+    let mut kit = kit;
+    configure(&mut kit, "[network]\nretries = 0\nproxy = \"http://ada:geheim@127.0.0.1:1\"\n");
+    let error = fetch_from(&kit, "http://up.example/", "x").await.unwrap_err();
+    assert!(error.message.contains("the proxy here is http://127.0.0.1:1)"), "{error}");
+    assert!(!error.message.contains("tried"), "{error}");
 }
 
 // Proxies.

@@ -82,7 +82,7 @@ impl Client {
             let patience = line.settings.connect_timeout() + line.settings.read_timeout();
             let sent = timeout(patience, line.http.get(url.clone()).headers(headers.clone()).send());
             let response = match sent.await {
-                Ok(sent) => sent.map_err(|e| failed(&shown, e))?,
+                Ok(sent) => sent.map_err(|e| failed(&shown, &line.settings.proxy(), e))?,
                 Err(_) => {
                     let text = format!("{shown}: no answer came within {patience:?}");
                     return Err(Failure::later(Error::fault(text).hint("run it again later")));
@@ -143,7 +143,7 @@ fn connect(station: &Station, settings: &Settings, guard: Guard) -> Result<reqwe
 }
 
 /// What to make of a request that got no answer.
-fn failed(shown: &str, error: reqwest::Error) -> Failure {
+fn failed(shown: &str, proxy: &Proxy, error: reqwest::Error) -> Failure {
     let error = error.without_url();
     let text = chain(&error);
     let never = |what: &str, hint: &str| Failure {
@@ -170,7 +170,11 @@ fn failed(shown: &str, error: reqwest::Error) -> Failure {
     if says("message head is too large") {
         return never("the head of its answer is larger than is allowed", "tell the upstream's operator");
     }
-    let error = Error::fault(format!("{shown}: {text}"));
+    let through = match proxy {
+        Proxy::Url(_) => format!(" (the proxy here is {})", proxy.shown()),
+        Proxy::Environment | Proxy::Direct => String::new(),
+    };
+    let error = Error::fault(format!("{shown}: {text}{through}"));
     Failure::later(error.hint("check the address, the proxy and the network, then run it again"))
 }
 
