@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Bodies stream with a limit and continue where they broke off. Whom this station talks to is the configuration's
-//! to say, never an upstream's ([`reach`]). What an upstream answers that it should not is refused by name.
+//! to say, never an upstream's (`reach`). What an upstream answers that it should not is refused by name.
 
 mod answer;
 mod exchange;
