@@ -19,7 +19,7 @@ use airlock_store::RefChange;
 use crate::error::{Error, Result, file_error, joined};
 use crate::station::Station;
 use crate::trees;
-use crate::upstream::{Client, Location};
+use crate::upstream::{Client, Location, Piece};
 
 /// The ref of the set of everything known.
 pub const SET: &str = "advisories";
@@ -213,8 +213,12 @@ async fn localize(station: &Station, location: &str) -> Result<Local> {
     let mut file = tempfile::NamedTempFile::new_in(&station.dir).map_err(file_error(&station.dir))?;
     let path = file.path().to_owned();
     client
-        .get_file(&Location::Http(url), limits::FEED_BYTES_MAX, |chunk| {
-            std::io::Write::write_all(&mut file, chunk).map_err(file_error(&path))
+        .get_file(&Location::Http(url), limits::FEED_BYTES_MAX, |piece| {
+            let done = match piece {
+                Piece::Bytes(chunk) => std::io::Write::write_all(&mut file, chunk),
+                Piece::Restart => file.as_file_mut().set_len(0).and_then(|()| file.rewind()),
+            };
+            done.map_err(file_error(&path))
         })
         .await?;
     Ok(Local::Downloaded(file))

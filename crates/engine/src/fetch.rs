@@ -27,7 +27,7 @@ use crate::judge::Judgment;
 use crate::mirror::MirrorState;
 use crate::station::Station;
 use crate::trees;
-use crate::upstream::{Client, Location};
+use crate::upstream::{Client, Location, Piece};
 
 /// Shards whose files are looked at together.
 const CHUNK: usize = 1024;
@@ -226,11 +226,20 @@ async fn fetch_one(store: &Store, client: &Client, ecosystem: Ecosystem, wanted:
     let mut md5 = artifact.sha256.is_none().then(Md5::new);
     let most = artifact.size.unwrap_or(ARTIFACT_BYTES_MAX).min(ARTIFACT_BYTES_MAX);
     client
-        .get_file(location, most, |chunk| {
-            if let Some(md5) = &mut md5 {
-                md5.update(chunk);
+        .get_file(location, most, |piece| {
+            match piece {
+                Piece::Restart => {
+                    md5 = artifact.sha256.is_none().then(Md5::new);
+                    staged.restart()?;
+                }
+                Piece::Bytes(chunk) => {
+                    if let Some(md5) = &mut md5 {
+                        md5.update(chunk);
+                    }
+                    staged.write(chunk)?;
+                }
             }
-            Ok(staged.write(chunk)?)
+            Ok(())
         })
         .await?;
     check(artifact, &staged, md5.map(|m| m.finalize().into()), location)?;

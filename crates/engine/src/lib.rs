@@ -12,6 +12,7 @@ pub mod index;
 pub mod judge;
 pub mod keys;
 pub mod mirror;
+pub mod network;
 pub mod policy;
 pub mod progress;
 pub mod publish;

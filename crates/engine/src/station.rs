@@ -12,7 +12,9 @@ use airlock_store::{Change, Lease, Leased, NameChange, NewEntry, RefChange, Stor
 
 use crate::error::{Error, Result, file_error};
 use crate::keys::StationKey;
+use crate::network::{self, Network};
 use crate::progress::Progress;
+use crate::upstream::Traffic;
 
 /// The name of the configuration file, by which a station's directory is known.
 pub const CONFIG: &str = "airlock.toml";
@@ -42,6 +44,9 @@ pub struct Config {
     /// elsewhere, or what an isolated station may reach at all.
     #[serde(default)]
     pub hosts: Vec<String>,
+    /// How sources are reached.
+    #[serde(default, skip_serializing_if = "Network::is_default")]
+    pub network: Network,
 }
 
 fn default_listen() -> String {
@@ -49,9 +54,16 @@ fn default_listen() -> String {
 }
 
 impl Config {
-    /// Reads a configuration.
+    /// Reads a configuration. Errors name the line but never repeat it: it may hold a password.
     pub fn parse(text: &str) -> Result<Self> {
-        toml::from_str(text).map_err(|e| Error::usage(format!("{CONFIG}: {}", e.to_string().trim())))
+        let config: Self = toml::from_str(text).map_err(|e| {
+            let before = e.span().and_then(|span| text.get(..span.start));
+            let line = before.map(|b| format!("line {}: ", b.matches('\n').count() + 1)).unwrap_or_default();
+            Error::usage(format!("{CONFIG}: {line}{}", e.message()))
+                .hint("docs/operating.md explains every key")
+        })?;
+        network::check_hosts(&config.hosts)?;
+        Ok(config)
     }
 }
 
@@ -90,6 +102,8 @@ pub struct Station {
     pub store: Store,
     /// How it was opened.
     pub options: Options,
+    /// What all its requests share: places per host, and bytes per second.
+    pub traffic: Traffic,
 }
 
 impl Station {
@@ -106,8 +120,15 @@ impl Station {
         std::fs::create_dir_all(dir).map_err(file_error(dir))?;
         let key = StationKey::create(&dir.join("keys"))?;
         let store = Store::open(dir, true).await?;
-        let config = Config { name: name.to_owned(), side, listen: default_listen(), hosts: Vec::new() };
-        let station = Self { dir: dir.to_owned(), config, key, store, options };
+        let config = Config {
+            name: name.to_owned(),
+            side,
+            listen: default_listen(),
+            hosts: Vec::new(),
+            network: Network::default(),
+        };
+        let traffic = Traffic::default();
+        let station = Self { dir: dir.to_owned(), config, key, store, options, traffic };
         let policy = PolicyText { text: policy::DEFAULT.to_owned() };
         let id = station.store.db.put(&policy).await?;
         let detail = serde_json::json!({"name": name, "side": side, "public_key": station.key.public_hex()});
@@ -134,9 +155,10 @@ impl Station {
                 .hint("make one with `airlock init DIR`, or name one with --station DIR")
         })?;
         let config = Config::parse(&text)?;
+        config.network.check(dir)?;
         let key = StationKey::open(&dir.join("keys"))?;
         let store = Store::open(dir, false).await?;
-        Ok(Self { dir: dir.to_owned(), config, key, store, options })
+        Ok(Self { dir: dir.to_owned(), config, key, store, options, traffic: Traffic::default() })
     }
 
     /// The time: that of the clock, and never before the last ledger entry.

@@ -136,7 +136,7 @@ async fn a_file_that_changed_after_it_was_read_is_refused_and_named() {
     rustix::fs::mknodat(rustix::fs::CWD, noarch.join(&pipe), kind, 0o600.into(), 0).unwrap();
     let how = How { without_bytes: true, ..How::default() };
     let judgment = judge::judge(&kit.station, &made, &how, Some(upstream)).await.unwrap();
-    let (_, fetched) = fetch::fetch(&kit.station, &made, upstream, &state, &judgment).await.unwrap();
+    let fetched = fetch::fetch(&kit.station, &made, upstream, &state, &judgment).await.unwrap();
     let faults: BTreeMap<_, _> = fetched.faults.into_iter().collect();
     assert_eq!((fetched.files, faults.len()), (0, 4));
     assert!(matches!(&faults[&same_size], Fault::Mismatch(why) if why.contains(&same_size)));

@@ -4,7 +4,7 @@
 //! that is there is whole. Nothing here shares an inode with anything outside.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
@@ -121,6 +121,15 @@ impl Staged {
         self.hasher.update(bytes);
         self.size += bytes.len() as u64;
         self.file.write_all(bytes).map_err(StoreError::file(self.file.path()))
+    }
+
+    /// Forgets all bytes: the blob comes from its beginning again.
+    pub fn restart(&mut self) -> Result<(), StoreError> {
+        self.hasher = Sha256::new();
+        self.size = 0;
+        let file = self.file.as_file_mut();
+        let emptied = file.set_len(0).and_then(|()| file.rewind());
+        emptied.map_err(StoreError::file(self.file.path()))
     }
 
     /// How many bytes came so far.

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "for tests only")]
 
 mod sources;
+pub mod wire;
 
 pub use sources::{CondaSource, PypiSource, UPLOADED, conda, osv, sdist, wheel};
 
@@ -15,6 +16,7 @@ use airlock_core::channel::{Channel, ChannelFeed};
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::time::{Span, Time};
 use airlock_engine::judge::How;
+use airlock_engine::network::Period;
 use airlock_engine::progress::Progress;
 use airlock_engine::station::{Clock, Options, Side, Station};
 use airlock_engine::sync::{self, Outcome};
@@ -43,8 +45,10 @@ impl Kit {
             threads: 2,
             progress: Progress::default(),
         };
-        let station =
+        let mut station =
             Station::init(&dir.path().join("station"), "test", Side::Connected, options).await.unwrap();
+        // Tests wait for nothing.
+        station.config.network.all.retry_base = Some(Period::milliseconds(1));
         let kit = Self { dir, station };
         feeds::add(&kit.station, FeedKind::Osv, &kit.write_records(records)).await.unwrap();
         feeds::update(&kit.station, &[]).await.unwrap();

@@ -1,0 +1,246 @@
+//! The upstream client: HTTP(S) and directories behind one `get`.
+//!
+//! ```text
+//! get, get_file ─> Transfer ─────────────────> exchange ──────────────────> Line ─> reqwest
+//!                  tries again, continues,     follows redirects by hand,   proxy, certificates,
+//!                  measures, limits            asks Reach, takes a place    Guard (names to addresses)
+//! ```
+//!
+//! Bodies stream with a limit and continue where they broke off. Whom this station talks to is the configuration's
+//! to say, never an upstream's (`reach`). What an upstream answers that it should not is refused by name.
+
+mod answer;
+mod exchange;
+mod guard;
+mod location;
+mod patience;
+mod reach;
+mod traffic;
+mod transfer;
+
+pub use answer::Validator;
+pub use location::Location;
+pub use traffic::Traffic;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use reqwest::Url;
+
+use crate::error::{Error, Result, file_error};
+use crate::network::quiet_until;
+use crate::station::{Side, Station};
+use exchange::Lines;
+use guard::Guard;
+use reach::Reach;
+use transfer::{End, Transfer};
+
+/// What a `get` found.
+#[derive(Debug)]
+pub enum Got {
+    /// The file.
+    Body(Body),
+    /// It is as it was.
+    NotModified,
+    /// There is none.
+    Absent,
+}
+
+/// A file, held whole: an index within its limit.
+#[derive(Debug)]
+pub struct Body {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// For the next time.
+    pub validator: Option<Validator>,
+    /// The media type, without parameters, in lower case.
+    pub media: String,
+    /// Where it came from at last, which its relative references are relative to.
+    pub location: Location,
+}
+
+/// What a file arrives as.
+#[derive(Clone, Copy, Debug)]
+pub enum Piece<'a> {
+    /// The next bytes.
+    Bytes(&'a [u8]),
+    /// All bytes so far are void: the file comes from its beginning again.
+    Restart,
+}
+
+/// What to ask with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ask<'a> {
+    /// `Accept`.
+    pub accept: Option<&'a str>,
+    /// What was seen the last time.
+    pub validator: Option<&'a Validator>,
+    /// The most bytes that may come.
+    pub bytes_max: u64,
+}
+
+/// Fetches from one source.
+#[derive(Clone)]
+pub struct Client {
+    station: Arc<Station>,
+    reach: Arc<Reach>,
+    lines: Lines,
+    /// Of a directory source: nothing outside of it is read, whatever its index refers to.
+    root: Option<PathBuf>,
+}
+
+impl fmt::Debug for Client {
+    /// Never the addresses, which may hold passwords.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client for `source`: it may talk to the source's host and to those that the configuration lists. An
+    /// isolated station may talk to those that the configuration lists, and to no other.
+    ///
+    /// # Errors
+    /// Names the key of the configuration by which the source cannot be reached.
+    pub fn new(station: &Station, source: &Location) -> Result<Self> {
+        let (url, root) = match source {
+            Location::Http(url) => (Some(url.clone()), None),
+            Location::Path(path) => (None, Some(path.clone())),
+        };
+        let network = &station.config.network;
+        let settings = url.as_ref().map(|url| network.settings(url)).unwrap_or_default();
+        let is_allowed = station.config.side == Side::Connected;
+        let reach = Reach::new(url.clone(), is_allowed, station.config.hosts.iter().chain(settings.hosts()))?;
+        let proxies = network.proxies().filter_map(|p| p.host_str().map(str::to_owned));
+        let lines = Lines::new(Guard::new(reach.named().chain(proxies)));
+        let client = Self { station: Arc::new(station.clone()), reach: Arc::new(reach), lines, root };
+        // What is wrong with the source's own proxy or certificates is said before anything is done.
+        url.map(|url| client.line(&url)).transpose()?;
+        Ok(client)
+    }
+
+    fn check_path(&self, path: &Path) -> Result<()> {
+        if self.root.as_ref().is_some_and(|root| path.starts_with(root)) {
+            return Ok(());
+        }
+        Err(Error::fault(format!("the index refers to {}, which lies outside of its source", path.display())))
+    }
+
+    /// Refuses to begin in quiet hours. What is under way ends: the edge is that of a file.
+    async fn check_quiet(&self, url: &Url) -> Result<()> {
+        let settings = self.line(url)?.settings;
+        if settings.quiet_hours().is_empty() {
+            return Ok(());
+        }
+        match quiet_until(settings.quiet_hours(), self.station.now().await?) {
+            None => Ok(()),
+            Some(until) => {
+                let shown = Location::Http(url.clone()).shown();
+                Err(Error::fault(format!("{shown}: these are quiet hours; it may go on at {until}"))
+                    .hint("run it again then; what came already is kept"))
+            }
+        }
+    }
+
+    /// Gets an index.
+    pub async fn get(&self, location: &Location, ask: Ask<'_>) -> Result<Got> {
+        let url = match location {
+            Location::Http(url) => url,
+            Location::Path(path) => {
+                self.check_path(path)?;
+                return read_file(path, ask.bytes_max);
+            }
+        };
+        self.check_quiet(url).await?;
+        let mut bytes = Vec::new();
+        let end = Transfer::new(self, url, ask).run(|piece| {
+            match piece {
+                Piece::Bytes(chunk) => bytes.extend_from_slice(chunk),
+                Piece::Restart => bytes.clear(),
+            }
+            Ok(())
+        });
+        Ok(match end.await? {
+            End::NotModified => Got::NotModified,
+            End::Absent(_) => Got::Absent,
+            End::Whole(head) => Got::Body(Body {
+                bytes,
+                validator: head.validator,
+                media: head.media,
+                location: Location::Http(head.url),
+            }),
+        })
+    }
+
+    /// Gets an artifact or a feed, piece by piece. A [`Piece::Restart`] voids what came before it.
+    ///
+    /// # Errors
+    /// The first error that `each` gives ends it and is given back.
+    pub async fn get_file(
+        &self,
+        location: &Location,
+        bytes_max: u64,
+        mut each: impl FnMut(Piece<'_>) -> Result<()>,
+    ) -> Result<()> {
+        match location {
+            Location::Http(url) => {
+                self.check_quiet(url).await?;
+                let ask = Ask { bytes_max, ..Ask::default() };
+                match Transfer::new(self, url, ask).run(each).await? {
+                    End::Whole(_) => Ok(()),
+                    End::Absent(error) => Err(error),
+                    End::NotModified => {
+                        Err(Error::fault("the upstream compared what was not to be compared"))
+                    }
+                }
+            }
+            Location::Path(path) => {
+                self.check_path(path)?;
+                read_pieces(path, bytes_max, &mut each)
+            }
+        }
+    }
+}
+
+fn too_long(shown: &str, bytes_max: u64) -> Error {
+    Error::fault(format!(
+        "{shown}: it is larger than {bytes_max} bytes, which is more than was announced or is allowed"
+    ))
+}
+
+fn read_file(path: &Path, bytes_max: u64) -> Result<Got> {
+    use std::io::ErrorKind::{IsADirectory, NotFound};
+    use std::io::Read as _;
+    let file = match crate::files::open_regular(path) {
+        Ok(file) => file,
+        Err(e) if matches!(e.kind(), NotFound | IsADirectory) => return Ok(Got::Absent),
+        Err(e) => return Err(file_error(path)(e)),
+    };
+    let mut bytes = Vec::new();
+    file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(file_error(path))?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(too_long(&path.display().to_string(), bytes_max));
+    }
+    let media = if path.extension().is_some_and(|e| e == "html") { "text/html" } else { "application/json" };
+    let location = Location::Path(path.parent().unwrap_or(path).to_owned());
+    Ok(Got::Body(Body { bytes, validator: None, media: media.to_owned(), location }))
+}
+
+fn read_pieces(path: &Path, bytes_max: u64, each: &mut impl FnMut(Piece<'_>) -> Result<()>) -> Result<()> {
+    use std::io::Read as _;
+    let mut file = crate::files::open_regular(path).map_err(file_error(path))?;
+    let mut buffer = vec![0; 1 << 20];
+    let mut seen = 0;
+    loop {
+        let n = file.read(&mut buffer).map_err(file_error(path))?;
+        if n == 0 {
+            return Ok(());
+        }
+        seen += n as u64;
+        if seen > bytes_max {
+            return Err(too_long(&path.display().to_string(), bytes_max));
+        }
+        each(Piece::Bytes(buffer.get(..n).unwrap_or_default()))?;
+    }
+}
