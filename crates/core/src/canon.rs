@@ -12,6 +12,7 @@
 //! It is RFC 8785 (JCS) but for two points: numbers are not rewritten (JCS would lose big integers),
 //! and keys sort by UTF-8 instead of UTF-16. `ARCHITECTURE.md` holds the golden bytes.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -125,19 +126,23 @@ impl<'de> Deserialize<'de> for Canonical {
 
 fn push_string(out: &mut String, text: &str) {
     out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\u{8}' => out.push_str("\\b"),
-            '\t' => out.push_str("\\t"),
-            '\n' => out.push_str("\\n"),
-            '\u{c}' => out.push_str("\\f"),
-            '\r' => out.push_str("\\r"),
-            c if c < ' ' => out.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => out.push(c),
+    let mut rest = text;
+    // Whole runs at once: nearly every string is one.
+    while let Some(at) = rest.bytes().position(|b| b < b' ' || matches!(b, b'"' | b'\\')) {
+        out.push_str(&rest[..at]);
+        match rest.as_bytes()[at] {
+            b'"' => out.push_str("\\\""),
+            b'\\' => out.push_str("\\\\"),
+            0x8 => out.push_str("\\b"),
+            b'\t' => out.push_str("\\t"),
+            b'\n' => out.push_str("\\n"),
+            0xc => out.push_str("\\f"),
+            b'\r' => out.push_str("\\r"),
+            control => out.push_str(&format!("\\u{control:04x}")),
         }
+        rest = &rest[at + 1..];
     }
+    out.push_str(rest);
     out.push('"');
 }
 
@@ -148,7 +153,7 @@ struct Writer<'a> {
     out: String,
 }
 
-impl Writer<'_> {
+impl<'a> Writer<'a> {
     fn syntax(&self, what: &'static str) -> CanonError {
         CanonError::Syntax { at: self.at, what }
     }
@@ -216,7 +221,7 @@ impl Writer<'_> {
     }
 
     /// Reads a string and leaves the reader behind its closing quote.
-    fn string(&mut self) -> Result<String, CanonError> {
+    fn string(&mut self) -> Result<Cow<'a, str>, CanonError> {
         let start = self.at;
         let mut i = start + 1;
         let mut plain = true;
@@ -233,10 +238,11 @@ impl Writer<'_> {
             }
         }
         let text = if plain {
-            self.source[start + 1..i].to_owned()
+            Cow::Borrowed(&self.source[start + 1..i])
         } else {
-            serde_json::from_str(&self.source[start..=i])
-                .map_err(|_| self.syntax("a string with a malformed escape"))?
+            let text: String = serde_json::from_str(&self.source[start..=i])
+                .map_err(|_| self.syntax("a string with a malformed escape"))?;
+            Cow::Owned(text)
         };
         self.at = i + 1;
         Ok(text)
@@ -269,7 +275,7 @@ impl Writer<'_> {
         let start = self.out.len();
         // Each member is written as `,"key":value` and remembered by its range, so that members that
         // arrive in order (ours always do) are never moved.
-        let mut members: Vec<(String, std::ops::Range<usize>)> = Vec::new();
+        let mut members: Vec<(Cow<'a, str>, std::ops::Range<usize>)> = Vec::new();
         self.space();
         if self.eat(b'}') {
             self.out.push_str("{}");
@@ -302,7 +308,7 @@ impl Writer<'_> {
         if !members.is_sorted_by(|a, b| a.0 < b.0) {
             members.sort_by(|a, b| a.0.cmp(&b.0));
             if let Some(pair) = members.windows(2).find(|w| w[0].0 == w[1].0) {
-                return Err(CanonError::DuplicateKey(pair[0].0.clone()));
+                return Err(CanonError::DuplicateKey(pair[0].0.to_string()));
             }
             let sorted: String = members.iter().map(|(_, range)| &self.out[range.clone()]).collect();
             self.out.replace_range(start.., &sorted);
