@@ -173,7 +173,10 @@ impl NameSet {
         let mut from = 0;
         let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
         for end in ends {
-            hash.update(path.get(from..end)?);
+            let more = path.get(from..end)?;
+            #[cfg(test)]
+            tests::HASHED_BYTES.set(tests::HASHED_BYTES.get() + more.len());
+            hash.update(more);
             if self.0.contains(&key_of(hash.clone())) {
                 return path.get(..end);
             }
@@ -244,4 +247,51 @@ pub(super) fn check_identity(member: &str, field: &str, value: &str) -> Result<(
         return Err(ArchiveError::Metadata { member: member.to_owned(), reason });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    thread_local! {
+        /// Bytes that looking for links hashed on this thread.
+        pub(super) static HASHED_BYTES: Cell<usize> = const { Cell::new(0) };
+    }
+
+    #[test]
+    fn looking_for_links_above_a_name_hashes_each_of_its_bytes_once() {
+        let mut links = NameSet::default();
+        links.insert("link");
+        let deep = vec!["directory"; 2000].join("/");
+        assert_eq!(links.first_above(&deep), None);
+        assert_eq!(HASHED_BYTES.get(), deep.len());
+    }
+
+    #[test]
+    fn the_outermost_link_above_a_name_is_found() {
+        let mut links = NameSet::default();
+        links.insert("a/b");
+        links.insert("a/b/c");
+        assert_eq!(links.first_above("a/b/c/d"), Some("a/b"));
+        assert_eq!(links.first_above("a/b"), Some("a/b"));
+        assert_eq!(links.first_above("a/bc/d"), None);
+        assert_eq!(links.first_above("a"), None);
+    }
+
+    #[test]
+    fn names_fold_as_the_least_careful_file_system_has_it() {
+        for (left, right) in [
+            ("info/index.json", "INFO/Index.JSON"),
+            ("PKG-INFO", "P\u{212a}G-info"),
+            ("info/files", "info/\u{fb01}les"),
+            ("METADATA", "metadata. ."),
+            ("a/b", "a\u{200d}/b"),
+        ] {
+            assert!(may_be_same(left, right), "{left:?} {right:?}");
+        }
+        assert!(!may_be_same("info/index.json", "info/index_json"));
+        assert!(may_lie_below("info/index.json", "INFO") && !may_lie_below("info/index.json", "inf"));
+    }
 }
