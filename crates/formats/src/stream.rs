@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde_json::value::RawValue;
 
 use crate::read::IndexError;
@@ -16,8 +16,10 @@ use crate::read::IndexError;
 #[derive(Deserialize)]
 pub(crate) struct Key<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
 
-/// Hands each member of an object to `take`; null counts as an object without members.
+/// Hands each member of an object to `take`.
 pub(crate) struct Members<'f, F> {
+    /// Whether null counts as an object without members.
+    pub(crate) or_null: bool,
     pub(crate) take: F,
     /// Where an error of `take` is put, which travels through the parser only as text.
     pub(crate) fault: &'f mut Option<IndexError>,
@@ -51,8 +53,8 @@ where
         f.write_str("an object")
     }
 
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        if self.or_null { Ok(()) } else { Err(E::invalid_type(Unexpected::Unit, &self)) }
     }
 
     fn visit_map<M: MapAccess<'de>>(mut self, mut map: M) -> Result<(), M::Error> {
@@ -63,8 +65,9 @@ where
     }
 }
 
-/// Hands each item of an array to `take`; null counts as an array without items.
+/// Hands each item of an array to `take`.
 pub(crate) struct Items<'f, F> {
+    pub(crate) or_null: bool,
     pub(crate) take: F,
     pub(crate) fault: &'f mut Option<IndexError>,
 }
@@ -90,8 +93,8 @@ where
         f.write_str("an array")
     }
 
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        if self.or_null { Ok(()) } else { Err(E::invalid_type(Unexpected::Unit, &self)) }
     }
 
     fn visit_seq<S: SeqAccess<'de>>(mut self, mut seq: S) -> Result<(), S::Error> {
@@ -119,7 +122,7 @@ pub(crate) fn members<'a>(
     take: impl FnMut(&str, &'a RawValue) -> Result<(), IndexError>,
 ) -> Result<(), IndexError> {
     let mut fault = None;
-    let outcome = whole(json, Members { take, fault: &mut fault });
+    let outcome = whole(json, Members { or_null: false, take, fault: &mut fault });
     fault.map_or_else(|| outcome.map_err(IndexError::from), Err)
 }
 
@@ -129,6 +132,6 @@ pub(crate) fn items<'a>(
     take: impl FnMut(&'a RawValue) -> Result<(), IndexError>,
 ) -> Result<(), IndexError> {
     let mut fault = None;
-    let outcome = whole(json, Items { take, fault: &mut fault });
+    let outcome = whole(json, Items { or_null: false, take, fault: &mut fault });
     fault.map_or_else(|| outcome.map_err(IndexError::from), Err)
 }

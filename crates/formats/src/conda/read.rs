@@ -182,21 +182,24 @@ impl<'de> Visitor<'de> for Document<'_, '_> {
             match key.as_ref() {
                 table @ ("packages" | "packages.conda") => {
                     let take = |file: &str, record: &'de RawValue| reader.offer(table, file, record);
-                    map.next_value_seed(Members { take, fault })?;
+                    map.next_value_seed(Members { or_null: true, take, fault })?;
                 }
                 "v3" => {
                     let take = |extension: &str, table: &'de RawValue| {
                         let name = format!("v3/{extension}");
+                        if table.get() == "null" {
+                            return Ok(());
+                        }
                         stream::members(table.get(), |stem, record| {
                             reader.offer(&name, &format!("{stem}.{extension}"), record)
                         })
                     };
-                    map.next_value_seed(Members { take, fault })?;
+                    map.next_value_seed(Members { or_null: true, take, fault })?;
                 }
                 "removed" => {
                     reader.removed.clear();
                     let take = |file: &'de RawValue| reader.note_removed(file);
-                    map.next_value_seed(Items { take, fault })?;
+                    map.next_value_seed(Items { or_null: true, take, fault })?;
                 }
                 // Filtering and pinning change records, so that signatures over them no longer hold; the
                 // version depends on what is written here.
