@@ -15,9 +15,9 @@ pub const ADVISORY_BYTES_MAX: u64 = 16 << 20;
 pub const FEED_BYTES_MAX: u64 = 16 << 30;
 /// Records of one feed.
 pub const FEED_RECORDS_MAX: u64 = 20_000_000;
-/// One record of an index, or one value that it says beside its records, in bytes. The largest genuine ones have
-/// some 100 kB; parsed into members, text is up to eight times its size.
-pub const RECORD_BYTES_MAX: usize = 8 << 20;
+/// One record of an index, one advisory, or one value that an index says beside its records, in bytes. The largest
+/// genuine records have some 100 kB, advisories 2 MB; parsed into members, text is up to eight times its size.
+pub const RECORD_BYTES_MAX: usize = 16 << 20;
 /// Records of one conda index, bad ones among them. conda-forge's largest subdir has 0.7 million; each takes
 /// some 200 bytes beside its text.
 pub const INDEX_RECORDS_MAX: u64 = 5_000_000;
