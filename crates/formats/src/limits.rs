@@ -21,9 +21,10 @@ pub const RECORD_BYTES_MAX: usize = 16 << 20;
 /// Records of one conda index, bad ones among them. conda-forge's largest subdir has 0.7 million; each takes
 /// some 200 bytes beside its text.
 pub const INDEX_RECORDS_MAX: u64 = 5_000_000;
-/// Package names of one conda index, of one list of PyPI projects. conda-forge has 30,000, PyPI 0.7 million; each
-/// takes some 1200 bytes.
-pub const INDEX_NAMES_MAX: usize = 2_000_000;
+/// Package names of one conda index. conda-forge has 30,000; each takes some 1200 bytes.
+pub const INDEX_NAMES_MAX: usize = 1_000_000;
+/// Names of one list of PyPI projects. PyPI has 0.7 million; each takes some 60 bytes.
+pub const PROJECTS_MAX: usize = 5_000_000;
 /// Files that one conda index lists as removed. conda-forge's largest subdir lists some thousand.
 pub const REMOVED_MAX: usize = 1_000_000;
 /// Keys that an index or page has beside its records.

@@ -260,8 +260,8 @@ struct Names(BTreeSet<String>);
 impl Names {
     fn add(&mut self, name: Option<String>) -> Result<(), IndexError> {
         self.0.extend(name);
-        if self.0.len() > limits::INDEX_NAMES_MAX {
-            return Err(IndexError::TooMany("names", limits::INDEX_NAMES_MAX as u64));
+        if self.0.len() > limits::PROJECTS_MAX {
+            return Err(IndexError::TooMany("names", limits::PROJECTS_MAX as u64));
         }
         Ok(())
     }
