@@ -210,7 +210,8 @@ fn the_payload_cannot_bring_metadata() {
 
 #[test]
 fn the_payload_is_walked_by_the_same_rules_as_everything() {
-    let bad: [(Tar, fn(&Fault) -> bool); 6] = [
+    type IsIt = fn(&Fault) -> bool;
+    let bad: [(Tar, IsIt); 6] = [
         (Tar(Vec::new()).file("../a", b""), |f| matches!(f, Fault::UnsafeName { .. })),
         (Tar(Vec::new()).member("a", b'2', "../x", b""), |f| matches!(f, Fault::LinkEscapes { .. })),
         (Tar(Vec::new()).member("a", b'3', "", b""), |f| matches!(f, Fault::SpecialFile { .. })),
