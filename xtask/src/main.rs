@@ -78,5 +78,10 @@ fn ci() -> Result<()> {
 fn torture() -> Result<()> {
     // Minutes instead of seconds of the same tests: more cases, and more mutations of each hostile input.
     let env = [("PROPTEST_CASES", "20000"), ("AIRLOCK_MUTATIONS", "100")];
-    cargo(&["test", "--release", "--locked", "-p", "airlock-core", "-p", "airlock-formats"], &env)
+    cargo(&["test", "--release", "--locked", "-p", "airlock-core", "-p", "airlock-formats"], &env)?;
+    // Every reader of foreign bytes, and what each attack costs in memory, in processes of their own.
+    cargo(&["test", "--release", "--locked", "-p", "airlock-testkit", "--test", "fuzzing"], &env)?;
+    let memory = ["--ignored", "--exact", "--nocapture", "no_attack_takes_more_memory_than_stated"];
+    let test = ["test", "--release", "--locked", "-p", "airlock-formats", "--test", "memory", "--"];
+    cargo(&[&test[..], &memory[..]].concat(), &[])
 }

@@ -11,5 +11,6 @@ pub mod make;
 pub mod msgpack;
 pub mod pypi;
 mod read;
+mod stream;
 
 pub use read::{BadEntry, IndexError, IndexRead};

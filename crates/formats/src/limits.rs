@@ -15,6 +15,27 @@ pub const ADVISORY_BYTES_MAX: u64 = 16 << 20;
 pub const FEED_BYTES_MAX: u64 = 16 << 30;
 /// Records of one feed.
 pub const FEED_RECORDS_MAX: u64 = 20_000_000;
+/// One record of an index, one advisory, or one value that an index says beside its records, in bytes. The largest
+/// genuine records have some 100 kB, advisories 2 MB; parsed into members, text is up to eight times its size.
+pub const RECORD_BYTES_MAX: usize = 16 << 20;
+/// Records of one conda index, bad ones among them. conda-forge's largest subdir has 0.7 million; each takes
+/// some 200 bytes beside its text.
+pub const INDEX_RECORDS_MAX: u64 = 5_000_000;
+/// Package names of one conda index. conda-forge has 30,000; each takes some 1200 bytes.
+pub const INDEX_NAMES_MAX: usize = 1_000_000;
+/// Names of one list of PyPI projects. PyPI has 0.7 million; each takes some 60 bytes.
+pub const PROJECTS_MAX: usize = 5_000_000;
+/// Files that one conda index lists as removed. conda-forge's largest subdir lists some thousand.
+pub const REMOVED_MAX: usize = 1_000_000;
+/// Keys that an index or page has beside its records.
+pub const ABOUT_KEYS_MAX: usize = 1000;
+/// Files of one PyPI project. The largest have some ten thousand.
+pub const PAGE_FILES_MAX: u64 = 1_000_000;
+/// Attributes of one HTML tag. Simple pages have at most five.
+pub const TAG_ATTRIBUTES_MAX: usize = 64;
+/// How much larger the JSON text of a sharded index may be than its msgpack bytes: hashes double, arrays of small
+/// numbers triple.
+pub const MSGPACK_TEXT_RATIO_MAX: usize = 4;
 /// How deep a record or advisory may nest. Lower than what canonical text may, since records are stored and
 /// served inside of documents.
 pub const RECORD_DEPTH_MAX: usize = 48;

@@ -16,8 +16,13 @@ use serde_json::value::RawValue;
 use airlock_core::canon::Canonical;
 use airlock_core::hex;
 
+use crate::limits;
+
 /// How deep arrays and maps may nest.
 pub const DEPTH_MAX: usize = airlock_core::canon::DEPTH_MAX;
+
+/// Bytes of text up to which its ratio is not asked.
+const TEXT_FREE_BYTES: usize = 1 << 20;
 
 /// Why bytes are not msgpack that fits JSON.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +45,9 @@ pub enum MsgpackError {
     /// A number that JSON cannot hold.
     #[error("it holds a number that is not finite")]
     Number,
+    /// Text far larger than the bytes.
+    #[error("its text is more than {} times as large", limits::MSGPACK_TEXT_RATIO_MAX)]
+    Ratio,
     /// Nesting beyond [`DEPTH_MAX`].
     #[error("it nests deeper than {DEPTH_MAX} levels")]
     Depth,
@@ -47,7 +55,8 @@ pub enum MsgpackError {
 
 /// Turns one msgpack value into JSON text.
 pub fn to_json(bytes: &[u8]) -> Result<String, MsgpackError> {
-    let mut reader = Reader { bytes, out: String::with_capacity(bytes.len() + bytes.len() / 2) };
+    let text_max = bytes.len().saturating_mul(limits::MSGPACK_TEXT_RATIO_MAX).max(TEXT_FREE_BYTES);
+    let mut reader = Reader { bytes, text_max, out: String::with_capacity(bytes.len() + bytes.len() / 2) };
     reader.value(0)?;
     match reader.bytes.len() {
         0 => Ok(reader.out),
@@ -57,6 +66,8 @@ pub fn to_json(bytes: &[u8]) -> Result<String, MsgpackError> {
 
 struct Reader<'a> {
     bytes: &'a [u8],
+    /// Bytes that the text may have.
+    text_max: usize,
     out: String,
 }
 
@@ -83,13 +94,16 @@ impl<'a> Reader<'a> {
         if depth > DEPTH_MAX {
             return Err(MsgpackError::Depth);
         }
+        if self.out.len() > self.text_max {
+            return Err(MsgpackError::Ratio);
+        }
         let marker = Marker::from_u8(self.number::<1>()?[0]);
         match marker {
             Marker::Null => self.out.push_str("null"),
             Marker::True => self.out.push_str("true"),
             Marker::False => self.out.push_str("false"),
-            Marker::FixPos(n) => self.out.push_str(&n.to_string()),
-            Marker::FixNeg(n) => self.out.push_str(&n.to_string()),
+            Marker::FixPos(n) => self.push(|_| Ok(n))?,
+            Marker::FixNeg(n) => self.push(|_| Ok(n))?,
             Marker::U8 => self.push(|r| Ok(u8::from_be_bytes(r.number()?)))?,
             Marker::U16 => self.push(|r| Ok(u16::from_be_bytes(r.number()?)))?,
             Marker::U32 => self.push(|r| Ok(u32::from_be_bytes(r.number()?)))?,
@@ -132,12 +146,14 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn push<T: ToString>(
+    fn push<T: fmt::Display>(
         &mut self,
         read: impl Fn(&mut Self) -> Result<T, MsgpackError>,
     ) -> Result<(), MsgpackError> {
-        let text = read(self)?.to_string();
-        self.out.push_str(&text);
+        use fmt::Write as _;
+        let number = read(self)?;
+        // Writing into a string cannot fail.
+        let _ = write!(self.out, "{number}");
         Ok(())
     }
 

@@ -27,6 +27,9 @@ pub enum IndexError {
     /// Not msgpack of the expected shape.
     #[error("it is not a valid sharded index: {0}")]
     Msgpack(#[from] crate::msgpack::MsgpackError),
+    /// More of something than allowed.
+    #[error("it has more than {1} {0}")]
+    TooMany(&'static str, u64),
     /// It speaks of something else than what was asked for.
     #[error("{0}")]
     Content(String),
@@ -113,7 +116,9 @@ pub(crate) fn unzstd(packed: &[u8], bytes_max: u64) -> Result<Vec<u8>, IndexErro
     // Small inputs may expand by more than the ratio without being a bomb.
     let by_ratio = (packed.len() as u64).saturating_mul(limits::RATIO_MAX).max(1 << 20);
     let most = by_ratio.min(bytes_max);
-    let mut out = Vec::new();
+    // What the frame says of its size saves copying, and is not believed beyond what may come.
+    let stated = zstd::zstd_safe::get_frame_content_size(packed).ok().flatten().unwrap_or_default();
+    let mut out = Vec::with_capacity(usize::try_from(stated.min(most)).unwrap_or_default());
     decoder.take(most + 1).read_to_end(&mut out)?;
     if out.len() as u64 > most {
         return Err(if most == bytes_max { IndexError::TooLarge(bytes_max) } else { IndexError::Ratio });
@@ -123,32 +128,60 @@ pub(crate) fn unzstd(packed: &[u8], bytes_max: u64) -> Result<Vec<u8>, IndexErro
 
 /// Brings a record, or what else is carried as it came, into canonical form.
 pub(crate) fn canonical(text: &str) -> Result<Canonical, String> {
-    let canonical = Canonical::parse(text).map_err(|e| e.to_string())?;
-    if depth(canonical.as_str()) > limits::RECORD_DEPTH_MAX {
-        return Err(format!("it nests deeper than {} levels", limits::RECORD_DEPTH_MAX));
-    }
-    Ok(canonical)
+    canonical_record(text).map(|(canonical, _)| canonical)
 }
 
-/// How deep valid JSON nests.
-fn depth(json: &str) -> usize {
-    let (mut depth, mut most) = (0, 0);
-    let (mut quoted, mut escaped) = (false, false);
-    for byte in json.bytes() {
+/// The same, and whether it holds numbers that need a closer look, since no float may hold them.
+pub(crate) fn canonical_record(text: &str) -> Result<(Canonical, bool), String> {
+    if text.len() > limits::RECORD_BYTES_MAX {
+        return Err(format!("it is larger than {} bytes", limits::RECORD_BYTES_MAX));
+    }
+    let canonical = Canonical::parse(text).map_err(|e| e.to_string())?;
+    let (depth, odd_numbers) = shape(canonical.as_str().as_bytes());
+    if depth > limits::RECORD_DEPTH_MAX {
+        return Err(format!("it nests deeper than {} levels", limits::RECORD_DEPTH_MAX));
+    }
+    Ok((canonical, odd_numbers))
+}
+
+/// How deep valid JSON without white space nests, and whether a number in it is long or has an exponent.
+fn shape(json: &[u8]) -> (usize, bool) {
+    /// Digits with which every number is far from the end of what a float holds.
+    const PLAIN_DIGITS: usize = 100;
+    let (mut depth, mut most, mut odd): (usize, usize, bool) = (0, 0, false);
+    let mut at = 0;
+    while let Some(byte) = json.get(at) {
+        at += 1;
         match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => quoted = !quoted,
-            _ if quoted => {}
+            b'"' => at = string_end(json, at),
             b'[' | b'{' => {
                 depth += 1;
                 most = most.max(depth);
             }
-            b']' | b'}' => depth -= 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'-' | b'0'..=b'9' => {
+                let rest = json.get(at..).unwrap_or_default();
+                let end = rest.iter().position(|b| matches!(b, b',' | b']' | b'}')).unwrap_or(rest.len());
+                let number = rest.get(..end).unwrap_or_default();
+                odd |= end > PLAIN_DIGITS || number.iter().any(|b| matches!(b, b'e' | b'E'));
+                at += end;
+            }
             _ => {}
         }
     }
-    most
+    (most, odd)
+}
+
+/// Behind the closing quote of the string whose text starts at `at`.
+fn string_end(json: &[u8], mut at: usize) -> usize {
+    loop {
+        match json.get(at) {
+            Some(b'"') => return at + 1,
+            Some(b'\\') => at += 2,
+            Some(_) => at += 1,
+            None => return at,
+        }
+    }
 }
 
 /// Cuts text that an outsider wrote to what a message can hold; parsers quote what they could not read.

@@ -50,6 +50,20 @@ pub enum ArchiveError {
         /// The limit, in bytes.
         bytes_max: usize,
     },
+    /// A member's name has more parts than [`name_parts_max`](super::ArchiveLimits::name_parts_max).
+    #[error("member {member:?}... lies deeper than {parts_max} directories")]
+    NameTooDeep {
+        /// The name's first characters.
+        member: String,
+        /// The limit.
+        parts_max: usize,
+    },
+    /// All names together exceed [`names_bytes_max`](super::ArchiveLimits::names_bytes_max).
+    #[error("the names of all members are longer than {bytes_max} bytes together")]
+    NamesTooLarge {
+        /// The limit, in bytes.
+        bytes_max: usize,
+    },
     /// The zip directory exceeds [`directory_bytes_max`](super::ArchiveLimits::directory_bytes_max).
     #[error("the zip directory is larger than {bytes_max} bytes")]
     DirectoryTooLarge {
@@ -117,6 +131,26 @@ pub enum ArchiveError {
         member: String,
         /// What it is.
         kind: String,
+    },
+
+    /// A file that would run with its owner's rights.
+    #[error("member {member:?} has its setuid or setgid bit set")]
+    SetId {
+        /// The member.
+        member: String,
+    },
+    /// The bytes are an archive of another kind as well, and which one is opened depends on who asks (the class
+    /// of CVE-2026-3219).
+    #[error("the archive can be read as {also} as well")]
+    Polyglot {
+        /// The other kind.
+        also: &'static str,
+    },
+    /// More than one zstd frame, of which some readers see only the first, or frames that all readers skip.
+    #[error("member {member:?} holds more than one zstd frame")]
+    SeveralFrames {
+        /// The member.
+        member: String,
     },
 
     /// A tar header that is not well formed.
@@ -223,6 +257,26 @@ pub enum ArchiveError {
         member: String,
         /// What the metadata says.
         expected: String,
+    },
+    /// `info/paths.json` lists what the archive does not hold.
+    #[error("{member:?} is listed in info/paths.json and not in the archive")]
+    ListedMissing {
+        /// The path.
+        member: String,
+    },
+    /// The archive holds what `info/paths.json` does not list.
+    #[error("member {member:?} is not listed in info/paths.json")]
+    Unlisted {
+        /// The member.
+        member: String,
+    },
+    /// `info/paths.json` says something else of a member than the archive.
+    #[error("member {member:?} is not what info/paths.json says: {reason}")]
+    ListedOtherwise {
+        /// The member.
+        member: String,
+        /// What differs.
+        reason: &'static str,
     },
     /// A command that an installer would write outside of its directory for programs (CVE-2026-47425,
     /// CVE-2026-8643).

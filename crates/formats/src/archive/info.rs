@@ -45,10 +45,10 @@ pub fn conda_index<R: Read + Seek>(reader: R, limits: &ArchiveLimits) -> Result<
     let is_info = |path: &str| path.starts_with("info-") && path.ends_with(".tar.zst");
     let info = only(&zip, is_info, "info-*.tar.zst")?;
     let packed = Packed::new(BufReader::with_capacity(BUFFER_BYTES, zip.packed(info)?));
-    let counter = packed.counter();
+    let watch = packed.watch();
     let mut decoder = zstd::stream::read::Decoder::new(packed)?;
     decoder.window_log_max(limits.zstd_window_log_max)?;
-    first(Meter::new(decoder, counter, limits), limits, |_| Some(INDEX.to_owned()))
+    first(Meter::new(decoder, watch, limits), limits, |_| Some(INDEX.to_owned()))
 }
 
 /// The exact bytes of `info/index.json` of a `.tar.bz2` package, unpacked so far.
@@ -58,9 +58,9 @@ pub fn conda_index<R: Read + Seek>(reader: R, limits: &ArchiveLimits) -> Result<
 /// [`ArchiveError`], by what is wrong first.
 pub fn tar_bz2_index<R: Read>(reader: R, limits: &ArchiveLimits) -> Result<Vec<u8>, ArchiveError> {
     let packed = Packed::new(reader);
-    let counter = packed.counter();
+    let watch = packed.watch();
     let decoder = MultiBzDecoder::new(BufReader::with_capacity(BUFFER_BYTES, packed));
-    first(Meter::new(decoder, counter, limits), limits, |_| Some(INDEX.to_owned()))
+    first(Meter::new(decoder, watch, limits), limits, |_| Some(INDEX.to_owned()))
 }
 
 /// What the `METADATA` of a wheel says; the zip's structure is checked, and only that member unpacked.
@@ -83,9 +83,9 @@ pub fn wheel_stated<R: Read + Seek>(reader: R, limits: &ArchiveLimits) -> Result
 /// [`ArchiveError`], by what is wrong first.
 pub fn sdist_stated<R: Read + Seek>(mut reader: R, limits: &ArchiveLimits) -> Result<Stated, ArchiveError> {
     let packed = Packed::new(reader.by_ref());
-    let counter = packed.counter();
+    let watch = packed.watch();
     let decoder = MultiGzDecoder::new(BufReader::with_capacity(BUFFER_BYTES, packed));
-    let found = first(Meter::new(decoder, counter, limits), limits, |path| {
+    let found = first(Meter::new(decoder, watch, limits), limits, |path| {
         path.split_once('/').map(|(top, _)| format!("{top}/{PKG_INFO}"))
     });
     match found {

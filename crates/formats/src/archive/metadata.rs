@@ -1,10 +1,21 @@
 //! Python core metadata (PEP 566, PEP 639): the headers of `METADATA` and `PKG-INFO`.
 
-use super::names::check_identity;
+use super::names::{check_identity, shown};
 use super::{ArchiveError, Opened};
 
 /// Bytes of core metadata that [`parse_metadata`] reads at most: 16 MiB, the description included.
 pub const METADATA_BYTES_MAX: usize = 16 << 20;
+/// The headers that are read.
+const USED: [&str; 8] = [
+    "Name",
+    "Version",
+    "Summary",
+    "License",
+    "License-Expression",
+    "Requires-Python",
+    "Requires-Dist",
+    "Classifier",
+];
 /// What errors call the bytes, which carry no name.
 const MEMBER: &str = "METADATA";
 
@@ -53,10 +64,10 @@ impl CoreMetadata {
     /// What opening an artifact with this metadata revealed, so far.
     pub(super) fn into_opened(self) -> Opened {
         Opened {
-            licence: self.licence(),
+            licence: self.licence().map(|text| shown(&text)),
             name: self.name,
             version: self.version,
-            summary: self.summary,
+            summary: self.summary.map(|text| shown(&text)),
             requires_python: self.requires_python,
             ..Opened::default()
         }
@@ -106,20 +117,26 @@ pub fn parse_metadata(bytes: &[u8]) -> Result<CoreMetadata, ArchiveError> {
 /// A carriage return by itself ends a line for Python and not here, so that it could hide a second name.
 fn headers(text: &str) -> Result<Vec<(&str, String)>, ArchiveError> {
     let mut headers: Vec<(&str, String)> = Vec::new();
+    let (mut any, mut wanted) = (false, false);
     for line in text.lines() {
         if line.contains('\r') {
             let reason = "a header holds a carriage return, at which readers disagree".to_owned();
             return Err(ArchiveError::Metadata { member: MEMBER.into(), reason });
         }
-        if line.starts_with([' ', '\t'])
-            && let Some((_, value)) = headers.last_mut()
-        {
-            value.push('\n');
-            value.push_str(line.trim());
+        if line.starts_with([' ', '\t']) && any {
+            if let Some((_, value)) = headers.last_mut().filter(|_| wanted) {
+                value.push('\n');
+                value.push_str(line.trim());
+            }
             continue;
         }
         let Some((key, value)) = line.split_once(':').filter(|(key, _)| is_key(key)) else { break };
-        headers.push((key, value.trim().to_owned()));
+        // A header that nobody asks for costs nothing, nor do the lines that continue it.
+        any = true;
+        wanted = USED.iter().any(|used| used.eq_ignore_ascii_case(key));
+        if wanted {
+            headers.push((key, value.trim().to_owned()));
+        }
     }
     Ok(headers)
 }

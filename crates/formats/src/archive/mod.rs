@@ -6,7 +6,7 @@
 //! of one reading being chosen: what was judged must be what gets installed.
 //!
 //! ```text
-//! .conda      zip structure ── info-*.tar.zst ── zstd ──┐
+//! .conda      zip structure ── info, pkg .tar.zst  zstd ─┐
 //! .tar.bz2    bzip2 streams ────────────────────────────┼── meter ── tar walk ── wanted members ── Opened
 //! .tar.gz     gzip members ─────────────────────────────┘
 //! .whl .zip   zip structure ── each member unpacked and checked ─── wanted members ── Opened
@@ -18,6 +18,7 @@
 //! | `names` | safe member names and link targets |
 //! | `tarcheck`, `pax` | the tar walk and its extended headers |
 //! | `zipcheck`, `zipentry`, `zipdata` | the zip structure, one directory entry, local headers and data |
+//! | `paths` | what `info/paths.json` lists, held against what a conda package holds |
 //! | `conda`, `wheel`, `sdist` | what each kind of artifact must hold |
 //! | `info` | just what an index needs of a package |
 //! | `metadata`, `entrypoints`, `wanted` | core metadata, command names, the members kept in memory |
@@ -31,6 +32,7 @@ pub mod info;
 mod limits;
 mod metadata;
 mod names;
+mod paths;
 mod pax;
 mod sdist;
 mod tarcheck;

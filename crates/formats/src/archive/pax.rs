@@ -33,6 +33,11 @@ impl Extensions {
                 b"path" => set_once(&mut self.path, value.to_vec())?,
                 b"linkpath" => set_once(&mut self.link, value.to_vec())?,
                 b"size" => set_once(&mut self.size_bytes, decimal(value)?)?,
+                // It changes what the bytes of names mean, for those who know it.
+                b"hdrcharset" if value != b"ISO-IR 10646 2000 UTF-8" => {
+                    let reason = "names are declared not to be UTF-8";
+                    return Err(ArchiveError::TarAmbiguous { member: self.name(), reason });
+                }
                 key if key.starts_with(b"GNU.sparse") => {
                     return Err(ArchiveError::SpecialFile {
                         member: self.name(),
@@ -56,7 +61,7 @@ impl Extensions {
 pub(super) fn check_global(data: &[u8]) -> Result<(), ArchiveError> {
     for record in Records(data) {
         let (key, _) = record?;
-        if matches!(key, b"path" | b"linkpath" | b"size") || key.starts_with(b"GNU.sparse") {
+        if matches!(key, b"path" | b"linkpath" | b"size" | b"hdrcharset") || key.starts_with(b"GNU.sparse") {
             let reason = "a global pax header names or sizes members";
             return Err(ArchiveError::TarAmbiguous { member: String::new(), reason });
         }

@@ -1,6 +1,7 @@
 //! Source distributions: `.tar.gz` (PEP 625, PEP 721) and the `.zip` of older days.
 
 use std::io::{BufReader, Read, Seek};
+use std::rc::Rc;
 
 use flate2::bufread::MultiGzDecoder;
 
@@ -27,13 +28,14 @@ pub fn open_sdist<R: Read>(reader: R, limits: &ArchiveLimits) -> Result<Opened, 
     let mut top = TopDirectory::default();
     let mut wanted = Wanted::default();
     let packed = Packed::new(reader);
-    let counter = packed.counter();
+    let watch = packed.watch();
     let decoder = MultiGzDecoder::new(BufReader::with_capacity(BUFFER_BYTES, packed));
-    walk(Meter::new(decoder, counter, limits), limits, |member, data| {
+    walk(Meter::new(decoder, Rc::clone(&watch), limits), limits, |member, data| {
         top.offer(&member.path, member.kind == Kind::Directory)?;
         wanted.expect(top.pkg_info());
         wanted.offer(member, data, limits)
     })?;
+    watch.check_no_zip()?;
     let pkg_info = wanted.take(&top.pkg_info());
     top.opened(pkg_info.as_deref())
 }
@@ -52,11 +54,7 @@ pub fn open_sdist_zip<R: Read + Seek>(reader: R, limits: &ArchiveLimits) -> Resu
     }
     zip.check_data()?;
     let path = top.pkg_info();
-    if let Some(twin) =
-        zip.members.iter().find(|member| member.path != path && member.path.eq_ignore_ascii_case(&path))
-    {
-        return Err(ArchiveError::DuplicateMember { member: twin.path.clone() });
-    }
+    zip.check_twins(&[&path])?;
     let pkg_info = zip.find(&path).map(|index| zip.read(index, limits)).transpose()?;
     top.opened(pkg_info.as_deref())
 }

@@ -4,21 +4,21 @@
 //! silently where headers disagree. A header is 512 bytes (POSIX.1-2008 ustar and its GNU variant):
 //!
 //! ```text
-//! 0 name 100 | 124 size 12 | 148 checksum 8 | 156 type 1 | 157 target 100 | 257 magic 8 | 345 prefix 155
+//! 0 name 100 | 100 mode 8 | 124 size 12 | 148 checksum 8 | 156 type 1 | 157 target 100 | 257 magic 8 | 345 prefix 155
 //! ```
 
 use std::io::{self, BufReader, Read};
 
-use super::names::{NameSet, Spelling, check_name, check_symlink, with_parents};
+use super::names::{NameSet, Spelling, check_name, check_symlink};
 use super::pax::{Extensions, check_global, read_extension};
 use super::{ArchiveError, ArchiveLimits};
 
 /// Bytes of a header, and what data is padded to.
-const BLOCK_BYTES: u64 = 512;
+pub(super) const BLOCK_BYTES: usize = 512;
 /// Bytes taken from a decoder at once.
 const BUFFER_BYTES: usize = 64 << 10;
 
-type Block = [u8; BLOCK_BYTES as usize];
+type Block = [u8; BLOCK_BYTES];
 
 /// What a member is. Hard links and symbolic links have no data of their own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -35,7 +35,12 @@ pub(super) struct TarMember {
     pub(super) path: String,
     pub(super) kind: Kind,
     pub(super) size_bytes: u64,
+    /// The earlier file that a hard link names.
+    pub(super) target: Option<String>,
 }
+
+/// Bits of a mode that make a file run with the rights of its owner or group.
+const MODE_SET_ID: u64 = 0o6000;
 
 /// Walks a whole tar archive, and lets `visit` look at each member and as much of its data as it likes.
 ///
@@ -105,7 +110,7 @@ impl<R: Read> Walk<'_, R> {
     /// The next header. After the first block of zeros only zeros may follow: readers differ in whether one
     /// such block ends an archive, so that what stands behind it exists for some of them only.
     fn next_block(&mut self) -> Result<Option<Block>, ArchiveError> {
-        let mut block: Block = [0; BLOCK_BYTES as usize];
+        let mut block: Block = [0; BLOCK_BYTES];
         let filled = fill(&mut self.reader, &mut block)?;
         if filled == 0 {
             return Ok(None);
@@ -152,15 +157,19 @@ impl<R: Read> Walk<'_, R> {
         if path.is_empty() && kind != Kind::Directory {
             return Err(ArchiveError::UnsafeName { member: ".".into(), reason: "it is the root directory" });
         }
+        // On a directory the bit only hands down its group, and old source distributions have it.
+        if kind == Kind::File && header.mode & MODE_SET_ID != 0 {
+            return Err(ArchiveError::SetId { member: path });
+        }
         let target = extensions.link.as_deref().unwrap_or(&header.link);
-        self.check_place(&path, kind, target)?;
-        Ok(TarMember { path, kind, size_bytes: header.size_bytes })
+        let target = self.check_place(&path, kind, target)?;
+        Ok(TarMember { path, kind, size_bytes: header.size_bytes, target })
     }
 
-    /// Checks where a member would be written, and where it points.
-    fn check_place(&mut self, path: &str, kind: Kind, target: &[u8]) -> Result<(), ArchiveError> {
+    /// Checks where a member would be written, and where it points; gives what a hard link names.
+    fn check_place(&mut self, path: &str, kind: Kind, target: &[u8]) -> Result<Option<String>, ArchiveError> {
         if !self.links.is_empty()
-            && let Some(link) = with_parents(path).find(|part| self.links.contains(part))
+            && let Some(link) = self.links.first_above(path)
         {
             return Err(ArchiveError::ThroughLink { member: path.to_owned(), link: link.to_owned() });
         }
@@ -185,9 +194,10 @@ impl<R: Read> Walk<'_, R> {
                     return Err(ArchiveError::HardLinkDangling { member: path.to_owned(), target: to.path });
                 }
                 self.files.insert(path);
+                return Ok(Some(to.path));
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     fn skip(&mut self, bytes: u64) -> Result<(), ArchiveError> {
@@ -196,7 +206,7 @@ impl<R: Read> Walk<'_, R> {
     }
 
     fn skip_padding(&mut self, size_bytes: u64) -> Result<(), ArchiveError> {
-        self.skip(size_bytes.wrapping_neg() % BLOCK_BYTES)
+        self.skip(size_bytes.wrapping_neg() % BLOCK_BYTES as u64)
     }
 }
 
@@ -205,6 +215,7 @@ struct Header {
     path: Vec<u8>,
     link: Vec<u8>,
     kind: u8,
+    mode: u64,
     size_bytes: u64,
 }
 
@@ -224,9 +235,16 @@ impl Header {
             return Err(refuse("its checksum is wrong"));
         }
         let size_bytes = number(field(block, 124, 12)).ok_or_else(|| refuse("its size is no number"))?;
+        let mode = number(field(block, 100, 8)).ok_or_else(|| refuse("its mode is no number"))?;
         let kind = field(block, 156, 1).first().copied().unwrap_or_default();
-        Ok(Self { link: text(block, 157, 100).to_vec(), kind, size_bytes, path })
+        Ok(Self { link: text(block, 157, 100).to_vec(), kind, mode, size_bytes, path })
     }
+}
+
+/// Whether readers of tar would take these first bytes of a file for a header.
+pub(super) fn is_tar(start: &[u8]) -> bool {
+    Block::try_from(start)
+        .is_ok_and(|block| block.iter().any(|byte| *byte != 0) && Header::parse(&block).is_ok())
 }
 
 /// The sum of all bytes with the checksum's own field as blanks: unsigned as POSIX has it, signed as old

@@ -25,8 +25,11 @@ pub fn open_wheel<R: Read + Seek>(reader: R, limits: &ArchiveLimits) -> Result<O
     let metadata = required("METADATA")?;
     required("WHEEL")?;
     required("RECORD")?;
-    zip.check_data()?;
     let entry_points = format!("{directory}/entry_points.txt");
+    let read = ["METADATA", "WHEEL", "RECORD"].map(|file| format!("{directory}/{file}"));
+    let read: Vec<&str> = read.iter().map(String::as_str).chain([entry_points.as_str()]).collect();
+    zip.check_twins(&read)?;
+    zip.check_data()?;
     if let Some(index) = zip.find(&entry_points) {
         check_entry_points(&entry_points, &zip.read(index, limits)?)?;
     }

@@ -11,6 +11,7 @@
 use std::io::{Read, Seek, SeekFrom};
 
 use super::names::NameSet;
+use super::tarcheck::{BLOCK_BYTES, is_tar};
 use super::zipdata::check_layout;
 use super::zipentry::{Fields, SEE_ZIP64, ZipMember, parse_entry};
 use super::{ArchiveError, ArchiveLimits};
@@ -43,6 +44,9 @@ impl<R: Read + Seek> ZipArchive<R> {
     /// Everything about structure, names, kinds of members, methods and declared sizes.
     pub(super) fn open(mut reader: R, methods: &[u16], limits: &ArchiveLimits) -> Result<Self, ArchiveError> {
         let file_bytes = reader.seek(SeekFrom::End(0))?;
+        if is_tar(&read_at(&mut reader, 0, file_bytes.min(BLOCK_BYTES as u64))?) {
+            return Err(ArchiveError::Polyglot { also: "a tar archive" });
+        }
         let directory = find_directory(&mut reader, file_bytes)?;
         let mut members = read_directory(&mut reader, &directory, limits)?;
         check_members(&members, methods, file_bytes, limits)?;

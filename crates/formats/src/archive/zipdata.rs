@@ -5,6 +5,7 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom, Take, Write};
 use flate2::Crc;
 use flate2::bufread::DeflateDecoder;
 
+use super::names::may_be_same;
 use super::zipcheck::{METHOD_STORED, ZipArchive, read_at};
 use super::zipentry::{Extras, FLAG_DESCRIPTOR, FLAGS_COMPARED, Fields, SEE_ZIP64, ZipMember};
 use super::{ArchiveError, ArchiveLimits};
@@ -79,10 +80,16 @@ fn check_local<R: Read + Seek>(reader: &mut R, member: &ZipMember) -> Result<u64
         return Err(refuse("other flags"));
     }
     let extras = Extras::parse(extra).ok_or_else(|| refuse("an extra field is cut off"))?;
+    if extras.unicode_path.is_some_and(|second| second != name) {
+        return Err(refuse("a second name"));
+    }
     let mut wide = Fields(extras.zip64.unwrap_or_default());
     let mut widen =
         |value: u32| if u64::from(value) == SEE_ZIP64 { wide.u64() } else { Some(u64::from(value)) };
     let [unpacked, packed] = [local.unpacked, local.packed].map(&mut widen);
+    if !wide.0.is_empty() {
+        return Err(refuse("its zip64 field holds values that nothing asks for"));
+    }
     let later = member.flags & FLAG_DESCRIPTOR != 0;
     let same = |local: Option<u64>, full: u64| local == Some(full) || later && local == Some(0);
     if !same(unpacked, member.unpacked_bytes) || !same(packed, member.packed_bytes) {
@@ -181,6 +188,19 @@ impl<R: Read + Seek> ZipArchive<R> {
         let mut bytes = Vec::new();
         self.unpack(index, &mut vec![0; BUFFER_BYTES], &mut bytes)?;
         Ok(bytes)
+    }
+
+    /// Refuses members that are the same file as one of `paths` somewhere, by another spelling.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError::DuplicateMember`].
+    pub(super) fn check_twins(&self, paths: &[&str]) -> Result<(), ArchiveError> {
+        let is_twin = |name: &str| paths.iter().any(|path| *path != name && may_be_same(path, name));
+        match self.members.iter().find(|member| is_twin(&member.path)) {
+            Some(twin) => Err(ArchiveError::DuplicateMember { member: twin.path.clone() }),
+            None => Ok(()),
+        }
     }
 
     /// Where the file of this exact path stands in the directory.

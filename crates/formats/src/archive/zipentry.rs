@@ -15,6 +15,9 @@ const FLAGS_ENCRYPTED: u16 = 1 | 1 << 6 | 1 << 13;
 const FLAG_PATCHED: u16 = 1 << 5;
 const FLAG_UTF8: u16 = 1 << 11;
 
+/// Bits of a mode that make a file run with the rights of its owner or group.
+const MODE_SET_ID: u32 = 0o6000;
+
 const ENTRY_SIGNATURE: u32 = 0x0201_4b50;
 const EXTRA_ZIP64: u16 = 0x0001;
 /// Info-ZIP Unicode path: a second name, which some readers prefer.
@@ -96,6 +99,12 @@ pub(super) fn parse_entry(
     let (Some(unpacked_bytes), Some(packed_bytes), Some(header_at)) = (unpacked, packed, header) else {
         return Err(ArchiveError::ZipDirectory { reason: "a zip64 value is missing" });
     };
+    // Some readers take them all the same.
+    if !wide.0.is_empty() {
+        return Err(ArchiveError::ZipDirectory {
+            reason: "a zip64 field holds values that nothing asks for",
+        });
+    }
     let member = ZipMember {
         is_directory: name.closing_slash,
         raw_name: raw.name.to_vec(),
@@ -133,6 +142,9 @@ fn check_kind(member: &ZipMember, mode: u32) -> Result<(), ArchiveError> {
                 kind: format!("of Unix type {other:o}"),
             });
         }
+    }
+    if !member.is_directory && mode & MODE_SET_ID != 0 {
+        return Err(ArchiveError::SetId { member: name() });
     }
     if member.is_directory && member.unpacked_bytes != 0 {
         return Err(ArchiveError::SpecialFile { member: name(), kind: "a directory with data".into() });
@@ -179,7 +191,7 @@ impl<'a> RawEntry<'a> {
 #[derive(Default)]
 pub(super) struct Extras<'a> {
     pub(super) zip64: Option<&'a [u8]>,
-    unicode_path: Option<&'a [u8]>,
+    pub(super) unicode_path: Option<&'a [u8]>,
 }
 
 impl<'a> Extras<'a> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use airlock_core::canon::Canonical;
@@ -17,42 +17,8 @@ use airlock_core::shard::{Entry, Shard, ShardKey};
 
 use crate::limits;
 use crate::msgpack;
-use crate::read::{IndexError, IndexRead, brief, canonical, keep, text, unzstd};
-
-/// The members of a JSON object in the order of the text, the same key twice included.
-struct Table<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Table<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members<'a>(std::marker::PhantomData<&'a ()>);
-        impl<'de: 'a, 'a> Visitor<'de> for Members<'a> {
-            type Value = Table<'a>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(Table(Vec::new()))
-            }
-
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-                let mut members = Vec::new();
-                while let Some((key, value)) = map.next_entry::<String, &'de RawValue>()? {
-                    members.push((Cow::Owned(key), value));
-                }
-                Ok(Table(members))
-            }
-        }
-        deserializer.deserialize_any(Members(std::marker::PhantomData))
-    }
-}
-
-impl<'a> Table<'a> {
-    fn parse(text: &'a str) -> Result<Self, serde_json::Error> {
-        serde_json::from_str(text)
-    }
-}
+use crate::read::{IndexError, IndexRead, brief, canonical, canonical_record, keep, text, unzstd};
+use crate::stream::{self, Items, Key, Members};
 
 /// Reads `repodata.json` of `subdir`. `index` names it in messages.
 pub fn read_repodata(subdir: &str, index: &str, bytes: &[u8]) -> Result<IndexRead, IndexError> {
@@ -82,28 +48,25 @@ pub struct ShardIndex {
 
 /// Reads `repodata_shards.msgpack.zst` of `subdir`.
 pub fn read_shard_index(subdir: &str, packed: &[u8]) -> Result<ShardIndex, IndexError> {
-    #[derive(Deserialize)]
-    struct Raw {
-        #[serde(default)]
-        info: BTreeMap<String, Canonical>,
-        shards: BTreeMap<String, serde_json::Value>,
-    }
     let json = crate::msgpack::to_json(&unzstd(packed, limits::SHARD_BYTES_MAX)?)?;
-    let raw: Raw = serde_json::from_str(&json)?;
-    let info = |key: &str| raw.info.get(key).and_then(|v| v.read::<String>().ok());
+    let mut infos: BTreeMap<String, Canonical> = BTreeMap::new();
+    let mut shards = None;
+    stream::members(&json, |key, value| {
+        match key {
+            "info" => infos = canonical(value.get()).map_err(IndexError::Content)?.read()?,
+            "shards" => shards = Some(read_digests(value)?),
+            _ => {}
+        }
+        Ok(())
+    })?;
+    let shards = shards.ok_or_else(|| IndexError::Content("it lists no shards".to_owned()))?;
+    let info = |key: &str| infos.get(key).and_then(|v| v.read::<String>().ok());
     if let Some(said) = info("subdir")
         && said != subdir
     {
         return Err(IndexError::Content(format!("it is about subdir `{}`, not `{subdir}`", brief(&said))));
     }
-    let mut shards = BTreeMap::new();
-    for (name, value) in &raw.shards {
-        let digest = hash_text(value).and_then(|h| h.parse().ok());
-        let digest =
-            digest.ok_or_else(|| IndexError::Content(format!("the hash of `{}` is none", brief(name))))?;
-        shards.insert(name.clone(), digest);
-    }
-    let about = about_info(subdir, raw.info.iter().map(|(k, v)| (k.clone(), v.clone())).collect());
+    let about = about_info(subdir, infos.iter().map(|(k, v)| (k.clone(), v.clone())).collect());
     let about = canonical(about.as_str()).map_err(IndexError::Content)?;
     msgpack::check_numbers(&about)?;
     Ok(ShardIndex {
@@ -112,6 +75,28 @@ pub fn read_shard_index(subdir: &str, packed: &[u8]) -> Result<ShardIndex, Index
         base_url: info("base_url"),
         about: Canonical::object([("info", &about)]),
     })
+}
+
+/// Reads which name has which shard. A name that comes twice is refused: readers differ in which of two counts.
+fn read_digests(table: &RawValue) -> Result<BTreeMap<String, Digest>, IndexError> {
+    let mut shards = BTreeMap::new();
+    stream::members(table.get(), |name, value| {
+        // The longest way to write a hash is an array of 32 numbers.
+        const HASH_TEXT_MAX: usize = 256;
+        let text = Some(value.get()).filter(|text| text.len() <= HASH_TEXT_MAX);
+        let value = text.and_then(|text| serde_json::from_str(text).ok());
+        let digest = value.as_ref().and_then(hash_text).and_then(|h| h.parse().ok());
+        let digest =
+            digest.ok_or_else(|| IndexError::Content(format!("the hash of `{}` is none", brief(name))))?;
+        if shards.insert(name.to_owned(), digest).is_some() {
+            return Err(IndexError::Content(format!("it lists `{}` twice", brief(name))));
+        }
+        if shards.len() > limits::INDEX_NAMES_MAX {
+            return Err(IndexError::TooMany("names", limits::INDEX_NAMES_MAX as u64));
+        }
+        Ok(())
+    })?;
+    Ok(shards)
 }
 
 /// Reads the shard of `name`, whose hash was checked before. What it says of other names is left out: they have
@@ -166,94 +151,179 @@ pub(super) fn is_own(key: &str) -> bool {
         || matches!(key, "info" | "removed" | "repodata_version" | "version" | "signatures" | "shards")
 }
 
+/// A whole index, whose tables of records are read as they come.
+struct Document<'r, 'a> {
+    reader: &'r mut Reader<'a>,
+    fault: &'r mut Option<IndexError>,
+}
+
+impl<'de> DeserializeSeed<'de> for Document<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Document<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
+        let Self { reader, fault } = self;
+        while let Some(Key(key)) = map.next_key::<Key<'de>>()? {
+            match key.as_ref() {
+                table @ ("packages" | "packages.conda") => {
+                    let take = |file: &str, record: &'de RawValue| reader.offer(table, file, record);
+                    map.next_value_seed(Members { or_null: true, take, fault })?;
+                }
+                "v3" => {
+                    let take = |extension: &str, table: &'de RawValue| {
+                        let name = format!("v3/{extension}");
+                        if table.get() == "null" {
+                            return Ok(());
+                        }
+                        stream::members(table.get(), |stem, record| {
+                            reader.offer(&name, &format!("{stem}.{extension}"), record)
+                        })
+                    };
+                    map.next_value_seed(Members { or_null: true, take, fault })?;
+                }
+                "removed" => {
+                    reader.removed.clear();
+                    let take = |file: &'de RawValue| reader.note_removed(file);
+                    map.next_value_seed(Items { or_null: true, take, fault })?;
+                }
+                // Filtering and pinning change records, so that signatures over them no longer hold; the
+                // version depends on what is written here.
+                "signatures" | "repodata_version" | "version" => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+                key => {
+                    let value = map.next_value::<&'de RawValue>()?;
+                    reader.beside(key, value).map_err(|e| stream::stop(fault, e))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 struct Reader<'a> {
     subdir: &'a str,
     index: &'a str,
     out: IndexRead,
+    /// What the index says beside its records.
+    about: Vec<(String, Canonical)>,
+    removed: Vec<String>,
+    /// Records so far, the bad ones too.
+    records: u64,
+    /// Where the last record belongs.
+    key: ShardKey,
 }
 
 impl<'a> Reader<'a> {
     fn new(subdir: &'a str, index: &'a str) -> Self {
-        Self { subdir, index, out: IndexRead::default() }
+        let key = ShardKey { subdir: Some(subdir.to_owned()), name: String::new() };
+        let out = IndexRead::default();
+        Self { subdir, index, out, about: Vec::new(), removed: Vec::new(), records: 0, key }
     }
 
+    /// Reads a whole index, record by record: nothing is held but what comes out.
     fn document(mut self, json: &str) -> Result<IndexRead, IndexError> {
-        let mut about: Vec<(String, Canonical)> = Vec::new();
-        let mut removed = Vec::new();
-        for (key, value) in Table::parse(json)?.0 {
-            match key.as_ref() {
-                "packages" | "packages.conda" => self.table(&key, "", value)?,
-                "v3" => {
-                    for (extension, table) in Table::parse(value.get())?.0 {
-                        self.table(&format!("v3/{extension}"), &format!(".{extension}"), table)?;
-                    }
-                }
-                "removed" => {
-                    removed = serde_json::from_str::<Option<_>>(value.get())?.unwrap_or_default();
-                }
-                "info" => {
-                    let info = canonical(value.get()).map_err(IndexError::Content)?.members();
-                    let base = info.iter().find(|(k, _)| k == "base_url");
-                    self.out.base_url = base.and_then(|(_, v)| v.read().ok());
-                    about.push((key.into_owned(), about_info(self.subdir, info)));
-                }
-                // Filtering and pinning change records, so that signatures over them no longer hold; the
-                // version depends on what is written here.
-                "signatures" | "repodata_version" | "version" => {}
-                // What nobody judged must not be offered.
-                key if holds_records(key) => {
-                    self.out.leave_out(self.index, key, "a table of records of a kind that is not carried");
-                }
-                _ => {
-                    let value = canonical(value.get()).map_err(IndexError::Content)?;
-                    about.push((key.into_owned(), value));
-                }
-            }
-        }
-        self.removed(removed);
-        let about = Canonical::object(about.iter().map(|(k, v)| (k.as_str(), v)));
+        let mut fault = None;
+        let outcome = stream::whole(json, Document { reader: &mut self, fault: &mut fault });
+        fault.map_or_else(|| outcome.map_err(IndexError::from), Err)?;
+        self.name_removed();
+        let about = Canonical::object(self.about.iter().map(|(k, v)| (k.as_str(), v)));
         msgpack::check_numbers(&about)?;
         self.out.about = Some(about);
         Ok(self.out)
     }
 
-    fn table(&mut self, table: &str, extension: &str, value: &RawValue) -> Result<(), IndexError> {
-        for (key, record) in Table::parse(value.get())?.0 {
-            let file = format!("{key}{extension}");
-            if let Err(error) = self.record(table, &file, record) {
-                self.out.leave_out(self.index, &file, error);
+    /// Takes what the index says beside its records.
+    fn beside(&mut self, key: &str, value: &RawValue) -> Result<(), IndexError> {
+        match key {
+            "info" => {
+                let info = canonical(value.get()).map_err(IndexError::Content)?.members();
+                let base = info.iter().find(|(k, _)| k == "base_url");
+                self.out.base_url = base.and_then(|(_, v)| v.read().ok());
+                self.about.push((key.to_owned(), about_info(self.subdir, info)));
+            }
+            // What nobody judged must not be offered.
+            key if holds_records(key) => {
+                self.out.leave_out(self.index, key, "a table of records of a kind that is not carried");
+            }
+            _ => {
+                if self.about.len() >= limits::ABOUT_KEYS_MAX {
+                    return Err(IndexError::TooMany(
+                        "keys beside its records",
+                        limits::ABOUT_KEYS_MAX as u64,
+                    ));
+                }
+                self.about.push((key.to_owned(), canonical(value.get()).map_err(IndexError::Content)?));
             }
         }
         Ok(())
     }
 
-    fn record(&mut self, table: &str, file: &str, record: &RawValue) -> Result<(), String> {
-        #[derive(Deserialize)]
-        struct Named<'a> {
-            #[serde(borrow)]
-            name: Cow<'a, str>,
+    /// Takes one record; only limits on the whole index are errors.
+    fn offer(&mut self, table: &str, file: &str, record: &RawValue) -> Result<(), IndexError> {
+        self.records += 1;
+        if self.records > limits::INDEX_RECORDS_MAX {
+            return Err(IndexError::TooMany("records", limits::INDEX_RECORDS_MAX));
         }
-        let entry = Entry { table: table.to_owned(), record: hashes_as_text(canonical(record.get())?) };
-        msgpack::check_numbers(&entry.record).map_err(|e| e.to_string())?;
-        let named: Named<'_> =
-            entry.record.read().map_err(|e| BadRecord::Shape(e.to_string()).to_string())?;
-        let name = ecosystem::canonical_name(Ecosystem::Conda, &named.name).ok_or_else(|| {
-            format!("`{}` cannot be a package name", named.name.chars().take(80).collect::<String>())
-        })?;
-        Artifact::from_parts(Ecosystem::Conda, &name, file, &entry).map_err(|e| e.to_string())?;
-        let key = ShardKey { subdir: Some(self.subdir.to_owned()), name };
-        let shard = self
-            .out
-            .shards
-            .entry(key)
-            .or_insert_with_key(|k| Shard::new(Ecosystem::Conda, k.name.clone(), k.subdir.clone()));
-        keep(&mut shard.entries, file, entry)
+        if let Err(error) = self.record(table, file, record) {
+            self.out.leave_out(self.index, file, error);
+        }
+        if self.out.shards.len() > limits::INDEX_NAMES_MAX {
+            return Err(IndexError::TooMany("names", limits::INDEX_NAMES_MAX as u64));
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, table: &str, file: &str, record: &RawValue) -> Result<(), String> {
+        let (record, odd_numbers) = canonical_record(record.get())?;
+        let entry = Entry { table: table.to_owned(), record: hashes_as_text(record) };
+        if odd_numbers {
+            msgpack::check_numbers(&entry.record).map_err(|e| e.to_string())?;
+        }
+        let name = match name_by_file(file, &entry) {
+            Some(name) => name,
+            None => name_by_record(file, &entry)?,
+        };
+        self.key.name = name;
+        if let Some(shard) = self.out.shards.get_mut(&self.key) {
+            return keep(&mut shard.entries, file, entry);
+        }
+        let key = self.key.clone();
+        let mut shard = Shard::new(Ecosystem::Conda, key.name.clone(), key.subdir.clone());
+        let kept = keep(&mut shard.entries, file, entry);
+        self.out.shards.insert(key, shard);
+        kept
+    }
+
+    /// Takes one item of the list of removed files.
+    fn note_removed(&mut self, file: &RawValue) -> Result<(), IndexError> {
+        if self.removed.len() >= limits::REMOVED_MAX {
+            return Err(IndexError::TooMany("removed files", limits::REMOVED_MAX as u64));
+        }
+        let file: String = serde_json::from_str(file.get())?;
+        self.removed.push(file);
+        Ok(())
     }
 
     /// Notes at each name which of its files were removed upstream.
-    fn removed(&mut self, removed: Vec<String>) {
+    fn name_removed(&mut self) {
         let mut by_name: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for file in removed {
+        for file in std::mem::take(&mut self.removed) {
             let name =
                 file.rsplitn(3, '-').nth(2).and_then(|n| ecosystem::canonical_name(Ecosystem::Conda, n));
             match name {
@@ -278,8 +348,33 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// The name of a record that is in order, by its file's name: what is expected is checked with one reading.
+fn name_by_file(file: &str, entry: &Entry) -> Option<String> {
+    let name = ecosystem::canonical_name(Ecosystem::Conda, file.rsplitn(3, '-').nth(2)?)?;
+    Artifact::from_parts(Ecosystem::Conda, &name, file, entry).is_ok().then_some(name)
+}
+
+/// The name of a record by what it says, or what is wrong with it.
+fn name_by_record(file: &str, entry: &Entry) -> Result<String, String> {
+    #[derive(Deserialize)]
+    struct Named<'a> {
+        #[serde(borrow)]
+        name: Cow<'a, str>,
+    }
+    let named: Named<'_> = entry.record.read().map_err(|e| BadRecord::Shape(e.to_string()).to_string())?;
+    let name = ecosystem::canonical_name(Ecosystem::Conda, &named.name).ok_or_else(|| {
+        format!("`{}` cannot be a package name", named.name.chars().take(80).collect::<String>())
+    })?;
+    Artifact::from_parts(Ecosystem::Conda, &name, file, entry).map_err(|e| e.to_string())?;
+    Ok(name)
+}
+
 /// Turns hashes that a shard holds as arrays of numbers into text, as `repodata.json` has them.
 fn hashes_as_text(record: Canonical) -> Canonical {
+    // Almost never there, and canonical text has no white space in which it could hide.
+    if !["sha256\":[", "md5\":["].iter().any(|key| record.as_str().contains(key)) {
+        return record;
+    }
     let odd = |(key, value): &(String, Canonical)| {
         matches!(key.as_str(), "sha256" | "md5" | "legacy_bz2_md5") && value.as_str().starts_with('[')
     };

@@ -1,5 +1,6 @@
 //! The PyPI Simple API (PEP 503, 629, 658, 691, 700, 714, 740, 792), read and written.
 
+mod html;
 mod negotiate;
 mod read;
 mod record;

@@ -1,6 +1,6 @@
 //! Reading Simple pages. HTML pages become the same records as JSON ones.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use serde_json::value::RawValue;
 
@@ -9,8 +9,10 @@ use airlock_core::ecosystem::{self, Ecosystem};
 use airlock_core::record::Artifact;
 use airlock_core::shard::{Entry, Shard, ShardKey};
 
+use super::html::{Attributes, tags};
 use crate::limits;
 use crate::read::{IndexError, IndexRead, brief, canonical, keep, text};
+use crate::stream;
 
 /// Name-level keys that are not carried: recomputed here, private to the index (PEP 691), or leading
 /// outside (PEP 708).
@@ -33,40 +35,50 @@ fn canonical_project(name: &str) -> Result<String, IndexError> {
 /// Reads the JSON page of `project` (its canonical name). `index` names it in messages.
 pub fn read_project_json(project: &str, index: &str, bytes: &[u8]) -> Result<IndexRead, IndexError> {
     check_size(bytes, limits::PAGE_BYTES_MAX)?;
-    let page: BTreeMap<String, &RawValue> = serde_json::from_str(text(bytes)?)?;
-    check_version(page.get("meta").copied())?;
-    if let Some(name) = page.get("name") {
-        let name: String = serde_json::from_str(name.get())?;
-        if canonical_project(&name)? != project {
-            return Err(IndexError::Content(format!("it is about project `{name}`, not `{project}`")));
-        }
-    }
-    let files: Vec<&RawValue> =
-        page.get("files").map_or(Ok(Vec::new()), |f| serde_json::from_str(f.get()))?;
     let mut out = Collector::new(project, index);
-    for file in files {
-        match canonical(file.get()) {
-            Ok(record) => out.record(record),
-            Err(error) => out.read.leave_out(index, "(a file without a readable name)", error),
+    stream::members(text(bytes)?, |key, value| {
+        match key {
+            "meta" => check_version(value)?,
+            "name" => {
+                let name: String = serde_json::from_str(value.get())?;
+                if canonical_project(&name)? != project {
+                    return Err(IndexError::Content(format!(
+                        "it is about project `{name}`, not `{project}`"
+                    )));
+                }
+            }
+            "files" => stream::items(value.get(), |file| match canonical(file.get()) {
+                Ok(record) => out.record(record),
+                Err(error) => {
+                    out.read.leave_out(index, "(a file without a readable name)", error);
+                    out.count()
+                }
+            })?,
+            key if is_carried(key) => {
+                let value = canonical(value.get()).map_err(IndexError::Content)?;
+                out.shard.meta.insert(key.to_owned(), value);
+                if out.shard.meta.len() > limits::ABOUT_KEYS_MAX {
+                    return Err(IndexError::TooMany("keys beside its files", limits::ABOUT_KEYS_MAX as u64));
+                }
+            }
+            _ => {}
         }
-    }
-    for (key, value) in page {
-        if is_carried(&key) {
-            out.shard.meta.insert(key, canonical(value.get()).map_err(IndexError::Content)?);
-        }
-    }
+        Ok(())
+    })?;
     Ok(out.finish())
 }
 
 /// An index of another major version means something else by the same words (PEP 629).
-fn check_version(meta: Option<&RawValue>) -> Result<(), IndexError> {
-    let meta: BTreeMap<String, serde_json::Value> =
-        meta.map_or(Ok(BTreeMap::new()), |m| serde_json::from_str(m.get()))?;
-    match meta.get("api-version") {
-        None => Ok(()),
-        Some(serde_json::Value::String(version)) => check_major(version),
-        Some(other) => check_major(&other.to_string()),
-    }
+fn check_version(meta: &RawValue) -> Result<(), IndexError> {
+    stream::members(meta.get(), |key, value| {
+        if key != "api-version" {
+            return Ok(());
+        }
+        match serde_json::from_str::<String>(value.get()) {
+            Ok(version) => check_major(&version),
+            Err(_) => check_major(value.get()),
+        }
+    })
 }
 
 fn check_major(version: &str) -> Result<(), IndexError> {
@@ -84,6 +96,7 @@ struct Collector<'a> {
     index: &'a str,
     shard: Shard,
     read: IndexRead,
+    files: u64,
 }
 
 impl<'a> Collector<'a> {
@@ -92,10 +105,22 @@ impl<'a> Collector<'a> {
             index,
             shard: Shard::new(Ecosystem::Pypi, project.to_owned(), None),
             read: IndexRead::default(),
+            files: 0,
         }
     }
 
-    fn record(&mut self, record: Canonical) {
+    /// Counts a file, bad or not.
+    fn count(&mut self) -> Result<(), IndexError> {
+        self.files += 1;
+        if self.files > limits::PAGE_FILES_MAX {
+            return Err(IndexError::TooMany("files", limits::PAGE_FILES_MAX));
+        }
+        Ok(())
+    }
+
+    /// Takes one record; only too many of them are an error.
+    fn record(&mut self, record: Canonical) -> Result<(), IndexError> {
+        self.count()?;
         let name = record
             .members()
             .into_iter()
@@ -103,16 +128,15 @@ impl<'a> Collector<'a> {
             .and_then(|(_, v)| v.read::<String>().ok());
         let Some(file) = name else {
             self.read.leave_out(self.index, "(a file without a name)", "the record has no `filename`");
-            return;
+            return Ok(());
         };
         let entry = Entry { table: "files".to_owned(), record };
         if let Err(error) = Artifact::from_parts(Ecosystem::Pypi, &self.shard.name, &file, &entry) {
             self.read.leave_out(self.index, &file, error);
-            return;
-        }
-        if let Err(error) = keep(&mut self.shard.entries, &file, entry) {
+        } else if let Err(error) = keep(&mut self.shard.entries, &file, entry) {
             self.read.leave_out(self.index, &file, error);
         }
+        Ok(())
     }
 
     fn finish(self) -> IndexRead {
@@ -127,28 +151,27 @@ impl<'a> Collector<'a> {
 pub fn read_project_html(project: &str, index: &str, bytes: &[u8]) -> Result<IndexRead, IndexError> {
     check_size(bytes, limits::PAGE_BYTES_MAX)?;
     let mut out = Collector::new(project, index);
-    let document = parse_html(text(bytes)?)?;
-    out.read.base_url = tags(&document, b"base").find_map(|mut base| base.remove("href"));
-    if let Some(status) = meta_content(&document, "pypi:project-status") {
+    let page = html_text(bytes)?;
+    out.read.base_url = tags(page, "base").find_map(|mut base| base.remove("href"));
+    if let Some(status) = meta_content(page, "pypi:project-status") {
         let mut value = serde_json::json!({ "status": status });
-        if let Some(reason) = meta_content(&document, "pypi:project-status-reason") {
+        if let Some(reason) = meta_content(page, "pypi:project-status-reason") {
             value["reason"] = reason.into();
         }
         out.shard.meta.insert("project-status".to_owned(), Canonical::of(&value)?);
     }
-    for anchor in tags(&document, b"a") {
+    for anchor in tags(page, "a") {
         match anchor_record(&anchor) {
-            Some(record) => out.record(Canonical::of(&record)?),
+            Some(record) => out.record(Canonical::of(&record)?)?,
             None => {
                 let href = anchor.get("href").map_or("(a link without an address)", String::as_str);
                 out.read.leave_out(index, href, "the link has no usable address");
+                out.count()?;
             }
         }
     }
     Ok(out.finish())
 }
-
-type Attributes = BTreeMap<String, String>;
 
 fn anchor_record(anchor: &Attributes) -> Option<serde_json::Value> {
     let href = anchor.get("href")?;
@@ -197,79 +220,18 @@ fn percent_decode(text: &str) -> Option<String> {
     String::from_utf8(out).ok()
 }
 
-/// Parses a page and checks the version that it declares (PEP 629).
-fn parse_html(text: &str) -> Result<tl::VDom<'_>, IndexError> {
-    let document = tl::parse(text, tl::ParserOptions::default())
-        .map_err(|e| IndexError::Content(format!("it is not HTML that can be read: {e}")))?;
-    if let Some(version) = meta_content(&document, "pypi:repository-version") {
+/// The text of a page, whose declared version was checked (PEP 629).
+fn html_text(bytes: &[u8]) -> Result<&str, IndexError> {
+    let page = text(bytes)?;
+    if let Some(version) = meta_content(page, "pypi:repository-version") {
         check_major(&version)?;
     }
-    Ok(document)
+    Ok(page)
 }
 
-/// The attributes of every tag of this name. The text inside is never asked for: to collect it, the parser
-/// recurses as deep as the page nests.
-fn tags<'a>(document: &'a tl::VDom<'a>, name: &'static [u8]) -> impl Iterator<Item = Attributes> + 'a {
-    let tags = document.nodes().iter().filter_map(|node| node.as_tag());
-    tags.filter(move |tag| tag.name().as_bytes().eq_ignore_ascii_case(name)).map(attributes)
-}
-
-fn attributes(tag: &tl::HTMLTag<'_>) -> Attributes {
-    tag.attributes()
-        .iter()
-        .map(|(key, value)| {
-            (key.to_ascii_lowercase(), value.map(|v| unescape(v.as_ref())).unwrap_or_default())
-        })
-        .collect()
-}
-
-fn meta_content(document: &tl::VDom<'_>, name: &str) -> Option<String> {
-    let mut named = tags(document, b"meta").filter(|meta| meta.get("name").is_some_and(|n| n == name));
+fn meta_content(page: &str, name: &str) -> Option<String> {
+    let mut named = tags(page, "meta").filter(|meta| meta.get("name").is_some_and(|n| n == name));
     named.next()?.remove("content")
-}
-
-/// Resolves the character references that Simple pages use: the five of XML and numeric ones.
-fn unescape(text: &str) -> String {
-    // `&#x10ffff;`, and room for a zero; searching further would make many `&` cost their square.
-    const REFERENCE_BYTES_MAX: usize = 11;
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('&') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at..];
-        let end = rest.bytes().take(REFERENCE_BYTES_MAX).position(|b| b == b';');
-        let resolved = end.and_then(|end| reference(&rest[1..end]));
-        match (end, resolved) {
-            (Some(end), Some(c)) => {
-                out.push(c);
-                rest = &rest[end + 1..];
-            }
-            _ => {
-                out.push('&');
-                rest = &rest[1..];
-            }
-        }
-    }
-    out.push_str(rest);
-    out
-}
-
-fn reference(name: &str) -> Option<char> {
-    match name {
-        "amp" => Some('&'),
-        "lt" => Some('<'),
-        "gt" => Some('>'),
-        "quot" => Some('"'),
-        "apos" => Some('\''),
-        _ => {
-            let number = name.strip_prefix('#')?;
-            let code = match number.strip_prefix(['x', 'X']) {
-                Some(hex) => u32::from_str_radix(hex, 16),
-                None => number.parse(),
-            };
-            char::from_u32(code.ok()?)
-        }
-    }
 }
 
 /// Reads the JSON list of all projects: their canonical names.
@@ -279,25 +241,43 @@ pub fn read_projects_json(bytes: &[u8]) -> Result<Vec<String>, IndexError> {
         name: String,
     }
     check_size(bytes, limits::PROJECTS_BYTES_MAX)?;
-    let page: BTreeMap<String, &RawValue> = serde_json::from_str(text(bytes)?)?;
-    check_version(page.get("meta").copied())?;
-    let projects: Vec<Project> =
-        page.get("projects").map_or(Ok(Vec::new()), |p| serde_json::from_str(p.get()))?;
-    Ok(unique(projects.iter().filter_map(|p| ecosystem::canonical_name(Ecosystem::Pypi, &p.name))))
+    let mut names = Names::default();
+    stream::members(text(bytes)?, |key, value| match key {
+        "meta" => check_version(value),
+        "projects" => stream::items(value.get(), |project| {
+            let project: Project = serde_json::from_str(project.get())?;
+            names.add(ecosystem::canonical_name(Ecosystem::Pypi, &project.name))
+        }),
+        _ => Ok(()),
+    })?;
+    Ok(names.0.into_iter().collect())
+}
+
+/// Names of projects, each once.
+#[derive(Default)]
+struct Names(BTreeSet<String>);
+
+impl Names {
+    fn add(&mut self, name: Option<String>) -> Result<(), IndexError> {
+        self.0.extend(name);
+        if self.0.len() > limits::PROJECTS_MAX {
+            return Err(IndexError::TooMany("names", limits::PROJECTS_MAX as u64));
+        }
+        Ok(())
+    }
 }
 
 /// Reads the HTML list of all projects.
 pub fn read_projects_html(bytes: &[u8]) -> Result<Vec<String>, IndexError> {
     check_size(bytes, limits::PROJECTS_BYTES_MAX)?;
-    let document = parse_html(text(bytes)?)?;
+    let page = html_text(bytes)?;
     let from_href = |a: &Attributes| {
         let href = a.get("href")?.split(['#', '?']).next()?.trim_end_matches('/').to_owned();
         ecosystem::canonical_name(Ecosystem::Pypi, &percent_decode(href.rsplit('/').next()?)?)
     };
-    Ok(unique(tags(&document, b"a").filter_map(|a| from_href(&a))))
-}
-
-fn unique(names: impl Iterator<Item = String>) -> Vec<String> {
-    let set: std::collections::BTreeSet<String> = names.collect();
-    set.into_iter().collect()
+    let mut names = Names::default();
+    for anchor in tags(page, "a") {
+        names.add(from_href(&anchor))?;
+    }
+    Ok(names.0.into_iter().collect())
 }
