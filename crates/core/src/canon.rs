@@ -12,6 +12,7 @@
 //! It is RFC 8785 (JCS) but for two points: numbers are not rewritten (JCS would lose big integers),
 //! and keys sort by UTF-8 instead of UTF-16. `ARCHITECTURE.md` holds the golden bytes.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -65,6 +66,11 @@ impl Canonical {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The text as bytes, without a copy.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0.into_string().into_bytes()
     }
 
     /// Reads the text as `T`.
@@ -125,8 +131,13 @@ impl<'de> Deserialize<'de> for Canonical {
 
 fn push_string(out: &mut String, text: &str) {
     out.push('"');
-    for c in text.chars() {
-        match c {
+    let mut rest = text;
+    // What needs no escape is copied in runs: nearly all text is one.
+    while let Some(at) = rest.bytes().position(|b| b < b' ' || b == b'"' || b == b'\\') {
+        let (run, tail) = rest.split_at(at);
+        out.push_str(run);
+        let mut chars = tail.chars();
+        match chars.next().unwrap_or_default() {
             '"' => out.push_str("\\\""),
             '\\' => out.push_str("\\\\"),
             '\u{8}' => out.push_str("\\b"),
@@ -134,10 +145,11 @@ fn push_string(out: &mut String, text: &str) {
             '\n' => out.push_str("\\n"),
             '\u{c}' => out.push_str("\\f"),
             '\r' => out.push_str("\\r"),
-            c if c < ' ' => out.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => out.push(c),
+            c => out.push_str(&format!("\\u{:04x}", u32::from(c))),
         }
+        rest = chars.as_str();
     }
+    out.push_str(rest);
     out.push('"');
 }
 
@@ -148,7 +160,7 @@ struct Writer<'a> {
     out: String,
 }
 
-impl Writer<'_> {
+impl<'a> Writer<'a> {
     fn syntax(&self, what: &'static str) -> CanonError {
         CanonError::Syntax { at: self.at, what }
     }
@@ -216,7 +228,7 @@ impl Writer<'_> {
     }
 
     /// Reads a string and leaves the reader behind its closing quote.
-    fn string(&mut self) -> Result<String, CanonError> {
+    fn string(&mut self) -> Result<Cow<'a, str>, CanonError> {
         let start = self.at;
         let mut i = start + 1;
         let mut plain = true;
@@ -233,10 +245,12 @@ impl Writer<'_> {
             }
         }
         let text = if plain {
-            self.source[start + 1..i].to_owned()
+            Cow::Borrowed(&self.source[start + 1..i])
         } else {
-            serde_json::from_str(&self.source[start..=i])
-                .map_err(|_| self.syntax("a string with a malformed escape"))?
+            Cow::Owned(
+                serde_json::from_str(&self.source[start..=i])
+                    .map_err(|_| self.syntax("a string with a malformed escape"))?,
+            )
         };
         self.at = i + 1;
         Ok(text)
@@ -269,7 +283,7 @@ impl Writer<'_> {
         let start = self.out.len();
         // Each member is written as `,"key":value` and remembered by its range, so that members that
         // arrive in order (ours always do) are never moved.
-        let mut members: Vec<(String, std::ops::Range<usize>)> = Vec::new();
+        let mut members: Vec<(Cow<'a, str>, std::ops::Range<usize>)> = Vec::new();
         self.space();
         if self.eat(b'}') {
             self.out.push_str("{}");
@@ -302,7 +316,7 @@ impl Writer<'_> {
         if !members.is_sorted_by(|a, b| a.0 < b.0) {
             members.sort_by(|a, b| a.0.cmp(&b.0));
             if let Some(pair) = members.windows(2).find(|w| w[0].0 == w[1].0) {
-                return Err(CanonError::DuplicateKey(pair[0].0.clone()));
+                return Err(CanonError::DuplicateKey(pair[0].0.clone().into_owned()));
             }
             let sorted: String = members.iter().map(|(_, range)| &self.out[range.clone()]).collect();
             self.out.replace_range(start.., &sorted);

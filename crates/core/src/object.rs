@@ -70,14 +70,16 @@ pub struct Encoded {
 /// Errors only where the value cannot be written as JSON at all.
 pub fn encode<T: Object>(value: &T) -> Result<(Id<T>, Encoded), ObjectError> {
     let shape = |source| ObjectError::Shape { kind: T::KIND, source };
-    let plain = Canonical::of(value).map_err(shape)?;
-    let mut members = plain.members();
-    if members.iter().any(|(key, _)| key == "kind") {
-        return Err(ObjectError::Reserved(T::KIND));
-    }
-    members.push(("kind".to_owned(), Canonical::string(T::KIND)));
-    let canonical = Canonical::object(members.iter().map(|(k, v)| (k.as_str(), v)));
-    let bytes = canonical.as_str().as_bytes().to_vec();
+    // The kind goes in front, and the one pass that every text takes anyway puts it where it belongs.
+    let plain = serde_json::to_string(value).map_err(shape)?;
+    let members = plain.strip_prefix('{').unwrap_or("}");
+    let comma = if members == "}" { "" } else { "," };
+    let text = format!("{{\"kind\":{}{comma}{members}", Canonical::string(T::KIND).as_str());
+    let canonical = Canonical::parse(&text).map_err(|error| match error {
+        CanonError::DuplicateKey(key) if key == "kind" => ObjectError::Reserved(T::KIND),
+        other => other.into(),
+    })?;
+    let bytes = canonical.into_bytes();
     let digest = Digest::of(&bytes);
     Ok((Id::new(digest), Encoded { digest, bytes }))
 }
