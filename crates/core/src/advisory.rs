@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::canon::Canonical;
 use crate::id::{Digest, Id};
 use crate::identity::Identity;
-use crate::object::Object;
+use crate::object::{Encoded, Object, ObjectError};
 use crate::severity::Score;
 use crate::time::Time;
 use crate::trie::TreeId;
@@ -102,10 +102,53 @@ impl Object for AdvisoryRecord {
     const KIND: &'static str = "airlock.advisory.v1";
 }
 
+impl AdvisoryRecord {
+    /// The same as [`crate::object::encode`], which would look once more through the record that is canonical already.
+    pub fn encode(&self) -> Result<(Id<Self>, Encoded), ObjectError> {
+        let shape = |source| ObjectError::Shape { kind: Self::KIND, source };
+        let advisory = Canonical::of(&self.advisory).map_err(shape)?;
+        let kind = Canonical::string(Self::KIND);
+        let members = [("advisory", &advisory), ("kind", &kind), ("raw", &self.raw)];
+        let bytes = Canonical::object(members).into_bytes();
+        let digest = Digest::of(&bytes);
+        Ok((Id::new(digest), Encoded { digest, bytes }))
+    }
+
+    /// The normal form alone, out of the bytes of a stored record.
+    pub fn decode_advisory(bytes: &[u8]) -> Result<Advisory, ObjectError> {
+        #[derive(Deserialize)]
+        struct Stored {
+            kind: String,
+            advisory: Advisory,
+            #[serde(rename = "raw")]
+            _raw: serde::de::IgnoredAny,
+        }
+        let shape = |source| ObjectError::Shape { kind: Self::KIND, source };
+        let stored: Stored = serde_json::from_slice(bytes).map_err(shape)?;
+        if stored.kind != Self::KIND {
+            return Err(ObjectError::Kind { expected: Self::KIND, found: stored.kind });
+        }
+        Ok(stored.advisory)
+    }
+}
+
 impl Advisory {
     /// All its ids.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         std::iter::once(self.id.as_str()).chain(self.aliases.iter().map(String::as_str))
+    }
+
+    /// What a feed that says nothing of what is affected ([`FeedKind::tells_affected`]) adds to others: its scores
+    /// and its doubts, under its own id. What else such a record may hold counts for nothing.
+    #[must_use]
+    pub fn only_scores(self) -> Self {
+        Self { affected: Vec::new(), aliases: BTreeSet::new(), ..self }
+    }
+
+    /// The names under which it shares its scores with others: its id, and the CVE that it names.
+    pub fn shares(&self) -> impl Iterator<Item = &str> {
+        // A record of several CVEs may speak for one of them only; its scores stay its own.
+        std::iter::once(self.id.as_str()).chain(self.cve().filter(|cve| *cve != self.id))
     }
 
     /// The CVE that it names, if it names exactly one.
@@ -175,12 +218,7 @@ pub fn slices<'a>(
     let mut scores: BTreeMap<&str, BTreeSet<&Score>> = BTreeMap::new();
     let mut disputed: BTreeSet<&str> = BTreeSet::new();
     for advisory in newest.values().filter(|a| !a.withdrawn) {
-        // A record of several CVEs may speak for one of them only; its scores stay its own.
-        let shared: Vec<&str> = match advisory.cve() {
-            Some(cve) => vec![advisory.id.as_str(), cve],
-            None => vec![advisory.id.as_str()],
-        };
-        for name in shared {
+        for name in advisory.shares() {
             scores.entry(name).or_default().extend(&advisory.scores);
             if advisory.disputed {
                 disputed.insert(name);
@@ -374,6 +412,21 @@ mod tests {
         assert_eq!(entries[0].vulnerability, "CVE-2020-1");
         let scores: Vec<String> = entries[0].scores.iter().map(|s| s.score.to_string()).collect();
         assert_eq!(scores, ["7.5", "9.8"]);
+    }
+
+    #[test]
+    fn a_record_is_encoded_and_read_as_any_object_is() {
+        let mut advisory = advisory("PYSEC-1", &["CVE-2020-1"], Some(9.8), true);
+        advisory.summary = "\"é\n".into();
+        let raw = Canonical::parse(r#"{"id":"PYSEC-1","z":[1.0,{"b":1,"a":2}]}"#).unwrap();
+        let record = AdvisoryRecord { advisory, raw };
+        let (id, encoded) = record.encode().unwrap();
+        assert_eq!((id, encoded.clone()), crate::object::encode(&record).unwrap());
+        assert_eq!(AdvisoryRecord::decode_advisory(&encoded.bytes).unwrap(), record.advisory);
+        let (_, other) = crate::object::encode(&Kev::default()).unwrap();
+        assert!(AdvisoryRecord::decode_advisory(&other.bytes).is_err());
+        let text = String::from_utf8(encoded.bytes).unwrap().replace(".advisory.v1", ".advisory.v9");
+        assert!(matches!(AdvisoryRecord::decode_advisory(text.as_bytes()), Err(ObjectError::Kind { .. })));
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod publish;
 pub mod station;
 pub mod status;
 pub mod sync;
+pub mod tree_edit;
 pub mod trees;
 pub mod trust;
 pub mod upstream;

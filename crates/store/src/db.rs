@@ -21,17 +21,14 @@ use airlock_core::object::{self, Encoded, Object};
 use airlock_core::time::Time;
 
 use crate::error::StoreError;
+use crate::pack::{Packed, Packer};
 
 /// The layouts, oldest first. A database says in `user_version` how many of them it has.
 const MIGRATIONS: [&str; 1] = [include_str!("../migrations/sqlite/1.sql")];
 /// Rows in one statement: SQLite takes 32,766 parameters at most.
 const ROWS_MAX: usize = 500;
-/// Objects shorter than this, in bytes, are not packed.
-const PACK_BYTES_MIN: usize = 200;
 /// Largest object, unpacked, in bytes.
 const OBJECT_BYTES_MAX: usize = 256 << 20;
-/// zstd level of stored objects.
-const PACK_LEVEL: i32 = 3;
 /// How long a writer waits for another process.
 const BUSY: Duration = Duration::from_secs(60);
 
@@ -125,18 +122,26 @@ impl Db {
 
     /// Writes objects; those that are there already are left alone.
     pub async fn put_many(&self, objects: &[Encoded]) -> Result<(), StoreError> {
+        let mut packer = Packer::new()?;
         let mut tx = self.write().await?;
         for chunk in objects.chunks(ROWS_MAX) {
-            let mut rows = Vec::with_capacity(chunk.len());
-            for object in chunk {
-                rows.push((object.digest, pack(&object.bytes)?));
+            let packed = chunk.iter().map(|object| packer.pack(object));
+            insert(&mut tx, packed.collect::<Result<_, _>>()?).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Writes objects that were packed elsewhere, in one transaction.
+    pub async fn put_packed(&self, objects: Vec<Packed>) -> Result<(), StoreError> {
+        let mut objects = objects.into_iter();
+        let mut tx = self.write().await?;
+        loop {
+            let rows: Vec<Packed> = objects.by_ref().take(ROWS_MAX).collect();
+            if rows.is_empty() {
+                break;
             }
-            let mut query = QueryBuilder::<Sqlite>::new("insert into object (id, packed, data) ");
-            query.push_values(rows, |mut row, (digest, (packed, data))| {
-                row.push_bind(digest.as_bytes().to_vec()).push_bind(i64::from(packed)).push_bind(data);
-            });
-            query.push(" on conflict do nothing");
-            query.build().execute(&mut *tx).await?;
+            insert(&mut tx, rows).await?;
         }
         tx.commit().await?;
         Ok(())
@@ -366,15 +371,16 @@ fn digest(row: &sqlx::sqlite::SqliteRow, column: &str) -> Result<Digest, StoreEr
     Ok(Digest::from_bytes(bytes))
 }
 
-fn pack(bytes: &[u8]) -> Result<(bool, Vec<u8>), StoreError> {
-    let fail = |e| StoreError::Corrupt(format!("an object cannot be packed: {e}"));
-    if bytes.len() >= PACK_BYTES_MIN {
-        let packed = zstd::bulk::compress(bytes, PACK_LEVEL).map_err(fail)?;
-        if packed.len() < bytes.len() {
-            return Ok((true, packed));
-        }
-    }
-    Ok((false, bytes.to_vec()))
+async fn insert(tx: &mut Transaction<'_, Sqlite>, rows: Vec<Packed>) -> Result<(), StoreError> {
+    let mut query = QueryBuilder::<Sqlite>::new("insert into object (id, packed, data) ");
+    query.push_values(rows, |mut row, object| {
+        row.push_bind(object.digest.as_bytes().to_vec())
+            .push_bind(i64::from(object.packed))
+            .push_bind(object.data);
+    });
+    query.push(" on conflict do nothing");
+    query.build().execute(&mut **tx).await?;
+    Ok(())
 }
 
 fn unpack(packed: bool, data: Vec<u8>) -> Result<Vec<u8>, StoreError> {

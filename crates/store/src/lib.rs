@@ -9,10 +9,12 @@
 mod blobs;
 mod db;
 mod error;
+mod pack;
 
 pub use blobs::{Batch, Blobs, Staged, Verified};
 pub use db::{Change, Db, NewEntry, RefChange, ShardName};
 pub use error::StoreError;
+pub use pack::{Packed, Packer};
 
 use std::path::{Path, PathBuf};
 
