@@ -116,15 +116,42 @@ impl AdvisoryRecord {
 
     /// The normal form alone, out of the bytes of a stored record.
     pub fn decode_advisory(bytes: &[u8]) -> Result<Advisory, ObjectError> {
+        Self::decode_part(bytes)
+    }
+
+    /// The same with nothing in it but its names, whether it is withdrawn, and the keys of what it affects: most of
+    /// a record is text and versions, which who only looks for records need not hold.
+    pub fn decode_names(bytes: &[u8]) -> Result<Advisory, ObjectError> {
         #[derive(Deserialize)]
-        struct Stored {
+        struct Names {
+            id: String,
+            #[serde(default)]
+            aliases: BTreeSet<String>,
+            #[serde(default)]
+            withdrawn: bool,
+            #[serde(default)]
+            affected: Vec<Key>,
+        }
+        #[derive(Deserialize)]
+        struct Key {
+            key: MatchKey,
+        }
+        let Names { id, aliases, withdrawn, affected } = Self::decode_part(bytes)?;
+        let affected =
+            affected.into_iter().map(|a| Affected { key: a.key, ranges: Vec::new(), versions: Vec::new() });
+        Ok(Advisory { id, aliases, withdrawn, affected: affected.collect(), ..Advisory::default() })
+    }
+
+    fn decode_part<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, ObjectError> {
+        #[derive(Deserialize)]
+        struct Stored<T> {
             kind: String,
-            advisory: Advisory,
+            advisory: T,
             #[serde(rename = "raw")]
             _raw: serde::de::IgnoredAny,
         }
         let shape = |source| ObjectError::Shape { kind: Self::KIND, source };
-        let stored: Stored = serde_json::from_slice(bytes).map_err(shape)?;
+        let stored: Stored<T> = serde_json::from_slice(bytes).map_err(shape)?;
         if stored.kind != Self::KIND {
             return Err(ObjectError::Kind { expected: Self::KIND, found: stored.kind });
         }
@@ -423,6 +450,9 @@ mod tests {
         let (id, encoded) = record.encode().unwrap();
         assert_eq!((id, encoded.clone()), crate::object::encode(&record).unwrap());
         assert_eq!(AdvisoryRecord::decode_advisory(&encoded.bytes).unwrap(), record.advisory);
+        let names = AdvisoryRecord::decode_names(&encoded.bytes).unwrap();
+        assert!(names.names().eq(record.advisory.names()) && names.shares().eq(record.advisory.shares()));
+        assert_eq!(names.affected[0].key, record.advisory.affected[0].key);
         let (_, other) = crate::object::encode(&Kev::default()).unwrap();
         assert!(AdvisoryRecord::decode_advisory(&other.bytes).is_err());
         let text = String::from_utf8(encoded.bytes).unwrap().replace(".advisory.v1", ".advisory.v9");

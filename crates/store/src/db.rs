@@ -21,14 +21,12 @@ use airlock_core::object::{self, Encoded, Object};
 use airlock_core::time::Time;
 
 use crate::error::StoreError;
-use crate::pack::{Packed, Packer};
+use crate::pack::{Packed, Packer, Unpacker};
 
 /// The layouts, oldest first. A database says in `user_version` how many of them it has.
 const MIGRATIONS: [&str; 1] = [include_str!("../migrations/sqlite/1.sql")];
 /// Rows in one statement: SQLite takes 32,766 parameters at most.
 const ROWS_MAX: usize = 500;
-/// Largest object, unpacked, in bytes.
-const OBJECT_BYTES_MAX: usize = 256 << 20;
 /// How long a writer waits for another process.
 const BUSY: Duration = Duration::from_secs(60);
 
@@ -150,6 +148,7 @@ impl Db {
     /// Reads the bytes of objects; those that are not there are absent from the answer.
     pub async fn get_many(&self, ids: &[Digest]) -> Result<HashMap<Digest, Arc<[u8]>>, StoreError> {
         let mut out = HashMap::with_capacity(ids.len());
+        let mut unpacker = Unpacker::new()?;
         for chunk in ids.chunks(ROWS_MAX) {
             let mut query = QueryBuilder::<Sqlite>::new("select id, packed, data from object where id in (");
             let mut list = query.separated(", ");
@@ -159,7 +158,7 @@ impl Db {
             list.push_unseparated(")");
             for row in query.build().fetch_all(&self.pool).await? {
                 let id = digest(&row, "id")?;
-                let bytes = unpack(row.try_get::<i64, _>("packed")? != 0, row.try_get("data")?)?;
+                let bytes = unpacker.unpack(row.try_get::<i64, _>("packed")? != 0, row.try_get("data")?)?;
                 out.insert(id, bytes.into());
             }
         }
@@ -381,16 +380,6 @@ async fn insert(tx: &mut Transaction<'_, Sqlite>, rows: Vec<Packed>) -> Result<(
     query.push(" on conflict do nothing");
     query.build().execute(&mut **tx).await?;
     Ok(())
-}
-
-fn unpack(packed: bool, data: Vec<u8>) -> Result<Vec<u8>, StoreError> {
-    if !packed {
-        return Ok(data);
-    }
-    let size = zstd::zstd_safe::get_frame_content_size(&data).ok().flatten();
-    let size = size.and_then(|s| usize::try_from(s).ok()).filter(|s| *s <= OBJECT_BYTES_MAX);
-    let size = size.ok_or_else(|| StoreError::Corrupt("an object of unknown size".to_owned()))?;
-    zstd::bulk::decompress(&data, size).map_err(|e| StoreError::Corrupt(format!("an object: {e}")))
 }
 
 async fn read_head(tx: &mut Transaction<'_, Sqlite>) -> Result<LedgerHead, StoreError> {

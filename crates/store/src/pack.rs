@@ -10,6 +10,9 @@ const PACK_BYTES_MIN: usize = 200;
 /// zstd level of stored objects.
 const PACK_LEVEL: i32 = 3;
 
+/// Largest object, unpacked, in bytes.
+const OBJECT_BYTES_MAX: usize = 256 << 20;
+
 /// An object as it lies in the database.
 #[derive(Debug)]
 pub struct Packed {
@@ -49,6 +52,28 @@ impl Packer {
             }
         }
         Ok(Packed { digest, packed: false, data: object.bytes.clone() })
+    }
+}
+
+/// Unpacks objects, many with one context.
+pub(crate) struct Unpacker {
+    zstd: zstd::bulk::Decompressor<'static>,
+}
+
+impl Unpacker {
+    pub(crate) fn new() -> Result<Self, StoreError> {
+        let broken = |e| StoreError::Corrupt(format!("no object can be unpacked: {e}"));
+        Ok(Self { zstd: zstd::bulk::Decompressor::new().map_err(broken)? })
+    }
+
+    pub(crate) fn unpack(&mut self, packed: bool, data: Vec<u8>) -> Result<Vec<u8>, StoreError> {
+        if !packed {
+            return Ok(data);
+        }
+        let size = zstd::zstd_safe::get_frame_content_size(&data).ok().flatten();
+        let size = size.and_then(|s| usize::try_from(s).ok()).filter(|s| *s <= OBJECT_BYTES_MAX);
+        let size = size.ok_or_else(|| StoreError::Corrupt("an object of unknown size".to_owned()))?;
+        self.zstd.decompress(&data, size).map_err(|e| StoreError::Corrupt(format!("an object: {e}")))
     }
 }
 

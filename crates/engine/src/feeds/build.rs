@@ -12,7 +12,7 @@ use airlock_core::advisory::{
 };
 use airlock_core::id::{Digest, Id};
 use airlock_core::identity::Identity;
-use airlock_core::object::Encoded;
+use airlock_core::object::{Encoded, ObjectError};
 use airlock_core::trie::TreeId;
 use airlock_store::{Db, StoreError};
 
@@ -99,7 +99,7 @@ async fn changes(
             }
             for chunk in differences.chunks(RECORDS_AT_ONCE) {
                 let ids = chunk.iter().flat_map(|d| [d.old, d.new]).flatten().collect();
-                let records = advisories(db, ids).await?;
+                let records = advisories(db, ids, AdvisoryRecord::decode_names).await?;
                 let skims: HashMap<Digest, Skim> =
                     records.into_iter().map(|(id, advisory)| (id, Skim::of(advisory))).collect();
                 for difference in chunk {
@@ -142,7 +142,7 @@ async fn referrers(
         let found = tree_edit::find_many(db, root, texts(&ids)).await?;
         let ids: Vec<Id<AdvisoryRecord>> = found.into_values().collect();
         for chunk in ids.chunks(RECORDS_AT_ONCE) {
-            let records = advisories(db, chunk.to_vec()).await?;
+            let records = advisories(db, chunk.to_vec(), AdvisoryRecord::decode_names).await?;
             keys.extend(records.into_values().flat_map(|advisory| Skim::of(advisory).keys));
         }
     }
@@ -170,15 +170,19 @@ async fn named(db: &Db, by_name: TreeId<Members>, names: &BTreeSet<String>) -> R
     Ok(out)
 }
 
-/// The normal forms of records, by object.
-async fn advisories(db: &Db, ids: Vec<Id<AdvisoryRecord>>) -> Result<HashMap<Digest, Advisory>> {
+/// The normal forms of records, or the part of them that is wanted, by object.
+async fn advisories(
+    db: &Db,
+    ids: Vec<Id<AdvisoryRecord>>,
+    decode: fn(&[u8]) -> std::result::Result<Advisory, ObjectError>,
+) -> Result<HashMap<Digest, Advisory>> {
     let ids: Vec<Digest> =
         ids.into_iter().map(|id| id.digest()).collect::<HashSet<_>>().into_iter().collect();
     let found = db.get_many(&ids).await?;
     let mut out = HashMap::with_capacity(ids.len());
     for id in ids {
         let bytes = found.get(&id).ok_or(StoreError::MissingObject(id))?;
-        out.insert(id, AdvisoryRecord::decode_advisory(bytes)?);
+        out.insert(id, decode(bytes)?);
     }
     Ok(out)
 }
@@ -265,7 +269,9 @@ async fn load(
     for (feed, ids) in wanted {
         let Some(head) = feeds.get(feed) else { continue };
         let found = tree_edit::find_many(db, head.records(), texts(ids)).await?;
-        let records = advisories(db, found.into_values().collect()).await?.into_values();
+        let records = advisories(db, found.into_values().collect(), AdvisoryRecord::decode_advisory)
+            .await?
+            .into_values();
         if head.kind.tells_affected() {
             out.extend(records.map(|advisory| (feed.clone(), advisory)));
         } else {
