@@ -37,32 +37,55 @@ fn median(mut once: impl FnMut() -> Result<Duration>) -> Result<Duration> {
     all.get(RUNS / 2).copied().ok_or_else(|| "nothing was measured".to_owned())
 }
 
-/// Reads all feeds into a new station, beside the time that unpacking the same files takes.
+/// Reads all feeds into a new station, beside the time that unpacking the same files takes; then again with one
+/// advisory changed.
 fn feeds(airlock: &Path, data: &Path) -> Result<()> {
-    let files: [(&str, PathBuf); 5] = [
+    let files: [(&str, PathBuf); 7] = [
         ("osv", data.join("advisories/osv-pypi.jsonl.gz")),
+        ("osv", data.join("advisories/osv-bitnami.jsonl.gz")),
         ("nvd", data.join("advisories/nvd-2.0-2022.json.gz")),
+        ("nvd", data.join("advisories/nvd-2.0-page-2023.json.gz")),
         ("kev", data.join("advisories/known_exploited_vulnerabilities.json.gz")),
         ("epss", data.join("advisories/epss_scores-kev-2026-08-22.csv.gz")),
         ("identities", data.join("identity/conda-forge-to-pypi.json.gz")),
     ];
     let dir = root().join("target/bench");
+    let one = root().join("target/bench-one.jsonl");
+    let station = dir.to_string_lossy().into_owned();
+    let write = |summary: &str| {
+        let record = format!(
+            r#"{{"id":"BENCH-1","summary":"{summary}","affected":[{{"package":{{"ecosystem":"PyPI","name":"idna"}},"versions":["0"]}}]}}"#
+        );
+        std::fs::write(&one, record).map_err(|e| e.to_string())
+    };
+    let run = |args: &[&str]| {
+        timed(Command::new(airlock).args(["--station", &station, "--quiet", "advisories"]).args(args))
+    };
     let limit = median(|| timed(Command::new("gzip").arg("-dc").args(files.iter().map(|(_, f)| f))))?;
-    let once = || -> Result<Duration> {
+    let all = median(|| {
         let _ = std::fs::remove_dir_all(&dir);
-        let station = dir.to_string_lossy().into_owned();
         timed(Command::new(airlock).args(["init", &station, "--quiet"]))?;
         for (kind, file) in &files {
-            timed(Command::new(airlock).args(["--station", &station, "advisories", "add", kind]).arg(file))?;
+            run(&["add", kind, &file.to_string_lossy()])?;
         }
-        timed(Command::new(airlock).args(["--station", &station, "--quiet", "advisories", "update"]))
-    };
-    let took = median(once)?;
+        run(&["update"])
+    })?;
+    write("first")?;
+    run(&["add", "osv", &one.to_string_lossy()])?;
+    run(&["update", "osv-bench-one"])?;
+    let mut round = 0;
+    let changed = median(|| {
+        round += 1;
+        write(&format!("changed {round} times"))?;
+        run(&["update", "osv-bench-one"])
+    })?;
     let _ = std::fs::remove_dir_all(&dir);
+    let _ = std::fs::remove_file(&one);
     println!(
-        "feeds, 56,000 records: {:.2} s; unpacking the same files with gzip: {:.2} s",
-        took.as_secs_f64(),
-        limit.as_secs_f64()
+        "feeds, 63,000 records from nothing: {:.2} s; unpacking the same files with gzip: {:.2} s; one changed advisory: {:.3} s",
+        all.as_secs_f64(),
+        limit.as_secs_f64(),
+        changed.as_secs_f64()
     );
     Ok(())
 }

@@ -295,6 +295,17 @@ pub enum AdvisoriesCommand {
     Update {
         /// The feeds; all by default.
         feeds: Vec<String>,
+        /// Believe a feed that has lost more than half of its records.
+        #[arg(long)]
+        accept_shrink: bool,
+    },
+    /// Take a feed out for good: what only it said counts no more.
+    Remove {
+        /// The feed.
+        name: String,
+        /// Why, for the ledger.
+        #[arg(long)]
+        reason: String,
     },
     /// Age, count and hash of each feed.
     Status,

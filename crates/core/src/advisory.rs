@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::canon::Canonical;
 use crate::id::{Digest, Id};
 use crate::identity::Identity;
-use crate::object::Object;
+use crate::object::{Object, ObjectError};
 use crate::severity::Score;
 use crate::time::Time;
 use crate::trie::TreeId;
@@ -103,10 +103,69 @@ impl Object for AdvisoryRecord {
     const KIND: &'static str = "airlock.advisory.v1";
 }
 
+impl AdvisoryRecord {
+    /// The normal form alone, out of the bytes of a stored record.
+    pub fn decode_advisory(bytes: &[u8]) -> Result<Advisory, ObjectError> {
+        Self::decode_part(bytes)
+    }
+
+    /// The same with nothing in it but its names, whether it is withdrawn, and the keys of what it affects: most of
+    /// a record is text and versions, which who only looks for records need not hold.
+    pub fn decode_names(bytes: &[u8]) -> Result<Advisory, ObjectError> {
+        #[derive(Deserialize)]
+        struct Names {
+            id: String,
+            #[serde(default)]
+            aliases: BTreeSet<String>,
+            #[serde(default)]
+            withdrawn: bool,
+            #[serde(default)]
+            affected: Vec<Key>,
+        }
+        #[derive(Deserialize)]
+        struct Key {
+            key: MatchKey,
+        }
+        let Names { id, aliases, withdrawn, affected } = Self::decode_part(bytes)?;
+        let affected =
+            affected.into_iter().map(|a| Affected { key: a.key, ranges: Vec::new(), versions: Vec::new() });
+        Ok(Advisory { id, aliases, withdrawn, affected: affected.collect(), ..Advisory::default() })
+    }
+
+    fn decode_part<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, ObjectError> {
+        #[derive(Deserialize)]
+        struct Stored<T> {
+            kind: String,
+            advisory: T,
+            #[serde(rename = "raw")]
+            _raw: serde::de::IgnoredAny,
+        }
+        let shape = |source| ObjectError::Shape { kind: Self::KIND, source };
+        let stored: Stored<T> = serde_json::from_slice(bytes).map_err(shape)?;
+        if stored.kind != Self::KIND {
+            return Err(ObjectError::Kind { expected: Self::KIND, found: stored.kind });
+        }
+        Ok(stored.advisory)
+    }
+}
+
 impl Advisory {
     /// All its ids.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         std::iter::once(self.id.as_str()).chain(self.aliases.iter().map(String::as_str))
+    }
+
+    /// What a feed that says nothing of what is affected ([`FeedKind::tells_affected`]) adds to others: its scores
+    /// and its doubts, under its own id. What else such a record may hold counts for nothing.
+    #[must_use]
+    pub fn only_scores(self) -> Self {
+        Self { affected: Vec::new(), aliases: BTreeSet::new(), ..self }
+    }
+
+    /// The names under which it shares its scores with others: its id, and the CVE that it names.
+    pub fn shares(&self) -> impl Iterator<Item = &str> {
+        // A record of several CVEs may speak for one of them only; its scores stay its own.
+        std::iter::once(self.id.as_str()).chain(self.cve().filter(|cve| *cve != self.id))
     }
 
     /// The CVE that it names, if it names exactly one.
@@ -176,12 +235,7 @@ pub fn slices<'a>(
     let mut scores: BTreeMap<&str, BTreeSet<&Score>> = BTreeMap::new();
     let mut disputed: BTreeSet<&str> = BTreeSet::new();
     for advisory in newest.values().filter(|a| !a.withdrawn) {
-        // A record of several CVEs may speak for one of them only; its scores stay its own.
-        let shared: Vec<&str> = match advisory.cve() {
-            Some(cve) => vec![advisory.id.as_str(), cve],
-            None => vec![advisory.id.as_str()],
-        };
-        for name in shared {
+        for name in advisory.shares() {
             scores.entry(name).or_default().extend(&advisory.scores);
             if advisory.disputed {
                 disputed.insert(name);
@@ -375,6 +429,23 @@ mod tests {
         assert_eq!(entries[0].vulnerability, "CVE-2020-1");
         let scores: Vec<String> = entries[0].scores.iter().map(|s| s.score.to_string()).collect();
         assert_eq!(scores, ["7.5", "9.8"]);
+    }
+
+    #[test]
+    fn parts_of_a_record_are_read_as_the_whole_is() {
+        let mut advisory = advisory("PYSEC-1", &["CVE-2020-1"], Some(9.8), true);
+        advisory.summary = "\"é\n".into();
+        let raw = Canonical::parse(r#"{"id":"PYSEC-1","z":[1.0,{"b":1,"a":2}]}"#).unwrap();
+        let record = AdvisoryRecord { advisory, raw };
+        let (_, encoded) = crate::object::encode(&record).unwrap();
+        assert_eq!(AdvisoryRecord::decode_advisory(&encoded.bytes).unwrap(), record.advisory);
+        let names = AdvisoryRecord::decode_names(&encoded.bytes).unwrap();
+        assert!(names.names().eq(record.advisory.names()) && names.shares().eq(record.advisory.shares()));
+        assert_eq!(names.affected[0].key, record.advisory.affected[0].key);
+        let (_, other) = crate::object::encode(&Kev::default()).unwrap();
+        assert!(AdvisoryRecord::decode_advisory(&other.bytes).is_err());
+        let text = String::from_utf8(encoded.bytes).unwrap().replace(".advisory.v1", ".advisory.v9");
+        assert!(matches!(AdvisoryRecord::decode_advisory(text.as_bytes()), Err(ObjectError::Kind { .. })));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! any larger one a branch over the next four bits), so that it does not depend on history, and one
 //! changed key rewrites one leaf and the branches above it. An empty tree is an empty leaf.
 
+mod edit;
+
 use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
@@ -11,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{Digest, Id};
 use crate::object::{self, Encoded, Object, ObjectError};
+
+pub use edit::{Edited, edit};
 
 /// Keys in one leaf at most.
 pub const LEAF_MAX: usize = 512;

@@ -15,7 +15,7 @@ use crate::channel::ref_name;
 use crate::error::Result;
 use crate::fetch::Fetched;
 use crate::station::Station;
-use crate::trees;
+use crate::{tree_edit, trees};
 
 /// The facts of one channel, being added to.
 pub(crate) struct FactStore {
@@ -46,7 +46,7 @@ impl FactStore {
 
     /// Takes the facts of these shards into memory.
     pub async fn read(&mut self, db: &Db, keys: &[&String]) -> Result<()> {
-        let ids = trees::find_some(db, self.root, keys.iter().copied()).await?;
+        let ids = tree_edit::find_many(db, self.root, keys.iter().map(|k| k.as_str())).await?;
         let list: Vec<Id<Facts>> = ids.values().copied().collect();
         let objects: HashMap<Digest, Facts> = trees::objects(db, &list).await?;
         for (key, id) in ids {
@@ -100,9 +100,7 @@ impl FactStore {
         }
         self.held.clear();
         db.put_many(&encoded).await?;
-        let (root, nodes) = trees::edit(db, self.root, &changes).await?;
-        db.put_many(&nodes).await?;
-        self.root = root;
+        self.root = tree_edit::edit(db, Some(self.root), &changes).await?;
         Ok(())
     }
 

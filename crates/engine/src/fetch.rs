@@ -26,8 +26,8 @@ use crate::facts::FactStore;
 use crate::judge::Judgment;
 use crate::mirror::MirrorState;
 use crate::station::Station;
-use crate::trees;
 use crate::upstream::{Client, Location, Piece};
+use crate::{tree_edit, trees};
 
 /// Shards whose files are looked at together.
 const CHUNK: usize = 1024;
@@ -102,7 +102,7 @@ async fn wanted(
     let keys: Vec<&String> = judgment.touched.keys().collect();
     let mut out = Vec::new();
     for keys in keys.chunks(CHUNK) {
-        let ids = trees::find_some(db, upstream.tree, keys.iter().copied()).await?;
+        let ids = tree_edit::find_many(db, upstream.tree, keys.iter().map(|k| k.as_str())).await?;
         let list: Vec<Id<Shard>> = ids.values().copied().collect();
         let shards: HashMap<Digest, Shard> = trees::objects(db, &list).await?;
         facts.read(db, keys).await?;

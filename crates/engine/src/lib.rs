@@ -20,6 +20,7 @@ pub mod render;
 pub mod station;
 pub mod status;
 pub mod sync;
+pub mod tree_edit;
 pub mod trees;
 pub mod trust;
 pub mod upstream;

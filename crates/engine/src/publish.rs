@@ -20,7 +20,7 @@ use crate::judge::{Judgment, Touched};
 use crate::mirror::MirrorState;
 use crate::render;
 use crate::station::Station;
-use crate::trees;
+use crate::{tree_edit, trees};
 
 /// The whole-channel indexes of the newest snapshot, by path below the channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -175,7 +175,7 @@ async fn listed(station: &Station, judgment: &Judgment, before: Option<Digest>) 
     let is_news = |(_, touched): &(&String, &Touched)| touched.now.is_some() && touched.now != touched.before;
     let news: BTreeMap<&String, Id<Shard>> =
         judgment.touched.iter().filter(is_news).filter_map(|(key, t)| Some((key, t.now?))).collect();
-    let held = trees::find_some(db, before, news.keys().copied()).await?;
+    let held = tree_edit::find_many(db, before, news.keys().map(|k| k.as_str())).await?;
     let mut changes = BTreeMap::new();
     let mut encoded: Vec<Encoded> = Vec::new();
     for (key, now) in news {
@@ -188,9 +188,7 @@ async fn listed(station: &Station, judgment: &Judgment, before: Option<Digest>) 
         changes.insert(key.clone(), Some(trees::encode_into(&union, &mut encoded)?));
     }
     db.put_many(&encoded).await?;
-    let (root, nodes) = trees::edit(db, before, &changes).await?;
-    db.put_many(&nodes).await?;
-    Ok(root)
+    Ok(tree_edit::edit(db, Some(before), &changes).await?)
 }
 
 /// Renders what is asked for whole: for conda every index of every subdir; PyPI pages are rendered when

@@ -13,8 +13,6 @@ pub const PROJECTS_BYTES_MAX: u64 = 512 << 20;
 pub const ADVISORY_BYTES_MAX: u64 = 16 << 20;
 /// One feed, unpacked, in bytes. All of NVD is 2.5 GB.
 pub const FEED_BYTES_MAX: u64 = 16 << 30;
-/// Records of one feed.
-pub const FEED_RECORDS_MAX: u64 = 20_000_000;
 /// One record of an index, one advisory, or one value that an index says beside its records, in bytes. The largest
 /// genuine records have some 100 kB, advisories 2 MB; parsed into members, text is up to eight times its size.
 pub const RECORD_BYTES_MAX: usize = 16 << 20;
@@ -36,6 +34,31 @@ pub const TAG_ATTRIBUTES_MAX: usize = 64;
 /// How much larger the JSON text of a sharded index may be than its msgpack bytes: hashes double, arrays of small
 /// numbers triple.
 pub const MSGPACK_TEXT_RATIO_MAX: usize = 4;
+/// Records of one feed. All of OSV has some 500,000, NVD 300,000; a station keeps some 200 bytes for each while
+/// it reads.
+pub const FEED_RECORDS_MAX: u64 = 2_000_000;
+/// A feed that is one object (KEV, EPSS, identities), unpacked, in bytes. The largest has some 15 MB.
+pub const FEED_OBJECT_BYTES_MAX: u64 = 128 << 20;
+/// The id of an advisory, or another name of it, in bytes.
+pub const ADVISORY_ID_BYTES_MAX: usize = 200;
+/// Ids of one advisory. Distributions name some hundred CVEs in one.
+pub const ADVISORY_IDS_MAX: usize = 10_000;
+/// Packages that one advisory says something of.
+pub const ADVISORY_AFFECTED_MAX: usize = 10_000;
+/// A CVE number, in bytes.
+pub const CVE_BYTES_MAX: usize = 40;
+/// Entries of a KEV catalogue. It has some 1,400.
+pub const KEV_ENTRIES_MAX: usize = 100_000;
+/// One entry of a KEV catalogue, in bytes.
+pub const KEV_ENTRY_BYTES_MAX: u64 = 64 << 10;
+/// Scores of an EPSS file. It has one for each CVE, some 300,000.
+pub const EPSS_SCORES_MAX: usize = 1_000_000;
+/// Names in a map of identities. conda-forge has some 34,000.
+pub const IDENTITIES_MAX: usize = 500_000;
+/// Names that one name may map to.
+pub const IDENTITY_NAMES_MAX: usize = 100;
+/// A name in a map of identities, in bytes.
+pub const IDENTITY_NAME_BYTES_MAX: usize = 200;
 /// How deep a record or advisory may nest. Lower than what canonical text may, since records are stored and
 /// served inside of documents.
 pub const RECORD_DEPTH_MAX: usize = 48;
@@ -44,3 +67,5 @@ pub const BAD_LISTED_MAX: usize = 1000;
 /// How much larger than its compressed form a stream may become. Repodata of one kind of package
 /// reaches 40.
 pub const RATIO_MAX: u64 = 400;
+/// Bytes that a stream may unpack to whatever its ratio: small ones reach high ratios without being bombs.
+pub const RATIO_FREE_BYTES: u64 = 1 << 20;

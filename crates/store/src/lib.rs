@@ -10,11 +10,13 @@ mod blobs;
 mod db;
 mod error;
 mod lease;
+mod pack;
 
 pub use blobs::{Batch, Blobs, Staged, Verified};
-pub use db::{Change, Db, NameChange, NewEntry, Packed, RefChange, ShardName};
+pub use db::{Change, Db, NameChange, NewEntry, RefChange, ShardName};
 pub use error::StoreError;
 pub use lease::{Lease, Leased};
+pub use pack::Packed;
 
 use std::path::{Path, PathBuf};
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use airlock_core::advisory::FeedKind;
 use airlock_core::time::Time;
 use airlock_engine::error::{Error, Result};
-use airlock_engine::feeds::{self, FeedReport};
+use airlock_engine::feeds::{self, FeedReport, Reading};
 use airlock_engine::status::{self, FeedStatus};
 use airlock_engine::sync::{self, Rejudged};
 
@@ -27,8 +27,8 @@ pub async fn run(cx: &Cx, command: AdvisoriesCommand) -> Result<ExitCode> {
                 || format!("Added feed `{name}`. Next: `airlock advisories update`.\n"),
             )?;
         }
-        AdvisoriesCommand::Update { feeds: names } => {
-            let updated = feeds::update(&station, &names).await?;
+        AdvisoriesCommand::Update { feeds: names, accept_shrink } => {
+            let updated = feeds::update_with(&station, &names, Reading { accept_shrink }).await?;
             say_reports(cx, &updated.read);
             let Rejudged { outcomes, failed } = sync::rejudge_all(&station, "advisories update").await?;
             let mut json = judging::json(&outcomes)?;
@@ -36,6 +36,15 @@ pub async fn run(cx: &Cx, command: AdvisoriesCommand) -> Result<ExitCode> {
             cx.out.answer(|| Ok(json), || judging::text(cx, &outcomes))?;
             // What could be read acts; what could not is an error all the same.
             updated.failed.or(failed).map_or(Ok(()), Err)?;
+        }
+        AdvisoriesCommand::Remove { name, reason } => {
+            feeds::remove(&station, &name, &reason).await?;
+            cx.out.say(&format!("Removed feed `{name}`."));
+            let Rejudged { outcomes, failed } = sync::rejudge_all(&station, "advisories remove").await?;
+            let mut json = judging::json(&outcomes)?;
+            json["removed"] = name.into();
+            cx.out.answer(|| Ok(json), || judging::text(cx, &outcomes))?;
+            failed.map_or(Ok(()), Err)?;
         }
         AdvisoriesCommand::Status => {
             let feeds = status::feed_status(&station).await?;

@@ -26,13 +26,13 @@ use airlock_core::object::{self, Object};
 use airlock_core::shard::{Shard, ShardKey};
 use airlock_core::snapshot::{Counts, Snapshot, Upstream};
 use airlock_core::time::Time;
-use airlock_core::trie::{self, TreeId};
+use airlock_core::trie::TreeId;
 use airlock_core::verdict::Judgement;
 use airlock_store::{Db, Packed, StoreError};
 
 use crate::error::{Error, Result, joined};
 use crate::station::Station;
-use crate::trees;
+use crate::{tree_edit, trees};
 
 use inputs::Inputs;
 use one::{Common, One, Task};
@@ -360,10 +360,8 @@ async fn grown<T>(
     before: Option<TreeId<Id<T>>>,
     changes: BTreeMap<String, Option<Id<T>>>,
 ) -> Result<TreeId<Id<T>>> {
-    let (root, nodes) = match before {
-        Some(before) => trees::edit(db, before, &changes).await?,
-        None => trie::build(&changes.into_iter().filter_map(|(k, v)| Some((k, v?))).collect())?,
-    };
-    db.put_many(&nodes).await?;
-    Ok(root)
+    match before {
+        Some(before) => Ok(tree_edit::edit(db, Some(before), &changes).await?),
+        None => trees::store(db, &changes.into_iter().filter_map(|(k, v)| Some((k, v?))).collect()).await,
+    }
 }

@@ -25,6 +25,7 @@ use crate::channel::ref_name;
 use crate::error::Result;
 use crate::publish::Pending;
 use crate::station::Station;
+use crate::tree_edit::{self, Difference, Value};
 use crate::trees;
 
 /// The shards that are judged anew, by key. The others keep the judgement of the previous snapshot.
@@ -54,23 +55,27 @@ impl Scope {
         let Some(names) = advised(db, channel, inputs, before).await? else { return Ok(Self::All) };
         let Some(specs) = decided(db, channel, inputs, before).await? else { return Ok(Self::All) };
         let upstream: Upstream = db.get(before.inputs.upstream).await?;
-        keys.extend(trees::diff(db, Some(upstream.tree), inputs.upstream.tree).await?.into_keys());
-        keys.extend(trees::diff(db, Some(before.inputs.facts), inputs.facts).await?.into_keys());
+        keys.extend(differing(db, upstream.tree, inputs.upstream.tree).await?);
+        keys.extend(differing(db, before.inputs.facts, inputs.facts).await?);
         keys.extend(newly_listed(db, inputs, before).await?);
         keys.extend(keys_of(db, inputs, &names, &specs).await?);
         Ok(Self::Some(keys))
     }
 }
 
+/// The keys under which two trees hold something else.
+async fn differing<V: Value + PartialEq>(db: &Db, old: TreeId<V>, new: TreeId<V>) -> Result<Vec<String>> {
+    let differences = tree_edit::diff(db, Some(old), Some(new)).await?;
+    Ok(differences.into_iter().map(|d| d.key).collect())
+}
+
 /// The keys for which it matters that other records are listed than before. Where the previous snapshot was the
 /// first to list a name, what it listed is what it published, so that nothing is judged otherwise.
 async fn newly_listed(db: &Db, inputs: &Inputs, before: &Snapshot) -> Result<Vec<String>> {
-    let listed = trees::diff(db, Some(before.inputs.listed), inputs.listed).await?;
-    let content = trees::find_some(db, before.content, listed.keys()).await?;
-    let is_news = |key: &String, (old, new): &(Option<Id<Shard>>, Option<Id<Shard>>)| {
-        old.is_some() || new.is_none() || content.get(key) != new.as_ref()
-    };
-    Ok(listed.iter().filter(|(key, change)| is_news(key, change)).map(|(key, _)| key.clone()).collect())
+    let listed = tree_edit::diff(db, Some(before.inputs.listed), Some(inputs.listed)).await?;
+    let content = tree_edit::find_many(db, before.content, listed.iter().map(|d| d.key.as_str())).await?;
+    let is_news = |d: &Difference<Id<Shard>>| d.old.is_some() || d.new != content.get(&d.key).copied();
+    Ok(listed.into_iter().filter(is_news).map(|d| d.key).collect())
 }
 
 /// The specs of what was decided since; none if anything may have been.
@@ -105,20 +110,20 @@ async fn advised(
     }
     // What is exploited is joined to every finding.
     let all = old.kev != new.kev || old.epss != new.epss;
-    let slices = trees::diff(db, Some(old.slices), new.slices).await?;
+    let slices: BTreeSet<String> = differing(db, old.slices, new.slices).await?.into_iter().collect();
     match channel.ecosystem {
         Ecosystem::Pypi => {
-            names.extend(slices.keys().filter_map(|k| pypi_name(k)));
+            names.extend(slices.iter().filter_map(|k| pypi_name(k)));
             if all {
                 names.extend(trees::load(db, new.slices).await?.keys().filter_map(|k| pypi_name(k)));
             }
         }
         Ecosystem::Conda => {
-            names.extend(trees::diff(db, Some(old.identities), new.identities).await?.into_keys());
+            names.extend(differing(db, old.identities, new.identities).await?);
             if all || !slices.is_empty() {
                 for (name, identity) in trees::load(db, new.identities).await? {
                     let lookups = matching::lookups(channel.ecosystem, &name, Some(&identity));
-                    if all || lookups.iter().any(|l| slices.contains_key(l.key.as_str())) {
+                    if all || lookups.iter().any(|l| slices.contains(l.key.as_str())) {
                         names.insert(name);
                     }
                 }
@@ -160,8 +165,8 @@ async fn keys_of(
             keys.insert(ShardKey { subdir: subdir.cloned(), name: name.to_owned() }.to_string());
         }
     }
-    let mut found = trees::find_some(db, inputs.upstream.tree, &keys).await?;
-    found.extend(trees::find_some(db, inputs.listed, &keys).await?);
+    let mut found = tree_edit::find_many(db, inputs.upstream.tree, keys.iter().map(String::as_str)).await?;
+    found.extend(tree_edit::find_many(db, inputs.listed, keys.iter().map(String::as_str)).await?);
     Ok(found.into_keys().collect())
 }
 
@@ -203,7 +208,7 @@ impl Maps {
             (Ecosystem::Conda, Scope::All) => trees::load(db, inputs.set.identities).await?,
             (Ecosystem::Conda, Scope::Some(_)) => {
                 let names: BTreeSet<String> = keys.iter().map(|k| ShardKey::parse(k).name).collect();
-                trees::find_some(db, inputs.set.identities, &names).await?
+                tree_edit::find_many(db, inputs.set.identities, names.iter().map(String::as_str)).await?
             }
         };
         let mut matched = BTreeSet::new();
@@ -213,7 +218,7 @@ impl Maps {
             matched.extend(lookups.into_iter().map(|l| l.key.as_str().to_owned()));
         }
         Ok(Self {
-            slices: trees::find_some(db, inputs.set.slices, &matched).await?,
+            slices: tree_edit::find_many(db, inputs.set.slices, matched.iter().map(String::as_str)).await?,
             facts: scope.read(db, inputs.facts).await?,
             keys,
             upstream,
@@ -229,7 +234,7 @@ impl Scope {
     async fn read<T>(&self, db: &Db, root: TreeId<Id<T>>) -> Result<BTreeMap<String, Id<T>>> {
         match self {
             Self::All => trees::load(db, root).await,
-            Self::Some(keys) => trees::find_some(db, root, keys).await,
+            Self::Some(keys) => Ok(tree_edit::find_many(db, root, keys.iter().map(String::as_str)).await?),
         }
     }
 }

@@ -4,7 +4,8 @@ use std::io::BufRead;
 
 use airlock_core::advisory::Epss;
 
-use super::{BadAdvisory, FeedError, bounded_line};
+use super::{BadAdvisory, FeedError, bounded_line, is_cve};
+use crate::limits;
 
 /// Longest line, in bytes.
 const LINE_BYTES_MAX: u64 = 4096;
@@ -34,16 +35,24 @@ pub fn read(reader: &mut impl BufRead) -> Result<(Epss, Vec<BadAdvisory>), FeedE
         }
         let mut fields = text.split(',');
         let entry = match (fields.next(), fields.next().and_then(|s| s.parse::<f64>().ok())) {
-            (Some(cve), Some(score)) if fits && cve.starts_with("CVE-") && (0.0..=1.0).contains(&score) => {
+            (Some(cve), Some(score)) if fits && is_cve(cve) && (0.0..=1.0).contains(&score) => {
                 Some((cve, score))
             }
             _ => None,
         };
         match entry {
             Some((cve, score)) => {
-                epss.scores.insert(cve.to_owned(), score);
+                // Of two lines for one CVE the higher counts, whichever comes first.
+                let held = epss.scores.entry(cve.to_owned()).or_insert(score);
+                *held = held.max(score);
+                if epss.scores.len() > limits::EPSS_SCORES_MAX {
+                    return Err(FeedError::Content(format!(
+                        "it has more than {} scores",
+                        limits::EPSS_SCORES_MAX
+                    )));
+                }
             }
-            None if bad.len() < crate::limits::BAD_LISTED_MAX => {
+            None if bad.len() < limits::BAD_LISTED_MAX => {
                 bad.push(BadAdvisory {
                     id: format!("line {number}"),
                     reason: "it is not `CVE,probability,percentile`".to_owned(),

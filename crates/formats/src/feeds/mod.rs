@@ -6,13 +6,18 @@
 pub mod epss;
 pub mod identities;
 pub mod kev;
+mod list;
 pub mod nvd;
 pub mod osv;
+mod unpack;
 
 use std::io::{self, BufRead};
 
+use airlock_core::advisory::AdvisoryRecord;
 use airlock_core::severity::{self, Score};
 use serde::{Deserialize, Deserializer};
+
+pub use unpack::unpack;
 
 /// A feed that cannot be used at all.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +31,49 @@ pub enum FeedError {
     /// Too large, or not what it should be.
     #[error("{0}")]
     Content(String),
+}
+
+/// Where a feed has records one after another: how they are cut apart, and how one is read. Cutting is quick and
+/// goes in order; reading is what takes long, and any thread may do it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordFormat {
+    /// OSV, one record a line.
+    OsvLines,
+    /// OSV, one record that may be written over many lines.
+    OsvDocument,
+    /// A page of the NVD API 2.0.
+    NvdPage,
+}
+
+impl RecordFormat {
+    /// Cuts the text of each record out of `reader`, or says why one is none. Stops at the first error of `each`.
+    pub fn split(
+        self,
+        reader: &mut impl BufRead,
+        each: &mut impl FnMut(Result<&str, BadAdvisory>) -> Result<(), FeedError>,
+    ) -> Result<(), FeedError> {
+        match self {
+            Self::OsvLines => osv::split(reader, each),
+            Self::OsvDocument => osv::document(reader, each),
+            Self::NvdPage => nvd::split(reader, each),
+        }
+    }
+
+    /// Reads one record.
+    pub fn read(self, text: &str) -> Result<AdvisoryRecord, BadAdvisory> {
+        match self {
+            Self::OsvLines | Self::OsvDocument => osv::read_record(text),
+            Self::NvdPage => nvd::read_item(text),
+        }
+    }
+}
+
+/// Whether it looks like a CVE number and is no longer than one may be.
+fn is_cve(id: &str) -> bool {
+    id.len() <= crate::limits::CVE_BYTES_MAX
+        && id.strip_prefix("CVE-").is_some_and(|rest| {
+            !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        })
 }
 
 /// A record that was left out.

@@ -3,21 +3,20 @@
 //! Of a CVE come its scores, its state and its description, which are joined to the records that say what is
 //! affected by the CVE's number.
 
-use std::fmt;
-use std::io::Read;
+use std::io::{BufRead, Read};
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use airlock_core::advisory::{Advisory, AdvisoryRecord};
 
-use super::{BadAdvisory, FeedError, one_line, score};
+use super::list::{self, Item};
+use super::{BadAdvisory, FeedError, is_cve, one_line, score};
 use crate::limits;
 use crate::read::{brief, canonical};
 
 #[derive(Deserialize)]
-struct Item<'a> {
+struct Listed<'a> {
     #[serde(borrow)]
     cve: &'a RawValue,
 }
@@ -70,14 +69,15 @@ struct CvssData {
     vector_string: Option<String>,
 }
 
-fn read_item(json: &str) -> Result<AdvisoryRecord, BadAdvisory> {
+/// Reads one item of the list.
+pub fn read_item(json: &str) -> Result<AdvisoryRecord, BadAdvisory> {
     let bad = |id: &str, reason: String| BadAdvisory { id: id.to_owned(), reason: brief(&reason) };
-    let start: String = json.chars().take(60).collect();
-    let item: Item<'_> = serde_json::from_str(json).map_err(|e| bad(&start, e.to_string()))?;
-    let raw = canonical(item.cve.get()).map_err(|e| bad(&start, e))?;
-    let cve: Cve = raw.read().map_err(|e| bad(&start, e.to_string()))?;
-    if !cve.id.starts_with("CVE-") || cve.id.len() > 40 {
-        return Err(bad(&start, "the record has no CVE number".to_owned()));
+    let start = || -> String { json.chars().take(60).collect() };
+    let item: Listed<'_> = serde_json::from_str(json).map_err(|e| bad(&start(), e.to_string()))?;
+    let raw = canonical(item.cve.get()).map_err(|e| bad(&start(), e))?;
+    let cve: Cve = raw.read().map_err(|e| bad(&start(), e.to_string()))?;
+    if !is_cve(&cve.id) {
+        return Err(bad(&start(), "the record has no CVE number".to_owned()));
     }
     let english = |texts: &[Text]| texts.iter().find(|t| t.lang == "en").map(|t| t.value.clone());
     let description = english(&cve.descriptions).unwrap_or_default();
@@ -115,85 +115,35 @@ fn read_item(json: &str) -> Result<AdvisoryRecord, BadAdvisory> {
     Ok(AdvisoryRecord { advisory, raw })
 }
 
-/// Reads one page or feed, however long, and hands each CVE to `each`.
+/// Cuts one page or feed, however long, into the texts of its CVEs, for [`read_item`].
+pub fn split(
+    reader: &mut impl BufRead,
+    each: &mut impl FnMut(Result<&str, BadAdvisory>) -> Result<(), FeedError>,
+) -> Result<(), FeedError> {
+    let mut number = 0u64;
+    list::items(reader, "vulnerabilities", limits::ADVISORY_BYTES_MAX, &mut |item| {
+        number += 1;
+        if number > limits::FEED_RECORDS_MAX {
+            return Err(FeedError::Content(format!("it has more than {} records", limits::FEED_RECORDS_MAX)));
+        }
+        let bad = |reason: &str| BadAdvisory { id: format!("item {number}"), reason: reason.to_owned() };
+        each(match item {
+            Item::Text(text) => Ok(text),
+            Item::TooLarge => Err(bad("the record is larger than one advisory may be")),
+            Item::NotText => Err(bad("it is not UTF-8")),
+        })
+    })
+}
+
+/// Reads one page or feed and hands each CVE to `each`.
 pub fn read_all(
     reader: impl Read,
     each: &mut impl FnMut(Result<AdvisoryRecord, BadAdvisory>),
 ) -> Result<(), FeedError> {
-    let mut deserializer = serde_json::Deserializer::from_reader(reader);
-    let mut found = false;
-    Page { each, found: &mut found }.deserialize(&mut deserializer)?;
-    deserializer.end()?;
-    if found {
+    split(&mut std::io::BufReader::new(reader), &mut |text| {
+        each(text.and_then(read_item));
         Ok(())
-    } else {
-        Err(FeedError::Content("it has no `vulnerabilities`: not an NVD API 2.0 page".to_owned()))
-    }
-}
-
-struct Page<'a, F> {
-    each: &'a mut F,
-    found: &'a mut bool,
-}
-
-impl<'de, F: FnMut(Result<AdvisoryRecord, BadAdvisory>)> DeserializeSeed<'de> for Page<'_, F> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de, F: FnMut(Result<AdvisoryRecord, BadAdvisory>)> Visitor<'de> for Page<'_, F> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a page of the NVD API 2.0")
-    }
-
-    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
-        while let Some(key) = map.next_key::<String>()? {
-            if key == "vulnerabilities" {
-                *self.found = true;
-                map.next_value_seed(List { each: &mut *self.each })?;
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(())
-    }
-}
-
-struct List<'a, F> {
-    each: &'a mut F,
-}
-
-impl<'de, F: FnMut(Result<AdvisoryRecord, BadAdvisory>)> DeserializeSeed<'de> for List<'_, F> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-}
-
-impl<'de, F: FnMut(Result<AdvisoryRecord, BadAdvisory>)> Visitor<'de> for List<'_, F> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of vulnerabilities")
-    }
-
-    fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<(), S::Error> {
-        let mut records = 0u64;
-        while let Some(raw) = seq.next_element::<Box<RawValue>>()? {
-            records += 1;
-            if records > limits::FEED_RECORDS_MAX || raw.get().len() as u64 > limits::ADVISORY_BYTES_MAX {
-                return Err(serde::de::Error::custom("it has too many or too large records"));
-            }
-            (self.each)(read_item(raw.get()));
-        }
-        Ok(())
-    }
+    })
 }
 
 #[cfg(test)]

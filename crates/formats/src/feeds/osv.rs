@@ -1,9 +1,10 @@
 //! OSV records (schema 1.7), of any ecosystem: one document, or one a line.
 
 use std::collections::BTreeSet;
-use std::io::BufRead;
+use std::io::{BufRead, Read as _};
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use airlock_core::advisory::{Advisory, AdvisoryRecord, Affected, MatchKey};
 use airlock_core::ecosystem::{self, Ecosystem};
@@ -14,7 +15,7 @@ use crate::limits;
 use crate::read::{brief, canonical};
 
 #[derive(Deserialize)]
-struct Record {
+struct Record<'a> {
     id: String,
     modified: Option<String>,
     published: Option<String>,
@@ -29,8 +30,8 @@ struct Record {
     severity: Vec<Severity>,
     #[serde(default, deserialize_with = "null_as_default")]
     affected: Vec<AffectedRaw>,
-    #[serde(default)]
-    database_specific: serde_json::Value,
+    #[serde(borrow, default)]
+    database_specific: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -70,10 +71,14 @@ pub fn read_record(json: &str) -> Result<AdvisoryRecord, BadAdvisory> {
     let place = |id: &str| if id.is_empty() { json.chars().take(60).collect() } else { id.to_owned() };
     let bad = |id: &str, reason: String| BadAdvisory { id: place(id), reason: brief(&reason) };
     let raw = canonical(json).map_err(|e| bad("", e))?;
-    let record: Record = raw.read().map_err(|e| bad("", e.to_string()))?;
-    if record.id.is_empty() || record.id.len() > 200 || record.id.chars().any(char::is_whitespace) {
+    let record: Record<'_> = raw.read().map_err(|e| bad("", e.to_string()))?;
+    let usable = |id: &str| {
+        !id.is_empty() && id.len() <= limits::ADVISORY_ID_BYTES_MAX && !id.chars().any(char::is_whitespace)
+    };
+    if !usable(&record.id) {
         return Err(bad("", "the record has no usable id".to_owned()));
     }
+    check_counts(&record).map_err(|reason| bad(&record.id, reason))?;
     let time = |text: &Option<String>| text.as_ref().and_then(|t| t.parse().ok());
     let vectors = record.severity.iter().chain(record.affected.iter().flat_map(|a| &a.severity));
     let mut scores: Vec<_> =
@@ -85,8 +90,6 @@ pub fn read_record(json: &str) -> Result<AdvisoryRecord, BadAdvisory> {
     // record it names learns nothing of this one.
     let mut aliases: BTreeSet<String> = record.aliases.iter().chain(&record.upstream).cloned().collect();
     aliases.remove(&record.id);
-    // Every database has its own keys here, of whatever type it likes.
-    let cwes = record.database_specific["cwe_ids"].as_array();
     let advisory = Advisory {
         modified: time(&record.modified),
         published: time(&record.published),
@@ -95,12 +98,38 @@ pub fn read_record(json: &str) -> Result<AdvisoryRecord, BadAdvisory> {
         malicious: record.id.starts_with("MAL-"),
         summary: one_line(text),
         scores,
-        cwes: cwes.into_iter().flatten().filter_map(|c| c.as_str()).map(str::to_owned).collect(),
+        cwes: record.database_specific.map(cwes).unwrap_or_default(),
         affected: record.affected.into_iter().filter_map(affected).collect(),
         aliases,
         id: record.id,
     };
     Ok(AdvisoryRecord { advisory, raw })
+}
+
+/// The weaknesses that a database names under a key of its own; it may have whatever type it likes.
+fn cwes(specific: &RawValue) -> BTreeSet<String> {
+    #[derive(Deserialize)]
+    struct Specific {
+        cwe_ids: Vec<serde_json::Value>,
+    }
+    let specific: Option<Specific> = serde_json::from_str(specific.get()).ok();
+    let ids = specific.map(|s| s.cwe_ids).unwrap_or_default();
+    ids.into_iter().filter_map(|id| id.as_str().map(str::to_owned)).collect()
+}
+
+/// What one record may name at most: everything it names is looked up when it is joined with others.
+fn check_counts(record: &Record<'_>) -> Result<(), String> {
+    let others = || record.aliases.iter().chain(&record.upstream);
+    if others().count() > limits::ADVISORY_IDS_MAX {
+        return Err(format!("it has more than {} other ids", limits::ADVISORY_IDS_MAX));
+    }
+    if others().any(|id| id.len() > limits::ADVISORY_ID_BYTES_MAX) {
+        return Err(format!("one of its ids has more than {} bytes", limits::ADVISORY_ID_BYTES_MAX));
+    }
+    if record.affected.len() > limits::ADVISORY_AFFECTED_MAX {
+        return Err(format!("it names more than {} packages", limits::ADVISORY_AFFECTED_MAX));
+    }
+    Ok(())
 }
 
 /// What one entry says; ranges of commits say nothing about releases.
@@ -119,10 +148,10 @@ fn affected(raw: AffectedRaw) -> Option<Affected> {
     Some(Affected { key: MatchKey::osv(&package.ecosystem, &name), ranges, versions: raw.versions })
 }
 
-/// Reads records, one a line, and hands each to `each`. A document that spans lines is for [`read_record`].
-pub fn read_all(
+/// Cuts records apart, one a line, for [`read_record`].
+pub fn split(
     reader: &mut impl BufRead,
-    each: &mut impl FnMut(Result<AdvisoryRecord, BadAdvisory>),
+    each: &mut impl FnMut(Result<&str, BadAdvisory>) -> Result<(), FeedError>,
 ) -> Result<(), FeedError> {
     let mut line = Vec::new();
     let mut number = 0u64;
@@ -133,16 +162,40 @@ pub fn read_all(
         }
         let place = |reason: String| BadAdvisory { id: format!("line {number}"), reason };
         if !fits {
-            each(Err(place(format!("the record is larger than {} bytes", limits::ADVISORY_BYTES_MAX))));
+            each(Err(place(format!("the record is larger than {} bytes", limits::ADVISORY_BYTES_MAX))))?;
             continue;
         }
         match std::str::from_utf8(&line) {
             Ok(text) if text.trim().is_empty() => {}
-            Ok(text) => each(read_record(text)),
-            Err(_) => each(Err(place("it is not UTF-8".to_owned()))),
+            Ok(text) => each(Ok(text))?,
+            Err(_) => each(Err(place("it is not UTF-8".to_owned())))?,
         }
     }
     Ok(())
+}
+
+/// The one record of a document that may be written over many lines.
+pub(super) fn document(
+    reader: &mut impl BufRead,
+    each: &mut impl FnMut(Result<&str, BadAdvisory>) -> Result<(), FeedError>,
+) -> Result<(), FeedError> {
+    let mut text = String::new();
+    reader.take(limits::ADVISORY_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > limits::ADVISORY_BYTES_MAX {
+        return Err(FeedError::Content("it is larger than one advisory may be".to_owned()));
+    }
+    each(Ok(&text))
+}
+
+/// Reads records, one a line, and hands each to `each`. A document that spans lines is for [`read_record`].
+pub fn read_all(
+    reader: &mut impl BufRead,
+    each: &mut impl FnMut(Result<AdvisoryRecord, BadAdvisory>),
+) -> Result<(), FeedError> {
+    split(reader, &mut |text| {
+        each(text.and_then(read_record));
+        Ok(())
+    })
 }
 
 #[cfg(test)]

@@ -24,7 +24,6 @@ use airlock_core::time::Time;
 use crate::error::StoreError;
 
 pub use names::{NameChange, ShardName};
-pub use objects::Packed;
 
 /// The layouts, oldest first. A database says in `user_version` how many of them it has.
 const MIGRATIONS: [&str; 2] =

@@ -1,7 +1,4 @@
-//! Objects: immutable, named by their hash, packed with zstd.
-//!
-//! Packing and unpacking cost more than the database does; [`Packed`] lets callers do both on as many threads as
-//! they have.
+//! Objects: immutable, named by their hash.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -13,62 +10,7 @@ use airlock_core::object::{self, Encoded, Object};
 
 use super::{Db, ROWS_MAX, digest};
 use crate::error::StoreError;
-
-/// Objects shorter than this, in bytes, are not packed.
-const PACK_BYTES_MIN: usize = 200;
-/// Largest object, unpacked, in bytes.
-const OBJECT_BYTES_MAX: usize = 256 << 20;
-/// zstd level of stored objects.
-const PACK_LEVEL: i32 = 3;
-
-/// An object as it lies in the database.
-#[derive(Clone, Debug)]
-pub struct Packed {
-    digest: Digest,
-    packed: bool,
-    data: Vec<u8>,
-}
-
-impl Packed {
-    /// Packs an object.
-    pub fn of(object: &Encoded) -> Result<Self, StoreError> {
-        let fail = |e| StoreError::Corrupt(format!("an object cannot be packed: {e}"));
-        let digest = object.digest;
-        if object.bytes.len() >= PACK_BYTES_MIN {
-            let data = zstd::bulk::compress(&object.bytes, PACK_LEVEL).map_err(fail)?;
-            if data.len() < object.bytes.len() {
-                return Ok(Self { digest, packed: true, data });
-            }
-        }
-        Ok(Self { digest, packed: false, data: object.bytes.clone() })
-    }
-
-    /// Its name.
-    pub const fn digest(&self) -> Digest {
-        self.digest
-    }
-
-    /// How many bytes it takes in the database.
-    pub fn len(&self) -> usize {
-        self.data.len()
-    }
-
-    /// Whether it takes none.
-    pub fn is_empty(&self) -> bool {
-        self.data.is_empty()
-    }
-
-    /// Its bytes.
-    pub fn unpack(&self) -> Result<Vec<u8>, StoreError> {
-        if !self.packed {
-            return Ok(self.data.clone());
-        }
-        let size = zstd::zstd_safe::get_frame_content_size(&self.data).ok().flatten();
-        let size = size.and_then(|s| usize::try_from(s).ok()).filter(|s| *s <= OBJECT_BYTES_MAX);
-        let size = size.ok_or_else(|| StoreError::Corrupt("an object of unknown size".to_owned()))?;
-        zstd::bulk::decompress(&self.data, size).map_err(|e| StoreError::Corrupt(format!("an object: {e}")))
-    }
-}
+use crate::pack::Packed;
 
 /// The system's time in seconds. It tells how long ago something was written, for collecting what is left over; the
 /// station's clock, which may stand still, tells everything else.

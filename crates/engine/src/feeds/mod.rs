@@ -1,0 +1,361 @@
+//! Feeds: reading them, and what all of them together say.
+
+mod build;
+mod check;
+mod index;
+mod read;
+mod show;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use airlock_core::advisory::{AdvisorySet, FeedHead, FeedKind};
+use airlock_core::id::{Digest, Id};
+use airlock_core::object::Object;
+use airlock_formats::feeds::BadAdvisory;
+use airlock_store::RefChange;
+
+use self::build::Base;
+use self::index::FeedIndex;
+use crate::error::{Error, Result};
+use crate::station::Station;
+use crate::upstream::Location;
+
+pub use show::show;
+
+/// A feed that held at least this many records and holds fewer than one in [`SHRINK_FACTOR`] of them now is not
+/// believed without a person.
+const SHRINK_RECORDS_MIN: u64 = 100;
+/// See [`SHRINK_RECORDS_MIN`].
+const SHRINK_FACTOR: u64 = 2;
+/// How often something is done again because somebody else did the same in between.
+const TRIES: usize = 10;
+
+/// The ref of the set of everything known.
+pub const SET: &str = "advisories";
+
+/// A feed as a person set it up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeedDef {
+    /// What it speaks.
+    pub speaks: FeedKind,
+    /// A URL, file or directory.
+    pub location: String,
+}
+
+impl Object for FeedDef {
+    const KIND: &'static str = "airlock.feed.v1";
+}
+
+/// A feed's head as an object, so that a ref can name it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredHead {
+    /// The head.
+    pub head: FeedHead,
+}
+
+impl Object for StoredHead {
+    const KIND: &'static str = "airlock.feed-head.v1";
+}
+
+/// What reading one feed gave.
+#[derive(Clone, Debug)]
+pub struct FeedReport {
+    /// The feed's name.
+    pub name: String,
+    /// Its head.
+    pub head: FeedHead,
+    /// Whether its content changed.
+    pub changed: bool,
+    /// Records that make no sense, the first of them.
+    pub bad: Vec<BadAdvisory>,
+}
+
+/// A name under which no other feed stands.
+async fn free_name(station: &Station, wanted: &str, def: Digest) -> Result<String> {
+    for n in 1..1000 {
+        let name = if n == 1 { wanted.to_owned() } else { format!("{wanted}-{n}") };
+        let held = station.store.db.find_ref(&format!("feed/{name}/def")).await?;
+        if held.is_none_or(|h| h == def) {
+            return Ok(name);
+        }
+    }
+    Err(Error::usage(format!("there are too many feeds called `{wanted}`")))
+}
+
+/// Endings of files that say nothing about a feed.
+const EXTENSIONS: [&str; 6] = [".gz", ".zst", ".json", ".jsonl", ".csv", ".txt"];
+
+/// Adds a feed under a name made of its kind and place.
+pub async fn add(station: &Station, kind: FeedKind, location: &str) -> Result<String> {
+    let parsed = Location::parse(location)?;
+    let stem = match &parsed {
+        Location::Http(url) => {
+            url.path().trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned()
+        }
+        Location::Path(path) => {
+            path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+        }
+    };
+    let mut stem = stem.as_str();
+    while let Some(shorter) = EXTENSIONS.iter().find_map(|e| stem.strip_suffix(e)) {
+        stem = shorter;
+    }
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
+    let stem: String = stem.chars().map(plain).collect();
+    let name = if stem.is_empty() || stem.starts_with(kind.name()) {
+        stem.clone()
+    } else {
+        format!("{}-{stem}", kind.name())
+    };
+    let name = if name.is_empty() { kind.name().to_owned() } else { name };
+    let location = match &parsed {
+        // A feed is often one file, which a trailing slash would turn into another address.
+        Location::Http(_) => location.to_owned(),
+        Location::Path(path) => path.display().to_string(),
+    };
+    if let Location::Path(path) = &parsed
+        && !path.exists()
+    {
+        return Err(Error::usage(format!("{} does not exist", path.display()))
+            .hint("give a URL, a file or a directory"));
+    }
+    let id = station.store.db.put(&FeedDef { speaks: kind, location }).await?;
+    let name = free_name(station, &name, id.digest()).await?;
+    let change = station.move_ref(&format!("feed/{name}/def"), Some(id.digest())).await?;
+    let detail = serde_json::json!({"kind": kind, "location": parsed.shown()});
+    station.commit(vec![change], "feed.add", &format!("feed/{name}"), &detail).await?;
+    Ok(name)
+}
+
+/// What reading all feeds gave.
+#[derive(Debug)]
+pub struct Updated {
+    /// The feeds that were read.
+    pub read: Vec<FeedReport>,
+    /// The first of those that could not be read; their last good state stays in force.
+    pub failed: Option<Error>,
+}
+
+/// How feeds are to be read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reading {
+    /// A person accepts that a feed has lost more than half of its records.
+    pub accept_shrink: bool,
+}
+
+/// Reads every feed of this station again, or those named. One that cannot be read never keeps another from
+/// being read. The set of everything known follows; judging is the caller's.
+pub async fn update(station: &Station, names: &[String]) -> Result<Updated> {
+    update_with(station, names, Reading::default()).await
+}
+
+/// The same, as a person says.
+pub async fn update_with(station: &Station, names: &[String], how: Reading) -> Result<Updated> {
+    let mut defs = defs(station).await?;
+    if let Some(unknown) = names.iter().find(|n| !defs.contains_key(*n)) {
+        return Err(unknown_feed(unknown, defs.keys()));
+    }
+    if how.accept_shrink && names.is_empty() {
+        return Err(Error::usage("`--accept-shrink` needs the names of the feeds that it is meant for"));
+    }
+    defs.retain(|name, _| names.is_empty() || names.contains(name));
+    if defs.is_empty() {
+        return Err(Error::usage("there is no feed to read")
+            .hint("add one with `airlock advisories add KIND URL|PATH`"));
+    }
+    let mut updated = Updated { read: Vec::new(), failed: None };
+    for (name, id) in defs {
+        let def: FeedDef = station.store.db.get(Id::new(id)).await?;
+        match read_feed(station, &name, &def, how).await {
+            Ok(report) => updated.read.push(report),
+            Err(e) => updated.failed = updated.failed.or(Some(e.while_(&format!("feed {name}")))),
+        }
+    }
+    rebuild(station).await?;
+    Ok(updated)
+}
+
+/// The definitions of this station's own feeds.
+async fn defs(station: &Station) -> Result<BTreeMap<String, Digest>> {
+    let refs = station.store.db.refs("feed/").await?;
+    let own = |(name, id): (String, Digest)| {
+        Some((name.strip_prefix("feed/")?.strip_suffix("/def")?.to_owned(), id))
+    };
+    Ok(refs.into_iter().filter_map(own).collect())
+}
+
+fn unknown_feed<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> Error {
+    let known: Vec<&str> = known.map(String::as_str).collect();
+    let error = Error::usage(format!("there is no feed `{name}`"));
+    if known.is_empty() {
+        error.hint("add one with `airlock advisories add KIND URL|PATH`")
+    } else {
+        error.hint(format!("the feeds are: {}", known.join(", ")))
+    }
+}
+
+/// Reads one feed and moves its head, last of all. If somebody else read it in between, it is read again: which of
+/// two readings is the newer one, nobody could say.
+async fn read_feed(station: &Station, name: &str, def: &FeedDef, how: Reading) -> Result<FeedReport> {
+    let db = &station.store.db;
+    let head_ref = format!("feed/{name}/head");
+    let mut tries = 0;
+    loop {
+        let from = db.find_ref(&head_ref).await?;
+        let before = match from {
+            Some(id) => Some(db.get::<StoredHead>(Id::new(id)).await?.head),
+            None => None,
+        };
+        let content = read::read(station, name, def, before.as_ref()).await?;
+        let shrunk = before.as_ref().filter(|b| shrank(b.count, content.count)).map(|b| b.count);
+        if let Some(count) = shrunk.filter(|_| !how.accept_shrink) {
+            return Err(Error::unsafe_(format!(
+                "it holds {} records, and held {count} when it was last read: the last good state stays in force",
+                content.count
+            ))
+            .hint(format!(
+                "find out why; if it is meant to be so: `airlock advisories update {name} --accept-shrink`"
+            )));
+        }
+        let head = FeedHead {
+            kind: def.speaks,
+            read_at: station.now().await?,
+            content: content.root,
+            count: content.count,
+            skipped: content.bad_count,
+        };
+        let id = db.put(&StoredHead { head: head.clone() }).await?;
+        let change = RefChange { name: head_ref.clone(), from, to: Some(id.digest()) };
+        let mut detail =
+            serde_json::json!({"count": head.count, "skipped": head.skipped, "content": head.content});
+        if let Some(count) = shrunk {
+            detail["accepted_shrink_from"] = count.into();
+        }
+        tries += 1;
+        match station.commit(vec![change], "feed.read", &format!("feed/{name}"), &detail).await {
+            Err(e) if e.is_race && tries < TRIES => continue,
+            other => other?,
+        }
+        let changed = before.is_none_or(|b| b.content != head.content);
+        return Ok(FeedReport { name: name.to_owned(), head, changed, bad: content.bad });
+    }
+}
+
+/// Whether a feed lost so much that it is more likely broken, or tampered with, than right.
+const fn shrank(before: u64, now: u64) -> bool {
+    before >= SHRINK_RECORDS_MIN && now < before / SHRINK_FACTOR
+}
+
+/// Takes a feed out of the set, for good: what only it said counts no more, which is why a person has to give the
+/// reason. A feed that came in a bundle comes back with the next bundle that carries it.
+pub async fn remove(station: &Station, name: &str, reason: &str) -> Result<()> {
+    if reason.trim().is_empty() {
+        return Err(Error::usage("removing a feed needs a reason"));
+    }
+    let refs = station.store.db.refs("feed/").await?;
+    let mut known: BTreeMap<String, Vec<RefChange>> = BTreeMap::new();
+    for (full, id) in refs {
+        let feed = full.strip_prefix("feed/").and_then(|n| n.rsplit_once('/'));
+        let Some((feed, "def" | "head")) = feed else { continue };
+        let change = RefChange { name: full.clone(), from: Some(id), to: None };
+        known.entry(feed.to_owned()).or_default().push(change);
+    }
+    let changes = known.remove(name).ok_or_else(|| unknown_feed(name, known.keys()))?;
+    let detail = serde_json::json!({ "reason": reason });
+    station.commit(changes, "feed.remove", &format!("feed/{name}"), &detail).await?;
+    rebuild(station).await.map(|_| ())
+}
+
+/// The head of a feed.
+pub async fn head_of(station: &Station, name: &str) -> Result<Option<FeedHead>> {
+    match station.store.db.find_ref(&format!("feed/{name}/head")).await? {
+        Some(id) => Ok(Some(station.store.db.get::<StoredHead>(Id::new(id)).await?.head)),
+        None => Ok(None),
+    }
+}
+
+/// All feeds that have been read, by name.
+pub async fn heads(station: &Station) -> Result<BTreeMap<String, FeedHead>> {
+    let mut out = BTreeMap::new();
+    for (name, id) in station.store.db.refs("feed/").await? {
+        if let Some(name) = name.strip_prefix("feed/").and_then(|n| n.strip_suffix("/head")) {
+            out.insert(name.to_owned(), station.store.db.get::<StoredHead>(Id::new(id)).await?.head);
+        }
+    }
+    Ok(out)
+}
+
+/// The set of everything known, and where there is none yet the empty one.
+pub async fn current(station: &Station) -> Result<(Id<AdvisorySet>, AdvisorySet)> {
+    if let Some(id) = station.store.db.find_ref(SET).await? {
+        let id = Id::new(id);
+        return Ok((id, station.store.db.get(id).await?));
+    }
+    let (set, ..) = build::assemble(&station.store.db, None, BTreeMap::new()).await?;
+    Ok((station.store.db.put(&set).await?, set))
+}
+
+/// The current set with its index; without an index it is derived again.
+async fn based(station: &Station) -> Result<Base> {
+    let db = &station.store.db;
+    let (id, set) = current(station).await?;
+    let index = match index::find(db, id).await? {
+        Some(index) => index,
+        None => {
+            let (_, keys, names) = build::assemble(db, None, set.feeds.clone()).await?;
+            let index = FeedIndex { set: id, keys, names };
+            index::keep(station, &index).await?;
+            index
+        }
+    };
+    Ok(Base { set, index })
+}
+
+/// The set that these feeds add up to, made from the current one where that has an index.
+async fn derive(station: &Station, feeds: BTreeMap<String, FeedHead>) -> Result<Id<AdvisorySet>> {
+    let db = &station.store.db;
+    let mut base = None;
+    if let Some(id) = db.find_ref(SET).await?.map(Id::new)
+        && let Some(index) = index::find(db, id).await?
+    {
+        base = Some(Base { set: db.get(id).await?, index });
+    }
+    let (set, keys, names) = build::assemble(db, base.as_ref(), feeds).await?;
+    let set = db.put(&set).await?;
+    index::keep(station, &FeedIndex { set, keys, names }).await?;
+    Ok(set)
+}
+
+/// Makes the set of everything known follow the heads of all feeds. A slower run never puts an older set over a
+/// newer one.
+pub async fn rebuild(station: &Station) -> Result<Id<AdvisorySet>> {
+    let mut tries = 0;
+    loop {
+        let from = station.store.db.find_ref(SET).await?;
+        let id = derive(station, heads(station).await?).await?;
+        tries += 1;
+        if from == Some(id.digest()) {
+            return Ok(id);
+        }
+        let set: AdvisorySet = station.store.db.get(id).await?;
+        let change = RefChange { name: SET.to_owned(), from, to: Some(id.digest()) };
+        let feeds: Vec<&String> = set.feeds.keys().collect();
+        let detail = serde_json::json!({"set": id, "feeds": feeds});
+        match station.commit(vec![change], "advisories.build", SET, &detail).await {
+            Err(e) if e.is_race && tries < TRIES => {}
+            other => return other.map(|()| id),
+        }
+    }
+}
+
+/// The set that these feeds, some of which another station sent, add up to. What is new of them is checked first:
+/// a feed that lacks something, or is not what it should be, is refused as unsafe; a fault of this station's own
+/// disk stays one.
+pub(crate) async fn build(station: &Station, feeds: BTreeMap<String, FeedHead>) -> Result<AdvisorySet> {
+    let before = current(station).await?.1.feeds;
+    check::check(&station.store.db, &before, &feeds).await?;
+    let set = derive(station, feeds).await?;
+    Ok(station.store.db.get(set).await?)
+}

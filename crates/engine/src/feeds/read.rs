@@ -1,0 +1,384 @@
+//! Reading one feed: its records are cut apart in order, read, hashed and packed on all threads, and written in
+//! batches. What is held is what is on its way, and some hundred bytes for each record.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fs::File;
+use std::io::Seek as _;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::mpsc;
+
+use airlock_core::advisory::{AdvisoryRecord, FeedHead, FeedKind};
+use airlock_core::id::{Digest, Id};
+use airlock_core::identity::Identity;
+use airlock_core::object::{self, Object};
+use airlock_core::time::Time;
+use airlock_formats::feeds::{self as formats, BadAdvisory, FeedError, RecordFormat};
+use airlock_formats::limits;
+use airlock_store::Packed;
+
+use super::FeedDef;
+use crate::error::{Error, Result, file_error, joined};
+use crate::station::Station;
+use crate::trees;
+use crate::upstream::{Client, Location, Piece};
+
+/// Text of records that one thread takes at once, in bytes.
+const CHUNK_BYTES: usize = 256 << 10;
+/// Packed objects that are written in one transaction, in bytes.
+const WRITE_BYTES: usize = 8 << 20;
+/// The same by their number.
+const WRITE_OBJECTS: usize = 8000;
+/// Chunks that wait for the next thread, for each thread.
+const WAITING: usize = 2;
+
+/// What reading a feed gave.
+pub(super) struct Content {
+    /// The object that holds its content.
+    pub(super) root: Digest,
+    /// Records.
+    pub(super) count: u64,
+    /// The first records that make no sense.
+    pub(super) bad: Vec<BadAdvisory>,
+    /// How many do not.
+    pub(super) bad_count: u64,
+}
+
+/// Reads one feed into objects. `before` is its last good state.
+pub(super) async fn read(
+    station: &Station,
+    name: &str,
+    def: &FeedDef,
+    before: Option<&FeedHead>,
+) -> Result<Content> {
+    let local = localize(station, &def.location).await?;
+    let (kind, provenance) = (def.speaks, name.to_owned());
+    let place = Location::parse(&def.location)?.shown();
+    // What the last reading wrote needs no packing.
+    let known: HashSet<Digest> = match before.filter(|b| is_records(b.kind)) {
+        Some(head) => {
+            trees::load(&station.store.db, head.records()).await?.values().map(Id::digest).collect()
+        }
+        None => HashSet::new(),
+    };
+    let threads = station.options.threads.max(1);
+    let (packed, written) = mpsc::channel(WAITING);
+    let reading = tokio::task::spawn_blocking(move || {
+        let job = Job { threads, known: &known, packed: &packed };
+        read_content(&job, kind, local.path(), &provenance, &place)
+    });
+    let wrote = write(station, written).await;
+    let content = joined(reading.await);
+    wrote?;
+    let content = content?;
+    let db = &station.store.db;
+    let (root, count) = match content.table {
+        Table::Records(map) => (trees::store(db, &map).await?.digest(), map.len()),
+        Table::Identities(map) => (trees::store(db, &map).await?.digest(), map.len()),
+        Table::One(id, count) => (id, count),
+    };
+    Ok(Content { root, count: count as u64, bad: content.bad, bad_count: content.bad_count })
+}
+
+/// Whether a feed of this kind is a tree of advisories.
+pub(super) const fn is_records(kind: FeedKind) -> bool {
+    matches!(kind, FeedKind::Osv | FeedKind::Nvd)
+}
+
+/// Writes what comes, a bounded number at a time. Nothing names it yet.
+async fn write(station: &Station, mut written: mpsc::Receiver<Vec<Packed>>) -> Result<()> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    while let Some(packed) = written.recv().await {
+        bytes += packed.iter().map(Packed::size).sum::<usize>();
+        batch.extend(packed);
+        if bytes >= WRITE_BYTES || batch.len() >= WRITE_OBJECTS {
+            station.store.db.put_packed(std::mem::take(&mut batch)).await?;
+            bytes = 0;
+        }
+    }
+    if !batch.is_empty() {
+        station.store.db.put_packed(batch).await?;
+    }
+    Ok(())
+}
+
+/// A feed as a local file: where it lies, or downloaded beside the store for as long as this is held.
+enum Local {
+    There(PathBuf),
+    Downloaded(tempfile::NamedTempFile),
+}
+
+impl Local {
+    fn path(&self) -> &Path {
+        match self {
+            Self::There(path) => path,
+            Self::Downloaded(file) => file.path(),
+        }
+    }
+}
+
+async fn localize(station: &Station, location: &str) -> Result<Local> {
+    let source = Location::parse(location)?;
+    let Location::Http(_) = &source else {
+        return Ok(Local::There(PathBuf::from(location)));
+    };
+    let url = reqwest::Url::parse(location)
+        .map_err(|e| Error::usage(format!("the feed's address is not a URL: {e}")))?;
+    let client = Client::new(station, &source)?;
+    let mut file = tempfile::NamedTempFile::new_in(&station.dir).map_err(file_error(&station.dir))?;
+    let path = file.path().to_owned();
+    client
+        .get_file(&Location::Http(url), limits::FEED_BYTES_MAX, |piece| {
+            let done = match piece {
+                Piece::Bytes(chunk) => std::io::Write::write_all(&mut file, chunk),
+                Piece::Restart => file.as_file_mut().set_len(0).and_then(|()| file.rewind()),
+            };
+            done.map_err(file_error(&path))
+        })
+        .await?;
+    Ok(Local::Downloaded(file))
+}
+
+/// How a feed is read.
+struct Job<'a> {
+    threads: usize,
+    /// Objects that are in the store for certain.
+    known: &'a HashSet<Digest>,
+    /// Where objects go.
+    packed: &'a mpsc::Sender<Vec<Packed>>,
+}
+
+/// What a feed's file held, beside what went to the store.
+struct Held {
+    table: Table,
+    bad: Vec<BadAdvisory>,
+    bad_count: u64,
+}
+
+enum Table {
+    Records(BTreeMap<String, Id<AdvisoryRecord>>),
+    Identities(BTreeMap<String, Identity>),
+    One(Digest, usize),
+}
+
+fn read_content(job: &Job<'_>, kind: FeedKind, path: &Path, provenance: &str, place: &str) -> Result<Held> {
+    let unusable = |e: FeedError| {
+        Error::fault(format!("{place}: {e}")).hint("the last good state of the feed stays in force")
+    };
+    let open = || Ok(formats::unpack(File::open(path)?, limits::FEED_OBJECT_BYTES_MAX)?);
+    match kind {
+        FeedKind::Osv | FeedKind::Nvd => read_records(job, kind, path).map_err(unusable),
+        FeedKind::Kev => {
+            let (kev, bad) = open().and_then(formats::kev::read).map_err(unusable)?;
+            one(job, &kev, kev.entries.len(), bad)
+        }
+        FeedKind::Epss => {
+            let (epss, bad) = open().and_then(|mut r| formats::epss::read(&mut r)).map_err(unusable)?;
+            one(job, &epss, epss.scores.len(), bad)
+        }
+        FeedKind::Identities => {
+            let (map, bad) =
+                open().and_then(|r| formats::identities::read(r, provenance)).map_err(unusable)?;
+            Ok(Held { table: Table::Identities(map), bad_count: bad.len() as u64, bad })
+        }
+    }
+}
+
+fn one<T: Object>(job: &Job<'_>, value: &T, count: usize, bad: Vec<BadAdvisory>) -> Result<Held> {
+    let (id, encoded) = object::encode(value)?;
+    let packed = Packed::of(&encoded)?;
+    // Who takes it is gone only after an error that it tells itself.
+    let _ = job.packed.blocking_send(vec![packed]);
+    Ok(Held { table: Table::One(id.digest(), count), bad_count: bad.len() as u64, bad })
+}
+
+/// Records as text, to be read by whatever thread is free.
+struct Chunk {
+    format: RecordFormat,
+    /// The place of the first record in the feed.
+    first: u64,
+    text: String,
+    /// Where each record ends in `text`.
+    ends: Vec<usize>,
+}
+
+/// What was read so far. The order in which threads add to it decides nothing.
+#[derive(Default)]
+struct Sum {
+    /// By id: when the record was last changed, and its object.
+    records: BTreeMap<String, (Option<Time>, Digest)>,
+    /// By its place in the feed.
+    bad: BTreeMap<u64, BadAdvisory>,
+    bad_count: u64,
+    /// Why a thread stopped.
+    failed: Option<FeedError>,
+}
+
+impl Sum {
+    fn add(&mut self, id: String, rank: (Option<Time>, Digest)) {
+        // Of two records with one id the later counts, whichever comes first.
+        let held = self.records.entry(id).or_insert(rank);
+        *held = rank.max(*held);
+    }
+
+    fn leave_out(&mut self, place: u64, bad: BadAdvisory) {
+        self.bad_count += 1;
+        self.bad.insert(place, bad);
+        if self.bad.len() > limits::BAD_LISTED_MAX {
+            self.bad.pop_last();
+        }
+    }
+}
+
+fn lock(sum: &Mutex<Sum>) -> std::sync::MutexGuard<'_, Sum> {
+    sum.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+type FeedResult<T> = std::result::Result<T, FeedError>;
+
+fn read_records(job: &Job<'_>, kind: FeedKind, path: &Path) -> FeedResult<Held> {
+    let sum = Mutex::new(Sum::default());
+    let (send, receive) = sync_channel(job.threads * WAITING);
+    let receive = Mutex::new(receive);
+    let cut = std::thread::scope(|scope| {
+        // The threads hold the only ends from which chunks are taken: when all have stopped, cutting stops.
+        let receive = receive;
+        let receive = std::sync::Arc::new(receive);
+        for _ in 0..job.threads {
+            let (receive, sum) = (std::sync::Arc::clone(&receive), &sum);
+            scope.spawn(move || {
+                if let Err(e) = work(job, &receive, sum) {
+                    lock(sum).failed.get_or_insert(e);
+                }
+            });
+        }
+        drop(receive);
+        cut(kind, path, send, &sum)
+    });
+    let sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some(error) = sum.failed {
+        return Err(error);
+    }
+    cut?;
+    if sum.records.is_empty() {
+        return Err(FeedError::Content("it holds no usable record".to_owned()));
+    }
+    let records = sum.records.into_iter().map(|(id, (_, digest))| (id, Id::new(digest))).collect();
+    Ok(Held {
+        table: Table::Records(records),
+        bad: sum.bad.into_values().collect(),
+        bad_count: sum.bad_count,
+    })
+}
+
+/// Cuts all files of a feed into chunks.
+fn cut(kind: FeedKind, path: &Path, send: SyncSender<Chunk>, sum: &Mutex<Sum>) -> FeedResult<()> {
+    let mut place = 0;
+    let mut bytes_left = limits::FEED_BYTES_MAX;
+    for path in files_of(path)? {
+        let format = match kind {
+            FeedKind::Nvd => RecordFormat::NvdPage,
+            _ if path.extension().is_some_and(|e| e == "json") => RecordFormat::OsvDocument,
+            _ => RecordFormat::OsvLines,
+        };
+        let named = |e: FeedError| match e {
+            FeedError::Content(why) => FeedError::Content(format!("{}: {why}", path.display())),
+            other => other,
+        };
+        let blank = |first| Chunk { format, first, text: String::new(), ends: Vec::new() };
+        let stopped = |_| FeedError::Content("reading was stopped".to_owned());
+        let mut chunk = blank(place);
+        let mut reader = formats::unpack(File::open(&path)?, bytes_left)?;
+        format
+            .split(&mut reader, &mut |text| {
+                if place >= limits::FEED_RECORDS_MAX {
+                    let most = limits::FEED_RECORDS_MAX;
+                    return Err(FeedError::Content(format!("the feed has more than {most} records")));
+                }
+                match text {
+                    Ok(text) => {
+                        chunk.text.push_str(text);
+                        bytes_left = bytes_left.saturating_sub(text.len() as u64);
+                    }
+                    Err(bad) => lock(sum).leave_out(place, bad),
+                }
+                // What is no text leaves an empty record, so that places keep counting.
+                chunk.ends.push(chunk.text.len());
+                place += 1;
+                if chunk.text.len() >= CHUNK_BYTES {
+                    send.send(std::mem::replace(&mut chunk, blank(place))).map_err(stopped)?;
+                }
+                Ok(())
+            })
+            .map_err(named)?;
+        send.send(chunk).map_err(stopped)?;
+    }
+    Ok(())
+}
+
+/// Reads chunks for as long as there are some.
+fn work(job: &Job<'_>, receive: &Mutex<Receiver<Chunk>>, sum: &Mutex<Sum>) -> FeedResult<()> {
+    let failed = |e: airlock_store::StoreError| FeedError::Content(e.to_string());
+    loop {
+        let next = receive.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(chunk) = next else { return Ok(()) };
+        let (mut packed, mut good, mut bad) = (Vec::new(), Vec::new(), Vec::new());
+        let mut start = 0;
+        for (place, end) in (chunk.first..).zip(&chunk.ends) {
+            let text = chunk.text.get(start..*end).unwrap_or_default();
+            start = *end;
+            if text.is_empty() {
+                continue;
+            }
+            let read = chunk.format.read(text).and_then(|record| {
+                let encoded = object::encode(&record)
+                    .map_err(|e| BadAdvisory { id: record.advisory.id.clone(), reason: e.to_string() })?;
+                Ok((record.advisory.id, record.advisory.modified, encoded.1))
+            });
+            match read {
+                Ok((id, modified, encoded)) => {
+                    if !job.known.contains(&encoded.digest) {
+                        packed.push(Packed::of(&encoded).map_err(failed)?);
+                    }
+                    good.push((id, (modified, encoded.digest)));
+                }
+                Err(reason) => bad.push((place, reason)),
+            }
+        }
+        if !packed.is_empty() && job.packed.blocking_send(packed).is_err() {
+            // Who writes has stopped, and says why.
+            return Ok(());
+        }
+        let mut sum = lock(sum);
+        good.into_iter().for_each(|(id, rank)| sum.add(id, rank));
+        bad.into_iter().for_each(|(place, bad)| sum.leave_out(place, bad));
+    }
+}
+
+/// A file by itself, or the files below a directory, sorted.
+fn files_of(path: &Path) -> FeedResult<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = BTreeSet::new();
+    let mut folders = vec![path.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder)? {
+            let entry = entry?;
+            let kind = entry.file_type()?;
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if kind.is_file() {
+                files.insert(entry.path());
+            }
+        }
+    }
+    let wanted = |p: &PathBuf| {
+        let name = p.to_string_lossy();
+        let plain = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(&name);
+        plain.ends_with(".json") || plain.ends_with(".jsonl")
+    };
+    Ok(files.into_iter().filter(wanted).collect())
+}

@@ -1,0 +1,149 @@
+//! Trees of the store that are too large to be read whole: many look-ups at once, differences, edits.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use airlock_core::id::{Digest, Id};
+use airlock_core::object;
+use airlock_core::trie::{self, Edited, Node, Step, TreeId};
+use airlock_store::{Db, StoreError};
+
+/// What is read here: whoever asks says what a missing object means.
+type Result<T> = std::result::Result<T, StoreError>;
+
+/// Nodes that are held at once while a tree is looked through.
+const NODES_AT_ONCE: usize = 128;
+
+/// A value that stands in a tree.
+pub trait Value: Clone + Serialize + DeserializeOwned {}
+impl<V: Clone + Serialize + DeserializeOwned> Value for V {}
+
+async fn nodes<V: Value>(db: &Db, ids: &[Digest]) -> Result<HashMap<Digest, Node<V>>> {
+    let mut found = db.get_many(ids).await?;
+    let mut out = HashMap::with_capacity(ids.len());
+    for id in ids {
+        if let Some(bytes) = found.remove(id) {
+            out.insert(*id, object::decode::<Node<V>>(&bytes)?);
+        } else if !out.contains_key(id) {
+            return Err(StoreError::MissingObject(*id));
+        }
+    }
+    Ok(out)
+}
+
+/// Looks many keys up, each node on the way being read once. Keys that are not there are absent from the answer.
+pub async fn find_many<V: Value>(
+    db: &Db,
+    root: TreeId<V>,
+    keys: impl IntoIterator<Item = &str>,
+) -> Result<BTreeMap<String, V>> {
+    let keys: Vec<&str> = keys.into_iter().collect();
+    let mut out = BTreeMap::new();
+    let mut level: BTreeMap<Digest, Vec<&str>> = BTreeMap::from([(root.digest(), keys)]);
+    if level.values().all(Vec::is_empty) {
+        return Ok(out);
+    }
+    for depth in 0..=trie::LEVELS_MAX {
+        let mut next: BTreeMap<Digest, Vec<&str>> = BTreeMap::new();
+        let ids: Vec<Digest> = level.keys().copied().collect();
+        for ids in ids.chunks(NODES_AT_ONCE) {
+            let read = nodes::<V>(db, ids).await?;
+            for id in ids {
+                let Some(node) = read.get(id) else { continue };
+                for key in level.remove(id).unwrap_or_default() {
+                    match node.step(key, depth) {
+                        Step::Found(Some(value)) => {
+                            out.insert(key.to_owned(), value.clone());
+                        }
+                        Step::Found(None) => {}
+                        Step::Down(child) => next.entry(child.digest()).or_default().push(key),
+                    }
+                }
+            }
+        }
+        if next.is_empty() {
+            break;
+        }
+        level = next;
+    }
+    Ok(out)
+}
+
+/// A key whose value is not the same in two trees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference<V> {
+    /// The key.
+    pub key: String,
+    /// Its value in the old tree.
+    pub old: Option<V>,
+    /// Its value in the new tree.
+    pub new: Option<V>,
+}
+
+/// What distinguishes two trees, sorted by key. Sub-tries that are the same object are not read.
+pub async fn diff<V: Value + PartialEq>(
+    db: &Db,
+    old: Option<TreeId<V>>,
+    new: Option<TreeId<V>>,
+) -> Result<Vec<Difference<V>>> {
+    let mut out: BTreeMap<String, (Option<V>, Option<V>)> = BTreeMap::new();
+    let mut pairs = vec![(old, new)];
+    while let Some((old, new)) = pairs.pop() {
+        if old == new {
+            continue;
+        }
+        let ids: Vec<Digest> = [old, new].iter().flatten().map(Id::digest).collect();
+        let mut read = nodes::<V>(db, &ids).await?;
+        let mut node = |id: Option<TreeId<V>>| match id.and_then(|id| read.remove(&id.digest())) {
+            // No tree and the empty tree have the same children.
+            None => Node::Leaf(BTreeMap::new()),
+            Some(node) => node,
+        };
+        let (old, new) = (node(old), node(new));
+        let (mut before, mut after) = (BTreeMap::new(), BTreeMap::new());
+        for (node, children, is_new) in [(old, &mut before, false), (new, &mut after, true)] {
+            match node {
+                Node::Branch(found) => *children = found,
+                Node::Leaf(entries) => {
+                    for (key, value) in entries {
+                        let place = out.entry(key).or_default();
+                        if is_new { place.1 = Some(value) } else { place.0 = Some(value) }
+                    }
+                }
+            }
+        }
+        for (digit, id) in &before {
+            pairs.push((Some(*id), after.remove(digit)));
+        }
+        pairs.extend(after.into_values().map(|id| (None, Some(id))));
+    }
+    let changed = out.into_iter().filter(|(_, (old, new))| old != new);
+    Ok(changed.map(|(key, (old, new))| Difference { key, old, new }).collect())
+}
+
+/// Applies edits to a tree (no root: the empty one) and writes the nodes that are new. A value of none removes
+/// its key.
+pub async fn edit<V: Value>(
+    db: &Db,
+    root: Option<TreeId<V>>,
+    edits: &BTreeMap<String, Option<V>>,
+) -> Result<TreeId<V>> {
+    if let (Some(root), true) = (root, edits.is_empty()) {
+        return Ok(root);
+    }
+    let mut known = HashMap::new();
+    loop {
+        match trie::edit(&known, root, edits)? {
+            Edited::Done(root, fresh) => {
+                db.put_many(&fresh).await?;
+                return Ok(root);
+            }
+            Edited::Needs(needs) => {
+                let needs: Vec<Digest> = needs.into_iter().collect();
+                known.extend(nodes::<V>(db, &needs).await?);
+            }
+        }
+    }
+}
