@@ -8,6 +8,7 @@ use airlock_core::advisory::{Advisory, AdvisorySet, FeedKind, MatchKey, Slice, s
 use airlock_core::id::Id;
 use airlock_engine::error::Kind;
 use airlock_engine::feeds::{self, Reading};
+use airlock_engine::progress::Progress;
 use airlock_engine::station::{Clock, Options, Side, Station};
 use airlock_engine::trees;
 use airlock_formats::feeds::{nvd, osv};
@@ -17,7 +18,7 @@ use tempfile::TempDir;
 
 async fn station(dir: &Path, threads: usize) -> Station {
     let clock = Clock::Fixed(NOW.parse().unwrap());
-    let options = Options { clock, actor: "tester".to_owned(), threads };
+    let options = Options { clock, actor: "tester".to_owned(), threads, progress: Progress::default() };
     Station::init(dir, "test", Side::Connected, options).await.unwrap()
 }
 
