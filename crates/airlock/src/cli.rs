@@ -116,6 +116,9 @@ pub enum Command {
         /// Only show what would change.
         #[arg(long)]
         dry_run: bool,
+        /// It is right that a source lists less than half of what it listed before.
+        #[arg(long)]
+        accept_shrink: bool,
     },
     /// Judge again with what is known now and publish, without the network.
     Judge {

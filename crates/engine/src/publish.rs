@@ -79,6 +79,8 @@ pub struct Read {
     pub upstream: Id<Upstream>,
     /// What to remember of the source.
     pub state: MirrorState,
+    /// A person said that it is right if the source shrank.
+    pub accept_shrink: bool,
 }
 
 impl Along {
@@ -143,8 +145,9 @@ pub async fn publish(
     }
     let counts = judgment.counts;
     let (id, content) = published.unzip();
+    let accept_shrink = along.read.as_ref().is_some_and(|read| read.accept_shrink);
     let detail = serde_json::json!({
-        "why": why, "snapshot": id, "content": content, "admit": counts.admit,
+        "why": why, "accept_shrink": accept_shrink, "snapshot": id, "content": content, "admit": counts.admit,
         "hold": counts.hold, "deny": counts.deny, "changes": judgment.changes.len(),
     });
     let action = if id.is_some() { "channel.publish" } else { "channel.read" };

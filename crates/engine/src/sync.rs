@@ -45,11 +45,25 @@ pub struct Rejudged {
 /// How often a judgement is made again when something it was made from moved before it was published.
 const TRIES: usize = 10;
 
+/// What a person says about reading sources.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wish {
+    /// Only to see what would change.
+    pub dry: bool,
+    /// It is right that the source lists less than half of what it listed.
+    pub accept_shrink: bool,
+}
+
 /// Reads the source, judges, fetches what is admitted, judges again with what the files say, publishes.
 /// A dry run stops before the fetch.
-pub async fn sync(station: &Station, channel: &Channel, dry: bool) -> Result<Outcome> {
+pub async fn sync(station: &Station, channel: &Channel, wish: Wish) -> Result<Outcome> {
+    let Wish { dry, accept_shrink } = wish;
+    let _lease = match dry {
+        true => None,
+        false => Some(station.lease(&format!("channel/{}", channel.name), "sync").await?),
+    };
     let before = station.store.db.find_ref(&crate::channel::ref_name(&channel.name, "upstream")).await?;
-    let (upstream, state, read) = mirror::mirror(station, channel).await?;
+    let (upstream, state, read) = mirror::mirror(station, channel, accept_shrink).await?;
     let before_fetch = How { without_bytes: true, dry: true, ..How::default() };
     let would = judge::judge(station, channel, &before_fetch, Some(upstream)).await?;
     if dry {
@@ -57,7 +71,7 @@ pub async fn sync(station: &Station, channel: &Channel, dry: bool) -> Result<Out
     }
     let fetched = fetch::fetch(station, channel, upstream, &state, &would).await?;
     drop(would);
-    let along = Along { read: Some(Read { before, upstream, state }) };
+    let along = Along { read: Some(Read { before, upstream, state, accept_shrink }) };
     let (judgment, id) = judge_and_publish(station, channel, Some(upstream), &along, "sync").await?;
     Ok(outcome(judgment, id, fetched, read))
 }

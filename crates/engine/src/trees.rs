@@ -131,3 +131,30 @@ pub fn encode_into<T: Object>(value: &T, into: &mut Vec<Encoded>) -> Result<Id<T
     into.push(encoded);
     Ok(id)
 }
+
+/// Objects on their way into the database while the next ones are being made. Dropped early, it loses nothing but
+/// what nobody refers to yet.
+#[derive(Default)]
+pub struct Writing(Option<tokio::task::JoinHandle<std::result::Result<(), StoreError>>>);
+
+impl Writing {
+    /// Writes these once those before them are written.
+    pub async fn next(&mut self, db: &Db, objects: Vec<Packed>) -> Result<()> {
+        self.wait().await?;
+        let db = db.clone();
+        self.0 = Some(tokio::spawn(async move { db.put_packed(objects).await }));
+        Ok(())
+    }
+
+    /// Waits until all is written.
+    pub async fn end(mut self) -> Result<()> {
+        self.wait().await
+    }
+
+    async fn wait(&mut self) -> Result<()> {
+        match self.0.take() {
+            Some(task) => joined(task.await.map(|done| done.map_err(Error::from))),
+            None => Ok(()),
+        }
+    }
+}

@@ -327,12 +327,12 @@ async fn every_attack_on_an_index_is_refused_by_name_and_changes_nothing() {
     let channel =
         Channel { name: "c".to_owned(), ecosystem: Ecosystem::Conda, feed, policy: "default".to_owned() };
     let channel = channel::add(&kit.station, channel).await.unwrap();
-    let first = sync::sync(&kit.station, &channel, false).await.unwrap();
+    let first = sync::sync(&kit.station, &channel, sync::Wish::default()).await.unwrap();
     assert_eq!(first.counts.admit, 1);
     let refs = kit.station.store.db.refs("").await.unwrap();
     for one in attacks() {
         *attack.lock().unwrap() = Some(one.act);
-        let error = sync::sync(&kit.station, &channel, false).await.expect_err(one.name);
+        let error = sync::sync(&kit.station, &channel, sync::Wish::default()).await.expect_err(one.name);
         assert!(error.message.contains(one.refused), "{}: {error}", one.name);
         assert_eq!(kit.station.store.db.refs("").await.unwrap(), refs, "{}", one.name);
     }
@@ -418,7 +418,7 @@ async fn a_length_that_is_too_short_leaves_a_file_out_and_names_it() {
     let channel =
         Channel { name: "c".to_owned(), ecosystem: Ecosystem::Conda, feed, policy: "default".to_owned() };
     let channel = channel::add(&kit.station, channel).await.unwrap();
-    let outcome = sync::sync(&kit.station, &channel, false).await.unwrap();
+    let outcome = sync::sync(&kit.station, &channel, sync::Wish::default()).await.unwrap();
     assert_eq!((outcome.counts.admit, outcome.counts.hold), (0, 1));
     assert!(outcome.fetched.faults[0].1.detail().contains("100 bytes came, the record says"));
 }
@@ -439,8 +439,8 @@ async fn a_validator_that_matches_everything_is_never_sent_back() {
     let channel =
         Channel { name: "c".to_owned(), ecosystem: Ecosystem::Conda, feed, policy: "default".to_owned() };
     let channel = channel::add(&kit.station, channel).await.unwrap();
-    sync::sync(&kit.station, &channel, false).await.unwrap();
-    sync::sync(&kit.station, &channel, false).await.unwrap();
+    sync::sync(&kit.station, &channel, sync::Wish::default()).await.unwrap();
+    sync::sync(&kit.station, &channel, sync::Wish::default()).await.unwrap();
     let indexes = wire.asked().into_iter().filter(|r| r.target == "/noarch/repodata.json");
     assert!(indexes.clone().count() == 2 && indexes.clone().all(|r| r.header("if-none-match").is_none()));
 }

@@ -86,7 +86,7 @@ async fn add(kit: &Kit, ecosystem: Ecosystem, location: String, only: &[&str]) -
 }
 
 async fn run(kit: &Kit, channel: &Channel) -> Result<Outcome, Error> {
-    sync::sync(&kit.station, channel, false).await
+    sync::sync(&kit.station, channel, sync::Wish::default()).await
 }
 
 /// Packages and their repodata, put on the upstream below `/noarch/`.

@@ -62,7 +62,7 @@ async fn add_conda(kit: &Kit, location: String) -> Channel {
 }
 
 async fn run(kit: &Kit, channel: &Channel) -> Result<Outcome, Error> {
-    sync::sync(&kit.station, channel, false).await
+    sync::sync(&kit.station, channel, sync::Wish::default()).await
 }
 
 /// A small conda channel: path to bytes.

@@ -131,7 +131,7 @@ impl Kit {
     /// Mirrors, judges, fetches and publishes a channel.
     pub async fn sync(&self, name: &str) -> Outcome {
         let channel = channel::find(&self.station, name).await.unwrap();
-        sync::sync(&self.station, &channel, false).await.unwrap()
+        sync::sync(&self.station, &channel, sync::Wish::default()).await.unwrap()
     }
 
     /// Judges a channel with what is known now, and publishes.

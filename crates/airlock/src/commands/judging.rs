@@ -13,7 +13,7 @@ use airlock_engine::explain::{self, Explained};
 use airlock_engine::feeds;
 use airlock_engine::judge::How;
 use airlock_engine::station::Station;
-use airlock_engine::sync::{self, Outcome};
+use airlock_engine::sync::{self, Outcome, Wish};
 use airlock_engine::view::{ChannelView, View};
 
 use super::{Cx, advisories};
@@ -22,7 +22,7 @@ use crate::output::{bytes, count, table};
 /// Changes that are shown without --verbose.
 const CHANGES_SHOWN: usize = 20;
 
-pub async fn sync(cx: &Cx, names: &[String], dry: bool) -> Result<ExitCode> {
+pub async fn sync(cx: &Cx, names: &[String], wish: Wish) -> Result<ExitCode> {
     let station = cx.open().await?;
     read_new_feeds(cx, &station).await?;
     let channels = match names {
@@ -43,7 +43,7 @@ pub async fn sync(cx: &Cx, names: &[String], dry: bool) -> Result<ExitCode> {
     let (mut outcomes, mut failed) = (Vec::new(), None);
     for channel in channels {
         cx.out.say(&format!("reading channel {} ...", channel.name));
-        match sync::sync(&station, &channel, dry).await {
+        match sync::sync(&station, &channel, wish).await {
             Ok(outcome) => outcomes.push(outcome),
             Err(e) => failed = failed.or(Some(e.while_(&format!("channel {}", channel.name)))),
         }

@@ -16,6 +16,7 @@ use std::process::ExitCode;
 
 use airlock_engine::error::{Error, Result};
 use airlock_engine::station::{CONFIG, Clock, Options, Station};
+use airlock_engine::sync::Wish;
 
 use crate::cli::{Cli, Command, Habits};
 use crate::output::Output;
@@ -79,7 +80,9 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Status => station::status(&cx).await,
         Command::Channel(command) => channels::run(&cx, command).await,
         Command::Advisories(command) => advisories::run(&cx, command).await,
-        Command::Sync { channels, dry_run } => judging::sync(&cx, &channels, dry_run).await,
+        Command::Sync { channels, dry_run, accept_shrink } => {
+            judging::sync(&cx, &channels, Wish { dry: dry_run, accept_shrink }).await
+        }
         Command::Judge { channels, dry_run, as_of, policy } => {
             judging::judge(&cx, &channels, dry_run, as_of, policy).await
         }

@@ -108,7 +108,7 @@ async fn connected(cx: &Cx, dir: &Path, story: &mut Story) -> Result<Station> {
             Channel { name: name.to_owned(), ecosystem, feed, policy: "default".to_owned() },
         )
         .await?;
-        let o = sync::sync(&low, &channel, false).await?;
+        let o = sync::sync(&low, &channel, sync::Wish::default()).await?;
         lines.push(format!(
             "{name} ({ecosystem}): {} read; {} admitted, {} held, {} denied; {} fetched, {}",
             count(o.records, "record"),

@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
-use tokio::task::JoinHandle;
 
 use airlock_core::advisory::{Epss, Kev, Slice};
 use airlock_core::block::BlockSet;
@@ -28,10 +27,11 @@ use airlock_core::snapshot::{Counts, Snapshot, Upstream};
 use airlock_core::time::Time;
 use airlock_core::trie::TreeId;
 use airlock_core::verdict::Judgement;
-use airlock_store::{Db, Packed, StoreError};
+use airlock_store::{Db, Packed};
 
-use crate::error::{Error, Result, joined};
+use crate::error::Result;
 use crate::station::Station;
+use crate::trees::Writing;
 use crate::{tree_edit, trees};
 
 use inputs::Inputs;
@@ -201,7 +201,7 @@ async fn common(
 async fn judge_all(station: &Station, common: Common, maps: &Maps) -> Result<Sum> {
     let common = Arc::new(common);
     let mut sum = Sum::default();
-    let mut writing: Option<JoinHandle<std::result::Result<(), StoreError>>> = None;
+    let mut writing = Writing::default();
     let chunks: Vec<_> =
         maps.keys.chunks(CHUNK).map(|keys| judge_chunk(station, &common, maps, keys)).collect();
     let mut chunks = stream::iter(chunks).buffered(CHUNKS_AT_ONCE);
@@ -211,19 +211,10 @@ async fn judge_all(station: &Station, common: Common, maps: &Maps) -> Result<Sum
             objects.append(&mut one.objects);
             sum.add(one);
         }
-        wait(writing.take()).await?;
-        let db = station.store.db.clone();
-        writing = Some(tokio::spawn(async move { db.put_packed(objects).await }));
+        writing.next(&station.store.db, objects).await?;
     }
-    wait(writing).await?;
+    writing.end().await?;
     Ok(sum)
-}
-
-async fn wait(writing: Option<JoinHandle<std::result::Result<(), StoreError>>>) -> Result<()> {
-    match writing {
-        Some(task) => joined(task.await.map(|done| done.map_err(Error::from))),
-        None => Ok(()),
-    }
 }
 
 async fn judge_chunk(

@@ -15,17 +15,23 @@ use airlock_core::canon::Canonical;
 use airlock_core::channel::{Channel, ChannelFeed};
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::id::{Digest, Id};
-use airlock_core::object::Object;
+use airlock_core::object::{self, Object};
 use airlock_core::shard::{Shard, ShardKey};
 use airlock_core::snapshot::Upstream;
 use airlock_core::spec::Spec;
 use airlock_formats::{BadEntry, IndexRead};
+use airlock_store::Packed;
 
 use crate::channel::ref_name;
 use crate::error::{Error, Result};
 use crate::station::Station;
-use crate::trees;
+use crate::trees::{self, Writing};
 use crate::upstream::{Client, Location, Validator};
+
+/// Shards that are filtered and written at once.
+const CHUNK: usize = 512;
+/// Sources that listed fewer names than this may shrink as they like.
+const SHRINK_NAMES_MIN: usize = 20;
 
 /// What a station remembers of a source between two readings. It changes no result, only what must be asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,6 +121,9 @@ impl Filter {
 
     /// Takes out of a shard what is not wanted.
     fn apply(&self, shard: &mut Shard) {
+        if self.only.is_empty() && self.exclude.is_empty() {
+            return;
+        }
         let name = shard.name.clone();
         let ecosystem = shard.ecosystem;
         shard.entries.retain(|file, entry| {
@@ -125,7 +134,15 @@ impl Filter {
 }
 
 /// Reads a channel's source and writes the upstream tree. No ref moves: the caller judges first.
-pub async fn mirror(station: &Station, channel: &Channel) -> Result<(Id<Upstream>, MirrorState, Mirrored)> {
+///
+/// # Errors
+///
+/// Also if the source shrank by more than half and no person said that this is right (`accept_shrink`).
+pub async fn mirror(
+    station: &Station,
+    channel: &Channel,
+    accept_shrink: bool,
+) -> Result<(Id<Upstream>, MirrorState, Mirrored)> {
     let ChannelFeed::Source { location, subdirs, only, exclude } = &channel.feed else {
         return Err(Error::usage(format!("channel `{}` is fed by bundles", channel.name))
             .hint("use `airlock import`"));
@@ -160,6 +177,7 @@ pub async fn mirror(station: &Station, channel: &Channel) -> Result<(Id<Upstream
         Ecosystem::Conda => reading.conda(subdirs).await?,
         Ecosystem::Pypi => reading.pypi().await?,
     };
+    reading.check_shrink(&tree.shards, accept_shrink)?;
     tree.state.definition = definition;
     let upstream = Upstream {
         ecosystem: channel.ecosystem,
@@ -172,23 +190,51 @@ pub async fn mirror(station: &Station, channel: &Channel) -> Result<(Id<Upstream
 }
 
 impl Reading<'_> {
-    /// Filters and writes the shards of one index; gives their ids by key.
+    /// Filters and writes the shards of one index, on all threads and a few at a time; gives their ids by key.
     async fn keep(&mut self, read: IndexRead) -> Result<BTreeMap<String, Id<Shard>>> {
         self.report.bad_count += read.bad_count;
         self.report.bad.extend(read.bad);
         self.report.bad.truncate(airlock_formats::limits::BAD_LISTED_MAX);
         self.report.changed += 1;
-        let mut encoded = Vec::new();
         let mut out = BTreeMap::new();
-        for (key, mut shard) in read.shards {
-            self.filter.apply(&mut shard);
-            if !shard.entries.is_empty() {
-                self.report.records += shard.entries.len() as u64;
-                out.insert(key.to_string(), trees::encode_into(&shard, &mut encoded)?);
+        let mut shards = read.shards.into_iter();
+        let mut writing = Writing::default();
+        loop {
+            let chunk: Vec<(ShardKey, Shard)> = shards.by_ref().take(CHUNK).collect();
+            if chunk.is_empty() {
+                break;
             }
+            let filter = self.filter.clone();
+            let encode = move |(key, mut shard): (ShardKey, Shard)| {
+                filter.apply(&mut shard);
+                let (id, encoded) = object::encode(&shard)?;
+                Ok((key, id, shard.entries.len(), Packed::of(&encoded)?))
+            };
+            let mut objects = Vec::with_capacity(chunk.len());
+            for (key, id, records, packed) in
+                trees::on_threads(self.station.options.threads, chunk, encode).await?
+            {
+                if records > 0 {
+                    self.report.records += records as u64;
+                    out.insert(key.to_string(), id);
+                    objects.push(packed);
+                }
+            }
+            writing.next(&self.station.store.db, objects).await?;
         }
-        self.station.store.db.put_many(&encoded).await?;
+        writing.end().await?;
         Ok(out)
+    }
+
+    /// A source that suddenly lists less than half of what it listed is broken, or not the one that it was.
+    fn check_shrink(&self, shards: &BTreeMap<String, Id<Shard>>, accepted: bool) -> Result<()> {
+        let (before, now) = (self.known.len(), shards.len());
+        if accepted || before < SHRINK_NAMES_MIN || now * 2 >= before {
+            return Ok(());
+        }
+        Err(Error::unsafe_(format!("{} lists {now} names, and listed {before} before", self.source.shown())).hint(
+            "nothing was changed; if the source really gave up so much, run `airlock sync --accept-shrink` for this channel",
+        ))
     }
 
     /// The shards of the last reading whose key satisfies `wanted`.

@@ -60,7 +60,8 @@ impl Reading<'_> {
                     state.validators.extend(validator.map(|v| (name, v)));
                 }
                 Page::Unchanged => {
-                    shards.extend(self.again(|key| key.name == name));
+                    self.report.unchanged += 1;
+                    shards.extend(self.known.get_key_value(&name).map(|(key, id)| (key.clone(), *id)));
                     let validator = self.before.validators.get(&name).cloned();
                     state.validators.extend(validator.map(|v| (name, v)));
                 }
