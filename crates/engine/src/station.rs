@@ -41,6 +41,9 @@ pub struct Config {
     /// elsewhere, or what an isolated station may reach at all.
     #[serde(default)]
     pub hosts: Vec<String>,
+    /// Addresses of reverse proxies before `airlock serve`. From nobody else is an `X-Forwarded-` header believed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proxies: Vec<std::net::IpAddr>,
 }
 
 fn default_listen() -> String {
@@ -103,7 +106,13 @@ impl Station {
         std::fs::create_dir_all(dir).map_err(file_error(dir))?;
         let key = StationKey::create(&dir.join("keys"))?;
         let store = Store::open(dir, true).await?;
-        let config = Config { name: name.to_owned(), side, listen: default_listen(), hosts: Vec::new() };
+        let config = Config {
+            name: name.to_owned(),
+            side,
+            listen: default_listen(),
+            hosts: Vec::new(),
+            proxies: Vec::new(),
+        };
         let station = Self { dir: dir.to_owned(), config, key, store, options };
         let policy = PolicyText { text: policy::DEFAULT.to_owned() };
         let id = station.store.db.put(&policy).await?;
@@ -136,16 +145,21 @@ impl Station {
         Ok(Self { dir: dir.to_owned(), config, key, store, options })
     }
 
-    /// The time: that of the clock, and never before the last ledger entry.
-    pub async fn now(&self) -> Result<Time> {
-        let clock = match self.options.clock {
+    /// What the clock says.
+    pub fn clock(&self) -> Time {
+        match self.options.clock {
             Clock::Fixed(time) => time,
             Clock::System => {
                 let since =
                     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
                 Time::from_seconds(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
             }
-        };
+        }
+    }
+
+    /// The time: that of the clock, and never before the last ledger entry.
+    pub async fn now(&self) -> Result<Time> {
+        let clock = self.clock();
         Ok(self.store.db.last_time().await?.map_or(clock, |last| last.max(clock)))
     }
 

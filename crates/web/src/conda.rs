@@ -15,7 +15,7 @@ use axum::response::Response;
 
 use crate::App;
 use crate::problem::Problem;
-use crate::respond::{Freshness, Representation};
+use crate::respond::{Freshness, Representation, answer};
 use crate::urls::Target;
 
 /// What a channel offers for all its subdirs.
@@ -45,18 +45,18 @@ pub async fn serve(State(app): State<Arc<App>>, parts: Parts) -> Result<Response
     }
     let has_subdir = |subdir: &str| channel.snapshot.subdirs.contains_key(subdir);
     let found = match rest[..] {
-        [file] if CHANNEL_INDEXES.contains(&file) => whole::index(&app.view, &channel, file).await?,
+        [file] if CHANNEL_INDEXES.contains(&file) => whole::index(&app, &channel, file).await?,
         [subdir, ..] if !has_subdir(subdir) => {
             return Err(Problem::not_found("the channel has no such subdir"));
         }
         [subdir, file] if SUBDIR_INDEXES.contains(&file) => {
-            whole::index(&app.view, &channel, &format!("{subdir}/{file}")).await?
+            whole::index(&app, &channel, &format!("{subdir}/{file}")).await?
         }
-        [subdir, "shards", file] => shards::shard(&app.view, &channel, subdir, file).await?,
+        [subdir, "shards", file] => shards::shard(&app, &channel, subdir, file).await?,
         [subdir, file] => package(&app, &target, &channel, subdir, file).await?,
         _ => return Err(Problem::nothing_here()),
     };
-    found.send(&parts.method, &parts.headers).await
+    answer(&app, &parts, channel.generation, found).await
 }
 
 /// A package file.
