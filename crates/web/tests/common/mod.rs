@@ -49,6 +49,11 @@ impl Server {
         Self { kit, site }
     }
 
+    /// Another server over the same station, which remembers nothing.
+    pub fn over_same(other: &Self) -> Asked {
+        Asked(Site::new(App::new(other.kit.view(), Vec::new())))
+    }
+
     /// Forgets what it believed of the refs.
     pub fn refresh(&mut self) {
         self.site = Arc::new(Site::new(App::new(self.kit.view(), Vec::new())));
@@ -76,6 +81,15 @@ impl Server {
         let index = self.get(&format!("/conda/{channel}/noarch/repodata_shards.msgpack.zst")).await;
         let index = airlock_formats::conda::read_shard_index("noarch", &index.body).unwrap();
         index.shards.into_iter().map(|(name, digest)| (name, digest.to_string())).collect()
+    }
+}
+
+/// A server without a kit of its own.
+pub struct Asked(Site);
+
+impl Asked {
+    pub async fn get(&self, uri: &str) -> Answer {
+        ask(&self.0, Method::GET, uri, &[]).await
     }
 }
 
