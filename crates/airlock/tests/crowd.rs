@@ -89,7 +89,9 @@ impl Client {
     }
 
     fn get(&mut self, path: &str) -> (u16, Vec<u8>) {
-        write!(self.stream.get_mut(), "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        // In one piece, or the second piece waits for the acknowledgement of the first.
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        self.stream.get_mut().write_all(request.as_bytes()).unwrap();
         let (mut status, mut length) = (0, 0);
         loop {
             let mut line = String::new();
@@ -119,33 +121,46 @@ struct Story {
     refused: AtomicUsize,
     /// The file may be refused from now on.
     is_blocking: AtomicBool,
+    /// Everything has happened.
+    is_over: AtomicBool,
     /// Generations of the index that clients saw.
     indexes: Mutex<BTreeSet<Digest>>,
 }
 
-/// Asks for packages as `pixi` does, the index now and then, until it has asked so often.
+/// Whatever ends the story, clients learn of it.
+struct Over<'a>(&'a Story);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.is_over.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Asks for packages as `pixi` does, the index now and then, until it has asked so often and all has happened.
 fn client(story: &Story, address: &str, seed: usize, requests: usize) {
     let mut client = Client::new(address);
     let get = |client: &mut Client, path: &str| {
         story.requests.fetch_add(1, Ordering::Relaxed);
         client.get(path)
     };
-    let (mut packages, mut turn) = (0, seed);
-    while packages < requests {
+    let (mut packages, mut turn, mut is_last) = (0, seed, false);
+    while packages < requests || !is_last {
+        // The last index that everybody reads is the last one of the story.
+        is_last = story.is_over.load(Ordering::SeqCst);
         let (status, index) = get(&mut client, "/conda/main/noarch/repodata_shards.msgpack.zst");
         assert_eq!(status, 200);
         story.indexes.lock().unwrap().insert(Digest::of(&index));
         let index = airlock_formats::conda::read_shard_index("noarch", &index).unwrap();
         let shards: Vec<_> = index.shards.into_iter().collect();
-        for _ in 0..20 {
+        for _ in 0..5 {
             turn = turn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let (name, hash) = &shards[(turn >> 33) % shards.len()];
             let path = format!("/conda/main/noarch/shards/{hash}.msgpack.zst");
             let (status, shard) = get(&mut client, &path);
             assert_eq!(status, 200, "a shard that an index named is readable: {name} {path}");
             assert_eq!(Digest::of(&shard), *hash, "{name}");
-            let shard = airlock_formats::conda::read_shard("noarch", name, &shard).unwrap().shard;
-            for (file, entry) in &shard.entries {
+            let shard = airlock_formats::conda::read_shard("noarch", name, &shard).unwrap().shards;
+            for (file, entry) in shard.values().flat_map(|s| &s.entries) {
                 let record: Value = serde_json::from_str(entry.record.as_str()).unwrap();
                 let path = format!("/conda/main/noarch/{file}");
                 let (status, body) = get(&mut client, &path);
@@ -207,6 +222,8 @@ async fn a_crowd_meets_no_error_while_channels_move_and_a_block_reaches_every_se
     let story = Story::default();
     let began = Instant::now();
     let took = std::thread::scope(|scope| {
+        // Who fails in here must not leave the others waiting.
+        let _over = Over(&story);
         let clients: Vec<_> = (0..CLIENTS)
             .map(|n| {
                 let (story, address) = (&story, &servers[n % 2].address);
@@ -224,6 +241,7 @@ async fn a_crowd_meets_no_error_while_channels_move_and_a_block_reaches_every_se
         fill(&mut source, size, "3.0");
         station.run(&["sync"]).exits(0);
         station.run(&["judge"]).exits(0);
+        story.is_over.store(true, Ordering::SeqCst);
         for client in clients {
             client.join().unwrap();
         }
@@ -232,6 +250,7 @@ async fn a_crowd_meets_no_error_while_channels_move_and_a_block_reaches_every_se
     let seconds = began.elapsed().as_secs_f64();
     let (requests, refused) = (story.requests.load(Ordering::Relaxed), story.refused.load(Ordering::Relaxed));
     let indexes = story.indexes.lock().unwrap().len();
+    assert!(indexes >= 3, "clients saw {indexes} generations");
     println!(
         "{CLIENTS} clients, {requests} requests in {seconds:.1} s ({:.0}/s), {indexes} generations, {refused} \
          refusals; blocked after {took:?}",
