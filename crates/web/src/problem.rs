@@ -118,6 +118,11 @@ impl Problem {
     pub fn status(&self) -> StatusCode {
         self.status
     }
+
+    /// Whether newer refs might make it a yes.
+    pub fn is_no(&self) -> bool {
+        matches!(self.status, StatusCode::NOT_FOUND | StatusCode::FORBIDDEN)
+    }
 }
 
 /// The version nearest to `version` that is offered in the same subdir or in `noarch`.

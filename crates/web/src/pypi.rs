@@ -28,25 +28,50 @@ use crate::urls::Target;
 /// Answers everything below `/pypi/`.
 pub async fn serve(State(app): State<Arc<App>>, parts: Parts) -> Result<Response, Problem> {
     let target = Target::read("pypi", &parts.uri)?;
-    let channel = target.open(&app.view, Ecosystem::Pypi).await?;
+    let mut channel = target.open(&app.view, Ecosystem::Pypi).await?;
+    if let Some(redirected) = spelt_otherwise(&target)? {
+        return Ok(redirected);
+    }
+    let mut found = find(&app, &target, &channel, &parts.headers).await;
+    // It may have been published a moment ago, and another server may have told the client so.
+    if found.as_ref().is_err_and(Problem::is_no) && app.view.newer(&channel).await?.is_some() {
+        channel = target.open(&app.view, Ecosystem::Pypi).await?;
+        found = find(&app, &target, &channel, &parts.headers).await;
+    }
+    answer(&app, &parts, channel.generation, found?).await
+}
+
+/// The way to the one spelling of an address of the index. It is relative, so that the prefix of a reverse proxy
+/// and the snapshot stay; a canonical name can neither hold a separator nor begin with one.
+fn spelt_otherwise(target: &Target) -> Result<Option<Response>, Problem> {
     let rest: Vec<&str> = target.rest.iter().map(String::as_str).collect();
-    let found = match (&rest[..], target.has_slash) {
-        (["simple"], true) => projects(&app, &channel, &parts.headers).await?,
-        (["simple"], false) => return Ok(redirect("simple/")),
+    Ok(match (&rest[..], target.has_slash) {
+        (["simple"], false) => Some(redirect("simple/")),
         (["simple", project], has_slash) => {
             let name = canonical_name(Ecosystem::Pypi, project).ok_or_else(no_project)?;
-            // Relative, so that the prefix of a reverse proxy and the snapshot stay; a canonical name can neither
-            // hold a separator nor begin with one.
             match (name == *project, has_slash) {
-                (true, true) => page(&app, &target, &channel, &name, &parts.headers).await?,
-                (_, true) => return Ok(redirect(&format!("../{name}/"))),
-                (_, false) => return Ok(redirect(&format!("{name}/"))),
+                (true, true) => None,
+                (_, true) => Some(redirect(&format!("../{name}/"))),
+                (_, false) => Some(redirect(&format!("{name}/"))),
             }
         }
-        (["packages", project, file], false) => package(&app.view, &target, &channel, project, file).await?,
-        _ => return Err(Problem::not_found("the index of a PyPI channel lies below simple/")),
-    };
-    answer(&app, &parts, channel.generation, found).await
+        _ => None,
+    })
+}
+
+async fn find(
+    app: &App,
+    target: &Target,
+    channel: &ChannelView,
+    headers: &HeaderMap,
+) -> Result<Representation, Problem> {
+    let rest: Vec<&str> = target.rest.iter().map(String::as_str).collect();
+    match (&rest[..], target.has_slash) {
+        (["simple"], true) => projects(app, channel, headers).await,
+        (["simple", name], true) => page(app, target, channel, name, headers).await,
+        (["packages", project, file], false) => package(&app.view, target, channel, project, file).await,
+        _ => Err(Problem::not_found("the index of a PyPI channel lies below simple/")),
+    }
 }
 
 fn redirect(reference: &str) -> Response {

@@ -229,3 +229,26 @@ async fn an_older_index_is_rendered_once_for_all_who_ask_and_hang_up() {
         }
     }
 }
+
+/// Two servers over one station: what one has told a client of, the other does not deny.
+#[tokio::test]
+async fn what_another_server_told_a_client_of_is_there() {
+    let server = server(&[]).await;
+    let other = Server::over_same(&server);
+    let mut source = server.kit.conda_source("conda");
+    for round in 0..3 {
+        // The other server has just read what was then.
+        assert_eq!(other.get("/conda/main/noarch/repodata.json").await.status, 200);
+        let name = format!("fresh{round}");
+        source.add(&conda(&name, "1.0"), &Value::Null);
+        source.write();
+        server.kit.sync("main").await;
+        let snapshot = server.snapshot("main").await;
+        for uri in [
+            format!("/conda/main/noarch/{name}-1.0-0.conda"),
+            format!("/conda/main@{snapshot}/noarch/{name}-1.0-0.conda"),
+        ] {
+            assert_eq!(other.get(&uri).await.status, 200, "{uri}");
+        }
+    }
+}

@@ -220,18 +220,31 @@ impl View {
     /// a day. The newest block set rules over it all the same.
     pub async fn channel_at(&self, name: &str, when: &str) -> Result<Option<ChannelView>> {
         let Some(view) = self.channel(name).await? else { return Ok(None) };
+        if let Some(found) = self.at(&view, when).await? {
+            return Ok(Some(found));
+        }
+        match self.newer(&view).await? {
+            Some(newer) => self.at(&newer, when).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn at(&self, view: &ChannelView, when: &str) -> Result<Option<ChannelView>> {
         let day_end = when.parse::<Time>().ok().filter(|_| when.len() == 10).map(|d| d.after(Span::days(1)));
         let prefix = when.to_ascii_lowercase();
         let by_id = when.len() >= 12 && when.bytes().all(|b| b.is_ascii_hexdigit());
-        let history = self.history(&view).await?;
+        if day_end.is_none() && !by_id {
+            return Ok(None);
+        }
+        let history = self.history(view).await?;
         let hit = history.iter().find(|(id, judged)| match day_end {
             Some(end) => *judged < end,
-            None => by_id && id.to_string().starts_with(&prefix),
+            None => id.to_string().starts_with(&prefix),
         });
         let Some((id, _)) = hit else { return Ok(None) };
         let snapshot = self.object(*id).await?;
         let rendered = view.rendered.clone().filter(|_| *id == view.id);
-        Ok(Some(ChannelView { id: *id, snapshot, rendered, ..view }))
+        Ok(Some(ChannelView { id: *id, snapshot, rendered, ..view.clone() }))
     }
 
     /// The snapshots of a channel, newest first, with the times of their judging. Only those are read that
@@ -289,21 +302,9 @@ impl View {
     }
 
     /// What becomes of a request for a file: it is served if the snapshot lists it, the block set does not, and
-    /// the newest judgement does not deny it. Before the answer is that nothing is known of it, the refs are
-    /// read again: it may have come a moment ago.
+    /// the newest judgement does not deny it. Whoever says no because of this looks at [`View::newer`] first: it
+    /// may have come a moment ago.
     pub async fn file(&self, view: &ChannelView, key: &str, file: &str) -> Result<FileAnswer> {
-        let answer = self.file_in(view, key, file).await?;
-        let is_newest = Arc::ptr_eq(&view.snapshot, &view.newest);
-        if !matches!(answer, FileAnswer::Absent) || !is_newest {
-            return Ok(answer);
-        }
-        match self.newer(view).await? {
-            Some(fresh) => self.file_in(&fresh, key, file).await,
-            None => Ok(answer),
-        }
-    }
-
-    async fn file_in(&self, view: &ChannelView, key: &str, file: &str) -> Result<FileAnswer> {
         let judgement = self.judgement(view, key).await?;
         let judged = judgement.as_ref().and_then(|j| j.artifacts.get(file));
         if let Some(reason) = view.blocks.reason(key, file) {
