@@ -13,6 +13,8 @@ use super::Limits;
 pub(super) struct Connections {
     limits: Limits,
     open: Mutex<HashMap<u64, Open>>,
+    /// How many there were so far.
+    accepted: AtomicU64,
     clock: Arc<Clock>,
 }
 
@@ -130,7 +132,7 @@ impl Drop for Listed {
 
 impl Connections {
     pub fn new(limits: Limits) -> Self {
-        Self { limits, open: Mutex::default(), clock: Arc::default() }
+        Self { limits, open: Mutex::default(), accepted: AtomicU64::new(0), clock: Arc::default() }
     }
 
     pub const fn limits(&self) -> &Limits {
@@ -146,8 +148,7 @@ impl Connections {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let number = self.accepted.fetch_add(1, Ordering::Relaxed);
         let connection = Arc::new(Connection { clock: self.clock.clone(), ..Connection::default() });
         connection.touch();
         let work = task(connection.clone());
