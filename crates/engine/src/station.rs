@@ -44,6 +44,9 @@ pub struct Config {
     /// elsewhere, or what an isolated station may reach at all.
     #[serde(default)]
     pub hosts: Vec<String>,
+    /// Addresses of reverse proxies before `airlock serve`. From nobody else is an `X-Forwarded-` header believed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proxies: Vec<std::net::IpAddr>,
     /// How sources are reached.
     #[serde(default, skip_serializing_if = "Network::is_default")]
     pub network: Network,
@@ -125,6 +128,7 @@ impl Station {
             side,
             listen: default_listen(),
             hosts: Vec::new(),
+            proxies: Vec::new(),
             network: Network::default(),
         };
         let traffic = Traffic::default();
@@ -161,16 +165,21 @@ impl Station {
         Ok(Self { dir: dir.to_owned(), config, key, store, options, traffic: Traffic::default() })
     }
 
-    /// The time: that of the clock, and never before the last ledger entry.
-    pub async fn now(&self) -> Result<Time> {
-        let clock = match self.options.clock {
+    /// What the clock says.
+    pub fn clock(&self) -> Time {
+        match self.options.clock {
             Clock::Fixed(time) => time,
             Clock::System => {
                 let since =
                     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
                 Time::from_seconds(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
             }
-        };
+        }
+    }
+
+    /// The time: that of the clock, and never before the last ledger entry.
+    pub async fn now(&self) -> Result<Time> {
+        let clock = self.clock();
         Ok(self.store.db.last_time().await?.map_or(clock, |last| last.max(clock)))
     }
 

@@ -15,7 +15,7 @@ use axum::response::Response;
 
 use crate::App;
 use crate::problem::Problem;
-use crate::respond::{Freshness, Representation};
+use crate::respond::{Freshness, Representation, answer};
 use crate::urls::Target;
 
 /// What a channel offers for all its subdirs.
@@ -38,25 +38,32 @@ const OCTETS: &str = "application/octet-stream";
 /// Answers everything below `/conda/`.
 pub async fn serve(State(app): State<Arc<App>>, parts: Parts) -> Result<Response, Problem> {
     let target = Target::read("conda", &parts.uri)?;
-    let channel = target.open(&app.view, Ecosystem::Conda).await?;
-    let rest: Vec<&str> = target.rest.iter().map(String::as_str).collect();
     if target.has_slash {
         return Err(Problem::nothing_here());
     }
+    let mut channel = target.open(&app.view, Ecosystem::Conda).await?;
+    let mut found = find(&app, &target, &channel).await;
+    // It may have been published a moment ago, and another server may have told the client so.
+    if found.as_ref().is_err_and(Problem::is_no) && app.view.newer(&channel).await?.is_some() {
+        channel = target.open(&app.view, Ecosystem::Conda).await?;
+        found = find(&app, &target, &channel).await;
+    }
+    answer(&app, &parts, channel.generation, found?).await
+}
+
+async fn find(app: &App, target: &Target, channel: &ChannelView) -> Result<Representation, Problem> {
+    let rest: Vec<&str> = target.rest.iter().map(String::as_str).collect();
     let has_subdir = |subdir: &str| channel.snapshot.subdirs.contains_key(subdir);
-    let found = match rest[..] {
-        [file] if CHANNEL_INDEXES.contains(&file) => whole::index(&app.view, &channel, file).await?,
-        [subdir, ..] if !has_subdir(subdir) => {
-            return Err(Problem::not_found("the channel has no such subdir"));
-        }
+    match rest[..] {
+        [file] if CHANNEL_INDEXES.contains(&file) => whole::index(app, channel, file).await,
+        [subdir, ..] if !has_subdir(subdir) => Err(Problem::not_found("the channel has no such subdir")),
         [subdir, file] if SUBDIR_INDEXES.contains(&file) => {
-            whole::index(&app.view, &channel, &format!("{subdir}/{file}")).await?
+            whole::index(app, channel, &format!("{subdir}/{file}")).await
         }
-        [subdir, "shards", file] => shards::shard(&app.view, &channel, subdir, file).await?,
-        [subdir, file] => package(&app, &target, &channel, subdir, file).await?,
-        _ => return Err(Problem::nothing_here()),
-    };
-    found.send(&parts.method, &parts.headers).await
+        [subdir, "shards", file] => shards::shard(app, channel, subdir, file).await,
+        [subdir, file] => package(app, target, channel, subdir, file).await,
+        _ => Err(Problem::nothing_here()),
+    }
 }
 
 /// A package file.

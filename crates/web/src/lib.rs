@@ -1,23 +1,28 @@
 //! HTTP: package protocols and pages. The whole URL table stands in [`router`].
 
+mod app;
 mod conda;
+mod flight;
+mod hot;
+mod memo;
 mod pages;
 mod problem;
 mod pypi;
 mod respond;
+mod server;
 mod urls;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use airlock_engine::view::View;
 use axum::Router;
 use axum::routing::get;
 
-/// What every handler works with.
-pub struct App {
-    /// The station.
-    pub view: View,
-}
+pub use app::App;
+pub use server::{Limits, Site, serve};
+
+/// How often [`App::tidy`] is to be called.
+pub const TIDY: Duration = Duration::from_secs(10);
 
 /// Every URL that this station answers. `HEAD` is answered wherever `GET` is.
 pub fn router(app: Arc<App>) -> Router {

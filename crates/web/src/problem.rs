@@ -1,5 +1,7 @@
 //! Answers that say why not: problem documents (RFC 9457).
 
+use std::sync::Arc;
+
 use airlock_core::explain::Offered;
 use airlock_core::shard::ShardKey;
 use airlock_core::verdict::Judgement;
@@ -116,6 +118,11 @@ impl Problem {
     pub fn status(&self) -> StatusCode {
         self.status
     }
+
+    /// Whether newer refs might make it a yes.
+    pub fn is_no(&self) -> bool {
+        matches!(self.status, StatusCode::NOT_FOUND | StatusCode::FORBIDDEN)
+    }
 }
 
 /// The version nearest to `version` that is offered in the same subdir or in `noarch`.
@@ -136,13 +143,25 @@ async fn nearest_offered(
     Ok(Offered::of(ecosystem, &judgements).nearest(ecosystem, version).map(str::to_owned))
 }
 
-impl From<Error> for Problem {
-    fn from(error: Error) -> Self {
+impl From<&Error> for Problem {
+    fn from(error: &Error) -> Self {
         let problem = Self::new(StatusCode::INTERNAL_SERVER_ERROR, &error.message);
-        match error.hint {
-            Some(hint) => problem.with("hint", hint),
+        match &error.hint {
+            Some(hint) => problem.with("hint", hint.as_str()),
             None => problem,
         }
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<Arc<Error>> for Problem {
+    fn from(error: Arc<Error>) -> Self {
+        Self::from(&*error)
     }
 }
 

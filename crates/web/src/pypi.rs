@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use airlock_core::ecosystem::{ArtifactKind, Ecosystem, canonical_name, is_safe_file_name};
-use airlock_core::id::Digest;
+use airlock_core::id::{Digest, Id};
 use airlock_core::shard::{Shard, ShardKey};
 use airlock_engine::error::Error;
+use airlock_engine::trees;
 use airlock_engine::view::{ChannelView, FileAnswer, View};
 use airlock_formats::conda::RENDERER;
 use airlock_formats::pypi::{self, Form, negotiate};
@@ -19,39 +20,58 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 
 use crate::App;
+use crate::app::blocking;
 use crate::problem::Problem;
-use crate::respond::memo::Memo;
-use crate::respond::{Freshness, Representation};
+use crate::respond::{Freshness, Representation, answer};
 use crate::urls::Target;
-
-/// How much is remembered of rendered pages, in bytes.
-const PAGE_BYTES_MAX: usize = 64 << 20;
-
-/// Rendered pages with their hashes, by everything that they depend on.
-static PAGES: Memo<(Digest, Bytes)> = Memo::new(PAGE_BYTES_MAX);
 
 /// Answers everything below `/pypi/`.
 pub async fn serve(State(app): State<Arc<App>>, parts: Parts) -> Result<Response, Problem> {
     let target = Target::read("pypi", &parts.uri)?;
-    let channel = target.open(&app.view, Ecosystem::Pypi).await?;
+    let mut channel = target.open(&app.view, Ecosystem::Pypi).await?;
+    if let Some(redirected) = spelt_otherwise(&target)? {
+        return Ok(redirected);
+    }
+    let mut found = find(&app, &target, &channel, &parts.headers).await;
+    // It may have been published a moment ago, and another server may have told the client so.
+    if found.as_ref().is_err_and(Problem::is_no) && app.view.newer(&channel).await?.is_some() {
+        channel = target.open(&app.view, Ecosystem::Pypi).await?;
+        found = find(&app, &target, &channel, &parts.headers).await;
+    }
+    answer(&app, &parts, channel.generation, found?).await
+}
+
+/// The way to the one spelling of an address of the index. It is relative, so that the prefix of a reverse proxy
+/// and the snapshot stay; a canonical name can neither hold a separator nor begin with one.
+fn spelt_otherwise(target: &Target) -> Result<Option<Response>, Problem> {
     let rest: Vec<&str> = target.rest.iter().map(String::as_str).collect();
-    let found = match (&rest[..], target.has_slash) {
-        (["simple"], true) => projects(&app.view, &channel, &parts.headers).await?,
-        (["simple"], false) => return Ok(redirect("simple/")),
+    Ok(match (&rest[..], target.has_slash) {
+        (["simple"], false) => Some(redirect("simple/")),
         (["simple", project], has_slash) => {
             let name = canonical_name(Ecosystem::Pypi, project).ok_or_else(no_project)?;
-            // Relative, so that the prefix of a reverse proxy and the snapshot stay; a canonical name can neither
-            // hold a separator nor begin with one.
             match (name == *project, has_slash) {
-                (true, true) => page(&app.view, &target, &channel, &name, &parts.headers).await?,
-                (_, true) => return Ok(redirect(&format!("../{name}/"))),
-                (_, false) => return Ok(redirect(&format!("{name}/"))),
+                (true, true) => None,
+                (_, true) => Some(redirect(&format!("../{name}/"))),
+                (_, false) => Some(redirect(&format!("{name}/"))),
             }
         }
-        (["packages", project, file], false) => package(&app.view, &target, &channel, project, file).await?,
-        _ => return Err(Problem::not_found("the index of a PyPI channel lies below simple/")),
-    };
-    found.send(&parts.method, &parts.headers).await
+        _ => None,
+    })
+}
+
+async fn find(
+    app: &App,
+    target: &Target,
+    channel: &ChannelView,
+    headers: &HeaderMap,
+) -> Result<Representation, Problem> {
+    let rest: Vec<&str> = target.rest.iter().map(String::as_str).collect();
+    match (&rest[..], target.has_slash) {
+        (["simple"], true) => projects(app, channel, headers).await,
+        (["simple", name], true) => page(app, target, channel, name, headers).await,
+        (["packages", project, file], false) => package(&app.view, target, channel, project, file).await,
+        _ => Err(Problem::not_found("the index of a PyPI channel lies below simple/")),
+    }
 }
 
 fn redirect(reference: &str) -> Response {
@@ -80,27 +100,19 @@ fn form_of(headers: &HeaderMap) -> Result<Form, Problem> {
     })
 }
 
-/// A page in the form that was asked for. `key` names what it is made of; none if it is not to be remembered.
-async fn rendered(
-    form: Form,
-    key: Option<String>,
-    work: impl FnOnce(bool) -> serde_json::Result<String> + Send + 'static,
-) -> Result<Representation, Problem> {
+/// A page in the form that was asked for. `key` names what it is made of.
+async fn rendered<F>(app: &App, form: Form, key: &str, text: F) -> Result<Representation, Problem>
+where
+    F: Future<Output = Result<String, Error>> + Send + 'static,
+{
     let is_json = form == Form::Json;
-    let key = key.map(|key| Digest::of(format!("page {RENDERER} {is_json} {key}").as_bytes()));
-    let (hash, bytes) = match key.and_then(|key| PAGES.get(key)) {
-        Some(held) => held,
-        None => {
-            let failed = |e: &dyn std::fmt::Display| Error::fault(format!("a page cannot be rendered: {e}"));
-            let text = tokio::task::spawn_blocking(move || work(is_json)).await.map_err(|e| failed(&e))?;
-            let bytes = Bytes::from(text.map_err(|e| failed(&e))?);
-            let page = (Digest::of(&bytes), bytes);
-            if let Some(key) = key {
-                PAGES.put(key, page.clone(), page.1.len());
-            }
-            page
-        }
+    let key = Digest::of(format!("page {RENDERER} {is_json} {key}").as_bytes());
+    let render = async move {
+        let bytes = Bytes::from(text.await?);
+        let len = bytes.len();
+        Ok(((Digest::of(&bytes), bytes), len))
     };
+    let (hash, bytes) = app.pages.get(key, render).await?;
     let page = Representation::bytes(bytes, hash, form.content_type(), Freshness::Index)
         .header(VARY, "Accept")
         .header(CONTENT_SECURITY_POLICY, "default-src 'none'");
@@ -112,28 +124,30 @@ async fn rendered(
 }
 
 /// The list of all projects.
-async fn projects(
-    view: &View,
-    channel: &ChannelView,
-    headers: &HeaderMap,
-) -> Result<Representation, Problem> {
+async fn projects(app: &App, channel: &ChannelView, headers: &HeaderMap) -> Result<Representation, Problem> {
     let form = form_of(headers)?;
-    let names = view.content(channel).await?;
-    let work = move |is_json| {
-        let names = names.keys().map(String::as_str);
-        if is_json { pypi::projects_json(names) } else { Ok(pypi::projects_html(names)) }
+    let content = channel.snapshot.content;
+    let db = app.view.station().store.db.clone();
+    let text = async move {
+        let names = trees::load::<Id<Shard>>(&db, content).await?;
+        let write = move || {
+            let names = names.keys().map(String::as_str);
+            Ok(if form == Form::Json { pypi::projects_json(names)? } else { pypi::projects_html(names) })
+        };
+        blocking("a page", write).await
     };
-    rendered(form, Some(format!("projects {}", channel.snapshot.content)), work).await
+    rendered(app, form, &format!("projects {content}"), text).await
 }
 
 /// The page of one project.
 async fn page(
-    view: &View,
+    app: &App,
     target: &Target,
     channel: &ChannelView,
     name: &str,
     headers: &HeaderMap,
 ) -> Result<Representation, Problem> {
+    let view = &app.view;
     let Some(id) = view.look_up(channel.snapshot.content, name).await? else {
         let known = view.judgement(channel, name).await?.is_some()
             || view.sent_judgement(channel, name).await?.is_some();
@@ -143,16 +157,20 @@ async fn page(
     };
     let form = form_of(headers)?;
     let mut shard = view.object(id).await?;
-    let mut key = Some(format!("project {id}"));
+    let mut key = format!("project {id}");
     // What was blocked since must not look as if it could be had.
     if let Some(blocked) = channel.blocks.files.get(name) {
         let mut left: Shard = (*shard).clone();
         left.entries.retain(|file, _| !blocked.contains_key(file));
         shard = Arc::new(left);
-        key = None;
+        for file in blocked.keys() {
+            key = format!("{key} without {file}");
+        }
     }
-    let work = move |is_json| if is_json { pypi::project_json(&shard) } else { pypi::project_html(&shard) };
-    rendered(form, key, work).await
+    let write = move || {
+        Ok(if form == Form::Json { pypi::project_json(&shard)? } else { pypi::project_html(&shard)? })
+    };
+    rendered(app, form, &key, async { blocking("a page", write).await }).await
 }
 
 /// A file, or the METADATA of a wheel (PEP 658).

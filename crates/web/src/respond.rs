@@ -1,11 +1,9 @@
 //! Answering with a representation: validators, ranges, streaming. Every byte that a package client gets goes
 //! through [`Representation::send`].
 
-pub mod memo;
+mod file;
 mod range;
 
-use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -18,17 +16,19 @@ use axum::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH,
     X_CONTENT_TYPE_OPTIONS,
 };
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use crate::App;
+use crate::app::blocking;
 use crate::problem::Problem;
+use file::INLINE_BYTES_MAX;
+pub(crate) use file::Streams;
 use range::{Ranged, ranged};
 
-/// What is shorter is read at once: a trip through the blocking pool costs more than the read.
-const INLINE_BYTES_MAX: u64 = 256 << 10;
-/// Longer files go out in pieces of this many bytes; small pieces cost twenty times as much.
-const PIECE_BYTES: u64 = 1 << 20;
+/// Larger indexes, in bytes, are not held in memory while many ask for them.
+const INDEX_HELD_BYTES_MAX: u64 = 64 << 20;
 
 /// The server runs.
 pub async fn health() -> Response {
@@ -37,8 +37,8 @@ pub async fn health() -> Response {
 
 /// The server can answer: its database does.
 pub async fn ready(State(app): State<Arc<App>>) -> Response {
-    match app.view.channel_names().await {
-        Ok(_) => plain(StatusCode::OK, "ok\n"),
+    match app.view.check().await {
+        Ok(()) => plain(StatusCode::OK, "ok\n"),
         Err(error) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, &error.message).into_response(),
     }
 }
@@ -46,6 +46,19 @@ pub async fn ready(State(app): State<Arc<App>>) -> Response {
 fn plain(status: StatusCode, text: &'static str) -> Response {
     let headers = [(CONTENT_TYPE, "text/plain; charset=utf-8"), (CACHE_CONTROL, "no-store")];
     (status, headers, text).into_response()
+}
+
+/// Answers with a representation that was concluded from the refs of this generation, and keeps it ready for
+/// whoever asks next.
+pub async fn answer(
+    app: &App,
+    parts: &Parts,
+    generation: u64,
+    found: Representation,
+) -> Result<Response, Problem> {
+    let found = Arc::new(found.held(app, &parts.method).await?);
+    app.hot.put(generation, &parts.uri, &parts.headers, found.clone());
+    found.send(app, &parts.method, &parts.headers)
 }
 
 /// Where the bytes are.
@@ -92,39 +105,80 @@ impl Freshness {
 pub struct Representation {
     content: Content,
     etag: String,
-    content_type: &'static str,
     freshness: Freshness,
-    headers: Vec<(HeaderName, HeaderValue)>,
+    headers: HeaderMap,
 }
 
 impl Representation {
     /// A file of the store; its hash is its validator.
     pub fn file(file: Verified, content_type: &'static str, freshness: Freshness) -> Self {
-        let etag = file.digest().to_string();
-        Self { content: Content::File(file), etag, content_type, freshness, headers: Vec::new() }
+        let hash = file.digest();
+        Self::new(Content::File(file), hash, content_type, freshness)
     }
 
     /// Rendered bytes and their hash, which is their validator.
     pub fn bytes(bytes: Bytes, hash: Digest, content_type: &'static str, freshness: Freshness) -> Self {
-        let (content, etag) = (Content::Bytes(bytes), hash.to_string());
-        Self { content, etag, content_type, freshness, headers: Vec::new() }
+        Self::new(Content::Bytes(bytes), hash, content_type, freshness)
+    }
+
+    fn new(content: Content, hash: Digest, content_type: &'static str, freshness: Freshness) -> Self {
+        let mut headers = HeaderMap::with_capacity(12);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static(freshness.cache_control()));
+        headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        let mut new = Self { content, etag: String::new(), freshness, headers };
+        new.tag(hash.to_string());
+        new
+    }
+
+    fn tag(&mut self, text: String) {
+        self.etag = format!("\"{text}\"");
+        insert(&mut self.headers, ETAG, &self.etag);
     }
 
     /// Adds a header.
     pub fn header(mut self, name: HeaderName, value: &'static str) -> Self {
-        self.headers.push((name, HeaderValue::from_static(value)));
+        self.headers.insert(name, HeaderValue::from_static(value));
         self
     }
 
     /// Tells this representation from another of the same bytes.
     pub fn variant(mut self, name: &str) -> Self {
-        self.etag = format!("{}-{name}", self.etag);
+        let tag = format!("{}-{name}", self.etag.trim_matches('"'));
+        self.tag(tag);
         self
     }
 
+    /// How many bytes it keeps in memory.
+    pub fn bytes_held(&self) -> usize {
+        match &self.content {
+            Content::Bytes(bytes) => bytes.len(),
+            Content::File(_) => 0,
+        }
+    }
+
+    /// The same with its bytes in memory, if they are few.
+    async fn held(mut self, app: &App, method: &Method) -> Result<Self, Problem> {
+        if let (Content::File(file), &Method::GET) = (&self.content, method) {
+            if file.size() <= INLINE_BYTES_MAX {
+                self.content = Content::Bytes(file::whole(file).map_err(|e| unreadable(file, &e))?);
+            } else if matches!(self.freshness, Freshness::Index) && file.size() <= INDEX_HELD_BYTES_MAX {
+                let (digest, file) = (file.digest(), file.clone());
+                let read = async move {
+                    let bytes = blocking("an index", move || file::whole(&file)).await?;
+                    let len = bytes.len();
+                    Ok((bytes, len))
+                };
+                self.content = Content::Bytes(app.indexes.get(digest, read).await?);
+            }
+        }
+        Ok(self)
+    }
+
     /// Answers a request by RFC 9110, sections 13 and 14.
-    pub async fn send(self, method: &Method, headers: &HeaderMap) -> Result<Response, Problem> {
-        let etag = format!("\"{}\"", self.etag);
+    pub fn send(&self, app: &App, method: &Method, headers: &HeaderMap) -> Result<Response, Problem> {
+        let etag = self.etag.as_str();
         if headers.contains_key(IF_MATCH) && !lists(headers, &IF_MATCH, |tag| tag == etag) {
             return Err(Problem::new(
                 StatusCode::PRECONDITION_FAILED,
@@ -133,45 +187,39 @@ impl Representation {
         }
         // There is no Last-Modified, so that If-Modified-Since never holds.
         if lists(headers, &IF_NONE_MATCH, |tag| tag.strip_prefix("W/").unwrap_or(tag) == etag) {
-            let mut response = self.head(StatusCode::NOT_MODIFIED, &etag);
+            let mut response = self.head(StatusCode::NOT_MODIFIED);
             response.headers_mut().remove(CONTENT_TYPE);
             return Ok(response);
         }
         let len = self.content.len();
-        let (status, part) = match ranged(method, headers, &etag, len) {
+        let (status, part) = match ranged(method, headers, etag, len) {
             Ranged::Whole => (StatusCode::OK, 0..len),
             Ranged::Part(part) => (StatusCode::PARTIAL_CONTENT, part),
             Ranged::Unsatisfiable => {
                 let detail = format!("the range begins behind the end; there are {len} bytes");
                 let problem = Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, &detail);
-                return Err(problem.header(CONTENT_RANGE, format!("bytes */{len}")).header(ETAG, etag));
+                return Err(problem
+                    .header(CONTENT_RANGE, format!("bytes */{len}"))
+                    .header(ETAG, etag.to_owned()));
             }
         };
-        let mut response = self.head(status, &etag);
+        let mut response = self.head(status);
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(part.end - part.start));
         if status == StatusCode::PARTIAL_CONTENT {
             let range = format!("bytes {}-{}/{len}", part.start, part.end.saturating_sub(1));
             insert(response.headers_mut(), CONTENT_RANGE, &range);
         }
         if *method != Method::HEAD {
-            *response.body_mut() = self.content.body(part)?;
+            *response.body_mut() = self.content.body(app, part)?;
         }
         Ok(response)
     }
 
     /// Status and headers that do not depend on the range.
-    fn head(&self, status: StatusCode, etag: &str) -> Response {
+    fn head(&self, status: StatusCode) -> Response {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = status;
-        let headers = response.headers_mut();
-        insert(headers, ETAG, etag);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static(self.freshness.cache_control()));
-        headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        for (name, value) in &self.headers {
-            headers.insert(name, value.clone());
-        }
+        *response.headers_mut() = self.headers.clone();
         response
     }
 }
@@ -190,49 +238,19 @@ fn lists(headers: &HeaderMap, name: &HeaderName, fits: impl Fn(&str) -> bool) ->
     lines.flat_map(|line| line.split(',')).map(str::trim).any(|tag| tag == "*" || fits(tag))
 }
 
+fn unreadable(file: &Verified, error: &std::io::Error) -> Problem {
+    let message = format!("the file of sha256 {} cannot be read: {error}", file.digest());
+    Error::fault(message).hint("restore the blobs from a backup, or sync the channel again").into()
+}
+
 impl Content {
-    fn body(self, part: Range<u64>) -> Result<Body, Problem> {
+    fn body(&self, app: &App, part: Range<u64>) -> Result<Body, Problem> {
         match self {
             Self::Bytes(bytes) => {
                 let bound = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
                 Ok(Body::from(bytes.slice(bound(part.start)..bound(part.end))))
             }
-            Self::File(file) => {
-                let failed = |e: io::Error| {
-                    let message = format!("the file of sha256 {} cannot be read: {e}", file.digest());
-                    Problem::from(
-                        Error::fault(message)
-                            .hint("restore the blobs from a backup, or sync the channel again"),
-                    )
-                };
-                file_body(&file, part).map_err(failed)
-            }
+            Self::File(file) => file::body(&app.streams, file, part).map_err(|e| unreadable(file, &e)),
         }
     }
-}
-
-fn file_body(file: &Verified, part: Range<u64>) -> io::Result<Body> {
-    let mut reader = File::open(file.path())?;
-    if part.start > 0 {
-        reader.seek(SeekFrom::Start(part.start))?;
-    }
-    let len = part.end - part.start;
-    if len < INLINE_BYTES_MAX {
-        return Ok(Body::from(read_piece(&mut reader, len)?));
-    }
-    // Errors of reading cut the answer off, and the client sees that it is shorter than announced.
-    Ok(Body::from_stream(futures_util::stream::try_unfold((reader, len), |(mut reader, left)| async move {
-        if left == 0 {
-            return Ok(None);
-        }
-        let n = left.min(PIECE_BYTES);
-        let read = move || read_piece(&mut reader, n).map(|piece| Some((piece, (reader, left - n))));
-        tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
-    })))
-}
-
-fn read_piece(reader: &mut File, len: u64) -> io::Result<Bytes> {
-    let mut piece = vec![0; usize::try_from(len).map_err(io::Error::other)?];
-    reader.read_exact(&mut piece)?;
-    Ok(Bytes::from(piece))
 }

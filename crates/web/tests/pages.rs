@@ -3,8 +3,6 @@
 
 mod common;
 
-use std::sync::Arc;
-
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::time::Span;
 use airlock_engine::progress::Progress;
@@ -272,8 +270,8 @@ async fn an_empty_station_says_what_would_be_here() {
             progress: Progress::default(),
         };
         let station = Station::init(dir.path(), "<new> station", side, options).await.unwrap();
-        let router = airlock_web::router(Arc::new(airlock_web::App { view: View::new(station) }));
-        let html = ask(&router, Method::GET, "/", &[]).await.text();
+        let site = airlock_web::Site::new(airlock_web::App::new(View::new(station), Vec::new()));
+        let html = ask(&site, Method::GET, "/", &[]).await.text();
         for part in [
             "&#60;new&#62; station",
             "Nothing is held",
@@ -436,7 +434,7 @@ async fn the_style_sheet_is_asked_for_once() {
     assert!(answer.header("cache-control").contains("immutable"));
     assert!(!answer.text().contains("http://") && !answer.text().contains("@import"));
     let tag = answer.header("etag").to_owned();
-    let again = ask(&server.router, Method::GET, &uri, &[("if-none-match", &tag)]).await;
+    let again = ask(&server.site, Method::GET, &uri, &[("if-none-match", &tag)]).await;
     assert_eq!((again.status.as_u16(), again.body.len()), (304, 0));
     assert_eq!(server.status("/static/..%2Fsecret").await, 404);
 }
@@ -445,11 +443,12 @@ async fn the_style_sheet_is_asked_for_once() {
 async fn commands_name_the_host_that_the_reader_used() {
     let server = server(&[]).await;
     let with = |headers: &'static [(&'static str, &'static str)]| {
-        let router = server.router.clone();
-        async move { ask(&router, Method::GET, "/packages/py/idna", headers).await.text() }
+        let site = server.site.clone();
+        async move { ask(&site, Method::GET, "/packages/py/idna", headers).await.text() }
     };
-    let secure = with(&[("host", "pkg.example"), ("x-forwarded-proto", "https")]).await;
-    assert!(secure.contains("--index-url https://pkg.example/pypi/py/simple/"));
+    // Anybody can send this header; it counts from a configured proxy only.
+    let spoofed = with(&[("host", "pkg.example"), ("x-forwarded-proto", "https")]).await;
+    assert!(spoofed.contains("--index-url http://pkg.example/pypi/py/simple/"));
     let hostile = with(&[("host", "x'$(reboot)")]).await;
     assert!(!hostile.contains("reboot") && hostile.contains("http://THIS-STATION/pypi/py/simple/"));
 }

@@ -27,8 +27,8 @@ async fn one_connection_carries_answers_of_every_kind() {
     let server = server(&[]).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let router = server.router.clone();
-    let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let (limits, never) = (airlock_web::Limits::default(), std::future::pending());
+    let serving = tokio::spawn(airlock_web::serve(listener, server.site.clone(), limits, never));
     let mut stream = TcpStream::connect(address).await.unwrap();
     let whole = server.get(LARGE).await;
     let etag = whole.header("etag").to_owned();

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use airlock_core::id::Id;
@@ -46,21 +45,12 @@ pub async fn listen(address: &str) -> Result<(tokio::net::TcpListener, SocketAdd
     Ok((listener, address))
 }
 
-/// How long requests that are under way may take after the signal to stop.
-const GRACE: Duration = Duration::from_secs(5);
-
 /// Serves until it is interrupted. A client that does not finish cannot keep it from stopping.
 pub async fn serve(listener: tokio::net::TcpListener, station: Station) -> Result<()> {
-    let app = Arc::new(airlock_web::App { view: View::new(station) });
-    let server = axum::serve(listener, airlock_web::router(app)).with_graceful_shutdown(interrupted());
-    let patience = async {
-        interrupted().await;
-        tokio::time::sleep(GRACE).await;
-    };
-    tokio::select! {
-        result = server.into_future() => result.map_err(|e| Error::fault(format!("the server stopped: {e}"))),
-        () = patience => Ok(()),
-    }
+    let proxies = station.config.proxies.clone();
+    let site = airlock_web::Site::new(airlock_web::App::new(View::new(station), proxies));
+    airlock_web::serve(listener, site.into(), airlock_web::Limits::default(), interrupted()).await;
+    Ok(())
 }
 
 async fn interrupted() {

@@ -8,7 +8,7 @@ use airlock_core::id::{Digest, Id};
 use airlock_core::identity::Coverage;
 use airlock_core::snapshot::{Counts, Snapshot};
 use airlock_core::time::Time;
-use airlock_engine::view::{ChannelView, View};
+use airlock_engine::view::ChannelView;
 use askama::Template;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,7 @@ use super::index::{Index, Row, Why, index};
 use super::install::{Lines, set_up};
 use super::missing;
 use super::reply::{Answer, Ask, Shell, html, json};
+use crate::App;
 
 /// Packages on one page.
 const ROWS_MAX: usize = 100;
@@ -216,11 +217,12 @@ fn chosen<'a>(index: &'a Index, channel: &ChannelView, params: &Params) -> (Vec<
 }
 
 /// Makes the page.
-pub(super) async fn page(ask: &Ask, view: &View, name: &str, params: Params) -> Answer {
+pub(super) async fn page(ask: &Ask, app: &App, name: &str, params: Params) -> Answer {
+    let view = &app.view;
     let Some(channel) = view.channel(name).await? else {
         return Err(missing::channel(view, name).await);
     };
-    let index = index(view, &channel).await?;
+    let index = index(app, &channel).await?;
     let (rows, start) = chosen(&index, &channel, &params);
     let now = view.now().await?;
     let basis = basis(view, &channel, now).await?;

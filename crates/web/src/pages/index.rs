@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, PoisonError};
 
 use airlock_core::id::{Digest, Id};
 use airlock_core::identity::Coverage;
@@ -105,57 +105,69 @@ impl Index {
 
 #[derive(Clone, PartialEq, Eq)]
 struct Key {
-    channel: String,
     judgement: Digest,
     upstream: Digest,
     blocks: Digest,
 }
 
-/// What is kept, the longest unused first.
-type Kept = Vec<(Key, Arc<Index>)>;
+/// The lines of one channel; whoever comes while they are computed waits for the same ones.
+type Place = Arc<Mutex<Option<(Key, Arc<Index>)>>>;
 
-static KEPT: LazyLock<Mutex<Kept>> = LazyLock::new(Mutex::default);
+/// The lines of channels that were asked for, the longest unused first.
+#[derive(Default)]
+pub(crate) struct Indexes {
+    places: std::sync::Mutex<Vec<(String, Place)>>,
+    is_warming: AtomicBool,
+}
+
+impl Indexes {
+    fn place(&self, channel: &str) -> Place {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = places.iter().position(|(name, _)| name == channel);
+        let place = match at {
+            Some(at) => places.remove(at),
+            None => (channel.to_owned(), Place::default()),
+        };
+        if places.len() >= KEPT_MAX {
+            places.remove(0);
+        }
+        let found = place.1.clone();
+        places.push(place);
+        found
+    }
+}
 
 /// The lines of a channel.
-pub(super) async fn index(view: &View, channel: &ChannelView) -> Result<Arc<Index>> {
+pub(super) async fn index(app: &App, channel: &ChannelView) -> Result<Arc<Index>> {
     let key = Key {
-        channel: channel.channel.name.clone(),
         judgement: channel.newest.judgement.digest(),
         upstream: channel.newest.inputs.upstream.digest(),
         blocks: object::encode(&*channel.blocks)?.0.digest(),
     };
-    // Held while lines are computed: who comes second wants the same ones.
-    let mut kept = KEPT.lock().await;
-    if let Some(at) = kept.iter().position(|(k, _)| *k == key) {
-        let hit = kept.remove(at);
-        let index = hit.1.clone();
-        kept.push(hit);
-        return Ok(index);
+    let place = app.rows.place(&channel.channel.name);
+    let mut kept = place.lock().await;
+    if let Some((_, index)) = kept.as_ref().filter(|(k, _)| *k == key) {
+        return Ok(index.clone());
     }
-    let at = kept.iter().rposition(|(k, _)| k.channel == key.channel);
-    let before = at.map(|at| kept.remove(at).1);
-    let index = Arc::new(build(view, channel, before.as_deref()).await?);
-    if kept.len() >= KEPT_MAX {
-        kept.remove(0);
-    }
-    kept.push((key, index.clone()));
+    let before = kept.as_ref().map(|(_, index)| index.clone());
+    let index = Arc::new(build(&app.view, channel, before.as_deref()).await?);
+    *kept = Some((key, index.clone()));
     Ok(index)
 }
 
 /// Computes the lines of every channel in the background, so that nobody waits for them after a start.
 pub(super) fn warm(app: Arc<App>) {
-    static RUNS: AtomicBool = AtomicBool::new(false);
-    if RUNS.swap(true, Ordering::AcqRel) {
+    if app.rows.is_warming.swap(true, Ordering::AcqRel) {
         return;
     }
     tokio::spawn(async move {
         // Whoever asks for a channel that cannot be read is told why.
         for name in app.view.channel_names().await.unwrap_or_default() {
             if let Ok(Some(channel)) = app.view.channel(&name).await {
-                let _told = index(&app.view, &channel).await;
+                let _told = index(&app, &channel).await;
             }
         }
-        RUNS.store(false, Ordering::Release);
+        app.rows.is_warming.store(false, Ordering::Release);
     });
 }
 

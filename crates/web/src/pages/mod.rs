@@ -28,6 +28,7 @@ use crate::App;
 use reply::{Answer, Ask, Fault, finish};
 
 pub(crate) use asset::asset;
+pub(crate) use index::Indexes;
 
 type Names<T> = Result<Path<T>, PathRejection>;
 type Asked<T> = Result<Query<T>, QueryRejection>;
@@ -53,7 +54,7 @@ pub(crate) async fn channel(
     query: Asked<channel::Params>,
 ) -> Response {
     let params = query.map(|Query(params)| params).unwrap_or_default();
-    let answer = async || -> Answer { channel::page(&ask, &app.view, &named(path)?, params).await };
+    let answer = async || -> Answer { channel::page(&ask, &app, &named(path)?, params).await };
     let answer = answer().await;
     finish(&ask, &app.view, answer).await
 }

@@ -1,6 +1,7 @@
 //! What every page has in common: who asks, in which form, and how the answer is dressed.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use airlock_core::time::Time;
 use airlock_engine::error::{Error, Kind};
@@ -14,6 +15,8 @@ use serde::Serialize;
 
 use super::asset;
 use super::format::{Prose, When};
+use crate::App;
+use crate::server::Peer;
 
 /// Nothing but this station is ever asked for anything, and nothing on a page runs.
 const POLICY: &str = "default-src 'self'; script-src 'none'; object-src 'none'; base-uri 'none'; \
@@ -31,15 +34,17 @@ pub(crate) struct Ask {
     query: String,
 }
 
-impl<S: Sync> FromRequestParts<S> for Ask {
+impl FromRequestParts<Arc<App>> for Ask {
     type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Infallible> {
+        let by_proxy =
+            parts.extensions.get::<Peer>().is_some_and(|p| app.proxies.contains(&p.0.to_canonical()));
         let path = parts.uri.path().to_owned();
         let depth = path.matches('/').count().saturating_sub(1);
         Ok(Self {
             json: prefers_json(&parts.headers),
-            base: base(&parts.headers),
+            base: base(&parts.headers, by_proxy),
             root: if depth == 0 { "./".to_owned() } else { "../".repeat(depth) },
             query: parts.uri.query().unwrap_or_default().to_owned(),
             path,
@@ -75,15 +80,17 @@ impl Ask {
     }
 }
 
-/// Scheme and host, if the request has a host that can stand in a command line.
-fn base(headers: &HeaderMap) -> Option<String> {
+/// Scheme and host, if the request has a host that can stand in a command line. What is said of the way before
+/// this server counts if a proxy says it.
+fn base(headers: &HeaderMap, by_proxy: bool) -> Option<String> {
     let text = |name: HeaderName| headers.get(name).and_then(|v| v.to_str().ok());
     let host = text(header::HOST)?;
     let plain = |b: u8| b.is_ascii_alphanumeric() || b".:-[]_".contains(&b);
     if host.is_empty() || host.len() > 255 || !host.bytes().all(plain) {
         return None;
     }
-    let secure = text(HeaderName::from_static("x-forwarded-proto")).is_some_and(|p| p.trim() == "https");
+    let proto = HeaderName::from_static("x-forwarded-proto");
+    let secure = by_proxy && text(proto).is_some_and(|p| p.trim() == "https");
     Some(format!("{}://{host}", if secure { "https" } else { "http" }))
 }
 
@@ -296,10 +303,10 @@ mod tests {
     #[test]
     fn a_host_that_could_not_stand_in_a_command_is_not_repeated() {
         assert_eq!(
-            base(&with(header::HOST, "packages.example:8080")).as_deref(),
+            base(&with(header::HOST, "packages.example:8080"), false).as_deref(),
             Some("http://packages.example:8080")
         );
-        assert_eq!(base(&with(header::HOST, "[::1]:80")).as_deref(), Some("http://[::1]:80"));
-        assert_eq!(base(&with(header::HOST, "x';rm -rf ~;'")), None);
+        assert_eq!(base(&with(header::HOST, "[::1]:80"), false).as_deref(), Some("http://[::1]:80"));
+        assert_eq!(base(&with(header::HOST, "x';rm -rf ~;'"), false), None);
     }
 }

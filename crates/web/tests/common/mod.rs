@@ -5,12 +5,10 @@ use std::sync::Arc;
 
 use airlock_core::ecosystem::Ecosystem;
 use airlock_testkit::{Kit, conda, osv, sdist, wheel};
-use airlock_web::{App, router};
-use axum::Router;
+use airlock_web::{App, Site};
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use serde_json::{Value, json};
-use tower::ServiceExt as _;
 
 /// A package that goes out in more than one piece.
 pub const LARGE: &str = "/conda/main/noarch/large-1.0-0.conda";
@@ -42,22 +40,27 @@ impl Answer {
 /// A server over a kit.
 pub struct Server {
     pub kit: Kit,
-    pub router: Router,
+    pub site: Arc<Site>,
 }
 
 impl Server {
     pub fn over(kit: Kit) -> Self {
-        let router = router(Arc::new(App { view: kit.view() }));
-        Self { kit, router }
+        let site = Arc::new(Site::new(App::new(kit.view(), Vec::new())));
+        Self { kit, site }
+    }
+
+    /// Another server over the same station, which remembers nothing.
+    pub fn over_same(other: &Self) -> Asked {
+        Asked(Site::new(App::new(other.kit.view(), Vec::new())))
     }
 
     /// Forgets what it believed of the refs.
     pub fn refresh(&mut self) {
-        self.router = router(Arc::new(App { view: self.kit.view() }));
+        self.site = Arc::new(Site::new(App::new(self.kit.view(), Vec::new())));
     }
 
     pub async fn ask(&self, method: Method, uri: &str, headers: &[(&str, &str)]) -> Answer {
-        ask(&self.router, method, uri, headers).await
+        ask(&self.site, method, uri, headers).await
     }
 
     pub async fn get(&self, uri: &str) -> Answer {
@@ -81,12 +84,21 @@ impl Server {
     }
 }
 
-pub async fn ask(router: &Router, method: Method, uri: &str, headers: &[(&str, &str)]) -> Answer {
+/// A server without a kit of its own.
+pub struct Asked(Site);
+
+impl Asked {
+    pub async fn get(&self, uri: &str) -> Answer {
+        ask(&self.0, Method::GET, uri, &[]).await
+    }
+}
+
+pub async fn ask(site: &Site, method: Method, uri: &str, headers: &[(&str, &str)]) -> Answer {
     let mut request = Request::builder().method(method).uri(uri);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let response = router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    let response = site.answer(request.body(Body::empty()).unwrap()).await;
     let (parts, body) = response.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap();
     Answer { status: parts.status, headers: parts.headers, body }

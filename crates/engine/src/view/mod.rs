@@ -4,10 +4,11 @@
 //! memory grows with what is asked for and not with the channel. Refs are re-read when they are older than
 //! a moment, and always before the answer is no.
 
-use std::any::Any;
+mod cache;
+mod refs;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,7 +16,7 @@ use serde::de::DeserializeOwned;
 use airlock_core::block::BlockSet;
 use airlock_core::channel::Channel;
 use airlock_core::fact::Facts;
-use airlock_core::id::{Digest, Id};
+use airlock_core::id::Id;
 use airlock_core::judge;
 use airlock_core::object::{self, Object};
 use airlock_core::record::Artifact;
@@ -29,24 +30,8 @@ use airlock_store::{StoreError, Verified};
 use crate::error::{Error, Result};
 use crate::publish::Rendered;
 use crate::station::Station;
-
-/// How long refs are believed without asking the database: a denial reaches every server within this time.
-const REFS_FRESH: Duration = Duration::from_millis(500);
-/// The encoded bytes of the objects that are cached.
-const CACHE_BYTES_MAX: usize = 64 << 20;
-
-/// Immutable objects, decoded. When it is full it starts over: what is asked for comes back at once.
-#[derive(Default)]
-struct Cache {
-    objects: HashMap<Digest, Arc<dyn Any + Send + Sync>>,
-    bytes: usize,
-}
-
-/// The refs as they were a moment ago.
-struct Refs {
-    read: Instant,
-    map: Arc<BTreeMap<String, Digest>>,
-}
+use cache::Cache;
+use refs::{Generation, Refs};
 
 /// The snapshots of a channel, newest first, with the times of their judging.
 type History = Arc<Vec<(Id<Snapshot>, Time)>>;
@@ -55,7 +40,7 @@ type History = Arc<Vec<(Id<Snapshot>, Time)>>;
 pub struct View {
     station: Station,
     cache: Mutex<Cache>,
-    refs: Mutex<Option<Refs>>,
+    refs: Arc<Refs>,
     histories: Mutex<HashMap<String, History>>,
 }
 
@@ -74,6 +59,8 @@ pub struct ChannelView {
     pub blocks: Arc<BlockSet>,
     /// The whole-channel indexes, of the newest snapshot only.
     pub rendered: Option<Arc<Rendered>>,
+    /// The number of the generation that this was read from.
+    pub generation: u64,
 }
 
 impl ChannelView {
@@ -105,7 +92,8 @@ pub enum FileAnswer {
 impl View {
     /// Looks at a station.
     pub fn new(station: Station) -> Self {
-        Self { station, cache: Mutex::default(), refs: Mutex::default(), histories: Mutex::default() }
+        let refs = Refs::new(station.store.db.clone());
+        Self { station, cache: Mutex::default(), refs, histories: Mutex::default() }
     }
 
     /// The station.
@@ -113,41 +101,33 @@ impl View {
         &self.station
     }
 
-    /// The time.
+    /// The time: that of the clock, and never before the last ledger entry that was read.
     pub async fn now(&self) -> Result<Time> {
-        self.station.now().await
+        let clock = self.station.clock();
+        Ok(self.refs.current().await?.last.map_or(clock, |last| last.max(clock)))
     }
 
-    async fn refs(&self, fresh: bool) -> Result<Arc<BTreeMap<String, Digest>>> {
-        {
-            let held = self.refs.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(refs) = held.as_ref().filter(|r| !fresh && r.read.elapsed() < REFS_FRESH) {
-                return Ok(refs.map.clone());
-            }
-        }
-        let read = Instant::now();
-        let map = Arc::new(self.station.store.db.refs("channel/").await?);
-        *self.refs.lock().unwrap_or_else(PoisonError::into_inner) = Some(Refs { read, map: map.clone() });
-        Ok(map)
+    /// The number of the refs that may be believed at this moment, if they were read a moment ago. What was
+    /// concluded from refs of another number has to be concluded again.
+    pub fn generation(&self) -> Option<u64> {
+        self.refs.believed().map(|g| g.number)
+    }
+
+    /// Whether the database answers now.
+    pub async fn check(&self) -> Result<()> {
+        self.refs.fresh().await.map(drop)
     }
 
     /// Reads an immutable object through the cache.
     pub async fn object<T: Object + Send + Sync + 'static>(&self, id: Id<T>) -> Result<Arc<T>> {
-        {
-            let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(held) = cache.objects.get(&id.digest()).and_then(|o| o.clone().downcast::<T>().ok()) {
-                return Ok(held);
-            }
+        let cache = || self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held) = cache().get(id.digest()) {
+            return Ok(held);
         }
         let bytes = self.station.store.db.get_many(&[id.digest()]).await?.remove(&id.digest());
         let bytes = bytes.ok_or(StoreError::MissingObject(id.digest()))?;
         let value = Arc::new(object::decode::<T>(&bytes)?);
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        if cache.bytes + bytes.len() > CACHE_BYTES_MAX {
-            *cache = Cache::default();
-        }
-        cache.bytes += bytes.len();
-        cache.objects.insert(id.digest(), value.clone());
+        cache().put(id.digest(), value.clone(), bytes.len());
         Ok(value)
     }
 
@@ -180,21 +160,43 @@ impl View {
 
     /// The names of all channels that have been published.
     pub async fn channel_names(&self) -> Result<Vec<String>> {
-        let refs = self.refs(false).await?;
-        let names = refs.keys().filter_map(|r| r.strip_prefix("channel/")?.strip_suffix("/snapshot"));
+        let generation = self.refs.current().await?;
+        let names =
+            generation.refs.keys().filter_map(|r| r.strip_prefix("channel/")?.strip_suffix("/snapshot"));
         Ok(names.map(str::to_owned).collect())
     }
 
     /// A channel at its newest snapshot.
     pub async fn channel(&self, name: &str) -> Result<Option<ChannelView>> {
-        match self.channel_by(name, &*self.refs(false).await?).await? {
+        match self.channel_by(name, &*self.refs.current().await?).await? {
             Some(view) => Ok(Some(view)),
-            None => self.channel_by(name, &*self.refs(true).await?).await,
+            None => self.channel_by(name, &*self.refs.fresh().await?).await,
         }
     }
 
-    async fn channel_by(&self, name: &str, refs: &BTreeMap<String, Digest>) -> Result<Option<ChannelView>> {
-        let at = |part: &str| refs.get(&crate::channel::ref_name(name, part)).copied();
+    /// The channel by refs that are read now, if they say something new.
+    pub async fn newer(&self, view: &ChannelView) -> Result<Option<ChannelView>> {
+        let fresh = self.refs.fresh().await?;
+        if fresh.number == view.generation {
+            return Ok(None);
+        }
+        self.channel_by(&view.channel.name, &fresh).await
+    }
+
+    async fn channel_by(&self, name: &str, generation: &Generation) -> Result<Option<ChannelView>> {
+        let resolved = || generation.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(view) = resolved().get(name) {
+            return Ok(Some(view.clone()));
+        }
+        let view = self.resolve(name, generation).await?;
+        if let Some(view) = &view {
+            resolved().insert(name.to_owned(), view.clone());
+        }
+        Ok(view)
+    }
+
+    async fn resolve(&self, name: &str, generation: &Generation) -> Result<Option<ChannelView>> {
+        let at = |part: &str| generation.refs.get(&crate::channel::ref_name(name, part)).copied();
         let (Some(def), Some(id)) = (at("def"), at("snapshot")) else { return Ok(None) };
         let snapshot = self.object(Id::<Snapshot>::new(id)).await?;
         Ok(Some(ChannelView {
@@ -210,6 +212,7 @@ impl View {
                 Some(id) => Some(self.object(Id::new(id)).await?),
                 None => None,
             },
+            generation: generation.number,
         }))
     }
 
@@ -217,18 +220,31 @@ impl View {
     /// a day. The newest block set rules over it all the same.
     pub async fn channel_at(&self, name: &str, when: &str) -> Result<Option<ChannelView>> {
         let Some(view) = self.channel(name).await? else { return Ok(None) };
+        if let Some(found) = self.at(&view, when).await? {
+            return Ok(Some(found));
+        }
+        match self.newer(&view).await? {
+            Some(newer) => self.at(&newer, when).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn at(&self, view: &ChannelView, when: &str) -> Result<Option<ChannelView>> {
         let day_end = when.parse::<Time>().ok().filter(|_| when.len() == 10).map(|d| d.after(Span::days(1)));
         let prefix = when.to_ascii_lowercase();
         let by_id = when.len() >= 12 && when.bytes().all(|b| b.is_ascii_hexdigit());
-        let history = self.history(&view).await?;
+        if day_end.is_none() && !by_id {
+            return Ok(None);
+        }
+        let history = self.history(view).await?;
         let hit = history.iter().find(|(id, judged)| match day_end {
             Some(end) => *judged < end,
-            None => by_id && id.to_string().starts_with(&prefix),
+            None => id.to_string().starts_with(&prefix),
         });
         let Some((id, _)) = hit else { return Ok(None) };
         let snapshot = self.object(*id).await?;
         let rendered = view.rendered.clone().filter(|_| *id == view.id);
-        Ok(Some(ChannelView { id: *id, snapshot, rendered, ..view }))
+        Ok(Some(ChannelView { id: *id, snapshot, rendered, ..view.clone() }))
     }
 
     /// The snapshots of a channel, newest first, with the times of their judging. Only those are read that
@@ -286,21 +302,9 @@ impl View {
     }
 
     /// What becomes of a request for a file: it is served if the snapshot lists it, the block set does not, and
-    /// the newest judgement does not deny it. Before the answer is that nothing is known of it, the refs are
-    /// read again: it may have come a moment ago.
+    /// the newest judgement does not deny it. Whoever says no because of this looks at [`View::newer`] first: it
+    /// may have come a moment ago.
     pub async fn file(&self, view: &ChannelView, key: &str, file: &str) -> Result<FileAnswer> {
-        let answer = self.file_in(view, key, file).await?;
-        let is_newest = Arc::ptr_eq(&view.snapshot, &view.newest);
-        if !matches!(answer, FileAnswer::Absent) || !is_newest {
-            return Ok(answer);
-        }
-        match self.channel_by(&view.channel.name, &*self.refs(true).await?).await? {
-            Some(fresh) if fresh.id != view.id => self.file_in(&fresh, key, file).await,
-            _ => Ok(answer),
-        }
-    }
-
-    async fn file_in(&self, view: &ChannelView, key: &str, file: &str) -> Result<FileAnswer> {
         let judgement = self.judgement(view, key).await?;
         let judged = judgement.as_ref().and_then(|j| j.artifacts.get(file));
         if let Some(reason) = view.blocks.reason(key, file) {

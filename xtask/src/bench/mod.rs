@@ -1,5 +1,7 @@
 //! Measurements of whole commands, in release, with the machine's limit beside them.
 
+mod serve;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -13,6 +15,10 @@ const RUNS: usize = 5;
 pub fn run() -> Result<()> {
     cargo(&["build", "--release", "--locked"], &[])?;
     let airlock = root().join("target/release/airlock");
+    // One measurement by its name, or all of them.
+    if std::env::args().nth(2).as_deref() == Some("serve") {
+        return serve::run(&airlock);
+    }
     let demo = median(|| timed(Command::new(&airlock).args(["demo", "--exit"])))?;
     println!("demonstration, whole line on the built-in sample: {:.2} s", demo.as_secs_f64());
     let data = root().join("../shared/data");
@@ -21,7 +27,7 @@ pub fn run() -> Result<()> {
     } else {
         println!("skipped: reading of genuine feeds, because {} is not there", data.display());
     }
-    Ok(())
+    serve::run(&airlock)
 }
 
 fn timed(command: &mut Command) -> Result<Duration> {
