@@ -127,6 +127,9 @@ pub enum Command {
         /// Only show what would change.
         #[arg(long)]
         dry_run: bool,
+        /// Judge everything, also what nothing reached since the last time.
+        #[arg(long)]
+        anew: bool,
         /// As of this moment; never publishes.
         #[arg(long, value_parser = parse_time)]
         as_of: Option<Time>,

@@ -1,7 +1,10 @@
 //! Measurements of whole commands, in release, with the machine's limit beside them.
 
+mod index;
+mod scale;
 mod serve;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -11,23 +14,81 @@ use crate::{Result, cargo, root};
 /// Runs of each command; the median is printed.
 const RUNS: usize = 5;
 
-/// Measures what can be measured on this machine, and says what is skipped.
+/// Measures what can be measured on this machine, and says what is skipped; one measurement by its name, or all.
 pub fn run() -> Result<()> {
     cargo(&["build", "--release", "--locked"], &[])?;
     let airlock = root().join("target/release/airlock");
-    // One measurement by its name, or all of them.
-    if std::env::args().nth(2).as_deref() == Some("serve") {
-        return serve::run(&airlock);
-    }
-    let demo = median(|| timed(Command::new(&airlock).args(["demo", "--exit"])))?;
-    println!("demonstration, whole line on the built-in sample: {:.2} s", demo.as_secs_f64());
     let data = root().join("../shared/data");
-    if data.is_dir() {
-        feeds(&airlock, &data)?;
-    } else {
-        println!("skipped: reading of genuine feeds, because {} is not there", data.display());
+    let wanted = std::env::args().nth(2);
+    let is_wanted = |name: &str| wanted.as_deref().is_none_or(|w| w == name);
+    if is_wanted("demo") {
+        let demo = median_of(|| spend(Command::new(&airlock).args(["demo", "--exit"])))?;
+        println!("demonstration, whole line on the built-in sample: {demo}");
     }
-    serve::run(&airlock)
+    if is_wanted("index") {
+        index::run(&airlock)?;
+    }
+    if !data.is_dir() {
+        println!("skipped: feeds and a large channel, because {} is not there", data.display());
+    } else {
+        if is_wanted("feeds") {
+            feeds(&airlock, &data)?;
+        }
+        if is_wanted("scale") {
+            scale::run(&airlock, &data)?;
+        }
+    }
+    if is_wanted("serve") {
+        serve::run(&airlock)?;
+    }
+    Ok(())
+}
+
+/// What a command took.
+#[derive(Clone, Copy, Debug)]
+struct Spent {
+    wall: Duration,
+    /// Processor time of the program and the system for it.
+    processor: Duration,
+    /// The most memory that it had at once, in bytes.
+    memory: u64,
+}
+
+impl fmt::Display for Spent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (wall, processor) = (self.wall.as_secs_f64(), self.processor.as_secs_f64());
+        write!(f, "{wall:.3} s, {processor:.2} s of processor, {} MiB", self.memory >> 20)
+    }
+}
+
+/// Runs a command and measures it by `time`.
+fn spend(command: &mut Command) -> Result<Spent> {
+    let mut timed = Command::new("/usr/bin/time");
+    timed.args(["-f", "%e %U %S %M", "-o"]);
+    let report = root().join("target/bench-time");
+    timed.arg(&report).arg(command.get_program()).args(command.get_args());
+    let began = Instant::now();
+    let output = timed.output().map_err(|e| format!("/usr/bin/time: {e}"))?;
+    let wall = began.elapsed();
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    let text = std::fs::read_to_string(&report).map_err(|e| e.to_string())?;
+    let numbers: Vec<f64> = text.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+    let [_, user, system, kilobytes] = numbers[..] else { return Err(format!("`time` says `{text}`")) };
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of kilobytes")]
+    let memory = (kilobytes as u64) << 10;
+    Ok(Spent { wall, processor: Duration::from_secs_f64(user + system), memory })
+}
+
+/// The run in the middle by time.
+fn middle(mut all: Vec<Spent>) -> Result<Spent> {
+    all.sort_by_key(|spent| spent.wall);
+    all.get(all.len() / 2).copied().ok_or_else(|| "nothing was measured".to_owned())
+}
+
+fn median_of(mut once: impl FnMut() -> Result<Spent>) -> Result<Spent> {
+    middle((0..RUNS).map(|_| once()).collect::<Result<_>>()?)
 }
 
 fn timed(command: &mut Command) -> Result<Duration> {
@@ -37,10 +98,12 @@ fn timed(command: &mut Command) -> Result<Duration> {
     if output.status.success() { Ok(took) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }
 
-fn median(mut once: impl FnMut() -> Result<Duration>) -> Result<Duration> {
-    let mut all: Vec<Duration> = (0..RUNS).map(|_| once()).collect::<Result<_>>()?;
-    all.sort();
-    all.get(RUNS / 2).copied().ok_or_else(|| "nothing was measured".to_owned())
+/// One advisory of its own, in a file of its own.
+fn write_advisory(path: &Path, summary: &str) -> Result<()> {
+    let record = format!(
+        r#"{{"id":"BENCH-1","summary":"{summary}","affected":[{{"package":{{"ecosystem":"PyPI","name":"idna"}},"versions":["0"]}}]}}"#
+    );
+    std::fs::write(path, record).map_err(|e| e.to_string())
 }
 
 /// Reads all feeds into a new station, beside the time that unpacking the same files takes; then again with one
@@ -58,17 +121,11 @@ fn feeds(airlock: &Path, data: &Path) -> Result<()> {
     let dir = root().join("target/bench");
     let one = root().join("target/bench-one.jsonl");
     let station = dir.to_string_lossy().into_owned();
-    let write = |summary: &str| {
-        let record = format!(
-            r#"{{"id":"BENCH-1","summary":"{summary}","affected":[{{"package":{{"ecosystem":"PyPI","name":"idna"}},"versions":["0"]}}]}}"#
-        );
-        std::fs::write(&one, record).map_err(|e| e.to_string())
-    };
     let run = |args: &[&str]| {
-        timed(Command::new(airlock).args(["--station", &station, "--quiet", "advisories"]).args(args))
+        spend(Command::new(airlock).args(["--station", &station, "--quiet", "advisories"]).args(args))
     };
-    let limit = median(|| timed(Command::new("gzip").arg("-dc").args(files.iter().map(|(_, f)| f))))?;
-    let all = median(|| {
+    let limit = median_of(|| spend(Command::new("gzip").arg("-dc").args(files.iter().map(|(_, f)| f))))?;
+    let all = median_of(|| {
         let _ = std::fs::remove_dir_all(&dir);
         timed(Command::new(airlock).args(["init", &station, "--quiet"]))?;
         for (kind, file) in &files {
@@ -76,22 +133,18 @@ fn feeds(airlock: &Path, data: &Path) -> Result<()> {
         }
         run(&["update"])
     })?;
-    write("first")?;
+    write_advisory(&one, "first")?;
     run(&["add", "osv", &one.to_string_lossy()])?;
     run(&["update", "osv-bench-one"])?;
     let mut round = 0;
-    let changed = median(|| {
+    let changed = median_of(|| {
         round += 1;
-        write(&format!("changed {round} times"))?;
+        write_advisory(&one, &format!("changed {round} times"))?;
         run(&["update", "osv-bench-one"])
     })?;
     let _ = std::fs::remove_dir_all(&dir);
     let _ = std::fs::remove_file(&one);
-    println!(
-        "feeds, 63,000 records from nothing: {:.2} s; unpacking the same files with gzip: {:.2} s; one changed advisory: {:.3} s",
-        all.as_secs_f64(),
-        limit.as_secs_f64(),
-        changed.as_secs_f64()
-    );
+    println!("feeds, 63,000 records from nothing: {all}; unpacking the same files with gzip: {limit}");
+    println!("feeds, one changed advisory, read to published: {changed}");
     Ok(())
 }

@@ -92,6 +92,7 @@ pub async fn judge(
     cx: &Cx,
     names: &[String],
     dry: bool,
+    anew: bool,
     as_of: Option<Time>,
     policy: Option<PathBuf>,
 ) -> Result<ExitCode> {
@@ -102,21 +103,24 @@ pub async fn judge(
         ),
         None => None,
     };
-    let how = How { as_of, policy, ..How::default() };
-    let mut outcomes = Vec::new();
+    let how = How { as_of, policy, anew, ..How::default() };
+    let (mut outcomes, mut failed) = (Vec::new(), None);
     for channel in channel::list(&station).await? {
         let filled =
             station.store.db.find_ref(&channel::ref_name(&channel.name, "upstream")).await?.is_some();
         let wanted = names.contains(&channel.name) || (names.is_empty() && filled);
         if wanted {
-            outcomes.push(sync::rejudge(&station, &channel, &how, dry, "judge").await?);
+            match sync::rejudge(&station, &channel, &how, dry, "judge").await {
+                Ok(outcome) => outcomes.push(outcome),
+                Err(e) => failed = failed.or(Some(e.while_(&format!("channel {}", channel.name)))),
+            }
         }
     }
     for name in names {
         channel::find(&station, name).await?;
     }
     cx.out.answer(|| json(&outcomes), || text(cx, &outcomes))?;
-    Ok(ExitCode::SUCCESS)
+    failed.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
 /// What bringing channels up to date did, for scripts.

@@ -83,8 +83,8 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Sync { channels, dry_run, accept_shrink } => {
             judging::sync(&cx, &channels, Wish { dry: dry_run, accept_shrink }).await
         }
-        Command::Judge { channels, dry_run, as_of, policy } => {
-            judging::judge(&cx, &channels, dry_run, as_of, policy).await
+        Command::Judge { channels, dry_run, anew, as_of, policy } => {
+            judging::judge(&cx, &channels, dry_run, anew, as_of, policy).await
         }
         Command::Explain { channel, spec } => judging::explain(&cx, &channel, &spec).await,
         Command::Findings { channel, status, min_score } => {

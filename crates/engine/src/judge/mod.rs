@@ -54,6 +54,8 @@ pub struct How {
     pub without_bytes: bool,
     /// Only to see what would be: nothing is written.
     pub dry: bool,
+    /// Judge everything, also what nothing reached since the last time.
+    pub anew: bool,
 }
 
 /// A change of one artifact's verdict.

@@ -40,7 +40,8 @@ impl Scope {
     /// What the changes since the previous snapshot reach.
     pub async fn of(station: &Station, channel: &Channel, how: &How, inputs: &Inputs) -> Result<Self> {
         let Some((_, before)) = &inputs.previous else { return Ok(Self::All) };
-        let is_bound = how.as_of.is_some() || how.policy.is_some() || !inputs.same_rules(&before.inputs);
+        let is_bound =
+            how.anew || how.as_of.is_some() || how.policy.is_some() || !inputs.same_rules(&before.inputs);
         if is_bound || !reach::time_changes_nothing(before, inputs.now) {
             return Ok(Self::All);
         }

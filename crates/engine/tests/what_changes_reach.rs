@@ -1,0 +1,114 @@
+//! Judging what a change reaches gives what judging everything gives, whatever changed in whatever order.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use airlock_core::decision::{Ruling, Scope};
+use airlock_core::ecosystem::Ecosystem;
+use airlock_core::time::Span;
+use airlock_engine::judge::{self, How, Judgment};
+use airlock_engine::{channel, decide};
+use airlock_testkit::{Kit, conda, osv};
+use serde_json::{Value, json};
+
+/// Package names of the channel.
+const NAMES: usize = 30;
+/// Changes of one story.
+const STEPS: usize = 40;
+
+/// Numbers that look random and are the same every time.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % n
+    }
+}
+
+async fn judged(kit: &Kit, anew: bool) -> Judgment {
+    let made = channel::find(&kit.station, "main").await.unwrap();
+    judge::judge(&kit.station, &made, &How { anew, ..How::default() }, None).await.unwrap()
+}
+
+async fn decide(kit: &Kit, name: &str, random: &mut Random) {
+    let scope = Scope { channel: "main".to_owned(), spec: name.to_owned() };
+    let ruling = match random.below(3) {
+        0 => Ruling::Block(scope),
+        1 => {
+            let until = kit.now().await.after(Span::days(2));
+            let advisory = Some("PYSEC-1".to_owned());
+            let ruling = Ruling::Waive { rule: "cvss-above-7".to_owned(), scope, advisory };
+            decide::decide(&kit.station, ruling, "a test says so", Some(until)).await.unwrap();
+            return;
+        }
+        _ => {
+            let decisions = decide::list(&kit.station).await.unwrap();
+            let now = kit.now().await;
+            let Some(last) =
+                decisions.in_force(now).filter(|d| !matches!(d.ruling, Ruling::Revoke { .. })).last()
+            else {
+                return;
+            };
+            Ruling::Revoke { decision: last.id.clone() }
+        }
+    };
+    decide::decide(&kit.station, ruling, "a test says so", None).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_change_does_not_reach_is_judged_as_if_all_were_judged_anew() {
+    for seed in 1..=3 {
+        let mut random = Random(seed);
+        let mut kit = Kit::new(&[]).await;
+        let identities: Value = (0..NAMES)
+            .map(|n| (format!("p{n}"), json!(format!("q{n}"))))
+            .collect::<serde_json::Map<_, _>>()
+            .into();
+        kit.identify(&identities).await;
+        let mut source = kit.conda_source("source");
+        for n in 0..NAMES {
+            source.add(&conda(&format!("p{n}"), "1.0"), &json!({}));
+        }
+        source.write();
+        kit.add_channel("main", Ecosystem::Conda, source.path(), &[]).await;
+        kit.sync("main").await;
+        let mut records: Vec<Value> = Vec::new();
+        let mut partial = 0;
+        for step in 0..STEPS {
+            let n = random.below(NAMES as u64);
+            match random.below(6) {
+                0 => {
+                    source.add(&conda(&format!("p{n}"), &format!("2.{step}")), &json!({}));
+                    source.write();
+                    kit.sync("main").await;
+                }
+                1 | 2 => {
+                    let score = if random.below(2) == 0 { 9.0 } else { 4.0 };
+                    records.push(osv(
+                        &format!("PYSEC-{}", random.below(9)),
+                        "PyPI",
+                        &format!("q{n}"),
+                        "1.5",
+                        score,
+                    ));
+                    kit.know(&records).await;
+                }
+                3 => decide(&kit, &format!("p{n}"), &mut random).await,
+                4 => {
+                    source.remove("noarch", &format!("p{n}-1.0-0.conda"));
+                    source.write();
+                    kit.sync("main").await;
+                }
+                _ => kit.pass(Span::days(1)),
+            }
+            let (some, all) = (judged(&kit, false).await, judged(&kit, true).await);
+            let context = format!("seed {seed}, step {step}");
+            partial += usize::from(some.touched.len() < all.touched.len());
+            let (s, a) = (some.snapshot.as_ref().unwrap(), all.snapshot.as_ref().unwrap());
+            assert_eq!((s.content, some.counts), (a.content, all.counts), "{context}");
+            assert_eq!(some.blocks, all.blocks, "{context}");
+            assert!(s.valid_until <= a.valid_until || a.valid_until.is_none(), "{context}");
+            kit.judge("main").await;
+        }
+        assert!(partial > STEPS / 2, "only {partial} of {STEPS} steps were judged in part");
+    }
+}

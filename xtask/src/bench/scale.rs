@@ -1,0 +1,63 @@
+//! A channel of the size of the largest that there is: 700,000 records of 30,000 names.
+//!
+//! Files are noted as fetched without being there, since it is the index that is measured.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{Result, cargo, root, spend};
+
+/// The variable that names a directory with such an index, as `linux-64/repodata.json` and `noarch/repodata.json`.
+pub const INDEX: &str = "AIRLOCK_BENCH_INDEX";
+
+/// Measures, where there is such an index.
+pub fn run(airlock: &Path, data: &Path) -> Result<()> {
+    let Some(index) = std::env::var_os(INDEX).map(PathBuf::from) else {
+        println!("skipped: a channel of 700,000 records, because {INDEX} names none");
+        return Ok(());
+    };
+    cargo(&["build", "--release", "--locked", "-p", "airlock-testkit", "--example", "plant"], &[])?;
+    let dir = root().join("target/bench-scale");
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir_all(&dir).map_err(|e| e.to_string())?;
+    let result = measure(airlock, data, &index, &dir);
+    let _ = std::fs::remove_dir_all(&dir);
+    result
+}
+
+fn measure(airlock: &Path, data: &Path, index: &Path, dir: &Path) -> Result<()> {
+    let station = dir.join("station");
+    let source = dir.join("source");
+    super::timed(Command::new("cp").arg("-r").arg(index).arg(&source))?;
+    let at = station.to_string_lossy().into_owned();
+    let run = |args: &[&str]| {
+        let mut command = Command::new(airlock);
+        command.args(["--station", &at, "--quiet"]).args(args);
+        spend(&mut command)
+    };
+    super::timed(Command::new(airlock).args(["init", &at, "--quiet"]))?;
+    let one = dir.join("one.jsonl");
+    super::write_advisory(&one, "first")?;
+    let one = one.to_string_lossy().into_owned();
+    let osv = data.join("advisories/osv-pypi.jsonl.gz").to_string_lossy().into_owned();
+    let map = data.join("identity/conda-forge-to-pypi.json.gz").to_string_lossy().into_owned();
+    for (kind, file) in [("osv", &osv), ("identities", &map), ("osv", &one)] {
+        run(&["advisories", "add", kind, file])?;
+    }
+    run(&["advisories", "update"])?;
+    let place = source.to_string_lossy().into_owned();
+    run(&["channel", "add", "main", "--ecosystem", "conda", "--source", &place, "--subdir", "linux-64"])?;
+    println!("scale, read, match and judge 700,000 records: {}", run(&["sync", "main", "--dry-run"])?);
+    let plant = root().join("target/release/examples/plant");
+    super::timed(Command::new(&plant).args([&at, "main", "--facts-only"]))?;
+    println!("scale, the same and publish every form: {}", run(&["sync", "main"])?);
+    println!("scale, match and judge everything anew: {}", run(&["judge", "main", "--anew", "--dry-run"])?);
+    println!("scale, nothing new: {}", run(&["judge", "main"])?);
+    super::write_advisory(Path::new(&one), "changed")?;
+    println!(
+        "scale, one changed advisory, read to published: {}",
+        run(&["advisories", "update", "osv-one"])?
+    );
+    println!("scale, one name blocked: {}", run(&["block", "main", "zlib", "--reason", "measured"])?);
+    Ok(())
+}
