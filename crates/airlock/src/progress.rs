@@ -24,11 +24,18 @@ pub fn progress(habits: Habits) -> Progress {
     if habits.quiet {
         Progress::default()
     } else if habits.json {
-        Progress::to(Lines { every: JSON_EVERY, said: Mutex::new(None), line: json_line })
+        Progress::to(Lines {
+            every: JSON_EVERY,
+            always: habits.verbose,
+            said: Mutex::new(None),
+            line: json_line,
+        })
+    } else if habits.verbose {
+        Progress::to(Lines { every: LINE_EVERY, always: true, said: Mutex::new(None), line: text_line })
     } else if std::io::stderr().is_terminal() {
         Progress::to(Bar)
     } else {
-        Progress::to(Lines { every: LINE_EVERY, said: Mutex::new(None), line: text_line })
+        Progress::to(Lines { every: LINE_EVERY, always: false, said: Mutex::new(None), line: text_line })
     }
 }
 
@@ -58,6 +65,8 @@ impl Watch for Bar {
 /// A line now and then.
 struct Lines {
     every: Duration,
+    /// Whether each task is mentioned when it is over, however short it was.
+    always: bool,
     said: Mutex<Option<Instant>>,
     line: fn(&Tick<'_>) -> String,
 }
@@ -66,7 +75,7 @@ impl Watch for Lines {
     fn tick(&self, tick: &Tick<'_>) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let due = if tick.is_over {
-            tick.elapsed >= self.every
+            self.always || tick.elapsed >= self.every
         } else {
             tick.elapsed >= self.every && said.is_none_or(|at| at.elapsed() >= self.every)
         };
@@ -88,7 +97,7 @@ fn text_line(tick: &Tick<'_>) -> String {
     let of = tick.total.map(|total| format!(" of {}", amount(total, tick.unit))).unwrap_or_default();
     let left = match tick.left() {
         Some(left) if !tick.is_over => format!(", {} left", span(left)),
-        _ => format!(" in {}", span(tick.elapsed)),
+        _ => format!(" in {:.3} s", tick.elapsed.as_secs_f64()),
     };
     format!("{}: {}{of}, {}/s{left}", tick.task, amount(tick.done, tick.unit), amount(tick.rate(), tick.unit))
 }

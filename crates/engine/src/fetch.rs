@@ -25,6 +25,7 @@ use crate::error::{Error, Kind, Result, joined};
 use crate::facts::FactStore;
 use crate::judge::Judgment;
 use crate::mirror::MirrorState;
+use crate::progress::{Task, Unit};
 use crate::station::Station;
 use crate::upstream::{Client, Location, Piece};
 use crate::{tree_edit, trees};
@@ -157,8 +158,11 @@ async fn fetch_all(
     report: &mut Fetched,
 ) -> Result<()> {
     let store = &station.store;
+    let bytes = wanted.iter().filter_map(|w| w.artifact.size).sum();
+    let task = station.options.progress.task("fetching", Unit::Bytes, Some(bytes));
+    let task = &task;
     let fetches = wanted.into_iter().map(|w| async move {
-        let arrived = fetch_one(store, client, ecosystem, &w).await;
+        let arrived = fetch_one(store, client, ecosystem, &w, task).await;
         (w, arrived)
     });
     let mut fetches = stream::iter(fetches).buffer_unordered(AT_ONCE);
@@ -216,7 +220,13 @@ async fn keep(
     facts.write(db).await
 }
 
-async fn fetch_one(store: &Store, client: &Client, ecosystem: Ecosystem, wanted: &Wanted) -> Result<Arrived> {
+async fn fetch_one(
+    store: &Store,
+    client: &Client,
+    ecosystem: Ecosystem,
+    wanted: &Wanted,
+    task: &Task,
+) -> Result<Arrived> {
     let artifact = &wanted.artifact;
     let location = match &wanted.location {
         Ok(location) => location,
@@ -237,6 +247,7 @@ async fn fetch_one(store: &Store, client: &Client, ecosystem: Ecosystem, wanted:
                         md5.update(chunk);
                     }
                     staged.write(chunk)?;
+                    task.add(chunk.len() as u64);
                 }
             }
             Ok(())

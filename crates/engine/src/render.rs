@@ -21,6 +21,7 @@ use airlock_formats::conda::{self, Pieces, RENDERER, V3};
 use airlock_store::{Packed, ShardName, Staged};
 
 use crate::error::{Error, Result, file_error, joined};
+use crate::progress::{Progress, Task, Unit};
 use crate::publish::RenderedFile;
 use crate::station::Station;
 use crate::trees;
@@ -86,6 +87,11 @@ type Files = BTreeMap<String, Sink>;
 pub async fn to_store(station: &Station, snapshot: &Snapshot, known: Names) -> Result<Done> {
     let (files, names) = render(station, snapshot, known, &Place(Some(station.store.blobs.clone()))).await?;
     let mut batch = station.store.blobs.batch();
+    let task = station.options.progress.task(
+        format!("syncing the indexes of {}", snapshot.channel),
+        Unit::Files,
+        None,
+    );
     let write = move || -> Result<BTreeMap<String, RenderedFile>> {
         let mut out = BTreeMap::new();
         for (path, sink) in files {
@@ -95,6 +101,7 @@ pub async fn to_store(station: &Station, snapshot: &Snapshot, known: Names) -> R
             }
         }
         batch.commit()?;
+        drop(task);
         Ok(out)
     };
     Ok(Done { files: joined(tokio::task::spawn_blocking(write).await)?, names })
@@ -127,6 +134,8 @@ async fn render(
         let keys: Vec<&String> = content.keys().filter(here).collect();
         let mut subdir_names = known.remove(subdir).unwrap_or_default();
         let mut spools = Spools::new(&station.dir);
+        let task = format!("rendering {}/{subdir}", snapshot.channel);
+        let task = station.options.progress.task(task, Unit::Names, Some(keys.len() as u64));
         let mut chunks = Vec::new();
         for keys in keys.chunks(CHUNK) {
             let shards: Vec<Id<Shard>> = keys.iter().filter_map(|k| content.get(*k).copied()).collect();
@@ -139,14 +148,17 @@ async fn render(
                 subdir_names.insert(name.clone(), one.name);
                 merge_package(packages.entry(name).or_default(), subdir, &one.pieces.package);
                 spools.add(one.pieces)?;
+                task.add(1);
             }
         }
         let (place, threads) = (place.clone(), station.options.threads);
         let (subdir, about) = (subdir.clone(), about.clone());
         let by_name: BTreeMap<String, Digest> =
             subdir_names.iter().map(|(name, held)| (name.clone(), held.name)).collect();
-        let finish =
-            move || finish(&place, &subdir, &about, spools, &by_name, threads).map(|done| (subdir, done));
+        let progress = station.options.progress.clone();
+        let finish = move || {
+            finish(&place, &subdir, &about, spools, &by_name, threads, &progress).map(|done| (subdir, done))
+        };
         let (subdir, done) = joined(tokio::task::spawn_blocking(finish).await)?;
         files.extend(done.into_iter().map(|(file, sink)| (format!("{subdir}/{file}"), sink)));
         names.insert(subdir, subdir_names);
@@ -277,16 +289,20 @@ fn finish(
     mut spools: Spools,
     names: &BTreeMap<String, Digest>,
     threads: usize,
+    progress: &Progress,
 ) -> Result<Vec<(&'static str, Sink)>> {
     let mut index = place.sink()?;
     index
         .write_all(&conda::shard_index(subdir, Some(about), names).map_err(unrendered)?)
         .map_err(unrendered)?;
     let frame = conda::repodata_frame(subdir, Some(about), &spools.removed, &spools.v3);
-    let (json, zst) = assemble(place, &frame, [&mut spools.classic, &mut spools.conda], threads)?;
+    let size =
+        spools.classic.size + spools.conda.size + spools.classic_exports.size + spools.conda_exports.size;
+    let task = progress.task(format!("writing the indexes of {subdir}"), Unit::Bytes, Some(size));
+    let (json, zst) = assemble(place, &task, &frame, [&mut spools.classic, &mut spools.conda], threads)?;
     let frame = conda::run_exports_frame(subdir);
     let exports = [&mut spools.classic_exports, &mut spools.conda_exports];
-    let (exports_json, exports_zst) = assemble(place, &frame, exports, threads)?;
+    let (exports_json, exports_zst) = assemble(place, &task, &frame, exports, threads)?;
     Ok(vec![
         ("repodata_shards.msgpack.zst", index),
         ("repodata.json", json),
@@ -299,6 +315,7 @@ fn finish(
 /// Puts an index together, plain and compressed.
 fn assemble(
     place: &Place,
+    task: &Task,
     frame: &[String; 3],
     tables: [&mut Spool; 2],
     threads: usize,
@@ -312,6 +329,7 @@ fn assemble(
         encoder.multithread(u32::try_from(threads).unwrap_or(1)).map_err(unrendered)?;
     }
     let mut both = |bytes: &[u8]| -> Result<()> {
+        task.add(bytes.len() as u64);
         plain.write_all(bytes).map_err(unrendered)?;
         encoder.write_all(bytes).map_err(unrendered)
     };

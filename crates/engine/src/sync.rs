@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::fetch::{self, Fetched};
 use crate::judge::{self, How, Judgment, VerdictChange};
 use crate::mirror::{self, Mirrored};
+use crate::progress::Unit;
 use crate::publish::{self, Along, Read};
 use crate::station::Station;
 
@@ -63,7 +64,9 @@ pub async fn sync(station: &Station, channel: &Channel, wish: Wish) -> Result<Ou
         false => Some(station.lease(&format!("channel/{}", channel.name), "sync").await?),
     };
     let before = station.store.db.find_ref(&crate::channel::ref_name(&channel.name, "upstream")).await?;
+    let reading = station.options.progress.task(format!("reading {}", channel.name), Unit::Names, None);
     let (upstream, state, read) = mirror::mirror(station, channel, accept_shrink).await?;
+    drop(reading);
     let before_fetch = How { without_bytes: true, dry: true, ..How::default() };
     let would = judge::judge(station, channel, &before_fetch, Some(upstream)).await?;
     if dry {

@@ -30,6 +30,7 @@ use airlock_core::verdict::Judgement;
 use airlock_store::{Db, Packed};
 
 use crate::error::Result;
+use crate::progress::Unit;
 use crate::station::Station;
 use crate::trees::Writing;
 use crate::{tree_edit, trees};
@@ -201,6 +202,9 @@ async fn common(
 
 /// Judges everything in scope; what comes out is written as it comes, so that it is never all in memory.
 async fn judge_all(station: &Station, common: Common, maps: &Maps) -> Result<Sum> {
+    let names = maps.keys.len() as u64;
+    let task =
+        station.options.progress.task(format!("judging {}", common.channel.name), Unit::Names, Some(names));
     let common = Arc::new(common);
     let mut sum = Sum::default();
     let mut writing = Writing::default();
@@ -212,6 +216,7 @@ async fn judge_all(station: &Station, common: Common, maps: &Maps) -> Result<Sum
         for mut one in chunk? {
             objects.append(&mut one.objects);
             sum.add(one);
+            task.add(1);
         }
         writing.next(&station.store.db, objects).await?;
     }
