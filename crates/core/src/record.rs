@@ -4,8 +4,11 @@
 //! cannot be read at all is a bad record, which is left out, counted and listed; the rest of the
 //! channel is not lost for it.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::ecosystem::{self, ArtifactKind, Ecosystem};
 use crate::hex;
@@ -66,19 +69,37 @@ pub enum BadRecord {
     NoVersion,
 }
 
+/// What matters of a conda record. A channel has hundreds of thousands of them, so that nothing is copied that need
+/// not be.
 #[derive(Deserialize)]
-struct CondaRecord {
-    name: String,
+struct CondaRecord<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
     version: String,
     build: Option<String>,
-    sha256: Option<Value>,
-    md5: Option<Value>,
+    #[serde(borrow)]
+    sha256: Option<&'a RawValue>,
+    #[serde(borrow)]
+    md5: Option<&'a RawValue>,
     size: Option<u64>,
-    timestamp: Option<Value>,
-    license: Option<Value>,
-    #[serde(default)]
-    revoked: Option<Value>,
-    url: Option<Value>,
+    #[serde(borrow)]
+    timestamp: Option<&'a RawValue>,
+    #[serde(borrow)]
+    license: Option<&'a RawValue>,
+    #[serde(borrow)]
+    revoked: Option<&'a RawValue>,
+    #[serde(borrow)]
+    url: Option<&'a RawValue>,
+}
+
+/// The text of a value, if it is a string.
+fn string(value: &RawValue) -> Option<Cow<'_, str>> {
+    let quoted = value.get().strip_prefix('"')?.strip_suffix('"')?;
+    if quoted.contains('\\') {
+        serde_json::from_str(value.get()).ok().map(Cow::Owned)
+    } else {
+        Some(quoted.into())
+    }
 }
 
 #[derive(Deserialize)]
@@ -125,7 +146,7 @@ impl Artifact {
     }
 
     fn conda(name: &str, file: &str, kind: ArtifactKind, entry: &Entry) -> Result<Self, BadRecord> {
-        let record: CondaRecord = entry.record.read().map_err(|e| BadRecord::Shape(e.to_string()))?;
+        let record: CondaRecord<'_> = entry.record.read().map_err(|e| BadRecord::Shape(e.to_string()))?;
         if ecosystem::canonical_name(Ecosystem::Conda, &record.name).as_deref() != Some(name) {
             return Err(BadRecord::Name(record.name.chars().take(80).collect()));
         }
@@ -143,19 +164,28 @@ impl Artifact {
         if stem != Some(&format!("{}-{}-{build}", record.name, record.version)) {
             return Err(BadRecord::Stem);
         }
-        let stamp = record.timestamp.as_ref().and_then(|t| t.as_i64().or_else(|| t.as_f64().map(truncate)));
+        let number = |text: &str| text.parse().ok().or_else(|| text.parse().ok().map(truncate));
+        let stamp: Option<i64> = record.timestamp.and_then(|t| number(t.get()));
+        let sha256 = match record.sha256.map(|text| string(text).ok_or(BadRecord::Hash)).transpose()? {
+            Some(text) => Some(text.parse().map_err(|_| BadRecord::Hash)?),
+            None => None,
+        };
         Ok(Self {
             file: file.to_owned(),
             kind,
             version: record.version,
             build: Some(build),
-            sha256: digest(record.sha256.as_ref())?,
-            md5: record.md5.as_ref().and_then(Value::as_str).and_then(hex::decode),
+            sha256,
+            md5: record.md5.and_then(string).and_then(|text| hex::decode(&text)),
             size: record.size,
             time: stamp.map(Time::from_conda),
-            licence: record.license.as_ref().and_then(licence),
-            yanked: record.revoked == Some(Value::Bool(true)),
-            url: record.url.as_ref().and_then(Value::as_str).map(str::to_owned),
+            licence: record
+                .license
+                .and_then(|l| serde_json::from_str(l.get()).ok())
+                .as_ref()
+                .and_then(licence),
+            yanked: record.revoked.is_some_and(|r| r.get() == "true"),
+            url: record.url.and_then(string).map(Cow::into_owned),
         })
     }
 

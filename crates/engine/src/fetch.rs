@@ -23,7 +23,7 @@ use airlock_store::{Batch, Staged, Store};
 
 use crate::error::{Error, Kind, Result, joined};
 use crate::facts::FactStore;
-use crate::judge::Judgment;
+use crate::judge::{Judgment, Touched};
 use crate::mirror::MirrorState;
 use crate::progress::{Task, Unit};
 use crate::station::Station;
@@ -100,7 +100,8 @@ async fn wanted(
 ) -> Result<Vec<Wanted>> {
     let db = &station.store.db;
     let upstream: Upstream = db.get(upstream).await?;
-    let keys: Vec<&String> = judgment.touched.keys().collect();
+    let is_news = |(_, touched): &(&String, &Touched)| touched.has_unseen || !touched.wanted.is_empty();
+    let keys: Vec<&String> = judgment.touched.iter().filter(is_news).map(|(key, _)| key).collect();
     let mut out = Vec::new();
     for keys in keys.chunks(CHUNK) {
         let ids = tree_edit::find_many(db, upstream.tree, keys.iter().map(|k| k.as_str())).await?;

@@ -2,7 +2,7 @@
 
 use airlock_core::channel::{Channel, ChannelFeed};
 use airlock_core::id::Id;
-use airlock_core::snapshot::{Counts, Snapshot, Upstream};
+use airlock_core::snapshot::{Counts, Snapshot};
 use airlock_formats::BadEntry;
 
 use crate::error::{Error, Result};
@@ -67,29 +67,42 @@ pub async fn sync(station: &Station, channel: &Channel, wish: Wish) -> Result<Ou
     let reading = station.options.progress.task(format!("reading {}", channel.name), Unit::Names, None);
     let (upstream, state, read) = mirror::mirror(station, channel, accept_shrink).await?;
     drop(reading);
-    let before_fetch = How { without_bytes: true, dry: true, ..How::default() };
-    let would = judge::judge(station, channel, &before_fetch, Some(upstream)).await?;
     if dry {
+        let would = How { without_bytes: true, for_fetch: true, dry: true, ..How::default() };
+        let would = judge::judge(station, channel, &would, Some(upstream)).await?;
         return Ok(outcome(would, None, Fetched::default(), read));
     }
-    let fetched = fetch::fetch(station, channel, upstream, &state, &would).await?;
-    drop(would);
+    let before_fetch = How { for_fetch: true, ..How::default() };
+    let judgment = judge::judge(station, channel, &before_fetch, Some(upstream)).await?;
+    let is_news = judgment.touched.values().any(|t| t.has_unseen || !t.wanted.is_empty());
+    let (fetched, judgment) = match is_news {
+        true => (fetch::fetch(station, channel, upstream, &state, &judgment).await?, None),
+        false => (Fetched::default(), Some(judgment)),
+    };
     let along = Along { read: Some(Read { before, upstream, state, accept_shrink }) };
-    let (judgment, id) = judge_and_publish(station, channel, Some(upstream), &along, "sync").await?;
+    let how = How::default();
+    let (judgment, id) = judge_and_publish(station, channel, judgment, &how, &along, "sync").await?;
     Ok(outcome(judgment, id, fetched, read))
 }
 
-/// Judges and publishes; if somebody denied something in between, from the start.
+/// Judges, unless that was done already, and publishes; if somebody denied something in between, from the start.
 async fn judge_and_publish(
     station: &Station,
     channel: &Channel,
-    upstream: Option<Id<Upstream>>,
+    mut judged: Option<Judgment>,
+    how: &How,
     along: &Along,
     why: &str,
 ) -> Result<(Judgment, Option<Id<Snapshot>>)> {
     let mut tries = 0;
     loop {
-        let judgment = judge::judge(station, channel, &How::default(), upstream).await?;
+        let judgment = match judged.take() {
+            Some(judgment) => judgment,
+            None => {
+                let upstream = along.read.as_ref().map(|read| read.upstream);
+                judge::judge(station, channel, how, upstream).await?
+            }
+        };
         tries += 1;
         match publish::publish(station, &judgment, along.clone(), why).await {
             // Another reading of the source that was published in between is newer than this one.
@@ -111,7 +124,7 @@ pub async fn rejudge(
     let (judgment, id) = if hypothetical {
         (judge::judge(station, channel, &How { dry: true, ..how.clone() }, None).await?, None)
     } else {
-        judge_and_publish(station, channel, None, &Along::default(), why).await?
+        judge_and_publish(station, channel, None, how, &Along::default(), why).await?
     };
     Ok(outcome(judgment, id, Fetched::default(), Mirrored::default()))
 }

@@ -134,7 +134,7 @@ async fn a_file_that_changed_after_it_was_read_is_refused_and_named() {
     std::fs::remove_file(noarch.join(&pipe)).unwrap();
     let kind = rustix::fs::FileType::Fifo;
     rustix::fs::mknodat(rustix::fs::CWD, noarch.join(&pipe), kind, 0o600.into(), 0).unwrap();
-    let how = How { without_bytes: true, ..How::default() };
+    let how = How { for_fetch: true, ..How::default() };
     let judgment = judge::judge(&kit.station, &made, &how, Some(upstream)).await.unwrap();
     let fetched = fetch::fetch(&kit.station, &made, upstream, &state, &judgment).await.unwrap();
     let faults: BTreeMap<_, _> = fetched.faults.into_iter().collect();

@@ -51,8 +51,10 @@ pub struct How {
     pub as_of: Option<Time>,
     /// By another policy than the channel's.
     pub policy: Option<String>,
-    /// Before the fetch: ask what would be admitted if its bytes were here.
+    /// Ask what would be admitted if its bytes were here.
     pub without_bytes: bool,
+    /// Look also at what still lacks its bytes, so that it is tried to fetch it.
+    pub for_fetch: bool,
     /// Only to see what would be: nothing is written.
     pub dry: bool,
     /// Judge everything, also what nothing reached since the last time.
@@ -85,8 +87,10 @@ pub struct Touched {
     pub before: Option<Id<Shard>>,
     /// Its published shard now.
     pub now: Option<Id<Shard>>,
-    /// Its files that are admitted and not here.
+    /// Its files that nothing but their bytes keeps out.
     pub wanted: Vec<String>,
+    /// Whether the source lists files of it that were never seen before.
+    pub has_unseen: bool,
     /// Whether a file of it is held for nothing but its bytes.
     pub lacks_bytes: bool,
 }

@@ -12,7 +12,7 @@ use airlock_core::identity::Identity;
 use airlock_core::judge::{self, Context, Local, Settled};
 use airlock_core::matching::Lookup;
 use airlock_core::object::{self, Object};
-use airlock_core::policy::Policy;
+use airlock_core::policy::{Action, Policy};
 use airlock_core::publish::{self, Published};
 use airlock_core::shard::{Shard, ShardKey};
 use airlock_core::snapshot::Counts;
@@ -127,7 +127,8 @@ pub(super) fn judge(common: &Common, task: Task) -> Result<One> {
     let touched = Touched {
         before: task.content,
         now,
-        wanted: if common.needs_bytes { Vec::new() } else { wanted(&judgement, facts.as_ref()) },
+        wanted: wanted(&judgement),
+        has_unseen: has_unseen(upstream.as_ref(), facts.as_ref()),
         lacks_bytes: judgement.artifacts.values().any(lacks_bytes),
     };
     Ok(One {
@@ -141,17 +142,33 @@ pub(super) fn judge(common: &Common, task: Task) -> Result<One> {
     })
 }
 
-/// What is admitted and not here.
-fn wanted(judgement: &Judgement, facts: Option<&Facts>) -> Vec<String> {
-    let here = |file: &str| facts.is_some_and(|f| f.files.get(file).is_some_and(|f| f.file.is_some()));
-    let admitted = judgement.artifacts.iter().filter(|(_, j)| j.is_offered());
-    admitted.filter(|(file, _)| !here(file)).map(|(file, _)| file.clone()).collect()
+/// The files that nothing but their bytes keeps out.
+fn wanted(judgement: &Judgement) -> Vec<String> {
+    let only_bytes = |judged: &&Judged| {
+        let mut against = judged
+            .rules
+            .iter()
+            .filter(|hit| hit.waived_by.is_none() && hit.action >= Action::Hold)
+            .peekable();
+        !judged.gone && against.peek().is_some() && against.all(|hit| is_about_bytes(&hit.rule))
+    };
+    let wanted = judgement.artifacts.iter().filter(|(_, judged)| only_bytes(judged));
+    wanted.map(|(file, _)| file.clone()).collect()
+}
+
+fn is_about_bytes(rule: &str) -> bool {
+    rule == builtin::NOT_FETCHED || rule == builtin::MISMATCH
+}
+
+fn has_unseen(upstream: Option<&Shard>, facts: Option<&Facts>) -> bool {
+    let Some(upstream) = upstream else { return false };
+    let seen = |file: &String| facts.is_some_and(|f| f.files.contains_key(file));
+    !upstream.entries.keys().all(seen)
 }
 
 /// Whether the next reading of the source should try to fetch it.
 fn lacks_bytes(judged: &Judged) -> bool {
-    judged.verdict != Verdict::Admit
-        && judged.rules.iter().any(|hit| hit.rule == builtin::NOT_FETCHED || hit.rule == builtin::MISMATCH)
+    judged.verdict != Verdict::Admit && judged.rules.iter().any(|hit| is_about_bytes(&hit.rule))
 }
 
 /// What differs between two judgements of one shard.

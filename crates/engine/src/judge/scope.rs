@@ -47,7 +47,7 @@ impl Scope {
         }
         let db = &station.store.db;
         let mut keys = BTreeSet::new();
-        if how.without_bytes {
+        if how.for_fetch {
             let Some(id) = db.find_ref(&ref_name(&channel.name, "pending")).await? else {
                 return Ok(Self::All);
             };

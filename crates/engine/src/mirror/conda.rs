@@ -16,7 +16,7 @@ use airlock_formats::conda::{self, ShardIndex};
 use airlock_formats::{IndexRead, limits};
 
 use super::{MirrorState, Reading, Tree, unusable};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, joined};
 use crate::upstream::{Ask, Body, Client, Got, Location, Validator};
 
 /// Shards that are fetched at once from one host.
@@ -100,11 +100,14 @@ impl Reading<'_> {
             Got::Body(body) => body,
         };
         let place = body.location.shown();
-        let read = if form.ends_with(".zst") {
-            conda::read_repodata_zst(subdir, &reference, &body.bytes)
-        } else {
-            conda::read_repodata(subdir, &reference, &body.bytes)
+        // On threads of their own: a large index takes seconds.
+        let (at, index, threads) = (subdir.to_owned(), reference.clone(), self.station.options.threads);
+        let (bytes, packed) = (body.bytes, form.ends_with(".zst"));
+        let read = move || {
+            let text = if packed { conda::unpack_repodata(&bytes) } else { Ok(bytes) };
+            Ok(text.and_then(|text| conda::read_repodata_on(threads, &at, &index, &text)))
         };
+        let read = joined(tokio::task::spawn_blocking(read).await)?;
         let read = read.map_err(|e| unusable(&place, &e))?;
         state.bases.extend(read.base_url.clone().map(|base| (subdir.to_owned(), base)));
         note(state, &reference, body.validator);

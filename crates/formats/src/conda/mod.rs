@@ -3,10 +3,14 @@
 
 mod read;
 mod record;
+mod records;
 mod render;
 mod whole;
 
-pub use read::{ShardIndex, read_repodata, read_repodata_zst, read_shard, read_shard_index};
+pub use read::{
+    ShardIndex, read_repodata, read_repodata_on, read_repodata_zst, read_shard, read_shard_index,
+    unpack_repodata,
+};
 pub use record::{Hashed, INDEX_JSON_BYTES_MAX, package_record};
 pub use render::{ChannelPackage, RENDERER, ZSTD_LEVEL, channeldata, notices, shard, shard_index, zst};
 pub use whole::{Pieces, V3, pieces, repodata, repodata_frame, run_exports_frame};

@@ -1,10 +1,8 @@
 //! Reading what conda channels publish.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -12,25 +10,43 @@ use airlock_core::canon::Canonical;
 use airlock_core::ecosystem::{self, Ecosystem};
 use airlock_core::hex;
 use airlock_core::id::Digest;
-use airlock_core::record::{Artifact, BadRecord};
 use airlock_core::shard::{Entry, Shard, ShardKey};
 
+use super::records::{Raw, prepare_all};
 use crate::limits;
 use crate::msgpack;
-use crate::read::{IndexError, IndexRead, brief, canonical, canonical_record, keep, text, unzstd};
+use crate::read::{IndexError, IndexRead, brief, canonical, keep, text, unzstd};
 use crate::stream::{self, Items, Key, Members};
+
+/// Records that are read together.
+const WAITING_MAX: usize = 8192;
 
 /// Reads `repodata.json` of `subdir`. `index` names it in messages.
 pub fn read_repodata(subdir: &str, index: &str, bytes: &[u8]) -> Result<IndexRead, IndexError> {
+    read_repodata_on(1, subdir, index, bytes)
+}
+
+/// The same on up to `threads` threads, with the same result.
+pub fn read_repodata_on(
+    threads: usize,
+    subdir: &str,
+    index: &str,
+    bytes: &[u8],
+) -> Result<IndexRead, IndexError> {
     if bytes.len() as u64 > limits::INDEX_BYTES_MAX {
         return Err(IndexError::TooLarge(limits::INDEX_BYTES_MAX));
     }
-    Reader::new(subdir, index).document(text(bytes)?)
+    Reader::new(threads, subdir, index).document(text(bytes)?)
+}
+
+/// Unpacks `repodata.json.zst`.
+pub fn unpack_repodata(packed: &[u8]) -> Result<Vec<u8>, IndexError> {
+    unzstd(packed, limits::INDEX_BYTES_MAX)
 }
 
 /// Reads `repodata.json.zst`.
 pub fn read_repodata_zst(subdir: &str, index: &str, packed: &[u8]) -> Result<IndexRead, IndexError> {
-    read_repodata(subdir, index, &unzstd(packed, limits::INDEX_BYTES_MAX)?)
+    read_repodata(subdir, index, &unpack_repodata(packed)?)
 }
 
 /// What `repodata_shards.msgpack.zst` says.
@@ -104,7 +120,7 @@ fn read_digests(table: &RawValue) -> Result<BTreeMap<String, Digest>, IndexError
 pub fn read_shard(subdir: &str, name: &str, packed: &[u8]) -> Result<IndexRead, IndexError> {
     let index = format!("the shard of {name}");
     let json = crate::msgpack::to_json(&unzstd(packed, limits::SHARD_BYTES_MAX)?)?;
-    let mut read = Reader::new(subdir, &index).document(&json)?;
+    let mut read = Reader::new(1, subdir, &index).document(&json)?;
     let own = ecosystem::canonical_name(Ecosystem::Conda, name);
     let strange: Vec<ShardKey> =
         read.shards.keys().filter(|k| Some(&k.name) != own.as_ref()).cloned().collect();
@@ -117,7 +133,7 @@ pub fn read_shard(subdir: &str, name: &str, packed: &[u8]) -> Result<IndexRead, 
 }
 
 /// A hash as text, however it was written: text, or an array of numbers.
-fn hash_text(value: &serde_json::Value) -> Option<String> {
+pub(super) fn hash_text(value: &serde_json::Value) -> Option<String> {
     match value {
         serde_json::Value::String(text) => Some(text.clone()),
         serde_json::Value::Array(bytes) if bytes.len() <= 64 => {
@@ -152,12 +168,12 @@ pub(super) fn is_own(key: &str) -> bool {
 }
 
 /// A whole index, whose tables of records are read as they come.
-struct Document<'r, 'a> {
-    reader: &'r mut Reader<'a>,
+struct Document<'r, 'a, 't> {
+    reader: &'r mut Reader<'a, 't>,
     fault: &'r mut Option<IndexError>,
 }
 
-impl<'de> DeserializeSeed<'de> for Document<'_, '_> {
+impl<'de> DeserializeSeed<'de> for Document<'_, '_, 'de> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -165,7 +181,7 @@ impl<'de> DeserializeSeed<'de> for Document<'_, '_> {
     }
 }
 
-impl<'de> Visitor<'de> for Document<'_, '_> {
+impl<'de> Visitor<'de> for Document<'_, '_, 'de> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -216,7 +232,8 @@ impl<'de> Visitor<'de> for Document<'_, '_> {
     }
 }
 
-struct Reader<'a> {
+struct Reader<'a, 't> {
+    threads: usize,
     subdir: &'a str,
     index: &'a str,
     out: IndexRead,
@@ -227,20 +244,24 @@ struct Reader<'a> {
     records: u64,
     /// Where the last record belongs.
     key: ShardKey,
+    /// Records that were seen in the text and not read yet.
+    waiting: Vec<Raw<'t>>,
 }
 
-impl<'a> Reader<'a> {
-    fn new(subdir: &'a str, index: &'a str) -> Self {
+impl<'a, 't> Reader<'a, 't> {
+    fn new(threads: usize, subdir: &'a str, index: &'a str) -> Self {
         let key = ShardKey { subdir: Some(subdir.to_owned()), name: String::new() };
         let out = IndexRead::default();
-        Self { subdir, index, out, about: Vec::new(), removed: Vec::new(), records: 0, key }
+        let waiting = Vec::new();
+        Self { threads, subdir, index, out, about: Vec::new(), removed: Vec::new(), records: 0, key, waiting }
     }
 
     /// Reads a whole index, record by record: nothing is held but what comes out.
-    fn document(mut self, json: &str) -> Result<IndexRead, IndexError> {
+    fn document(mut self, json: &'t str) -> Result<IndexRead, IndexError> {
         let mut fault = None;
         let outcome = stream::whole(json, Document { reader: &mut self, fault: &mut fault });
         fault.map_or_else(|| outcome.map_err(IndexError::from), Err)?;
+        self.take_waiting()?;
         self.name_removed();
         let about = Canonical::object(self.about.iter().map(|(k, v)| (k.as_str(), v)));
         msgpack::check_numbers(&about)?;
@@ -275,30 +296,31 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes one record; only limits on the whole index are errors.
-    fn offer(&mut self, table: &str, file: &str, record: &RawValue) -> Result<(), IndexError> {
+    fn offer(&mut self, table: &str, file: &str, record: &'t RawValue) -> Result<(), IndexError> {
         self.records += 1;
         if self.records > limits::INDEX_RECORDS_MAX {
             return Err(IndexError::TooMany("records", limits::INDEX_RECORDS_MAX));
         }
-        if let Err(error) = self.record(table, file, record) {
-            self.out.leave_out(self.index, file, error);
-        }
-        if self.out.shards.len() > limits::INDEX_NAMES_MAX {
-            return Err(IndexError::TooMany("names", limits::INDEX_NAMES_MAX as u64));
+        self.waiting.push(Raw { table: table.to_owned(), file: file.to_owned(), record });
+        if self.waiting.len() >= WAITING_MAX { self.take_waiting() } else { Ok(()) }
+    }
+
+    /// Reads the records that wait, and keeps them in the order of the text.
+    fn take_waiting(&mut self) -> Result<(), IndexError> {
+        let waiting = std::mem::take(&mut self.waiting);
+        for (raw, prepared) in waiting.iter().zip(prepare_all(self.threads, &waiting)) {
+            let kept = prepared.and_then(|(name, entry)| self.keep(name, &raw.file, entry));
+            if let Err(error) = kept {
+                self.out.leave_out(self.index, &raw.file, error);
+            }
+            if self.out.shards.len() > limits::INDEX_NAMES_MAX {
+                return Err(IndexError::TooMany("names", limits::INDEX_NAMES_MAX as u64));
+            }
         }
         Ok(())
     }
 
-    fn record(&mut self, table: &str, file: &str, record: &RawValue) -> Result<(), String> {
-        let (record, odd_numbers) = canonical_record(record.get())?;
-        let entry = Entry { table: table.to_owned(), record: hashes_as_text(record) };
-        if odd_numbers {
-            msgpack::check_numbers(&entry.record).map_err(|e| e.to_string())?;
-        }
-        let name = match name_by_file(file, &entry) {
-            Some(name) => name,
-            None => name_by_record(file, &entry)?,
-        };
+    fn keep(&mut self, name: String, file: &str, entry: Entry) -> Result<(), String> {
         self.key.name = name;
         if let Some(shard) = self.out.shards.get_mut(&self.key) {
             return keep(&mut shard.entries, file, entry);
@@ -346,46 +368,4 @@ impl<'a> Reader<'a> {
             }
         }
     }
-}
-
-/// The name of a record that is in order, by its file's name: what is expected is checked with one reading.
-fn name_by_file(file: &str, entry: &Entry) -> Option<String> {
-    let name = ecosystem::canonical_name(Ecosystem::Conda, file.rsplitn(3, '-').nth(2)?)?;
-    Artifact::from_parts(Ecosystem::Conda, &name, file, entry).is_ok().then_some(name)
-}
-
-/// The name of a record by what it says, or what is wrong with it.
-fn name_by_record(file: &str, entry: &Entry) -> Result<String, String> {
-    #[derive(Deserialize)]
-    struct Named<'a> {
-        #[serde(borrow)]
-        name: Cow<'a, str>,
-    }
-    let named: Named<'_> = entry.record.read().map_err(|e| BadRecord::Shape(e.to_string()).to_string())?;
-    let name = ecosystem::canonical_name(Ecosystem::Conda, &named.name).ok_or_else(|| {
-        format!("`{}` cannot be a package name", named.name.chars().take(80).collect::<String>())
-    })?;
-    Artifact::from_parts(Ecosystem::Conda, &name, file, entry).map_err(|e| e.to_string())?;
-    Ok(name)
-}
-
-/// Turns hashes that a shard holds as arrays of numbers into text, as `repodata.json` has them.
-fn hashes_as_text(record: Canonical) -> Canonical {
-    // Almost never there, and canonical text has no white space in which it could hide.
-    if !["sha256\":[", "md5\":["].iter().any(|key| record.as_str().contains(key)) {
-        return record;
-    }
-    let odd = |(key, value): &(String, Canonical)| {
-        matches!(key.as_str(), "sha256" | "md5" | "legacy_bz2_md5") && value.as_str().starts_with('[')
-    };
-    let mut members = record.members();
-    if !members.iter().any(odd) {
-        return record;
-    }
-    for member in members.iter_mut().filter(|m| odd(m)) {
-        if let Some(text) = member.1.read().ok().as_ref().and_then(hash_text) {
-            member.1 = Canonical::string(&text);
-        }
-    }
-    Canonical::object(members.iter().map(|(k, v)| (k.as_str(), v)))
 }

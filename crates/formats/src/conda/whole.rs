@@ -82,10 +82,14 @@ impl V3 {
     }
 }
 
-fn push_member(out: &mut String, key: &str, value: &str) {
+fn push_key(out: &mut String, key: &str) {
     out.push_str(if out.is_empty() { "" } else { "," });
     out.push_str(Canonical::string(key).as_str());
     out.push(':');
+}
+
+fn push_member(out: &mut String, key: &str, value: &str) {
+    push_key(out, key);
     out.push_str(value);
 }
 
@@ -104,7 +108,10 @@ pub fn pieces(shard: &Shard, facts: Option<&Facts>) -> Pieces {
         push_member(records, file, entry.record.as_str());
         let fact = facts.and_then(|f| f.files.get(file)).and_then(|f| f.file.as_ref());
         let export = fact.and_then(|f| f.run_exports.as_ref()).map_or("{}", Canonical::as_str);
-        push_member(exports, file, &format!("{{\"run_exports\":{export}}}"));
+        push_key(exports, file);
+        exports.push_str("{\"run_exports\":");
+        exports.push_str(export);
+        exports.push('}');
     }
     let removed = shard.meta.get("removed").and_then(|r| r.read::<Vec<String>>().ok());
     // A file is either offered or removed; upstreams list some as both.
@@ -117,9 +124,11 @@ pub fn pieces(shard: &Shard, facts: Option<&Facts>) -> Pieces {
 fn package(shard: &Shard, facts: Option<&Facts>) -> ChannelPackage {
     use airlock_core::record::Artifact;
     // A file is called `name-version-build`, which was made sure of when its record was read.
-    let version = |file: &str| file.rsplit('-').nth(1).unwrap_or_default().to_owned();
-    let versions: BTreeSet<String> = shard.entries.keys().map(|file| version(file)).collect();
-    let newer = |a: &String, b: &String| Order::Conda.compare(a, b).unwrap_or_else(|| a.cmp(b));
+    fn version(file: &str) -> &str {
+        file.rsplit('-').nth(1).unwrap_or_default()
+    }
+    let versions: BTreeSet<&str> = shard.entries.keys().map(|file| version(file)).collect();
+    let newer = |a: &&str, b: &&str| Order::Conda.compare(a, b).unwrap_or_else(|| a.cmp(b));
     let Some(newest) = versions.into_iter().max_by(newer) else { return ChannelPackage::default() };
     let last = shard.entries.iter().filter(|(file, _)| version(file) == newest).last();
     let artifact = last.and_then(|(file, entry)| Artifact::read(shard, file, entry).ok());

@@ -37,7 +37,9 @@ pub async fn shard(
 ) -> Result<Representation, Problem> {
     let hex = file.strip_suffix(".msgpack.zst").ok_or_else(Problem::nothing_here)?;
     let name = hex.parse::<Digest>().ok().filter(|d| d.to_string() == hex).ok_or_else(unknown)?;
-    let id = match lasting(app, channel, subdir, name).await? {
+    let is_newest = Arc::ptr_eq(&channel.snapshot, &channel.newest);
+    let lasting = if is_newest { lasting(app, channel, subdir, name).await? } else { None };
+    let id = match lasting {
         Some(id) => id,
         // What a snapshot lists is readable for as long as the snapshot is.
         None => names(app, channel, subdir).await?.get(&name).copied().ok_or_else(unknown)?,
