@@ -1,6 +1,7 @@
 //! Trees of the store as maps, and many objects at once.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -90,7 +91,8 @@ pub async fn packed<T: Object>(db: &Db, ids: &[Id<T>]) -> Result<Vec<Packed>> {
     Ok(found)
 }
 
-/// Does one piece of work per item on up to `threads` threads; the answers come in the order of the items.
+/// Does one piece of work per item on up to `threads` threads; the answers come in the order of the items. The threads
+/// are the runtime's, which keep what they allocated from one call to the next.
 pub async fn on_threads<T, R>(
     threads: usize,
     items: Vec<T>,
@@ -100,29 +102,27 @@ where
     T: Send + 'static,
     R: Send + 'static,
 {
-    let whole = move || -> Result<Vec<R>> {
-        let count = items.len();
-        let queue = std::sync::Mutex::new(items.into_iter().enumerate());
-        let worker = || -> Result<Vec<(usize, R)>> {
+    let count = items.len();
+    let (queue, work) = (Arc::new(Mutex::new(items.into_iter().enumerate())), Arc::new(work));
+    let worker = || {
+        let (queue, work) = (queue.clone(), work.clone());
+        move || -> Result<Vec<(usize, R)>> {
             let mut done = Vec::new();
             loop {
-                let next = queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).next();
+                let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
                 let Some((at, item)) = next else { return Ok(done) };
                 done.push((at, work(item)?));
             }
-        };
-        let mut all: Vec<(usize, R)> = std::thread::scope(|scope| {
-            let others: Vec<_> = (1..threads.min(count)).map(|_| scope.spawn(worker)).collect();
-            let mut all = worker()?;
-            for other in others {
-                all.extend(other.join().unwrap_or_else(|_| Err(Error::fault("a working thread stopped")))?);
-            }
-            Ok::<_, Error>(all)
-        })?;
-        all.sort_unstable_by_key(|(at, _)| *at);
-        Ok(all.into_iter().map(|(_, result)| result).collect())
+        }
     };
-    joined(tokio::task::spawn_blocking(whole).await)
+    let workers: Vec<_> =
+        (0..threads.max(1).min(count)).map(|_| tokio::task::spawn_blocking(worker())).collect();
+    let mut all: Vec<(usize, R)> = Vec::with_capacity(count);
+    for worker in workers {
+        all.extend(joined(worker.await)?);
+    }
+    all.sort_unstable_by_key(|(at, _)| *at);
+    Ok(all.into_iter().map(|(_, result)| result).collect())
 }
 
 /// Encodes an object and keeps its bytes for the next batch.

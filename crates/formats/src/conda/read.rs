@@ -19,7 +19,7 @@ use crate::read::{IndexError, IndexRead, brief, canonical, keep, text, unzstd};
 use crate::stream::{self, Items, Key, Members};
 
 /// Records that are read together.
-const WAITING_MAX: usize = 8192;
+const WAITING_MAX: usize = 32 << 10;
 
 /// Reads `repodata.json` of `subdir`. `index` names it in messages.
 pub fn read_repodata(subdir: &str, index: &str, bytes: &[u8]) -> Result<IndexRead, IndexError> {
