@@ -87,6 +87,11 @@ impl Intake {
         Ok(is_whole)
     }
 
+    /// Whether a process that was killed had begun to take in this blob.
+    pub fn may_hold(&self, digest: Digest) -> bool {
+        self.is_resumed && self.path(digest).exists()
+    }
+
     /// Starts to write the blob of this hash.
     pub fn begin(&self, digest: Digest) -> Result<Incoming<'_>, StoreError> {
         let path = self.path(digest);

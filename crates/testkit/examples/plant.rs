@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use airlock_core::advisory::FeedKind;
 use airlock_core::canon::Canonical;
 use airlock_core::channel::{Channel, ChannelFeed};
 use airlock_core::ecosystem::Ecosystem;
@@ -21,7 +22,8 @@ use airlock_core::trie::TreeId;
 use airlock_engine::judge::How;
 use airlock_engine::progress::Progress;
 use airlock_engine::station::{CONFIG, Clock, Options, Side, Station};
-use airlock_engine::{channel, sync, trees};
+use airlock_engine::{channel, feeds, sync, trees};
+use airlock_testkit::osv;
 use serde_json::json;
 
 /// Packages under one name.
@@ -61,7 +63,16 @@ async fn open(dir: &Path) -> Station {
     };
     match dir.join(CONFIG).exists() {
         true => Station::open(dir, options).await.unwrap(),
-        false => Station::init(dir, "planted", Side::Connected, options).await.unwrap(),
+        false => {
+            let station = Station::init(dir, "planted", Side::Connected, options).await.unwrap();
+            // Without any knowledge of vulnerabilities everything would be held.
+            let feed = dir.join("planted-osv.jsonl");
+            std::fs::write(&feed, format!("{}\n", osv("TEST-0", "PyPI", "nothing-of-this-name", "1", 0.0)))
+                .unwrap();
+            feeds::add(&station, FeedKind::Osv, &feed.display().to_string()).await.unwrap();
+            feeds::update(&station, &[]).await.unwrap();
+            station
+        }
     }
 }
 
@@ -116,10 +127,9 @@ async fn files_too(station: &Station, files: usize, bytes: usize) {
             .or_insert_with(|| Shard::new(Ecosystem::Conda, name, Some("noarch".to_owned())));
         shard.entries.insert(file.clone(), entry);
         let known: &mut Facts = facts.entry(key).or_default();
-        known.files.insert(
-            file,
-            Fact { first_seen: now, file: Some(pinned(sha256, bytes as u64)), fault: None },
-        );
+        known
+            .files
+            .insert(file, Fact { first_seen: now, file: Some(pinned(sha256, bytes as u64)), fault: None });
     }
     batch.commit().unwrap();
     let db = &station.store.db;
