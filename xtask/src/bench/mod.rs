@@ -1,5 +1,7 @@
 //! Measurements of whole commands, in release, with the machine's limit beside them.
 
+mod carry;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -9,8 +11,13 @@ use crate::{Result, cargo, root};
 /// Runs of each command; the median is printed.
 const RUNS: usize = 5;
 
-/// Measures what can be measured on this machine, and says what is skipped.
-pub fn run() -> Result<()> {
+/// Measures what can be measured on this machine, and says what is skipped; `carry` measures the crossing alone.
+pub fn run(which: Option<&str>) -> Result<()> {
+    match which {
+        None => {}
+        Some("carry") => return carry::run(),
+        Some(other) => return Err(format!("there is no measurement `{other}`; there is: carry")),
+    }
     cargo(&["build", "--release", "--locked"], &[])?;
     let airlock = root().join("target/release/airlock");
     let demo = median(|| timed(Command::new(&airlock).args(["demo", "--exit"])))?;
@@ -21,7 +28,7 @@ pub fn run() -> Result<()> {
     } else {
         println!("skipped: reading of genuine feeds, because {} is not there", data.display());
     }
-    Ok(())
+    carry::run()
 }
 
 fn timed(command: &mut Command) -> Result<Duration> {
