@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     let result = match task.as_str() {
         "test" => test(),
         "ci" => ci(),
-        "bench" => bench::run(),
+        "bench" => bench::run(std::env::args().nth(2).as_deref()),
         "torture" => torture(),
         "rules" => rules::check(&root()),
         _ => Err(USAGE.to_owned()),
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
 const USAGE: &str = "say what to do:
   cargo xtask test      install what the tests need, as far as this machine allows, and run them all
   cargo xtask ci        what has to pass before a change lands: format, lints, docs, rules, tests, demonstration
-  cargo xtask bench     measure, with peers and limits in the same run; `bench serve` measures that alone
+  cargo xtask bench     measure, with peers and limits in the same run (or one of demo, index, feeds, scale, carry, serve)
   cargo xtask torture   the long versions of the property and mutation tests
   cargo xtask rules     the rules of the house alone: sizes, rooms, dependencies, licences";
 

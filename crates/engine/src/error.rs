@@ -29,6 +29,8 @@ pub struct Error {
     pub is_race: bool,
     /// The fault lies with this station's own disk or database, not with what it was asked to read.
     pub is_ours: bool,
+    /// An object is missing or is not what its name says: where a bundle brought it, that is the bundle's fault.
+    pub is_content: bool,
 }
 
 /// What use-cases answer.
@@ -36,7 +38,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None, is_race: false, is_ours: false }
+        Self { kind, message: message.into(), hint: None, is_race: false, is_ours: false, is_content: false }
     }
 
     /// The answer is no.
@@ -82,6 +84,8 @@ impl From<StoreError> for Error {
             _ => Kind::Fault,
         };
         let is_race = matches!(error, StoreError::Moved(_));
+        let is_content =
+            matches!(error, StoreError::MissingObject(_) | StoreError::Corrupt(_) | StoreError::Object(_));
         let hint = match error {
             StoreError::Database(_) | StoreError::File { .. } => Some(
                 "check that this user may write to the station's directory and that the disk is not full",
@@ -93,6 +97,7 @@ impl From<StoreError> for Error {
         };
         Self {
             is_race,
+            is_content,
             is_ours: kind == Kind::Fault,
             hint: hint.map(str::to_owned),
             ..Self::new(kind, error.to_string())

@@ -119,13 +119,3 @@ impl FactStore {
         Ok(())
     }
 }
-
-/// All facts of a channel by shard key.
-pub(crate) async fn load(station: &Station, channel: &str) -> Result<BTreeMap<String, Facts>> {
-    let db = &station.store.db;
-    let Some(root) = db.find_ref(&ref_name(channel, "facts")).await? else { return Ok(BTreeMap::new()) };
-    let ids = trees::load::<Id<Facts>>(db, TreeId::new(root)).await?;
-    let list: Vec<Id<Facts>> = ids.values().copied().collect();
-    let objects = trees::objects(db, &list).await?;
-    Ok(ids.into_iter().filter_map(|(key, id)| Some((key, objects.get(&id.digest())?.clone()))).collect())
-}

@@ -3,14 +3,18 @@
 
 use std::path::{Path, PathBuf};
 
+use airlock_core::bundle::Base;
 use airlock_core::canon::Canonical;
 use airlock_core::ecosystem::Ecosystem;
+use airlock_core::fact::Facts;
+use airlock_core::id::Id;
+use airlock_core::trie::TreeId;
 use airlock_engine::bundle::export::{self, What};
 use airlock_engine::bundle::import;
 use airlock_engine::error::{Error, Kind};
 use airlock_engine::station::{Side, Station};
-use airlock_engine::trust;
-use airlock_testkit::{Kit, conda, osv};
+use airlock_engine::{trees, trust};
+use airlock_testkit::{Kit, conda, osv, wheel};
 use serde_json::{Value, json};
 
 /// A sender that published one package, its bundle, and a receiver that trusts it.
@@ -179,4 +183,54 @@ fn copy_dir(from: &Path, to: &Path) {
             std::fs::copy(entry.path(), target).unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn a_wheel_of_a_channel_that_a_delta_adds_keeps_its_metadata() {
+    let low = Kit::new(&[]).await;
+    let mut index = low.pypi_source("pypi");
+    index.add_wheel(&wheel("good", "1.0"), &json!({}));
+    index.write();
+    low.add_channel("one", Ecosystem::Pypi, index.path(), &[]).await;
+    low.sync("one").await;
+    let options = low.station.options.clone();
+    let high = Station::init(&low.path().join("high"), "high", Side::Isolated, options).await.unwrap();
+    let key = low.station.key.public();
+    trust::add(&high, "low", key, &low.station.key.fingerprint(), None, vec![]).await.unwrap();
+    let disk = low.path().join("first");
+    let first = export::export(&low.station, &disk, &What::default()).await.unwrap();
+    import::import(&high, &disk).await.unwrap();
+    low.add_channel("two", Ecosystem::Pypi, index.path(), &[]).await;
+    low.sync("two").await;
+    let base = Some(Base { number: first.number, manifest: first.manifest.unwrap() });
+    let disk = low.path().join("second");
+    let second = export::export(&low.station, &disk, &What { base, ..What::default() }).await.unwrap();
+    assert_eq!((second.files, second.left_out), (0, 2), "the delta carries the wheel or its METADATA again");
+    import::import(&high, &disk).await.unwrap();
+    let mut named = Vec::new();
+    for channel in ["one", "two"] {
+        let root = high.store.db.find_ref(&format!("channel/{channel}/facts")).await.unwrap().unwrap();
+        let ids = trees::load::<Id<Facts>>(&high.store.db, TreeId::new(root)).await.unwrap();
+        let facts = high.store.db.get(ids["good"]).await.unwrap();
+        named.extend(facts.files.values().map(|fact| fact.file.as_ref().unwrap().metadata));
+    }
+    assert!(named.len() == 2 && named[0].is_some() && named[0] == named[1], "{named:?}");
+}
+
+#[tokio::test]
+async fn while_one_import_runs_another_of_the_stream_is_told_so() {
+    let mut gap = Gap::new().await;
+    let disk = gap.export().await;
+    let stream = export::stream_of(&gap.low.station, None);
+    for what in [format!("import/{stream}"), "channel/main".to_owned()] {
+        let held = gap.high.lease(&what, "a test").await.unwrap();
+        let error = import::import(&gap.high, &disk).await.unwrap_err();
+        assert!(error.kind == Kind::Fault && error.message.contains("a test"), "{error}");
+        drop(held);
+    }
+    import::import(&gap.high, &disk).await.unwrap();
+    let _held = gap.low.station.lease(&format!("export/{stream}"), "a test").await.unwrap();
+    let error =
+        export::export(&gap.low.station, &gap.low.path().join("x"), &What::default()).await.unwrap_err();
+    assert!(error.message.contains("a test"), "{error}");
 }

@@ -6,21 +6,35 @@
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest as _, Sha256};
-use tempfile::{NamedTempFile, TempPath};
+use tempfile::{NamedTempFile, TempDir, TempPath};
 
 use airlock_core::id::Digest;
 
 use crate::error::StoreError;
+use crate::intake::{self, Intake};
 
-/// After how long without a write a staged file counts as left behind.
+/// After how long without a write a staged file that no process owns counts as left behind.
 const ABANDONED: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+/// What the folders are called in which processes write.
+const RUN: &str = "run-";
 
 /// A directory of blobs: `<ab>/<64 digits>`, and `staging/` for what is being written.
 #[derive(Clone, Debug)]
 pub struct Blobs {
-    root: PathBuf,
+    pub(crate) root: PathBuf,
+    /// Where this process writes, once it does.
+    run: Arc<Mutex<Option<Arc<Run>>>>,
+}
+
+/// The folder in which one process stages. The lock tells others that the process lives; the folder goes with it.
+#[derive(Debug)]
+struct Run {
+    dir: TempDir,
+    _lock: File,
 }
 
 /// A blob that is in the store: its bytes were hashed when they came. Serving and exporting ask for this
@@ -49,10 +63,21 @@ impl Verified {
     }
 }
 
+/// Takes the lock of a folder, unless somebody has it. It goes with the file.
+pub(crate) fn lock(folder: &Path) -> Result<Option<File>, StoreError> {
+    let file = File::open(folder).map_err(StoreError::file(folder))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        // Whoever swept it away before it was locked has left a folder without a name.
+        Ok(()) => Ok(folder.exists().then_some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(e) => Err(StoreError::file(folder)(e.into())),
+    }
+}
+
 impl Blobs {
     /// Opens a directory of blobs.
     pub fn open(root: &Path, create: bool) -> Result<Self, StoreError> {
-        let blobs = Self { root: root.to_owned() };
+        let blobs = Self { root: root.to_owned(), run: Arc::default() };
         if create {
             std::fs::create_dir_all(blobs.staging()).map_err(StoreError::file(blobs.staging()))?;
         }
@@ -60,24 +85,35 @@ impl Blobs {
         Ok(blobs)
     }
 
-    fn staging(&self) -> PathBuf {
+    pub(crate) fn staging(&self) -> PathBuf {
         self.root.join("staging")
     }
 
-    fn path(&self, digest: Digest) -> PathBuf {
+    pub(crate) fn path(&self, digest: Digest) -> PathBuf {
         let hex = digest.to_string();
         self.root.join(&hex[..2]).join(hex)
     }
 
-    /// Removes what processes that were killed left in staging: files that nobody wrote to for a day.
+    /// Where blobs lie, for asking how much room there is.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Removes what processes that were killed left in staging: their folders, and intakes that nobody resumed.
     fn sweep(&self) -> Result<(), StoreError> {
         let staging = self.staging();
         for entry in std::fs::read_dir(&staging).map_err(StoreError::file(&staging))? {
             let entry = entry.map_err(StoreError::file(&staging))?;
+            let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
             let written = entry.metadata().and_then(|m| m.modified()).ok();
-            if written.and_then(|w| w.elapsed().ok()).is_some_and(|age| age > ABANDONED) {
-                // Somebody else may sweep at the same time.
-                let _ = std::fs::remove_file(entry.path());
+            let age = written.and_then(|w| w.elapsed().ok()).unwrap_or_default();
+            // Somebody else may sweep at the same time.
+            if name.starts_with(RUN) || (name.starts_with(intake::PREFIX) && age > intake::KEPT) {
+                if let Ok(Some(_held)) = lock(&path) {
+                    let _ = std::fs::remove_dir_all(&path);
+                }
+            } else if age > ABANDONED {
+                let _ = std::fs::remove_file(&path);
             }
         }
         Ok(())
@@ -90,7 +126,7 @@ impl Blobs {
         Some(Verified { digest, size: meta.len(), path })
     }
 
-    fn sync(&self) -> Result<(), StoreError> {
+    pub(crate) fn sync(&self) -> Result<(), StoreError> {
         let root = File::open(&self.root).map_err(StoreError::file(&self.root))?;
         rustix::fs::syncfs(&root).map_err(|e| StoreError::file(&self.root)(e.into()))
     }
@@ -100,10 +136,36 @@ impl Blobs {
         Batch { blobs: self.clone(), staged: Vec::new() }
     }
 
+    /// The folder of this process, made when it is first asked for.
+    fn run(&self) -> Result<Arc<Run>, StoreError> {
+        let mut held = self.run.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(run) = &*held {
+                return Ok(run.clone());
+            }
+            let staging = self.staging();
+            let dir = tempfile::Builder::new().prefix(RUN).tempdir_in(&staging);
+            let dir = dir.map_err(StoreError::file(&staging))?;
+            match lock(dir.path()) {
+                Ok(Some(lock)) => *held = Some(Arc::new(Run { dir, _lock: lock })),
+                // Swept away between the two steps.
+                Err(e) if dir.path().exists() => return Err(e),
+                Ok(None) | Err(_) => {}
+            }
+        }
+    }
+
     /// Starts to write one blob.
     pub fn stage(&self) -> Result<Staged, StoreError> {
-        let file = NamedTempFile::new_in(self.staging()).map_err(StoreError::file(self.staging()))?;
-        Ok(Staged { file, hasher: Sha256::new(), size: 0 })
+        let run = self.run()?;
+        let file = NamedTempFile::new_in(run.dir.path()).map_err(StoreError::file(run.dir.path()))?;
+        Ok(Staged { file, hasher: Sha256::new(), size: 0, _run: run })
+    }
+
+    /// Opens the intake of this name, in which blobs are collected that count together or not at all. If a process
+    /// that had it was killed, what it had taken in is there still.
+    pub fn intake(&self, name: &str) -> Result<Intake, StoreError> {
+        Intake::open(self.clone(), name)
     }
 }
 
@@ -113,6 +175,7 @@ pub struct Staged {
     file: NamedTempFile,
     hasher: Sha256,
     size: u64,
+    _run: Arc<Run>,
 }
 
 impl Staged {

@@ -9,12 +9,14 @@
 mod blobs;
 mod db;
 mod error;
+mod intake;
 mod lease;
 mod pack;
 
 pub use blobs::{Batch, Blobs, Staged, Verified};
 pub use db::{Change, Db, NameChange, NewEntry, RefChange, ShardName};
 pub use error::StoreError;
+pub use intake::{Incoming, Intake};
 pub use lease::{Lease, Leased};
 pub use pack::Packed;
 

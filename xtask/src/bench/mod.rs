@@ -1,5 +1,6 @@
 //! Measurements of whole commands, in release, with the machine's limit beside them.
 
+mod carry;
 mod index;
 mod scale;
 mod serve;
@@ -15,31 +16,27 @@ use crate::{Result, cargo, root};
 const RUNS: usize = 5;
 
 /// Measures what can be measured on this machine, and says what is skipped; one measurement by its name, or all.
-pub fn run() -> Result<()> {
+pub fn run(wanted: Option<&str>) -> Result<()> {
+    const NAMES: [&str; 6] = ["demo", "index", "feeds", "scale", "carry", "serve"];
+    if let Some(other) = wanted.filter(|w| !NAMES.contains(w)) {
+        return Err(format!("there is no measurement `{other}`; there are {}", NAMES.join(", ")));
+    }
     cargo(&["build", "--release", "--locked"], &[])?;
     let airlock = root().join("target/release/airlock");
     let data = root().join("../shared/data");
-    let wanted = std::env::args().nth(2);
-    let is_wanted = |name: &str| wanted.as_deref().is_none_or(|w| w == name);
-    if is_wanted("demo") {
-        let demo = median_of(|| spend(Command::new(&airlock).args(["demo", "--exit"])))?;
-        println!("demonstration, whole line on the built-in sample: {demo}");
-    }
-    if is_wanted("index") {
-        index::run(&airlock)?;
-    }
-    if !data.is_dir() {
-        println!("skipped: feeds and a large channel, because {} is not there", data.display());
-    } else {
-        if is_wanted("feeds") {
-            feeds(&airlock, &data)?;
+    for name in NAMES.into_iter().filter(|name| wanted.is_none_or(|w| w == *name)) {
+        match name {
+            "demo" => {
+                let demo = median_of(|| spend(Command::new(&airlock).args(["demo", "--exit"])))?;
+                println!("demonstration, whole line on the built-in sample: {demo}");
+            }
+            "index" => index::run(&airlock)?,
+            "carry" => carry::run()?,
+            "serve" => serve::run(&airlock)?,
+            _ if !data.is_dir() => println!("skipped: {name}, because {} is not there", data.display()),
+            "feeds" => feeds(&airlock, &data)?,
+            _ => scale::run(&airlock, &data)?,
         }
-        if is_wanted("scale") {
-            scale::run(&airlock, &data)?;
-        }
-    }
-    if is_wanted("serve") {
-        serve::run(&airlock)?;
     }
     Ok(())
 }

@@ -74,7 +74,8 @@ pub async fn verify(cx: &Cx, dir: &Path, key: Option<PathBuf>, header: bool) -> 
     let opened = verify::open(dir, &keys)?;
     if !header {
         opened.check_listing()?;
-        opened.check_files()?;
+        let options = cx.options();
+        opened.check_files(options.threads, &options.progress)?;
     }
     let m = &opened.manifest;
     let size: u64 = m.files.iter().map(|f| f.size).sum();
@@ -107,46 +108,65 @@ pub async fn verify(cx: &Cx, dir: &Path, key: Option<PathBuf>, header: bool) -> 
 
 pub async fn import(cx: &Cx, dirs: &[PathBuf], receipt_out: Option<PathBuf>) -> Result<ExitCode> {
     let station = cx.open().await?;
-    let mut reports = Vec::new();
+    let (mut reports, mut refused) = (Vec::new(), Vec::new());
     for dir in dirs {
-        let report = import::import(&station, dir).await.map_err(|e| e.while_(&dir.display().to_string()))?;
-        let skipped = match report.skipped {
-            0 => String::new(),
-            n => format!("; {} before it never came", count(n, "bundle")),
-        };
-        cx.out.say(&match report.again {
-            true => {
-                format!("bundle {} of {} was taken in before: nothing to do", report.number, report.stream)
+        // Each folder stands for itself: one that is refused, such as an older one, does not keep out the rest.
+        match import::import(&station, dir).await {
+            Ok(report) => {
+                cx.out.say(&told(&report));
+                reports.push((dir, report));
             }
-            false => format!(
-                "took in bundle {} of {} from {}: {}, {}{skipped}",
-                report.number,
-                report.stream,
-                report.sender,
-                count(report.files, "file"),
-                bytes(report.bytes)
-            ),
-        });
-        reports.push(report);
+            Err(e) => {
+                let error = e.while_(&dir.display().to_string());
+                if dirs.len() > 1 {
+                    cx.out.say(&format!("{error}: not taken in"));
+                }
+                refused.push((dir, error));
+            }
+        }
     }
-    if let (Some(path), Some(report)) = (&receipt_out, reports.last()) {
+    if let (Some(path), Some((_, report))) = (&receipt_out, reports.last()) {
         receipt::write(&station, &report.stream, path).await?;
         cx.out.say(&format!(
             "wrote the receipt {}: give it to the sender's `export --receipt`",
             path.display()
         ));
     }
-    let outcomes: Vec<_> = reports.iter_mut().flat_map(|r| std::mem::take(&mut r.outcomes)).collect();
-    let json = || {
-        let mut json = judging::json(&outcomes)?;
-        json["bundles"] = reports
-            .iter()
-            .map(|r| serde_json::json!({"stream": r.stream, "number": r.number, "again": r.again, "skipped": r.skipped, "files": r.files, "bytes": r.bytes}))
-            .collect();
-        Ok(json)
+    if !reports.is_empty() {
+        let outcomes: Vec<_> =
+            reports.iter_mut().flat_map(|(_, r)| std::mem::take(&mut r.outcomes)).collect();
+        let json = || {
+            let mut json = judging::json(&outcomes)?;
+            let taken = |(dir, r): &(&PathBuf, import::Report)| serde_json::json!({"folder": dir, "stream": r.stream, "number": r.number, "again": r.again, "skipped": r.skipped, "files": r.files, "bytes": r.bytes});
+            json["bundles"] = reports.iter().map(taken).collect();
+            let not = |(dir, e): &(&PathBuf, Error)| serde_json::json!({"folder": dir, "error": e.message, "hint": e.hint});
+            json["refused"] = refused.iter().map(not).collect();
+            Ok(json)
+        };
+        cx.out.answer(json, || judging::text(cx, &outcomes))?;
+    }
+    let failed = refused.into_iter().map(|(_, e)| e);
+    let mut failed = failed.chain(reports.into_iter().filter_map(|(_, r)| r.failed));
+    failed.next().map_or(Ok(ExitCode::SUCCESS), Err)
+}
+
+/// One folder that was taken in.
+fn told(report: &import::Report) -> String {
+    let skipped = match report.skipped {
+        0 => String::new(),
+        n => format!("; {} before it never came", count(n, "bundle")),
     };
-    cx.out.answer(json, || judging::text(cx, &outcomes))?;
-    reports.into_iter().find_map(|r| r.failed).map_or(Ok(ExitCode::SUCCESS), Err)
+    match report.again {
+        true => format!("bundle {} of {} was taken in before: nothing to do", report.number, report.stream),
+        false => format!(
+            "took in bundle {} of {} from {}: {}, {}{skipped}",
+            report.number,
+            report.stream,
+            report.sender,
+            count(report.files, "file"),
+            bytes(report.bytes)
+        ),
+    }
 }
 
 pub async fn trust(cx: &Cx, command: TrustCommand) -> Result<ExitCode> {

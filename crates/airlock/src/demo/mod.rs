@@ -160,7 +160,7 @@ async fn cross(cx: &Cx, dir: &Path, low: &Station, story: &mut Story) -> Result<
     let report = export::export(low, &disk, &What::default()).await?;
     let opened = verify::open(&disk, &[low.key.public()])?;
     opened.check_listing()?;
-    opened.check_files()?;
+    opened.check_files(cx.options().threads, &cx.options().progress)?;
     story.tell(
         "It writes what passed to a disk, signed, and anybody with its public key can verify it",
         &[

@@ -1,34 +1,29 @@
 //! Writing a bundle.
 //!
 //! Files first, then the manifest, the signature last: a directory without a signature is no bundle. The
-//! number is taken before the manifest is written, so that no two manifests ever have the same one.
+//! number is taken before anything is signed, so that no two bundles ever have the same one.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{BufWriter, Read, Write};
-use std::path::{Path, PathBuf};
-
-use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 
 use airlock_core::advisory::FeedHead;
-use airlock_core::bundle::{
-    self, Base, BundledFile, ChannelHead, ExtraFile, MANIFEST, Manifest, ObjectFile, README, SIGNATURES,
-    Sender,
-};
+use airlock_core::bundle::{self, Base, BundledFile, ChannelHead, Manifest, Sender};
 use airlock_core::canon::Canonical;
 use airlock_core::id::{Digest, Id};
-use airlock_core::litter;
 use airlock_core::snapshot::Snapshot;
 use airlock_store::{Blobs, Db};
 
-use super::{ExportState, Exported, Needs};
+use super::needs::Needs;
+use super::write::Folder;
+use super::{ExportState, Exported, objects};
 use crate::channel::ref_name;
-use crate::error::{Error, Result, file_error, joined};
+use crate::error::{Error, Result, joined};
 use crate::feeds;
 use crate::station::Station;
 
-/// zstd level of object files.
-const ZSTD_LEVEL: i32 = 6;
+/// Where the objects lie in a bundle.
+const OBJECTS: &str = "objects/objects.jsonl.zst";
 
 /// What to export.
 #[derive(Clone, Debug, Default)]
@@ -81,29 +76,31 @@ pub fn stream_of(station: &Station, to: Option<&str>) -> String {
 /// Writes a bundle into `dir`, or plans one.
 pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report> {
     check_peer(what.to.as_deref())?;
+    let stream = stream_of(station, what.to.as_deref());
+    let mut lease = None;
     if !what.plan {
+        lease = Some(station.lease(&state_ref(&stream), "export").await?);
         // What leaves is what may leave now: blocked or run out since the last judgement is not.
         let wanted = |name: &str| what.channels.is_empty() || what.channels.iter().any(|c| c == name);
         let judged = crate::sync::rejudge_some(station, wanted, "before export").await?;
         judged.failed.map_or(Ok(()), Err)?;
     }
     let db = &station.store.db;
-    let stream = stream_of(station, what.to.as_deref());
-    let (before, mut state) = state(db, &stream).await?;
+    let (before, state) = state(db, &stream).await?;
     let snapshots = snapshots(station, &what.channels).await?;
     let heads = feeds::heads(station).await?;
-    let (mut needs, channels) = gather(db, &snapshots, &heads).await?;
-    let all = needs.files.len();
-    if let Some(base) = what.base {
-        leave_out_base(db, &state, base, &mut needs).await?;
-    }
-    let left_out = (all - needs.files.len()) as u64;
-    let files = sized(&station.store.blobs, needs.files)?;
+    let needs = match what.base {
+        Some(base) => base_needs(station, &state, base).await?.beyond(),
+        None => Needs::new(station.options.threads),
+    };
+    let (needs, channels) = gather(db, needs, &snapshots, &heads).await?;
     let last = state.bundles.last().map(|e| e.bundle);
-    let number = last.map_or(0, |l| l.number) + 1;
-    let mut report = Report {
+    let left_out = needs.left_out();
+    let (blobs, wanted) = (station.store.blobs.clone(), needs.files);
+    let files = joined(tokio::task::spawn_blocking(move || sized(&blobs, wanted)).await)?;
+    let report = Report {
         stream: stream.clone(),
-        number,
+        number: last.map_or(0, |l| l.number) + 1,
         base: what.base.map(|b| b.number),
         manifest: None,
         files: files.len() as u64,
@@ -115,10 +112,10 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     if what.plan {
         return Ok(report);
     }
-    let mut manifest = Manifest {
+    let manifest = Manifest {
         format: bundle::FORMAT,
-        stream: stream.clone(),
-        number,
+        stream,
+        number: report.number,
         predecessor: last.map(|l| l.manifest),
         base: what.base,
         sender: Sender { name: station.config.name.clone(), public_key: station.key.public_hex() },
@@ -131,22 +128,73 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
         extra: Vec::new(),
         ledger: db.ledger_head().await?,
     };
-    prepare(dir)?;
-    manifest.objects = vec![write_objects(db, dir, "objects/objects.jsonl.zst", &needs.objects).await?];
-    let (target, list, blobs) = (dir.to_owned(), manifest.files.clone(), station.store.blobs.clone());
-    joined(tokio::task::spawn_blocking(move || copy_files(&blobs, &target, &list)).await)?;
-    manifest.extra = vec![write_readme(dir, &manifest, &station.key.fingerprint())?];
-    remove_leftovers(dir, &manifest)?;
-    let text = Canonical::of(&manifest)?;
+    let (folder, manifest) = prepare(station, dir, manifest).await?;
+    let objects = objects::write(db, dir, OBJECTS, &needs.objects, station.options.threads).await?;
+    drop(needs.objects);
+    let text = write(station, &folder, Manifest { objects: vec![objects], ..manifest }).await?;
+    let stands = Stands { snapshots, heads, state, before };
+    let report = seal(station, &folder, report, stands, text).await?;
+    drop(lease);
+    Ok(report)
+}
+
+/// Where a stream stands before a bundle, and what the bundle brings.
+struct Stands {
+    snapshots: BTreeMap<String, Id<Snapshot>>,
+    heads: BTreeMap<String, FeedHead>,
+    state: ExportState,
+    before: Option<Digest>,
+}
+
+/// Makes the folder, with the artifacts in it.
+async fn prepare(station: &Station, dir: &Path, manifest: Manifest) -> Result<(Arc<Folder>, Manifest)> {
+    let (dir, blobs) = (dir.to_owned(), station.store.blobs.clone());
+    let progress = station.options.progress.clone();
+    let whole = move || {
+        let folder = Folder::prepare(&dir, &manifest)?;
+        folder.copy(&blobs, &manifest.files, &progress)?;
+        Ok((Arc::new(folder), manifest))
+    };
+    joined(tokio::task::spawn_blocking(whole).await)
+}
+
+/// Writes what else belongs to a bundle but the signature, and reads all of it back. Gives the manifest.
+async fn write(station: &Station, folder: &Arc<Folder>, mut manifest: Manifest) -> Result<Canonical> {
+    let (folder, blobs) = (folder.clone(), station.store.blobs.clone());
+    let (progress, fingerprint) = (station.options.progress.clone(), station.key.fingerprint());
+    let whole = move || {
+        manifest.extra = vec![folder.write_readme(&manifest, &fingerprint)?];
+        folder.remove_leftovers(&manifest)?;
+        folder.sync()?;
+        folder.read_back(&blobs, &manifest, &progress)?;
+        let text = Canonical::of(&manifest)?;
+        drop(manifest);
+        folder.write_manifest(text.as_str())?;
+        Ok(text)
+    };
+    joined(tokio::task::spawn_blocking(whole).await)
+}
+
+/// Takes the number, which nobody else gets then, and signs.
+async fn seal(
+    station: &Station,
+    folder: &Folder,
+    mut report: Report,
+    stands: Stands,
+    text: Canonical,
+) -> Result<Report> {
+    let Stands { snapshots, heads, mut state, before } = stands;
     let digest = Digest::of(text.as_str().as_bytes());
-    let done = Exported { bundle: Base { number, manifest: digest }, channels: snapshots, feeds: heads };
-    state.bundles.push(done);
-    let id = db.put(&state).await?;
-    let change = airlock_store::RefChange { name: state_ref(&stream), from: before, to: Some(id.digest()) };
+    let bundle = Base { number: report.number, manifest: digest };
+    state.bundles.push(Exported { bundle, channels: snapshots, feeds: heads });
+    let id = station.store.db.put(&state).await?;
+    let name = state_ref(&report.stream);
+    let change = airlock_store::RefChange { name, from: before, to: Some(id.digest()) };
     report.manifest = Some(digest);
     let detail = serde_json::to_value(&report)?;
-    station.commit(vec![change], "bundle.export", &format!("stream/{stream}"), &detail).await?;
-    seal(station, dir, text.as_str())?;
+    let subject = format!("stream/{}", report.stream);
+    station.commit(vec![change], "bundle.export", &subject, &detail).await?;
+    folder.sign(&station.key.sign(text.as_str().as_bytes()).to_string())?;
     Ok(report)
 }
 
@@ -173,10 +221,10 @@ fn check_peer(to: Option<&str>) -> Result<()> {
 /// Everything that these snapshots and feeds need, and the heads of the channels.
 async fn gather(
     db: &Db,
+    mut needs: Needs,
     snapshots: &BTreeMap<String, Id<Snapshot>>,
     heads: &BTreeMap<String, FeedHead>,
 ) -> Result<(Needs, BTreeMap<String, ChannelHead>)> {
-    let mut needs = Needs::default();
     let mut channels = BTreeMap::new();
     for (name, id) in snapshots {
         let snapshot: Snapshot = db.get(*id).await?;
@@ -221,8 +269,8 @@ async fn snapshots(station: &Station, wanted: &[String]) -> Result<BTreeMap<Stri
     Ok(out)
 }
 
-/// Leaves out what the base brought.
-async fn leave_out_base(db: &Db, state: &ExportState, base: Base, needs: &mut Needs) -> Result<()> {
+/// What the base brought.
+async fn base_needs(station: &Station, state: &ExportState, base: Base) -> Result<Needs> {
     let known = state.bundles.iter().find(|e| e.bundle == base).ok_or_else(|| {
         Error::unsafe_(format!(
             "the receipt names bundle {} of this stream, but this station never wrote that one",
@@ -230,16 +278,15 @@ async fn leave_out_base(db: &Db, state: &ExportState, base: Base, needs: &mut Ne
         ))
         .hint("if this station was restored from a backup, export with --full")
     })?;
-    let mut has = Needs::default();
+    let db = &station.store.db;
+    let mut has = Needs::new(station.options.threads);
     for id in known.channels.values() {
         has.add_snapshot(db, *id).await?;
     }
     for head in known.feeds.values() {
         has.add_feed(db, head).await?;
     }
-    needs.objects.retain(|id| !has.objects.contains(id));
-    needs.files.retain(|id, _| !has.files.contains_key(id));
-    Ok(())
+    Ok(has)
 }
 
 /// The files with their sizes, sorted by path. All of them must be in the store.
@@ -254,157 +301,4 @@ fn sized(blobs: &Blobs, files: BTreeMap<Digest, BundledFile>) -> Result<Vec<Bund
     }
     out.sort();
     Ok(out)
-}
-
-/// Marks a directory in which an export was broken off, and may be begun again.
-const PARTIAL: &str = "AIRLOCK.partial";
-
-/// Makes the directory, which must hold nothing but what an export left that was broken off.
-fn prepare(dir: &Path) -> Result<()> {
-    fs::create_dir_all(dir).map_err(file_error(dir))?;
-    let marker = dir.join(PARTIAL);
-    if !marker.exists() {
-        let names = fs::read_dir(dir).map_err(file_error(dir))?;
-        let names = names.filter_map(|e| e.ok().map(|e| e.file_name().to_string_lossy().into_owned()));
-        if let Some(name) = names.into_iter().find(|name| !litter::is_litter(name)) {
-            return Err(Error::usage(format!("{} is not empty: it holds `{name}`", dir.display()))
-                .hint("give a folder of its own, which is made if it does not exist"));
-        }
-        fs::write(&marker, "").map_err(file_error(&marker))?;
-    }
-    for folder in ["files", "objects"] {
-        let path = dir.join(folder);
-        fs::create_dir_all(&path).map_err(file_error(&path))?;
-    }
-    Ok(())
-}
-
-/// Hashes and counts what passes through.
-struct Counting<W> {
-    inner: W,
-    hasher: Sha256,
-    size: u64,
-}
-
-impl<W: Write> Write for Counting<W> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let n = self.inner.write(bytes)?;
-        self.hasher.update(&bytes[..n]);
-        self.size += n as u64;
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.inner.flush()
-    }
-}
-
-/// Writes objects as JSON lines, sorted by name.
-async fn write_objects(db: &Db, dir: &Path, path: &str, ids: &BTreeSet<Digest>) -> Result<ObjectFile> {
-    let target = dir.join(path);
-    let fail = || file_error(&target);
-    let file = File::create(&target).map_err(fail())?;
-    let counting = Counting { inner: BufWriter::new(file), hasher: Sha256::new(), size: 0 };
-    let mut encoder = zstd::Encoder::new(counting, ZSTD_LEVEL).map_err(fail())?;
-    let all: Vec<Digest> = ids.iter().copied().collect();
-    let mut unpacked = 0;
-    for chunk in all.chunks(500) {
-        let objects = db.get_many(chunk).await?;
-        for id in chunk {
-            let bytes = objects.get(id).ok_or(airlock_store::StoreError::MissingObject(*id))?;
-            encoder.write_all(bytes).and_then(|()| encoder.write_all(b"\n")).map_err(fail())?;
-            unpacked += bytes.len() as u64 + 1;
-        }
-    }
-    let mut counting = encoder.finish().map_err(fail())?;
-    counting.flush().map_err(fail())?;
-    let sha256 = Digest::from_bytes(counting.hasher.finalize().into());
-    Ok(ObjectFile { path: path.to_owned(), sha256, size: counting.size, lines: all.len() as u64, unpacked })
-}
-
-/// Copies artifacts, hashing what was read: a store that rotted does not reach the medium.
-fn copy_files(blobs: &Blobs, dir: &Path, files: &[BundledFile]) -> Result<()> {
-    let mut buffer = vec![0; 1 << 20];
-    for file in files {
-        let target = dir.join(&file.path);
-        let blob =
-            blobs.find(file.sha256).ok_or_else(|| Error::fault(format!("{} left the store", file.name)))?;
-        if let Some(folder) = target.parent() {
-            fs::create_dir_all(folder).map_err(file_error(folder))?;
-        }
-        let mut source = File::open(blob.path()).map_err(file_error(blob.path()))?;
-        let mut sink = File::create(&target).map_err(file_error(&target))?;
-        let mut hasher = Sha256::new();
-        loop {
-            let n = source.read(&mut buffer).map_err(file_error(blob.path()))?;
-            if n == 0 {
-                break;
-            }
-            hasher.update(&buffer[..n]);
-            sink.write_all(&buffer[..n]).map_err(file_error(&target))?;
-        }
-        if Digest::from_bytes(hasher.finalize().into()) != file.sha256 {
-            return Err(Error::fault(format!(
-                "{}: the store's copy of {} has changed",
-                blob.path().display(),
-                file.name
-            ))
-            .hint("restore the blobs from a backup; nothing was released"));
-        }
-    }
-    Ok(())
-}
-
-fn write_readme(dir: &Path, manifest: &Manifest, fingerprint: &str) -> Result<ExtraFile> {
-    let channels: Vec<&str> = manifest.channels.keys().map(String::as_str).collect();
-    let text = format!(
-        "This is an Airlock bundle: packages that a station released for another network.\n\n\
-         Sender       {} (key fingerprint {fingerprint})\nStream       {}\nNumber       {}\nChannels     {}\nFiles        {}\n\n\
-         To verify it with nothing but the sender's public key:\n\n    airlock verify DIR --key station.pub\n\n\
-         By hand: AIRLOCK.json lists every file with its SHA-256; AIRLOCK.sig holds, on each line, `ed25519`, a public key and\n\
-         a signature over the exact bytes of AIRLOCK.json, in hexadecimal:\n\n    \
-         awk '/^ed25519/ {{print $3}}' AIRLOCK.sig | xxd -r -p > /tmp/sig.bin\n    \
-         openssl pkeyutl -verify -pubin -inkey station.pub -rawin -in AIRLOCK.json -sigfile /tmp/sig.bin\n\n\
-         Every file against its hash (prints nothing but OK):\n\n    \
-         python3 -c \"import json; m = json.load(open('AIRLOCK.json')); [print(f['sha256'] + '  ' + f['path']) for k in ('objects', 'files', 'extra') for f in m[k]]\" | sha256sum -c --quiet && echo OK\n\n\
-         The fingerprint is the first 40 digits of the SHA-256 of the 32 bytes of the key; compare it with the one that the\n\
-         sender's administrator tells you another way:\n\n    \
-         openssl pkey -pubin -in station.pub -outform DER | tail -c 32 | sha256sum | cut -c1-40\n",
-        manifest.sender.name,
-        manifest.stream,
-        manifest.number,
-        channels.join(", "),
-        manifest.files.len(),
-    );
-    let path = dir.join(README);
-    fs::write(&path, &text).map_err(file_error(&path))?;
-    Ok(ExtraFile { path: README.to_owned(), sha256: Digest::of(text.as_bytes()), size: text.len() as u64 })
-}
-
-/// Removes what an export that was broken off left behind and this one does not list.
-fn remove_leftovers(dir: &Path, manifest: &Manifest) -> Result<()> {
-    let listed: BTreeSet<PathBuf> = super::verify::listed(manifest).map(|p| dir.join(p)).collect();
-    for path in super::verify::files_in(dir)? {
-        if !listed.contains(&path) && !path.ends_with(PARTIAL) {
-            fs::remove_file(&path).map_err(file_error(&path))?;
-        }
-    }
-    Ok(())
-}
-
-/// Syncs everything, then writes the manifest and at last the signature.
-fn seal(station: &Station, dir: &Path, manifest: &str) -> Result<()> {
-    let sync = || -> Result<()> {
-        let folder = File::open(dir).map_err(file_error(dir))?;
-        rustix::fs::syncfs(&folder).map_err(|e| file_error(dir)(e.into()))
-    };
-    sync()?;
-    let path = dir.join(MANIFEST);
-    fs::write(&path, manifest).map_err(file_error(&path))?;
-    let marker = dir.join(PARTIAL);
-    fs::remove_file(&marker).map_err(file_error(&marker))?;
-    let path = dir.join(SIGNATURES);
-    let line = station.key.sign(manifest.as_bytes());
-    fs::write(&path, format!("{line}\n")).map_err(file_error(&path))?;
-    sync()
 }

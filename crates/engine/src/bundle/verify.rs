@@ -1,25 +1,23 @@
 //! Checking a bundle with nothing but a public key.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest as _, Sha256};
-
 use airlock_core::bundle::{
-    self, MANIFEST, MANIFEST_BYTES_MAX, Manifest, ObjectFile, SIGNATURES, SIGNATURES_BYTES_MAX, SignatureLine,
+    self, MANIFEST, MANIFEST_BYTES_MAX, Manifest, SIGNATURES, SIGNATURES_BYTES_MAX, SignatureLine,
 };
 use airlock_core::canon::Canonical;
 use airlock_core::id::Digest;
 use airlock_core::litter;
-use airlock_core::object;
 
+use super::{media, objects};
 use crate::error::{Error, Result, file_error};
 use crate::keys;
+use crate::progress::{Progress, Unit};
 
-/// Longest line of an object file, in bytes.
-const LINE_BYTES_MAX: u64 = 256 << 20;
+/// Marks a directory in which an export was broken off, and may be begun again.
+pub(super) const PARTIAL: &str = "AIRLOCK.partial";
 
 /// A bundle whose manifest is signed by a known key. Its files are not looked at yet.
 #[derive(Debug)]
@@ -56,6 +54,9 @@ pub fn open(dir: &Path, keys: &[[u8; 32]]) -> Result<Opened> {
         return Err(Error::usage(format!("{} is no folder", dir.display()))
             .hint("give the folder that holds AIRLOCK.json"));
     }
+    if dir.join(PARTIAL).exists() {
+        return Err(broken_off(dir));
+    }
     let bytes = read_limited(&dir.join(MANIFEST), MANIFEST_BYTES_MAX)?;
     let signatures = read_limited(&dir.join(SIGNATURES), SIGNATURES_BYTES_MAX)?;
     let lines =
@@ -82,6 +83,12 @@ pub fn open(dir: &Path, keys: &[[u8; 32]]) -> Result<Opened> {
     Ok(Opened { dir: dir.to_owned(), manifest, digest: Digest::of(&bytes), signer: signer.public_key })
 }
 
+/// What an export that was broken off left is no bundle, whatever lies there.
+fn broken_off(dir: &Path) -> Error {
+    Error::unsafe_(format!("{} is no whole bundle: writing it was broken off", dir.display()))
+        .hint("run the same `airlock export` again, which goes on where it stopped")
+}
+
 /// Reads a manifest and checks everything that it alone can tell.
 fn parse(bytes: &[u8]) -> Result<Manifest> {
     let bad = |what: String| Error::unsafe_(format!("{MANIFEST} {what}"));
@@ -101,16 +108,21 @@ fn parse(bytes: &[u8]) -> Result<Manifest> {
         .hint("update this station's airlock"));
     }
     let manifest: Manifest = canonical.read().map_err(|e| bad(format!("cannot be read: {e}")))?;
-    let mut seen = BTreeSet::new();
-    for path in listed(&manifest) {
-        if !bundle::is_bundle_path(path) {
-            return Err(bad(format!("names a file outside the bundle: `{}`", path.escape_default())));
-        }
-        if !seen.insert(path.to_ascii_lowercase()) {
-            return Err(bad(format!("names `{path}` twice")));
-        }
+    drop(canonical);
+    let mut paths: Vec<&str> = listed(&manifest).collect();
+    if let Some(path) = paths.iter().find(|path| !bundle::is_bundle_path(path)) {
+        return Err(bad(format!("names a file outside the bundle: `{}`", path.escape_default())));
     }
-    Ok(manifest)
+    // Also for media that know no capitals.
+    paths.sort_unstable_by(|a, b| lower(a).cmp(lower(b)));
+    match paths.windows(2).find(|pair| lower(pair[0]).eq(lower(pair[1]))) {
+        Some(pair) => Err(bad(format!("names `{}` twice", pair[0]))),
+        None => Ok(manifest),
+    }
+}
+
+fn lower(path: &str) -> impl Iterator<Item = u8> + '_ {
+    path.bytes().map(|b| b.to_ascii_lowercase())
 }
 
 /// Every path that a manifest lists.
@@ -120,153 +132,139 @@ pub(super) fn listed(manifest: &Manifest) -> impl Iterator<Item = &str> {
     objects.chain(files).chain(manifest.extra.iter().map(|f| f.path.as_str()))
 }
 
-/// Every file of a directory but the manifest, the signatures and what operating systems leave there.
-pub(super) fn files_in(dir: &Path) -> Result<BTreeSet<PathBuf>> {
-    let mut out = BTreeSet::new();
-    let mut folders = vec![dir.to_owned()];
+/// Hands on every file of a directory but the manifest, the signatures and what operating systems leave there: its
+/// path below the directory, and whether it is an ordinary file.
+pub(super) fn walk(dir: &Path, mut each: impl FnMut(&str, bool) -> Result<()>) -> Result<()> {
+    let mut folders = vec![String::new()];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).map_err(file_error(&folder))? {
-            let entry = entry.map_err(file_error(&folder))?;
+        let here = dir.join(&folder);
+        for entry in fs::read_dir(&here).map_err(file_error(&here))? {
+            let entry = entry.map_err(file_error(&here))?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            let is_own = folder == dir && [MANIFEST, SIGNATURES].contains(&name.as_str());
+            let is_own = folder.is_empty() && [MANIFEST, SIGNATURES].contains(&name.as_str());
             if is_own || litter::is_litter(&name) {
                 continue;
             }
-            if entry.file_type().map_err(file_error(entry.path()))?.is_dir() {
-                folders.push(entry.path());
+            let kind = entry.file_type().map_err(file_error(entry.path()))?;
+            let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
+            if kind.is_dir() {
+                folders.push(path);
             } else {
-                out.insert(entry.path());
+                each(&path, kind.is_file())?;
             }
         }
     }
-    Ok(out)
+    Ok(())
 }
 
 impl Opened {
-    /// Compares the files that are there with those that are listed, by name, kind and size.
+    /// Compares the files that are there with those that are listed, by name and kind.
     pub fn check_listing(&self) -> Result<()> {
-        let there = files_in(&self.dir)?;
-        let listed: BTreeSet<PathBuf> = listed(&self.manifest).map(|p| self.dir.join(p)).collect();
-        if let Some(stranger) = there.difference(&listed).next() {
-            return Err(Error::unsafe_(format!(
-                "{} is not in the manifest: somebody put it there",
-                stranger.display()
-            ))
-            .hint("do not import this; tell your security officer"));
-        }
-        if let Some(missing) = listed.difference(&there).next() {
-            return Err(Error::unsafe_(format!("{} is missing: the manifest lists it", missing.display()))
-                .hint("the copy was broken off or the medium is damaged: copy the bundle again"));
-        }
-        for (path, size) in self.sizes() {
-            let path = self.dir.join(path);
-            let meta = fs::symlink_metadata(&path).map_err(file_error(&path))?;
-            if !meta.is_file() {
-                return Err(Error::unsafe_(format!("{} is no ordinary file", path.display())));
-            }
-            if meta.len() != size {
-                let what = if meta.len() < size { "cut short" } else { "too long" };
-                return Err(Error::unsafe_(format!(
-                    "{} is {what}: it has {} bytes, the manifest says {size}",
-                    path.display(),
-                    meta.len()
+        let mut listed: Vec<&str> = listed(&self.manifest).collect();
+        listed.sort_unstable();
+        let mut there = vec![false; listed.len()];
+        walk(&self.dir, |path, is_file| {
+            let at = listed.binary_search(&path).map_err(|_| {
+                Error::unsafe_(format!(
+                    "{} is not in the manifest: somebody put it there",
+                    self.dir.join(path).display()
                 ))
-                .hint("the copy was broken off or the medium is damaged: copy the bundle again"));
-            }
+                .hint("do not import this; tell your security officer")
+            })?;
+            there[at] = true;
+            if is_file { Ok(()) } else { Err(no_file(&self.dir.join(path))) }
+        })?;
+        let Some((missing, _)) = listed.iter().zip(there).find(|(_, there)| !there) else { return Ok(()) };
+        let path = self.dir.join(missing);
+        // A medium that was pulled out lacks everything.
+        File::open(self.dir.join(MANIFEST)).map_err(file_error(&self.dir))?;
+        Err(Error::unsafe_(format!("{} is missing: the manifest lists it", path.display()))
+            .hint("the copy was broken off or the medium is damaged: copy the bundle again"))
+    }
+
+    /// Opens a file of the bundle, which must be of this size.
+    fn open_file(&self, path: &Path, size: u64) -> Result<File> {
+        let file = media::open(path)?.ok_or_else(|| no_file(path))?;
+        let found = file.metadata().map_err(file_error(path))?.len();
+        if found == size {
+            return Ok(file);
         }
-        Ok(())
+        let what = if found < size { "cut short" } else { "too long" };
+        Err(Error::unsafe_(format!(
+            "{} is {what}: it has {found} bytes, the manifest says {size}",
+            path.display(),
+        ))
+        .hint("the copy was broken off or the medium is damaged: copy the bundle again"))
     }
 
-    fn sizes(&self) -> impl Iterator<Item = (&str, u64)> {
-        let m = &self.manifest;
-        let objects = m.objects.iter().map(|f| (f.path.as_str(), f.size));
-        let files = m.files.iter().map(|f| (f.path.as_str(), f.size));
-        objects.chain(files).chain(m.extra.iter().map(|f| (f.path.as_str(), f.size)))
-    }
-
-    /// Reads one file, hands its bytes to `each`, and compares its hash.
-    pub fn read_file(
+    /// Hands on the bytes of a file of the bundle, which must be of this size. They are not compared with anything.
+    pub(super) fn pass(
         &self,
         path: &str,
-        sha256: Digest,
-        mut each: impl FnMut(&[u8]) -> Result<()>,
+        size: u64,
+        buffer: &mut [u8],
+        each: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
         let path = self.dir.join(path);
-        let mut file = File::open(&path).map_err(file_error(&path))?;
-        let mut hasher = Sha256::new();
-        let mut buffer = vec![0; 1 << 20];
-        loop {
-            let n = file.read(&mut buffer).map_err(file_error(&path))?;
-            if n == 0 {
-                break;
-            }
-            hasher.update(&buffer[..n]);
-            each(&buffer[..n])?;
-        }
-        if Digest::from_bytes(hasher.finalize().into()) == sha256 { Ok(()) } else { Err(changed(&path)) }
+        media::pass(&self.open_file(&path, size)?, &path, buffer, each)
     }
 
-    /// Reads the objects of one file and hands each to `each`, checked against its own name. The file's hash
-    /// must have been compared before: what is unpacked here is what the sender wrote.
-    pub fn read_objects(
+    /// Compares a file as it lies on the medium with its hash.
+    pub(super) fn check_file(
         &self,
-        file: &ObjectFile,
-        mut each: impl FnMut(object::Encoded) -> Result<()>,
+        path: &str,
+        size: u64,
+        sha256: Digest,
+        buffer: &mut [u8],
+        told: impl FnMut(u64),
     ) -> Result<()> {
-        let path = self.dir.join(&file.path);
-        let source = File::open(&path).map_err(file_error(&path))?;
-        let mut decoder = zstd::Decoder::new(source).map_err(file_error(&path))?;
-        decoder.window_log_max(27).map_err(file_error(&path))?;
-        let mut reader = BufReader::with_capacity(1 << 18, decoder.take(file.unpacked.saturating_add(1)));
-        let (mut lines, mut seen) = (0u64, 0u64);
-        loop {
-            let mut line = Vec::new();
-            let n =
-                (&mut reader).take(LINE_BYTES_MAX).read_until(b'\n', &mut line).map_err(file_error(&path))?;
-            if n == 0 {
-                break;
-            }
-            seen += n as u64;
-            lines += 1;
-            if line.pop() != Some(b'\n') || seen > file.unpacked {
-                return Err(Error::unsafe_(format!(
-                    "{} holds more than the manifest says, or ends in the middle of a line",
-                    path.display()
-                )));
-            }
-            let digest = Digest::of(&line);
-            object::check(digest, &line)
-                .map_err(|e| Error::unsafe_(format!("{}, line {lines}: {e}", path.display())))?;
-            each(object::Encoded { digest, bytes: line })?;
+        let path = self.dir.join(path);
+        let file = self.open_file(&path, size)?;
+        media::forget(&file);
+        if media::hash(&file, &path, buffer, told)? == sha256 { Ok(()) } else { Err(changed(&path)) }
+    }
+
+    /// Compares the files beside the artifacts with their hashes.
+    pub(super) fn check_few(&self, mut told: impl FnMut(u64)) -> Result<()> {
+        let mut buffer = vec![0; media::BUFFER_BYTES];
+        for file in &self.manifest.extra {
+            self.check_file(&file.path, file.size, file.sha256, &mut buffer, &mut told)?;
         }
-        if lines != file.lines || seen != file.unpacked {
-            return Err(Error::unsafe_(format!(
-                "{} holds {lines} objects, the manifest says {}",
-                path.display(),
-                file.lines
-            )));
+        for file in &self.manifest.objects {
+            self.check_file(&file.path, file.size, file.sha256, &mut buffer, &mut told)?;
         }
         Ok(())
     }
 
-    /// Compares every file with its hash, and every object with its name.
-    pub fn check_files(&self) -> Result<()> {
+    /// Bytes of all its files.
+    pub(super) fn bytes(&self) -> u64 {
         let m = &self.manifest;
-        for file in &m.extra {
-            self.read_file(&file.path, file.sha256, |_| Ok(()))?;
+        let objects = m.objects.iter().map(|f| f.size);
+        let sizes = objects.chain(m.files.iter().map(|f| f.size)).chain(m.extra.iter().map(|f| f.size));
+        sizes.fold(0, u64::saturating_add)
+    }
+
+    /// Compares every file, as the medium gives it back, with its hash and size, and every object with its name.
+    pub fn check_files(&self, threads: usize, progress: &Progress) -> Result<()> {
+        let task =
+            progress.task(format!("verifying {}", self.dir.display()), Unit::Bytes, Some(self.bytes()));
+        self.check_few(|n| task.add(n))?;
+        for file in &self.manifest.objects {
+            objects::read(&self.dir, file, threads, |_| Ok(()))?;
         }
-        for file in &m.objects {
-            self.read_file(&file.path, file.sha256, |_| Ok(()))?;
-            self.read_objects(file, |_| Ok(()))?;
-        }
-        for file in &m.files {
-            self.read_file(&file.path, file.sha256, |_| Ok(()))?;
-        }
-        Ok(())
+        media::each(
+            &self.manifest.files,
+            |f| f.size,
+            |file, buffer| self.check_file(&file.path, file.size, file.sha256, buffer, |n| task.add(n)),
+        )
     }
 }
 
-fn changed(path: &Path) -> Error {
+fn no_file(path: &Path) -> Error {
+    Error::unsafe_(format!("{} is no ordinary file", path.display()))
+}
+
+pub(super) fn changed(path: &Path) -> Error {
     Error::unsafe_(format!(
         "{} was changed or is damaged: its hash is not the one in the manifest",
         path.display()

@@ -1,0 +1,178 @@
+//! Whether a bundle may come in at all: who signed it, for which stream and channels, and where in the stream it stands.
+
+use airlock_core::bundle::{Base, Manifest, NUMBER_STEP_MAX};
+use airlock_core::channel::{Channel, ChannelFeed};
+use airlock_core::id::{Digest, Id};
+use airlock_core::time::Span;
+
+use super::ImportState;
+use super::verify::Opened;
+use crate::channel::ref_name;
+use crate::error::{Error, Result};
+use crate::station::Station;
+use crate::trust::Trust;
+
+/// How far a sender's clock may be ahead of this station's.
+const CLOCK_AHEAD_MAX: Span = Span::days(7);
+/// Longest name of a stream, in characters.
+const STREAM_CHARS_MAX: usize = 200;
+
+/// The names that a bundle gives must be such that they can name something here.
+pub(super) fn check_names(m: &Manifest) -> Result<()> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    if m.stream.is_empty() || m.stream.len() > STREAM_CHARS_MAX || !m.stream.bytes().all(plain) {
+        return Err(Error::unsafe_("the stream's name is malformed"));
+    }
+    match m.channels.keys().find(|name| !airlock_core::channel::is_channel_name(name)) {
+        Some(bad) => Err(Error::unsafe_(format!("`{}` cannot name a channel", bad.escape_default()))),
+        None => Ok(()),
+    }
+}
+
+/// The trust under which a bundle comes: of the signer, for its stream.
+pub(super) fn choose(trusted: Vec<Trust>, opened: &Opened) -> Result<Trust> {
+    let stream = &opened.manifest.stream;
+    let signer: Vec<Trust> = trusted
+        .into_iter()
+        .filter(|t| airlock_core::hex::decode(&t.public_key) == Some(opened.signer))
+        .collect();
+    let fits = signer.iter().find(|t| t.stream.as_ref().is_none_or(|s| s == stream)).cloned();
+    fits.ok_or_else(|| {
+        let names: Vec<&str> = signer.iter().map(|t| t.name.as_str()).collect();
+        Error::unsafe_(format!("`{}` is trusted for another stream than `{}`", names.join("`, `"), stream.escape_default()))
+            .hint("if this stream is meant too, trust the key for it under a further name: `airlock trust add NAME KEY --stream STREAM`")
+    })
+}
+
+/// A bundle that may come in.
+pub(super) struct Entry {
+    /// What this station remembers of the stream, and the object that says so: what is committed builds on it.
+    pub state: Option<ImportState>,
+    pub from: Option<Digest>,
+    /// It is in already.
+    pub again: bool,
+}
+
+/// Whether the bundle may come in at all, by its number, base, stream, channels and ledger. Says whether it
+/// was taken in before.
+pub(super) async fn admission(station: &Station, opened: &Opened, trust: &Trust) -> Result<Entry> {
+    let m = &opened.manifest;
+    let db = &station.store.db;
+    for name in m.channels.keys() {
+        check_channel(station, name, m, trust).await?;
+    }
+    let from = db.find_ref(&format!("import/{}", m.stream)).await?;
+    let state = match from {
+        Some(id) => Some(db.get::<ImportState>(Id::new(id)).await?),
+        None => None,
+    };
+    check_times(station, m).await?;
+    let this = Base { number: m.number, manifest: opened.digest };
+    let taken: &[Base] = state.as_ref().map_or(&[], |s| &s.bundles);
+    if let Some(last) = taken.last() {
+        if this == *last {
+            return Ok(Entry { state, from, again: true });
+        }
+        if m.number == last.number {
+            return Err(Error::unsafe_(format!(
+                "another bundle with number {} was taken in before",
+                m.number
+            ))
+            .hint(
+                "one of the two is forged, or the sender was restored from a backup: ask its administrator",
+            ));
+        }
+        if m.number < last.number {
+            return Err(Error::unsafe_(format!(
+                "bundle {} is older than bundle {}, which is in already",
+                m.number, last.number
+            ))
+            .hint("import the newest bundle; an older one could bring back what was denied since"));
+        }
+    }
+    let last = taken.last().map_or(0, |b| b.number);
+    if m.number > last.saturating_add(NUMBER_STEP_MAX) {
+        return Err(Error::unsafe_(format!("bundle {} lies too far ahead of bundle {last}", m.number))
+            .hint("whoever holds the sender's key may be using up its numbers: ask its administrator"));
+    }
+    if let Some(state) = &state {
+        check_sequel(m, state)?;
+    }
+    if let Some(base) = m.base.filter(|b| !taken.contains(b)) {
+        return Err(Error::no(format!(
+            "bundle {} builds on bundle {}, which was never taken in",
+            m.number, base.number
+        ))
+        .hint(format!("import bundle {} first, or ask the sender for a full export", base.number)));
+    }
+    Ok(Entry { state, from, again: false })
+}
+
+/// Whether a bundle goes on where the last one ended: the same key, the manifest before it, the ledger grown.
+fn check_sequel(m: &Manifest, state: &ImportState) -> Result<()> {
+    let ask = "the sender was restored from a backup, or somebody tampered with it: ask its administrator";
+    if state.public_key != m.sender.public_key {
+        return Err(Error::unsafe_(format!(
+            "stream `{}` belongs to another key than the one that signed this bundle",
+            m.stream
+        ))
+        .hint(ask));
+    }
+    if let Some(last) = state.bundles.last()
+        && m.number == last.number + 1
+        && m.predecessor != Some(last.manifest)
+    {
+        return Err(Error::unsafe_(format!(
+            "bundle {} does not follow from bundle {} as it was taken in here",
+            m.number, last.number
+        ))
+        .hint(ask));
+    }
+    let rewritten = m.ledger.number == state.ledger.number && m.ledger.hash != state.ledger.hash;
+    if m.ledger.number < state.ledger.number || rewritten {
+        return Err(Error::unsafe_("the sender's ledger is shorter than it was, or was rewritten").hint(ask));
+    }
+    Ok(())
+}
+
+/// A bundle from the future would make every later one look old, and its feeds fresh for ever.
+async fn check_times(station: &Station, m: &Manifest) -> Result<()> {
+    let now = station.now().await?;
+    if m.created > now.after(CLOCK_AHEAD_MAX) {
+        return Err(Error::unsafe_(format!("the bundle was written at {}, and it is {now} here", m.created))
+            .hint("one of the two clocks is wrong: compare them with the sender's administrator"));
+    }
+    match m.feeds.iter().find(|(_, head)| head.read_at > m.created.after(CLOCK_AHEAD_MAX)) {
+        Some((name, _)) => Err(Error::unsafe_(format!(
+            "feed `{}` was read after the bundle was written",
+            name.escape_default()
+        ))
+        .hint("the sender's clock was set back: ask its administrator")),
+        None => Ok(()),
+    }
+}
+
+async fn check_channel(station: &Station, name: &str, m: &Manifest, trust: &Trust) -> Result<()> {
+    if !trust.channels.is_empty() && !trust.channels.iter().any(|c| c == name) {
+        return Err(Error::unsafe_(format!("`{}` is not trusted for channel `{name}`", trust.name)));
+    }
+    let Some(id) = station.store.db.find_ref(&ref_name(name, "def")).await? else { return Ok(()) };
+    let channel: Channel = station.store.db.get(Id::new(id)).await?;
+    let same_ecosystem = m.channels.get(name).is_some_and(|h| h.ecosystem == channel.ecosystem);
+    match &channel.feed {
+        ChannelFeed::Bundles { stream } if *stream == m.stream && same_ecosystem => Ok(()),
+        ChannelFeed::Bundles { stream } if *stream == m.stream => Err(Error::unsafe_(format!(
+            "channel `{name}` is of {} here, and of another ecosystem in the bundle",
+            channel.ecosystem
+        ))
+        .hint("ask the sender to export it under another name")),
+        ChannelFeed::Bundles { stream } => Err(Error::unsafe_(format!(
+            "channel `{name}` is fed by bundles of `{stream}`, not of `{}`",
+            m.stream
+        ))),
+        ChannelFeed::Source { .. } => Err(Error::unsafe_(format!(
+            "channel `{name}` is fed by a source of this station; a bundle never merges into it"
+        ))
+        .hint("ask the sender to export it under another name")),
+    }
+}

@@ -1,0 +1,242 @@
+//! The channels of a bundle: whether all that they need is here, and the refs that they get.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use airlock_core::bundle::{ChannelHead, Manifest};
+use airlock_core::channel::{Channel, ChannelFeed};
+use airlock_core::fact::{Fact, Facts, FileFact};
+use airlock_core::id::{Digest, Id};
+use airlock_core::object;
+use airlock_core::record::Artifact;
+use airlock_core::shard::Shard;
+use airlock_core::snapshot::{Snapshot, Upstream};
+use airlock_core::time::Time;
+use airlock_core::trie::TreeId;
+use airlock_store::{Db, RefChange};
+
+use super::verify::Opened;
+use crate::channel::ref_name;
+use crate::error::{Error, Result, joined};
+use crate::station::Station;
+use crate::{tree_edit, trees};
+
+/// Shards that are held at once.
+const SHARDS_AT_ONCE: usize = 500;
+
+/// A bundle that lacks an object that its manifest needs. A database that fails says nothing against the bundle.
+fn incomplete(name: &str, error: Error) -> Error {
+    if error.is_content {
+        return lacks(name, &error.message);
+    }
+    error.while_(&format!("channel `{name}`"))
+}
+
+fn lacks(name: &str, what: &str) -> Error {
+    Error::unsafe_(format!("channel `{name}` of the bundle is incomplete: {what}"))
+        .hint("ask the sender for a full export")
+}
+
+/// The refs of one channel after the import: what the sender publishes is this channel's source.
+pub(super) async fn refs(
+    station: &Station,
+    name: &str,
+    head: &ChannelHead,
+    opened: &Opened,
+) -> Result<Vec<RefChange>> {
+    let db = &station.store.db;
+    let m = &opened.manifest;
+    let missing = |e: Error| incomplete(name, e);
+    let snapshot: Snapshot = db.get(head.snapshot).await.map_err(|e| missing(e.into()))?;
+    if snapshot.content.digest() != head.content
+        || snapshot.ecosystem != head.ecosystem
+        || snapshot.channel != name
+    {
+        return Err(Error::unsafe_(format!(
+            "the manifest says other things of channel `{name}` than its snapshot"
+        )));
+    }
+    if let Some(bad) = snapshot.subdirs.keys().find(|s| !airlock_core::ecosystem::is_subdir(s)) {
+        return Err(Error::unsafe_(format!(
+            "channel `{name}` of the bundle has a subdir `{}`",
+            bad.escape_default()
+        )));
+    }
+    // Everything that explains what was left out must have come along too.
+    let judgements = trees::load(db, snapshot.judgement).await.map_err(missing)?;
+    let ids: Vec<Digest> = judgements.values().map(Id::digest).collect();
+    let present = db.present(&ids).await?;
+    if let Some(absent) = ids.iter().find(|id| !present.contains(id)) {
+        return Err(lacks(name, &format!("object {absent} is not in it")));
+    }
+    let mut refs = Vec::new();
+    let def = Channel {
+        name: name.to_owned(),
+        ecosystem: head.ecosystem,
+        feed: ChannelFeed::Bundles { stream: m.stream.clone() },
+        policy: "default".to_owned(),
+    };
+    if db.find_ref(&ref_name(name, "def")).await?.is_none() {
+        let id = db.put(&def).await?;
+        refs.push(RefChange { name: ref_name(name, "def"), from: None, to: Some(id.digest()) });
+    }
+    let upstream = Upstream {
+        ecosystem: head.ecosystem,
+        tree: snapshot.content,
+        subdirs: snapshot.subdirs,
+        origin: Some(head.snapshot),
+    };
+    let upstream = db.put(&upstream).await?;
+    refs.push(station.move_ref(&ref_name(name, "upstream"), Some(upstream.digest())).await?);
+    refs.push(facts(station, name, head, m).await.map_err(missing)?);
+    Ok(refs)
+}
+
+/// This station's facts with what came: first seen now, pinned at first sight. The facts of a few shards are in
+/// memory at a time.
+async fn facts(station: &Station, name: &str, head: &ChannelHead, m: &Manifest) -> Result<RefChange> {
+    let db = &station.store.db;
+    let from = db.find_ref(&ref_name(name, "facts")).await?;
+    let held = from.map(TreeId::<Id<Facts>>::new);
+    let now = station.now().await?;
+    let all: Vec<(String, Id<Facts>)> = trees::load(db, head.facts).await?.into_iter().collect();
+    let known = Metadata::of(station, m, &all).await?;
+    let mut changes = BTreeMap::new();
+    for chunk in all.chunks(SHARDS_AT_ONCE) {
+        let ids: Vec<Id<Facts>> = chunk.iter().map(|(_, id)| *id).collect();
+        let mut sent = trees::objects(db, &ids).await?;
+        let ours = match held {
+            Some(root) => tree_edit::find_many(db, root, chunk.iter().map(|(key, _)| key.as_str())).await?,
+            None => BTreeMap::new(),
+        };
+        let list: Vec<Id<Facts>> = ours.values().copied().collect();
+        let before = trees::objects(db, &list).await?;
+        let mut encoded = Vec::new();
+        for (key, id) in chunk {
+            let Some(sent) = sent.remove(&id.digest()) else { continue };
+            let ours = ours.get(key).copied();
+            let mut facts = ours.and_then(|id| before.get(&id.digest())).cloned().unwrap_or_default();
+            merge(&mut facts, sent, &known, now);
+            let id = trees::encode_into(&facts, &mut encoded)?;
+            if ours == Some(id) {
+                encoded.pop();
+            } else {
+                changes.insert(key.clone(), Some(id));
+            }
+        }
+        db.put_many(&encoded).await?;
+    }
+    let root = tree_edit::edit(db, held, &changes).await?;
+    Ok(RefChange { name: ref_name(name, "facts"), from, to: Some(root.digest()) })
+}
+
+fn merge(ours: &mut Facts, sent: Facts, known: &Metadata, now: Time) {
+    for (file, fact) in sent.files {
+        let held = ours.files.entry(file).or_insert(Fact { first_seen: now, file: None, fault: None });
+        // A pinned file stays pinned: other bytes under its name are an alarm, which judging raises.
+        if held.file.is_none() {
+            held.file = fact.file.map(|file| FileFact { metadata: known.of_file(&file), ..file });
+        }
+    }
+}
+
+/// What a fact may name as METADATA: what came as METADATA, or is that of the same wheel in another channel here.
+/// Any other blob may be denied.
+#[derive(Default)]
+struct Metadata {
+    came: HashSet<Digest>,
+    /// Wheel to its METADATA.
+    held: HashMap<Digest, Digest>,
+}
+
+impl Metadata {
+    async fn of(station: &Station, m: &Manifest, sent: &[(String, Id<Facts>)]) -> Result<Self> {
+        let came = m.files.iter().filter(|f| f.path.ends_with(".metadata")).map(|f| f.sha256);
+        let mut known = Self { came: came.collect(), held: HashMap::new() };
+        // A bundle without a base carries everything itself.
+        if m.base.is_none() {
+            return Ok(known);
+        }
+        let db = &station.store.db;
+        let mut wanted: HashMap<Digest, Digest> = HashMap::new();
+        let ids: Vec<Id<Facts>> = sent.iter().map(|(_, id)| *id).collect();
+        each_file(db, &ids, |file| {
+            let metadata = file.metadata.filter(|digest| !known.came.contains(digest));
+            wanted.extend(metadata.map(|digest| (file.sha256, digest)));
+        })
+        .await?;
+        if wanted.is_empty() {
+            return Ok(known);
+        }
+        for channel in crate::channel::list(station).await? {
+            let Some(root) = db.find_ref(&ref_name(&channel.name, "facts")).await? else { continue };
+            let ids =
+                trees::load::<Id<Facts>>(db, TreeId::new(root)).await?.into_values().collect::<Vec<_>>();
+            each_file(db, &ids, |file| {
+                if file.metadata.is_some() && wanted.get(&file.sha256) == file.metadata.as_ref() {
+                    known.held.extend(file.metadata.map(|digest| (file.sha256, digest)));
+                }
+            })
+            .await?;
+        }
+        Ok(known)
+    }
+
+    fn of_file(&self, file: &FileFact) -> Option<Digest> {
+        let is_known = |digest: &Digest| {
+            self.came.contains(digest) || self.held.get(&file.sha256).is_some_and(|held| held == digest)
+        };
+        file.metadata.filter(is_known)
+    }
+}
+
+/// Looks at every file of these facts.
+async fn each_file(db: &Db, ids: &[Id<Facts>], mut each: impl FnMut(&FileFact)) -> Result<()> {
+    for chunk in ids.chunks(SHARDS_AT_ONCE) {
+        for facts in trees::objects(db, chunk).await?.values() {
+            facts.files.values().filter_map(|fact| fact.file.as_ref()).for_each(&mut each);
+        }
+    }
+    Ok(())
+}
+
+/// Checks that the bytes of everything that a channel publishes came along or are here.
+pub(super) async fn check_bytes(
+    station: &Station,
+    name: &str,
+    head: &ChannelHead,
+    came: &Arc<HashSet<Digest>>,
+) -> Result<()> {
+    let db = &station.store.db;
+    let missing = |e: Error| incomplete(name, e);
+    let snapshot: Snapshot = db.get(head.snapshot).await.map_err(|e| missing(e.into()))?;
+    let shards = trees::load::<Id<Shard>>(db, snapshot.content).await.map_err(missing)?;
+    let ids: Vec<Id<Shard>> = shards.into_values().collect();
+    for chunk in ids.chunks(SHARDS_AT_ONCE) {
+        let packed = trees::packed(db, chunk).await.map_err(missing)?;
+        let (came, of) = (came.clone(), name.to_owned());
+        let beside = trees::on_threads(station.options.threads, packed, move |one| {
+            let shard: Shard = object::decode(&one.unpack()?)?;
+            let mut beside: Vec<(String, Option<Digest>)> = Vec::new();
+            for (file, entry) in &shard.entries {
+                let artifact = Artifact::read(&shard, file, entry)
+                    .map_err(|e| Error::unsafe_(format!("channel `{of}`, {file}: {e}")))?;
+                if !artifact.sha256.is_some_and(|digest| came.contains(&digest)) {
+                    beside.push((file.clone(), artifact.sha256));
+                }
+            }
+            Ok(beside)
+        });
+        let beside = beside.await.map_err(missing)?;
+        let (blobs, of) = (station.store.blobs.clone(), name.to_owned());
+        let look = move || {
+            let is_here = |digest: Option<Digest>| digest.is_some_and(|d| blobs.find(d).is_some());
+            match beside.iter().flatten().find(|(_, digest)| !is_here(*digest)) {
+                Some((file, _)) => Err(lacks(&of, &format!("the bytes of {file} are not in it"))),
+                None => Ok(()),
+            }
+        };
+        joined(tokio::task::spawn_blocking(look).await)?;
+    }
+    Ok(())
+}

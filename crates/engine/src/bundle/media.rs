@@ -1,0 +1,236 @@
+//! Files on media: many at once, within bounded memory, and read back from the medium itself.
+//!
+//! With many small files it is the number of files that costs, and not their bytes; so several are on their way at
+//! the same time, no file is synced by itself, and nobody asks what it knows already.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::{Advice, Mode, OFlags, fadvise};
+use sha2::{Digest as _, Sha256};
+
+use airlock_core::id::Digest;
+
+use crate::error::{Error, Result, file_error};
+
+/// Bytes that are read at once.
+pub(super) const BUFFER_BYTES: usize = 1 << 20;
+/// Files from this size on, in bytes, count as large: a medium reads and writes few of them at once.
+const LARGE_BYTES: u64 = 4 << 20;
+/// Large files on their way at the same time.
+const LARGE_AT_ONCE: usize = 2;
+/// Small files on their way at the same time.
+const SMALL_AT_ONCE: usize = 8;
+/// What is copied in one go within the kernel, in bytes, so that progress is seen.
+const STRETCH_BYTES: u64 = 64 << 20;
+/// The least that a file takes on a file system, in bytes.
+const BLOCK_BYTES: u64 = 4096;
+
+/// Does one piece of work per item, several at once, each with a buffer of [`BUFFER_BYTES`]. The first error stops
+/// it; where several happen together, that of the first item is the answer.
+pub(super) fn each<T: Sync>(
+    items: &[T],
+    size: impl Fn(&T) -> u64,
+    work: impl Fn(&T, &mut [u8]) -> Result<()> + Sync,
+) -> Result<()> {
+    let (mut large, mut small) = (Vec::new(), Vec::new());
+    for item in items {
+        if size(item) >= LARGE_BYTES { large.push(item) } else { small.push(item) }
+    }
+    several(&large, LARGE_AT_ONCE, &work)?;
+    several(&small, SMALL_AT_ONCE, &work)
+}
+
+fn several<T: Sync>(
+    items: &[&T],
+    threads: usize,
+    work: &(impl Fn(&T, &mut [u8]) -> Result<()> + Sync),
+) -> Result<()> {
+    let threads = threads.min(items.len());
+    // Each thread goes through its own stretch: neighbours lie in one folder, where only one can make files at a time.
+    let stretch = items.len().div_ceil(threads.max(1));
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let failed: Mutex<Option<(usize, Error)>> = Mutex::new(None);
+    let worker = || {
+        let mut buffer = vec![0; BUFFER_BYTES];
+        while !stop.load(Ordering::Relaxed) {
+            let turn = next.fetch_add(1, Ordering::Relaxed);
+            if turn >= stretch * threads {
+                return;
+            }
+            let at = (turn % threads) * stretch + turn / threads;
+            let Some(item) = items.get(at) else { continue };
+            if let Err(error) = work(item, &mut buffer) {
+                stop.store(true, Ordering::Relaxed);
+                let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                if failed.as_ref().is_none_or(|(first, _)| at < *first) {
+                    *failed = Some((at, error));
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
+        let ended: Vec<bool> = all.into_iter().map(|one| one.join().is_ok()).collect();
+        if ended.contains(&false) { Err(Error::fault("a working thread stopped")) } else { Ok(()) }
+    })?;
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    failed.map_or(Ok(()), |(_, error)| Err(error))
+}
+
+/// A file to read, which a link in its place is not. `Ok(None)` where it is no ordinary file.
+pub(super) fn open(path: &Path) -> Result<Option<File>> {
+    match rustix::fs::open(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(file) => {
+            let file: File = OwnedFd::into(file);
+            let is_file = file.metadata().map_err(file_error(path))?.is_file();
+            Ok(is_file.then_some(file))
+        }
+        Err(rustix::io::Errno::LOOP) => Ok(None),
+        Err(e) => Err(file_error(path)(e.into())),
+    }
+}
+
+/// A file to write from its beginning; a link in its place is not followed.
+pub(super) fn create(path: &Path) -> Result<File> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
+    rustix::fs::open(path, flags, mode).map(OwnedFd::into).map_err(|e| file_error(path)(e.into()))
+}
+
+/// Forgets what memory holds of a file, so that what is read is what the medium has. It is a wish: file systems
+/// that live in memory do not grant it.
+pub(super) fn forget(file: &File) {
+    let _ = fadvise(file, 0, None, Advice::DontNeed);
+}
+
+/// Hands the bytes of a file on.
+pub(super) fn pass(
+    mut file: &File,
+    path: &Path,
+    buffer: &mut [u8],
+    mut each: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    loop {
+        let n = file.read(buffer).map_err(file_error(path))?;
+        if n == 0 {
+            return Ok(());
+        }
+        each(&buffer[..n])?;
+    }
+}
+
+/// The hash of a file.
+pub(super) fn hash(file: &File, path: &Path, buffer: &mut [u8], mut told: impl FnMut(u64)) -> Result<Digest> {
+    let mut hasher = Sha256::new();
+    pass(file, path, buffer, |bytes| {
+        hasher.update(bytes);
+        told(bytes.len() as u64);
+        Ok(())
+    })?;
+    Ok(Digest::from_bytes(hasher.finalize().into()))
+}
+
+/// Copies a file. Where the file system can, it shares the blocks, never the file.
+pub(super) fn copy(
+    from: &Path,
+    to: &Path,
+    size: u64,
+    buffer: &mut [u8],
+    mut told: impl FnMut(u64),
+) -> Result<()> {
+    let mut source = File::open(from).map_err(file_error(from))?;
+    let mut sink = create(to)?;
+    if size < LARGE_BYTES {
+        return pass(&source, from, buffer, |bytes| {
+            told(bytes.len() as u64);
+            sink.write_all(bytes).map_err(file_error(to))
+        });
+    }
+    loop {
+        let mut stretch = (&mut source).take(STRETCH_BYTES);
+        let n = std::io::copy(&mut stretch, &mut sink).map_err(|e| {
+            let both = format!("{} to {}", from.display(), to.display());
+            file_error(both)(e)
+        })?;
+        if n == 0 {
+            return Ok(());
+        }
+        told(n);
+    }
+}
+
+/// Brings everything that was written to the file system of a folder onto the medium.
+pub(super) fn sync(dir: &Path) -> Result<()> {
+    let folder = File::open(dir).map_err(file_error(dir))?;
+    rustix::fs::syncfs(&folder).map_err(|e| file_error(dir)(e.into()))
+}
+
+/// What files of these sizes take on a file system, in bytes.
+pub(super) fn room_for(sizes: impl Iterator<Item = u64>) -> u64 {
+    sizes.fold(0, |sum, size| sum.saturating_add(size.div_ceil(BLOCK_BYTES).saturating_mul(BLOCK_BYTES)))
+}
+
+/// Says how much is missing, where there is not enough room on the file system of a folder.
+pub(super) fn check_room(dir: &Path, needed: u64) -> Result<()> {
+    let stat = rustix::fs::statvfs(dir).map_err(|e| file_error(dir)(e.into()))?;
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    if needed <= free {
+        return Ok(());
+    }
+    let mb = |bytes: u64| format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10);
+    Err(Error::fault(format!(
+        "there is not enough room in {}: {} are needed, {} are free, {} are missing",
+        dir.display(),
+        mb(needed),
+        mb(free),
+        mb(needed - free)
+    ))
+    .hint("make room or use another disk, then run it again; nothing was written"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_item_is_done_once_and_the_first_error_is_told() {
+        let items: Vec<u64> = (0..1000).chain([LARGE_BYTES, LARGE_BYTES + 1]).collect();
+        let done = Mutex::new(Vec::new());
+        each(
+            &items,
+            |n| *n,
+            |n, _| {
+                done.lock().unwrap().push(*n);
+                Ok(())
+            },
+        )
+        .unwrap();
+        let mut done = done.into_inner().unwrap();
+        done.sort_unstable();
+        assert_eq!(done, items);
+        let error = each(
+            &items,
+            |n| *n,
+            |n, _| match n {
+                7 => Err(Error::no("seven")),
+                _ => Ok(()),
+            },
+        );
+        assert_eq!(error.unwrap_err().message, "seven");
+        each(&[], |n: &u64| *n, |_, _| Ok(())).unwrap();
+    }
+
+    #[test]
+    fn missing_room_is_told_in_figures() {
+        let dir = tempfile::tempdir().unwrap();
+        check_room(dir.path(), 1).unwrap();
+        let error = check_room(dir.path(), u64::MAX / 2).unwrap_err();
+        assert!(error.message.contains("are missing") && error.kind == crate::error::Kind::Fault, "{error}");
+        assert_eq!(room_for([0, 1, 4096, 4097].into_iter()), 4 * 4096);
+    }
+}

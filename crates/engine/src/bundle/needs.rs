@@ -1,0 +1,186 @@
+//! What has to travel with a snapshot.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use airlock_core::advisory::{AdvisoryRecord, FeedHead, FeedKind};
+use airlock_core::bundle::{BundledFile, file_path};
+use airlock_core::fact::Facts;
+use airlock_core::id::{Digest, Id};
+use airlock_core::identity::Identity;
+use airlock_core::object::{self, Encoded};
+use airlock_core::shard::Shard;
+use airlock_core::snapshot::Snapshot;
+use airlock_core::trie::{self, TreeId};
+use airlock_core::verdict::Judgement;
+use airlock_store::{Db, Packed};
+
+use crate::error::Result;
+use crate::trees;
+
+/// Shards that are held at once.
+const SHARDS_AT_ONCE: usize = 500;
+
+/// What a receiver has already.
+#[derive(Debug, Default)]
+struct Has {
+    objects: HashSet<Digest>,
+    files: HashSet<Digest>,
+}
+
+/// Everything that something published needs on the other side.
+#[derive(Debug, Default)]
+pub(super) struct Needs {
+    /// Objects.
+    pub objects: BTreeSet<Digest>,
+    /// Artifacts, by hash.
+    pub files: BTreeMap<Digest, BundledFile>,
+    /// What the receiver has: it is not needed.
+    has: Has,
+    left_out: HashSet<Digest>,
+    /// Threads that may be used.
+    threads: usize,
+}
+
+/// One package's published facts.
+struct Published {
+    key: String,
+    id: Id<Facts>,
+    /// Their bytes, where they are not in the store as they are.
+    encoded: Option<Encoded>,
+    artifacts: u64,
+    /// Hash, size and name.
+    files: Vec<(Digest, u64, String)>,
+}
+
+impl Needs {
+    /// Nothing so far.
+    pub fn new(threads: usize) -> Self {
+        Self { threads, ..Self::default() }
+    }
+
+    /// What is needed beyond this.
+    pub fn beyond(self) -> Self {
+        let has =
+            Has { objects: self.objects.into_iter().collect(), files: self.files.into_keys().collect() };
+        Self { has, threads: self.threads, ..Self::default() }
+    }
+
+    /// How many files the receiver has already.
+    pub fn left_out(&self) -> u64 {
+        self.left_out.len() as u64
+    }
+
+    fn add_objects(&mut self, ids: impl IntoIterator<Item = Digest>) {
+        let has = &self.has.objects;
+        self.objects.extend(ids.into_iter().filter(|id| !has.contains(id)));
+    }
+
+    fn add_file(&mut self, sha256: Digest, size: u64, name: String) {
+        if self.has.files.contains(&sha256) {
+            self.left_out.insert(sha256);
+            return;
+        }
+        self.files.entry(sha256).or_insert_with(|| BundledFile {
+            path: file_path(sha256, &name),
+            sha256,
+            size,
+            name,
+        });
+    }
+
+    /// What a snapshot needs: what it publishes, and why the rest was left out.
+    /// Gives the root of the facts that travel with it, and how many artifacts it publishes.
+    pub async fn add_snapshot(&mut self, db: &Db, id: Id<Snapshot>) -> Result<(TreeId<Id<Facts>>, u64)> {
+        let snapshot: Snapshot = db.get(id).await?;
+        self.add_objects([id.digest()]);
+        let (nodes, judgements) = trees::walk::<Id<Judgement>>(db, snapshot.judgement).await?;
+        self.add_objects(nodes);
+        self.add_objects(judgements.into_values().map(|id| id.digest()));
+        let (nodes, shards) = trees::walk::<Id<Shard>>(db, snapshot.content).await?;
+        self.add_objects(nodes);
+        self.add_objects(shards.values().map(Id::digest));
+        let held = trees::load::<Id<Facts>>(db, snapshot.inputs.facts).await?;
+        let (ids, artifacts) = self.add_facts(db, &shards, &held).await?;
+        let (root, nodes) = trie::build(&ids)?;
+        self.add_objects(nodes.iter().map(|n| n.digest));
+        self.add_objects(ids.into_values().map(|id| id.digest()));
+        db.put_many(&nodes).await?;
+        Ok((root, artifacts))
+    }
+
+    /// Facts of what is published, and of nothing else: what was left out stays on this side.
+    async fn add_facts(
+        &mut self,
+        db: &Db,
+        shards: &BTreeMap<String, Id<Shard>>,
+        held: &BTreeMap<String, Id<Facts>>,
+    ) -> Result<(BTreeMap<String, Id<Facts>>, u64)> {
+        let (mut ids, mut artifacts) = (BTreeMap::new(), 0);
+        let both: Vec<(&String, Id<Shard>, Id<Facts>)> =
+            shards.iter().filter_map(|(key, shard)| Some((key, *shard, *held.get(key)?))).collect();
+        for chunk in both.chunks(SHARDS_AT_ONCE) {
+            let shards: Vec<Id<Shard>> = chunk.iter().map(|(_, id, _)| *id).collect();
+            let facts: Vec<Id<Facts>> = chunk.iter().map(|(.., id)| *id).collect();
+            let shards = by_digest(trees::packed(db, &shards).await?);
+            let facts = by_digest(trees::packed(db, &facts).await?);
+            let task = |(key, shard, held): &(&String, Id<Shard>, Id<Facts>)| {
+                let shard = shards.get(&shard.digest())?.clone();
+                Some(((*key).clone(), shard, *held, facts.get(&held.digest())?.clone()))
+            };
+            let tasks: Vec<_> = chunk.iter().filter_map(task).collect();
+            let done = trees::on_threads(self.threads, tasks, |(key, shard, held, facts)| {
+                published(key, &shard, held, &facts)
+            })
+            .await?;
+            let mut fresh = Vec::new();
+            for one in done {
+                artifacts += one.artifacts;
+                ids.insert(one.key, one.id);
+                fresh.extend(one.encoded);
+                for (sha256, size, name) in one.files {
+                    self.add_file(sha256, size, name);
+                }
+            }
+            db.put_many(&fresh).await?;
+        }
+        Ok((ids, artifacts))
+    }
+
+    /// What a feed needs.
+    pub async fn add_feed(&mut self, db: &Db, head: &FeedHead) -> Result<()> {
+        match head.kind {
+            FeedKind::Osv | FeedKind::Nvd => {
+                let (nodes, records) = trees::walk::<Id<AdvisoryRecord>>(db, head.records()).await?;
+                self.add_objects(nodes);
+                self.add_objects(records.into_values().map(|id| id.digest()));
+            }
+            FeedKind::Identities => {
+                let (nodes, _) = trees::walk::<Identity>(db, TreeId::new(head.content)).await?;
+                self.add_objects(nodes);
+            }
+            FeedKind::Kev | FeedKind::Epss => self.add_objects([head.content]),
+        }
+        Ok(())
+    }
+}
+
+fn by_digest(packed: Vec<Packed>) -> BTreeMap<Digest, Packed> {
+    packed.into_iter().map(|p| (p.digest(), p)).collect()
+}
+
+fn published(key: String, shard: &Packed, held: Id<Facts>, facts: &Packed) -> Result<Published> {
+    let shard: Shard = object::decode(&shard.unpack()?)?;
+    let mut facts: Facts = object::decode(&facts.unpack()?)?;
+    facts.files.retain(|file, _| shard.entries.contains_key(file));
+    let (id, encoded) = object::encode(&facts)?;
+    let artifacts = facts.files.len() as u64;
+    let mut files = Vec::with_capacity(facts.files.len());
+    for (name, fact) in facts.files {
+        let Some(file) = fact.file else { continue };
+        if let Some(metadata) = file.metadata {
+            files.push((metadata, 0, format!("{name}.metadata")));
+        }
+        files.push((file.sha256, file.size, name));
+    }
+    Ok(Published { key, id, encoded: (id != held).then_some(encoded), artifacts, files })
+}

@@ -1,0 +1,249 @@
+//! The folder that a bundle is written into.
+//!
+//! From its first byte on to its last a marker says that it is no bundle yet. Whoever finds the marker goes on: what
+//! lies there is believed as far as it hashes to what it should be.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use airlock_core::bundle::{BundledFile, ExtraFile, MANIFEST, Manifest, README, SIGNATURES};
+use airlock_core::id::Digest;
+use airlock_core::litter;
+use airlock_store::Blobs;
+
+use super::media;
+use super::verify::{self, PARTIAL};
+use crate::error::{Error, Result, file_error};
+use crate::progress::{Progress, Unit};
+
+/// What one file adds to the manifest, in bytes.
+const MANIFEST_LINE_BYTES: u64 = 300;
+
+/// The folder of a bundle that is being written.
+#[derive(Debug)]
+pub(super) struct Folder {
+    dir: PathBuf,
+    /// Something lies there from an export that was broken off.
+    is_resumed: bool,
+}
+
+impl Folder {
+    /// Makes the folder, which must hold nothing but what an export left that was broken off. There must be room for
+    /// the files.
+    pub fn prepare(dir: &Path, manifest: &Manifest) -> Result<Self> {
+        fs::create_dir_all(dir).map_err(file_error(dir))?;
+        let marker = dir.join(PARTIAL);
+        let is_resumed = marker.exists();
+        if is_resumed {
+            // Before anything changes: a signature is the last thing that a bundle gets.
+            for name in [SIGNATURES, MANIFEST] {
+                remove(&dir.join(name))?;
+            }
+        } else {
+            check_empty(dir)?;
+        }
+        check_room(dir, manifest, is_resumed)?;
+        fs::write(&marker, "").map_err(file_error(&marker))?;
+        let mut folders: BTreeSet<&str> = BTreeSet::from(["files", "objects"]);
+        folders.extend(manifest.files.iter().filter_map(|f| Some(f.path.rsplit_once('/')?.0)));
+        for folder in folders {
+            let path = dir.join(folder);
+            fs::create_dir_all(&path).map_err(file_error(&path))?;
+        }
+        Ok(Self { dir: dir.to_owned(), is_resumed })
+    }
+
+    /// Copies artifacts. They are not looked at: all of them are read back.
+    pub fn copy(&self, blobs: &Blobs, files: &[BundledFile], progress: &Progress) -> Result<()> {
+        let total = files.iter().map(|f| f.size).sum();
+        let task = progress.task(format!("writing {}", self.dir.display()), Unit::Bytes, Some(total));
+        media::each(
+            files,
+            |f| f.size,
+            |file, buffer| {
+                if self.is_resumed && self.gives_back(file, buffer)? {
+                    task.add(file.size);
+                    return Ok(());
+                }
+                let blob = blobs
+                    .find(file.sha256)
+                    .ok_or_else(|| Error::fault(format!("{} left the store", file.name)))?;
+                media::copy(blob.path(), &self.dir.join(&file.path), file.size, buffer, |n| task.add(n))
+            },
+        )
+    }
+
+    /// Whether the medium has a file as it should be.
+    fn gives_back(&self, file: &BundledFile, buffer: &mut [u8]) -> Result<bool> {
+        let path = self.dir.join(&file.path);
+        match fs::symlink_metadata(&path) {
+            Ok(meta) if meta.is_file() && meta.len() == file.size => {}
+            Ok(_) => {
+                remove(&path)?;
+                return Ok(false);
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(file_error(&path)(e)),
+        }
+        let Some(there) = media::open(&path)? else { return Ok(false) };
+        media::forget(&there);
+        Ok(media::hash(&there, &path, buffer, |_| ())? == file.sha256)
+    }
+
+    /// Compares everything that the manifest lists, as the medium gives it back, with its hash.
+    pub fn read_back(&self, blobs: &Blobs, manifest: &Manifest, progress: &Progress) -> Result<()> {
+        let total = manifest.files.iter().map(|f| f.size).sum();
+        let task = progress.task(format!("reading back {}", self.dir.display()), Unit::Bytes, Some(total));
+        let check = |path: &str, sha256: Digest, buffer: &mut [u8], told: &dyn Fn(u64)| -> Result<bool> {
+            let path = self.dir.join(path);
+            let Some(file) = media::open(&path)? else { return Ok(false) };
+            media::forget(&file);
+            Ok(media::hash(&file, &path, buffer, told)? == sha256)
+        };
+        let mut buffer = vec![0; media::BUFFER_BYTES];
+        let objects = manifest.objects.iter().map(|f| (&f.path, f.sha256));
+        for (path, sha256) in objects.chain(manifest.extra.iter().map(|f| (&f.path, f.sha256))) {
+            if !check(path, sha256, &mut buffer, &|_| ())? {
+                return Err(damaged(&self.dir.join(path)));
+            }
+        }
+        media::each(
+            &manifest.files,
+            |f| f.size,
+            |file, buffer| match check(&file.path, file.sha256, buffer, &|n| task.add(n))? {
+                true => Ok(()),
+                false => Err(self.whose_fault(blobs, file, buffer)),
+            },
+        )
+    }
+
+    /// Says whether the store or the medium has other bytes than it should.
+    fn whose_fault(&self, blobs: &Blobs, file: &BundledFile, buffer: &mut [u8]) -> Error {
+        let path = self.dir.join(&file.path);
+        let Some(blob) = blobs.find(file.sha256) else {
+            return Error::fault(format!("{} left the store", file.name));
+        };
+        let held = media::open(blob.path()).and_then(|held| match held {
+            Some(held) => media::hash(&held, blob.path(), buffer, |_| ()),
+            None => Err(Error::fault(format!("{} is no ordinary file", blob.path().display()))),
+        });
+        match held {
+            Ok(found) if found == file.sha256 => damaged(&path),
+            Ok(_) => Error::fault(format!(
+                "{}: the store's copy of {} has changed",
+                blob.path().display(),
+                file.name
+            ))
+            .hint("restore the blobs from a backup; nothing was released"),
+            Err(error) => error,
+        }
+    }
+
+    /// Writes the page for people.
+    pub fn write_readme(&self, manifest: &Manifest, fingerprint: &str) -> Result<ExtraFile> {
+        let channels: Vec<&str> = manifest.channels.keys().map(String::as_str).collect();
+        let text = format!(
+            "This is an Airlock bundle: packages that a station released for another network.\n\n\
+         Sender       {} (key fingerprint {fingerprint})\nStream       {}\nNumber       {}\nChannels     {}\nFiles        {}\n\n\
+         To verify it with nothing but the sender's public key:\n\n    airlock verify DIR --key station.pub\n\n\
+         By hand: AIRLOCK.json lists every file with its SHA-256; AIRLOCK.sig holds, on each line, `ed25519`, a public key and\n\
+         a signature over the exact bytes of AIRLOCK.json, in hexadecimal:\n\n    \
+         awk '/^ed25519/ {{print $3}}' AIRLOCK.sig | xxd -r -p > /tmp/sig.bin\n    \
+         openssl pkeyutl -verify -pubin -inkey station.pub -rawin -in AIRLOCK.json -sigfile /tmp/sig.bin\n\n\
+         Every file against its hash (prints nothing but OK):\n\n    \
+         python3 -c \"import json; m = json.load(open('AIRLOCK.json')); [print(f['sha256'] + '  ' + f['path']) for k in ('objects', 'files', 'extra') for f in m[k]]\" | sha256sum -c --quiet && echo OK\n\n\
+         The fingerprint is the first 40 digits of the SHA-256 of the 32 bytes of the key; compare it with the one that the\n\
+         sender's administrator tells you another way:\n\n    \
+         openssl pkey -pubin -in station.pub -outform DER | tail -c 32 | sha256sum | cut -c1-40\n",
+            manifest.sender.name,
+            manifest.stream,
+            manifest.number,
+            channels.join(", "),
+            manifest.files.len(),
+        );
+        let path = self.dir.join(README);
+        put(&path, &text)?;
+        Ok(ExtraFile {
+            path: README.to_owned(),
+            sha256: Digest::of(text.as_bytes()),
+            size: text.len() as u64,
+        })
+    }
+
+    /// Removes what an export that was broken off left behind and this one does not list.
+    pub fn remove_leftovers(&self, manifest: &Manifest) -> Result<()> {
+        if !self.is_resumed {
+            return Ok(());
+        }
+        let mut listed: Vec<&str> = verify::listed(manifest).collect();
+        listed.sort_unstable();
+        verify::walk(&self.dir, |path, _| {
+            if path == PARTIAL || listed.binary_search(&path).is_ok() {
+                return Ok(());
+            }
+            remove(&self.dir.join(path))
+        })
+    }
+
+    /// Brings everything onto the medium.
+    pub fn sync(&self) -> Result<()> {
+        media::sync(&self.dir)
+    }
+
+    /// Writes the manifest. Nobody believes it without a signature.
+    pub fn write_manifest(&self, text: &str) -> Result<()> {
+        let path = self.dir.join(MANIFEST);
+        put(&path, text)?;
+        self.sync()?;
+        let file = media::open(&path)?.ok_or_else(|| damaged(&path))?;
+        media::forget(&file);
+        let found = media::hash(&file, &path, &mut vec![0; media::BUFFER_BYTES], |_| ())?;
+        if found == Digest::of(text.as_bytes()) { Ok(()) } else { Err(damaged(&path)) }
+    }
+
+    /// Writes the signature, and takes the marker away when it is on the medium.
+    pub fn sign(&self, line: &str) -> Result<()> {
+        put(&self.dir.join(SIGNATURES), &format!("{line}\n"))?;
+        self.sync()?;
+        remove(&self.dir.join(PARTIAL))?;
+        self.sync()
+    }
+}
+
+fn put(path: &Path, text: &str) -> Result<()> {
+    media::create(path)?.write_all(text.as_bytes()).map_err(file_error(path))
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(file_error(path)(e)),
+        _ => Ok(()),
+    }
+}
+
+fn damaged(path: &Path) -> Error {
+    Error::fault(format!("{}: the medium gives back other bytes than were written", path.display()))
+        .hint("use another medium; nothing was released")
+}
+
+fn check_empty(dir: &Path) -> Result<()> {
+    let names = fs::read_dir(dir).map_err(file_error(dir))?;
+    let mut names = names.filter_map(|e| e.ok().map(|e| e.file_name().to_string_lossy().into_owned()));
+    match names.find(|name| !litter::is_litter(name)) {
+        Some(name) => Err(Error::usage(format!("{} is not empty: it holds `{name}`", dir.display()))
+            .hint("give a folder of its own, which is made if it does not exist")),
+        None => Ok(()),
+    }
+}
+
+/// What lies there already need not be written again.
+fn check_room(dir: &Path, manifest: &Manifest, is_resumed: bool) -> Result<()> {
+    let is_there = |file: &&BundledFile| {
+        is_resumed && fs::metadata(dir.join(&file.path)).is_ok_and(|meta| meta.len() == file.size)
+    };
+    let missing = manifest.files.iter().filter(|file| !is_there(file)).map(|file| file.size);
+    let lines = (manifest.files.len() as u64).saturating_mul(MANIFEST_LINE_BYTES);
+    media::check_room(dir, media::room_for(missing.chain([lines])))
+}

@@ -1,0 +1,194 @@
+//! Many blobs that count together or not at all, such as those of one bundle.
+//!
+//! They are collected in a folder of their own that survives the process: whoever comes after one that was killed
+//! finds what it had written, and believes nothing of it but what hashes to its name. None of it is in the store
+//! before [`Intake::commit`].
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use sha2::{Digest as _, Sha256};
+
+use airlock_core::id::Digest;
+
+use crate::blobs::{self, Blobs};
+use crate::error::StoreError;
+
+/// What the folders of intakes are called in the staging folder.
+pub(crate) const PREFIX: &str = "import-";
+/// How long an intake that was broken off waits for being resumed.
+pub(crate) const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Blobs that are being collected.
+#[derive(Debug)]
+pub struct Intake {
+    blobs: Blobs,
+    dir: PathBuf,
+    /// Something may lie there that this process did not write.
+    is_resumed: bool,
+    /// What is whole and was hashed by this process.
+    whole: Mutex<Vec<Digest>>,
+    _lock: File,
+}
+
+impl Intake {
+    pub(crate) fn open(blobs: Blobs, name: &str) -> Result<Self, StoreError> {
+        let dir = blobs.staging().join(format!("{PREFIX}{name}"));
+        let fail = || StoreError::file(&dir);
+        let is_resumed = match std::fs::create_dir(&dir) {
+            Ok(()) => false,
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => true,
+            Err(e) => return Err(fail()(e)),
+        };
+        let held = || std::io::Error::other("another process is using it");
+        let lock = blobs::lock(&dir)?.ok_or_else(|| fail()(held()))?;
+        // So that nobody takes it for abandoned.
+        lock.set_modified(SystemTime::now()).map_err(fail())?;
+        Ok(Self { blobs, dir: dir.clone(), is_resumed, whole: Mutex::default(), _lock: lock })
+    }
+
+    fn path(&self, digest: Digest) -> PathBuf {
+        let hex = digest.to_string();
+        self.dir.join(&hex[..2]).join(hex)
+    }
+
+    fn note(&self, digest: Digest) {
+        self.whole.lock().unwrap_or_else(PoisonError::into_inner).push(digest);
+    }
+
+    /// Whether a process that was killed had taken in the whole of this blob. It is hashed to find out.
+    pub fn holds(&self, digest: Digest, size: u64, buffer: &mut [u8]) -> Result<bool, StoreError> {
+        if !self.is_resumed {
+            return Ok(false);
+        }
+        let path = self.path(digest);
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(StoreError::file(path)(e)),
+        };
+        if file.metadata().map_err(StoreError::file(&path))?.len() != size {
+            return Ok(false);
+        }
+        let mut hasher = Sha256::new();
+        loop {
+            match file.read(buffer).map_err(StoreError::file(&path))? {
+                0 => break,
+                n => hasher.update(&buffer[..n]),
+            }
+        }
+        let is_whole = Digest::from_bytes(hasher.finalize().into()) == digest;
+        if is_whole {
+            self.note(digest);
+        }
+        Ok(is_whole)
+    }
+
+    /// Whether a process that was killed had begun to take in this blob.
+    pub fn may_hold(&self, digest: Digest) -> bool {
+        self.is_resumed && self.path(digest).exists()
+    }
+
+    /// Starts to write the blob of this hash.
+    pub fn begin(&self, digest: Digest) -> Result<Incoming<'_>, StoreError> {
+        let path = self.path(digest);
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        let file = match options.open(&path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                if let Some(folder) = path.parent() {
+                    std::fs::create_dir_all(folder).map_err(StoreError::file(folder))?;
+                }
+                options.open(&path)
+            }
+            other => other,
+        };
+        let file = file.map_err(StoreError::file(&path))?;
+        Ok(Incoming { intake: self, file, path, wanted: digest, hasher: Sha256::new(), is_whole: false })
+    }
+
+    /// Syncs everything once and gives the blobs their names. Before this returns, some of them may be in the store,
+    /// whole; after it, all of them are, whatever happens to the power.
+    pub fn commit(self) -> Result<(), StoreError> {
+        let mut whole = std::mem::take(&mut *self.whole.lock().unwrap_or_else(PoisonError::into_inner));
+        if !whole.is_empty() {
+            self.blobs.sync()?;
+        }
+        whole.sort_unstable();
+        whole.dedup();
+        for group in whole.chunk_by(|a, b| a.as_bytes()[0] == b.as_bytes()[0]) {
+            self.name(group)?;
+        }
+        std::fs::remove_dir_all(&self.dir).map_err(StoreError::file(&self.dir))?;
+        if whole.is_empty() { Ok(()) } else { self.blobs.sync() }
+    }
+
+    /// Gives names to blobs that share their first two digits.
+    fn name(&self, group: &[Digest]) -> Result<(), StoreError> {
+        let Some(first) = group.first() else { return Ok(()) };
+        let (from, to) = (self.path(*first), self.blobs.path(*first));
+        let (Some(from), Some(to)) = (from.parent(), to.parent()) else { return Ok(()) };
+        // Where the store has no such folder yet, the whole of ours becomes it: nothing lies in it but what this
+        // process wrote and hashed.
+        if !self.is_resumed && std::fs::rename(from, to).is_ok() {
+            return Ok(());
+        }
+        std::fs::create_dir_all(to).map_err(StoreError::file(to))?;
+        for digest in group {
+            let path = self.blobs.path(*digest);
+            std::fs::rename(self.path(*digest), &path).map_err(StoreError::file(path))?;
+        }
+        Ok(())
+    }
+
+    /// Forgets all of it.
+    pub fn discard(self) -> Result<(), StoreError> {
+        std::fs::remove_dir_all(&self.dir).map_err(StoreError::file(&self.dir))
+    }
+}
+
+/// A blob of an intake that is being written and hashed. Dropped before [`Incoming::finish`] said that it is whole,
+/// it leaves nothing behind.
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    intake: &'a Intake,
+    file: File,
+    path: PathBuf,
+    wanted: Digest,
+    hasher: Sha256,
+    is_whole: bool,
+}
+
+impl Incoming<'_> {
+    /// Appends bytes.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.hasher.update(bytes);
+        self.file.write_all(bytes).map_err(StoreError::file(&self.path))
+    }
+
+    /// Says whether the bytes hash to what was announced.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Hash`], where they do not.
+    pub fn finish(mut self) -> Result<(), StoreError> {
+        let found = Digest::from_bytes(std::mem::take(&mut self.hasher).finalize().into());
+        if found != self.wanted {
+            return Err(StoreError::Hash { wanted: self.wanted, found });
+        }
+        self.is_whole = true;
+        self.intake.note(found);
+        Ok(())
+    }
+}
+
+impl Drop for Incoming<'_> {
+    fn drop(&mut self) {
+        if !self.is_whole {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
