@@ -4,7 +4,7 @@
 //! By hand is: copy the blobs and sync; hash every file with nothing of it in memory; copy into another directory and
 //! sync. Export reads back what it wrote, from the disk as well, which by hand nobody does.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -63,7 +63,18 @@ fn one(dir: &Path, title: &str, files: &str, bytes: &str) -> Result<()> {
     let status = said(&[&airlock, "--station", &low, "--json", "status"])?;
     let status: serde_json::Value = serde_json::from_str(&status).map_err(|e| e.to_string())?;
     let fingerprint = status.get("fingerprint").and_then(serde_json::Value::as_str).unwrap_or_default();
-    said(&[&airlock, "--station", &high, "trust", "add", "low", &key, "--fingerprint", fingerprint, "--quiet"])?;
+    said(&[
+        &airlock,
+        "--station",
+        &high,
+        "trust",
+        "add",
+        "low",
+        &key,
+        "--fingerprint",
+        fingerprint,
+        "--quiet",
+    ])?;
     let (by_hand, taken) = (text(&dir.join("by-hand")), text(&dir.join("taken")));
     forget();
     let hand = [
@@ -101,7 +112,7 @@ fn print(title: &str, hand: &[Took; 3], ours: &[Took; 3]) {
     println!("  together {ours:.2} s; by hand {hand:.2} s: {:.2}, {verdict} {RATIO_MAX:.2}", ours / hand);
 }
 
-fn text(path: &PathBuf) -> String {
+fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 

@@ -1,0 +1,61 @@
+//! Blobs on their way into the store, and what a kill leaves of them.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use airlock_core::id::Digest;
+use airlock_store::{Blobs, Intake, StoreError};
+
+#[test]
+fn an_intake_that_was_broken_off_is_resumed_and_believes_nothing_but_hashes() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = Blobs::open(&dir.path().join("blobs"), true).unwrap();
+    let put = |intake: &Intake, bytes: &[u8]| {
+        let mut incoming = intake.begin(Digest::of(bytes)).unwrap();
+        incoming.write(bytes).unwrap();
+        incoming.finish().unwrap();
+    };
+    let mut buffer = vec![0; 1024];
+    let intake = blobs.intake("x").unwrap();
+    put(&intake, b"whole");
+    put(&intake, b"rotten");
+    assert!(blobs.intake("x").is_err(), "two processes at once");
+    let mut wrong = intake.begin(Digest::of(b"announced")).unwrap();
+    wrong.write(b"other").unwrap();
+    assert!(matches!(wrong.finish(), Err(StoreError::Hash { .. })));
+    // As a kill leaves it; then one file changes.
+    drop(intake);
+    let hex = Digest::of(b"rotten").to_string();
+    let rotten = dir.path().join("blobs/staging/import-x").join(&hex[..2]).join(&hex);
+    std::fs::write(rotten, b"r0tten").unwrap();
+    let intake = blobs.intake("x").unwrap();
+    assert!(intake.holds(Digest::of(b"whole"), 5, &mut buffer).unwrap());
+    for (gone, size) in [(&b"rotten"[..], 6), (b"announced", 5)] {
+        assert!(!intake.holds(Digest::of(gone), size, &mut buffer).unwrap());
+    }
+    put(&intake, b"new");
+    assert!(blobs.find(Digest::of(b"whole")).is_none());
+    intake.commit().unwrap();
+    assert!(blobs.find(Digest::of(b"whole")).is_some() && blobs.find(Digest::of(b"new")).is_some());
+    assert!(blobs.find(Digest::of(b"rotten")).is_none());
+    let again = blobs.intake("y").unwrap();
+    put(&again, b"refused");
+    again.discard().unwrap();
+    assert_eq!(std::fs::read_dir(dir.path().join("blobs/staging")).unwrap().count(), 0);
+}
+
+#[test]
+fn what_a_killed_process_staged_is_swept_and_what_a_living_one_stages_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("blobs");
+    let blobs = Blobs::open(&root, true).unwrap();
+    let mut staged = blobs.stage().unwrap();
+    staged.write(b"on its way").unwrap();
+    let dead = root.join("staging/run-dead");
+    std::fs::create_dir(&dead).unwrap();
+    std::fs::write(dead.join("x"), "x").unwrap();
+    let other = Blobs::open(&root, false).unwrap();
+    assert!(!dead.exists());
+    let mut batch = other.batch();
+    let digest = batch.add(staged, None).unwrap();
+    batch.commit().unwrap();
+    assert!(blobs.find(digest).is_some());
+}
