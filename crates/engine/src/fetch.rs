@@ -3,6 +3,8 @@
 //! Bytes are hashed while they stream into the store. What does not fit its record is not kept; what is
 //! not what its record says is kept out by a fact that judging reads.
 
+mod again;
+
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::BufReader;
@@ -28,6 +30,8 @@ use crate::mirror::MirrorState;
 use crate::station::Station;
 use crate::upstream::{Client, Location, Piece};
 use crate::{tree_edit, trees};
+
+pub use again::again;
 
 /// Shards whose files are looked at together.
 const CHUNK: usize = 1024;

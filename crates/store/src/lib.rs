@@ -12,8 +12,8 @@ mod error;
 mod lease;
 mod pack;
 
-pub use blobs::{Batch, Blobs, Staged, Verified};
-pub use db::{Change, Db, NameChange, NewEntry, RefChange, ShardName};
+pub use blobs::{Batch, Blobs, Lying, Staged, Verified};
+pub use db::{Change, Db, NameChange, NewEntry, RefChange, ShardName, Stored};
 pub use error::StoreError;
 pub use lease::{Lease, Leased};
 pub use pack::Packed;

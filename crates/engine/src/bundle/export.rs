@@ -142,10 +142,14 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     let done = Exported { bundle: Base { number, manifest: digest }, channels: snapshots, feeds: heads };
     state.bundles.push(done);
     let id = db.put(&state).await?;
-    let change = airlock_store::RefChange { name: state_ref(&stream), from: before, to: Some(id.digest()) };
+    let mut changes =
+        vec![airlock_store::RefChange { name: state_ref(&stream), from: before, to: Some(id.digest()) }];
+    if let Some(base) = what.base {
+        changes.push(crate::retention::based_on(station, &stream, base).await?);
+    }
     report.manifest = Some(digest);
     let detail = serde_json::to_value(&report)?;
-    station.commit(vec![change], "bundle.export", &format!("stream/{stream}"), &detail).await?;
+    station.commit(changes, "bundle.export", &format!("stream/{stream}"), &detail).await?;
     seal(station, dir, text.as_str())?;
     Ok(report)
 }
@@ -231,11 +235,15 @@ async fn leave_out_base(db: &Db, state: &ExportState, base: Base, needs: &mut Ne
         .hint("if this station was restored from a backup, export with --full")
     })?;
     let mut has = Needs::default();
+    let long_ago = |e: Error| {
+        e.while_(&format!("bundle {} was written too long ago to build on it", base.number))
+            .hint("export with --full")
+    };
     for id in known.channels.values() {
-        has.add_snapshot(db, *id).await?;
+        has.add_snapshot(db, *id).await.map_err(long_ago)?;
     }
     for head in known.feeds.values() {
-        has.add_feed(db, head).await?;
+        has.add_feed(db, head).await.map_err(long_ago)?;
     }
     needs.objects.retain(|id| !has.objects.contains(id));
     needs.files.retain(|id, _| !has.files.contains_key(id));

@@ -262,6 +262,7 @@ async fn take_in(station: &Station, opened: &Arc<Opened>, trust: &Trust, entry: 
     let id = db.put(&state).await?;
     let name = format!("import/{}", m.stream);
     refs.push(RefChange { name, from: entry.from, to: Some(id.digest()) });
+    refs.push(crate::retention::take(station, m, opened.digest).await?);
     joined(tokio::task::spawn_blocking(move || Ok(staged.commit()?)).await)?;
     let detail = serde_json::json!({
         "number": m.number, "manifest": opened.digest, "sender": trust.name, "key": m.sender.public_key,
@@ -307,7 +308,8 @@ fn stage(opened: &Opened, store: &Store) -> Result<Batch> {
     }
     let mut batch = store.blobs.batch();
     for file in &opened.manifest.files {
-        if store.blobs.find(file.sha256).is_some() {
+        // What is not written again must not be collected meanwhile.
+        if store.blobs.touch(file.sha256)? {
             opened.read_file(&file.path, file.sha256, |_| Ok(()))?;
             continue;
         }
@@ -465,9 +467,10 @@ async fn check_bytes(station: &Station, name: &str, m: &Manifest, have: &BTreeSe
             for (file, entry) in &shard.entries {
                 let artifact = Artifact::read(shard, file, entry)
                     .map_err(|e| Error::unsafe_(format!("channel `{name}`, {file}: {e}")))?;
-                let here = artifact
-                    .sha256
-                    .is_some_and(|d| have.contains(&d) || station.store.blobs.find(d).is_some());
+                let here = match artifact.sha256 {
+                    Some(digest) => have.contains(&digest) || station.store.blobs.touch(digest)?,
+                    None => false,
+                };
                 if !here {
                     return Err(incomplete(
                         name,
