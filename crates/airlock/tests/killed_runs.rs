@@ -224,7 +224,8 @@ async fn collecting_that_is_killed_leaves_garbage_and_never_a_hole() {
     let prepared = sources.station(&sources.path("prepared"));
     let config = prepared.dir.join("airlock.toml");
     let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, format!("{text}\n[retention]\nsnapshots = \"0 days\"\nat_least = 1\n")).unwrap();
+    let short = format!("{text}\n[retention]\nsnapshots = \"0 days\"\nat_least = 1\n");
+    std::fs::write(&config, &short).unwrap();
     for count in [4, PACKAGES / 2, PACKAGES] {
         for name in ["conda", "pypi"] {
             std::fs::remove_dir_all(sources.path(name)).unwrap();
@@ -244,6 +245,10 @@ async fn collecting_that_is_killed_leaves_garbage_and_never_a_hole() {
         for _ in 0..IN_A_ROW {
             kill(&station, &args, dice.within(took));
             is_whole(&station);
+            // What was let go stays so where the rule is made longer in between.
+            std::fs::write(station.dir.join("airlock.toml"), &text).unwrap();
+            is_whole(&station);
+            std::fs::write(station.dir.join("airlock.toml"), &short).unwrap();
         }
         is_swept(&station);
         assert_eq!(published(&station), wanted);

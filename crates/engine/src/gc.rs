@@ -85,7 +85,7 @@ pub async fn gc(station: &Station, how: How) -> Result<Report> {
     let mut report = Report { dry_run: how.dry, ..Report::default() };
     if !how.dry {
         for channel in channel::list(station).await? {
-            let files = retention::shrink(station, &channel.name).await?;
+            let files = retention::let_go(station, &channel.name).await?;
             if files > 0 {
                 report.unlisted.insert(channel.name, files);
             }
@@ -188,9 +188,9 @@ async fn remove_objects(
     dropped: &[Digest],
     report: &mut Report,
 ) -> Result<()> {
-    let going: HashSet<Digest> = old.iter().map(|stored| stored.id).collect();
-    let first: Vec<Digest> = dropped.iter().filter(|id| going.contains(id)).copied().collect();
-    report.snapshots_removed = first.len() as u64;
+    let ids: Vec<Digest> = old.iter().map(|stored| stored.id).collect();
+    let going: HashSet<&Digest> = ids.iter().collect();
+    report.snapshots_removed = dropped.iter().filter(|id| going.contains(id)).count() as u64;
     if how.dry {
         report.objects_removed = old.len() as u64;
         report.object_bytes = old.iter().map(|stored| stored.size).sum();
@@ -198,9 +198,7 @@ async fn remove_objects(
     }
     let task = station.options.progress.task("removing objects", Unit::Objects, Some(old.len() as u64));
     let before = how.cutoff().seconds;
-    let apart: HashSet<Digest> = first.iter().copied().collect();
-    let rest: Vec<Digest> = old.iter().map(|stored| stored.id).filter(|id| !apart.contains(id)).collect();
-    for ids in first.chunks(REMOVED_AT_ONCE).chain(rest.chunks(REMOVED_AT_ONCE)) {
+    for ids in ids.chunks(REMOVED_AT_ONCE) {
         let began = Instant::now();
         let (count, bytes) = station.store.db.remove_old(ids, before).await?;
         report.objects_removed += count;

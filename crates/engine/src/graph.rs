@@ -24,7 +24,7 @@ use crate::bundle::{ExportState, ImportState};
 use crate::feeds::{FeedDef, FeedIndex, StoredHead};
 use crate::mirror::MirrorState;
 use crate::publish::{Pending, Rendered};
-use crate::retention::{LastBase, Taken};
+use crate::retention::{LastBase, OLDEST, Taken};
 use crate::trust::Trust;
 
 macro_rules! kinds {
@@ -102,6 +102,8 @@ pub enum Role {
     Exported,
     /// A snapshot of another station, as far as bundles carry it.
     Sent,
+    /// A snapshot that is only pointed out, and need not be there for that.
+    Mark,
 }
 
 /// What the leaves of a tree name.
@@ -151,7 +153,7 @@ impl Role {
             Self::Tree(_) => Kind::Tree,
             Self::Published => Kind::Shard,
             Self::Pinned => Kind::Facts,
-            Self::Kept | Self::Exported | Self::Sent => Kind::Snapshot,
+            Self::Kept | Self::Exported | Self::Sent | Self::Mark => Kind::Snapshot,
         })
     }
 
@@ -216,6 +218,7 @@ impl Role {
             ("channel", "facts") => Some(Self::Tree(Item::Pinned)),
             ("channel", "listed") => Some(Self::Tree(Item::Shards)),
             ("channel", "snapshot") => Some(Self::Kept),
+            ("channel", OLDEST) => Some(Self::Mark),
             ("channel", "blocks") => plain(Kind::Blocks),
             ("channel", "rendered") => plain(Kind::Rendered),
             ("channel", "mirror") => plain(Kind::MirrorState),
@@ -309,7 +312,7 @@ pub fn named(role: Role, bytes: &[u8]) -> Result<Named, ObjectError> {
     };
     let mut out = Named::default();
     match role {
-        Role::Any => {}
+        Role::Any | Role::Mark => {}
         Role::Tree(item) => out.add_node(bytes, item)?,
         Role::Published => {
             let shard: Shard = object::decode(bytes)?;

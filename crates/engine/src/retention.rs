@@ -29,6 +29,11 @@ const AT_LEAST: u32 = 10;
 /// The last bundles of a stream whose content is kept on either side, beside all since the last receipt: a receipt
 /// may be on its way.
 pub const BUNDLES_KEPT: usize = 20;
+/// The part of a channel's ref that names the oldest snapshot that is kept: what was let go never counts again, even
+/// where the rule is made longer before all of it is gone.
+pub const OLDEST: &str = "oldest";
+/// Files that are listed no longer: shard key and name.
+type Unlisted = Vec<(String, String)>;
 /// How often it is tried again when a channel is published in between.
 const TRIES: usize = 10;
 
@@ -78,8 +83,13 @@ impl Retention {
 }
 
 /// The snapshots of a channel that are kept, newest first. It ends at the first that is not kept, or is not there.
-pub async fn kept(station: &Station, newest: Id<Snapshot>) -> Result<Vec<(Id<Snapshot>, Snapshot)>> {
+pub async fn kept(
+    station: &Station,
+    channel: &str,
+    newest: Id<Snapshot>,
+) -> Result<Vec<(Id<Snapshot>, Snapshot)>> {
     let now = station.now().await?;
+    let oldest = station.store.db.find_ref(&ref_name(channel, OLDEST)).await?;
     let mut out: Vec<(Id<Snapshot>, Snapshot)> = Vec::new();
     let mut at = Some(newest);
     while let Some(id) = at {
@@ -91,14 +101,13 @@ pub async fn kept(station: &Station, newest: Id<Snapshot>) -> Result<Vec<(Id<Sna
             Err(StoreError::MissingObject(_)) if !out.is_empty() => break,
             read => read?,
         };
-        at = snapshot.inputs.previous;
+        at = snapshot.inputs.previous.filter(|_| oldest != Some(id.digest()));
         out.push((id, snapshot));
     }
     Ok(out)
 }
 
-/// The snapshots before the last kept one that are there still, newest first: they go first, so that a chain never
-/// leads to one of which a part is gone.
+/// The snapshots before the last kept one that are there still, newest first.
 pub(crate) async fn dropped(station: &Station, kept: &[(Id<Snapshot>, Snapshot)]) -> Result<Vec<Digest>> {
     let mut out = Vec::new();
     let mut at = kept.last().and_then(|(_, last)| last.inputs.previous);
@@ -113,21 +122,26 @@ pub(crate) async fn dropped(station: &Station, kept: &[(Id<Snapshot>, Snapshot)]
     Ok(out)
 }
 
-/// What a channel lists shrinks to what kept snapshots list, and its block set with it. Gives how many files are
-/// listed no longer. If it is published in between, the next time does it.
-pub(crate) async fn shrink(station: &Station, channel: &str) -> Result<u64> {
+/// Lets go of what is not kept: from here on no history leads beyond the oldest kept snapshot, and what the channel
+/// lists shrinks to what kept snapshots list, and its block set with it. Gives how many files are listed no longer. If
+/// the channel is published in between again and again, the next time does it.
+pub(crate) async fn let_go(station: &Station, channel: &str) -> Result<u64> {
     let db = &station.store.db;
     for _ in 0..TRIES {
         let refs = db.refs(&ref_name(channel, "")).await?;
         let at = |part: &str| refs.get(&ref_name(channel, part)).copied();
         let (Some(newest), Some(listed)) = (at("snapshot"), at("listed")) else { return Ok(0) };
-        let kept = kept(station, Id::new(newest)).await?;
+        let kept = kept(station, channel, Id::new(newest)).await?;
         let (root, gone) = shrunk(station, TreeId::new(listed), &kept).await?;
-        if gone.is_empty() {
+        let oldest =
+            kept.last().filter(|(_, last)| last.inputs.previous.is_some()).map(|(id, _)| id.digest());
+        let oldest = oldest.or(at(OLDEST));
+        if gone.is_empty() && oldest == at(OLDEST) {
             return Ok(0);
         }
         let same = |part: &str, at| RefChange { name: ref_name(channel, part), from: at, to: at };
         let mut changes = vec![same("snapshot", Some(newest))];
+        changes.push(RefChange { name: ref_name(channel, OLDEST), from: at(OLDEST), to: oldest });
         let name = ref_name(channel, "listed");
         changes.push(RefChange { name, from: Some(listed), to: Some(root.digest()) });
         if let Some(id) = at("blocks") {
@@ -154,16 +168,16 @@ pub(crate) async fn shrink(station: &Station, channel: &str) -> Result<u64> {
     Ok(0)
 }
 
-/// What kept snapshots list of what was listed, and the files that none of them lists: shard key and name.
+/// What kept snapshots list of what was listed, and the files that none of them lists.
 async fn shrunk(
     station: &Station,
     listed: TreeId<Id<Shard>>,
     kept: &[(Id<Snapshot>, Snapshot)],
-) -> Result<(TreeId<Id<Shard>>, Vec<(String, String)>)> {
+) -> Result<(TreeId<Id<Shard>>, Unlisted)> {
     let db = &station.store.db;
     let mut needed = published(station, kept).await?;
-    let (mut edits, mut gone): (BTreeMap<String, Option<Id<Shard>>>, Vec<(String, String)>) =
-        Default::default();
+    let mut edits: BTreeMap<String, Option<Id<Shard>>> = BTreeMap::new();
+    let mut gone = Unlisted::new();
     let mut encoded: Vec<Encoded> = Vec::new();
     for (key, id) in trees::load(db, listed).await? {
         let shards = needed.remove(&key).unwrap_or_default();
@@ -284,9 +298,10 @@ pub(crate) async fn take(station: &Station, m: &Manifest, manifest: Digest) -> R
 }
 
 /// How the memory of a sender changes with a receipt.
-pub(crate) async fn based_on(station: &Station, stream: &str, bundle: Base) -> Result<RefChange> {
+pub(crate) async fn based_on(station: &Station, stream: &str, base: Option<Base>) -> Result<Vec<RefChange>> {
+    let Some(bundle) = base else { return Ok(Vec::new()) };
     let id = station.store.db.put(&LastBase { bundle }).await?;
-    station.move_ref(&format!("base/{stream}"), Some(id.digest())).await
+    Ok(vec![station.move_ref(&format!("base/{stream}"), Some(id.digest())).await?])
 }
 
 /// The snapshots and feeds that bundles of a stream brought and that the next one may be compared with.

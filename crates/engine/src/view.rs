@@ -28,6 +28,7 @@ use airlock_store::{StoreError, Verified};
 
 use crate::error::{Error, Result};
 use crate::publish::Rendered;
+use crate::retention::OLDEST;
 use crate::station::Station;
 
 /// How long refs are believed without asking the database: a denial reaches every server within this time.
@@ -249,7 +250,11 @@ impl View {
         let keep = &self.station.config.retention;
         let all = self.chain(view).await?;
         let until = |at: usize| at.checked_sub(1).and_then(|next| all.get(next)).map(|(_, judged)| *judged);
-        let kept = all.iter().enumerate().take_while(|(at, _)| keep.keeps(*at, until(*at), now));
+        let oldest = crate::channel::ref_name(&view.channel.name, OLDEST);
+        let oldest = self.refs(false).await?.get(&oldest).map(|id| Id::new(*id));
+        // Beyond it, parts of snapshots may be gone.
+        let end = all.iter().position(|(id, _)| Some(*id) == oldest).map_or(all.len(), |at| at + 1);
+        let kept = all.iter().take(end).enumerate().take_while(|(at, _)| keep.keeps(*at, until(*at), now));
         Ok(kept.map(|(_, snapshot)| *snapshot).collect())
     }
 

@@ -216,7 +216,7 @@ pub(crate) struct Roots {
     pub needs: Vec<Need>,
     /// Channel to how many snapshots are kept.
     pub kept: BTreeMap<String, u64>,
-    /// Snapshots that are kept no longer, in the order in which they must go.
+    /// Snapshots that are kept no longer and are there still.
     pub dropped: Vec<Digest>,
 }
 
@@ -234,11 +234,14 @@ pub(crate) async fn roots(
                 .hint("a newer airlock used this station: use that one")
         })?;
         let place = Place::of(name);
+        if role == Role::Mark {
+            continue;
+        }
         out.needs.push(Need { id: *id, role, place: place.clone() });
         match role {
             Role::Kept => {
                 let Some(channel) = place.channel() else { continue };
-                let kept = retention::kept(station, airlock_core::id::Id::new(*id)).await?;
+                let kept = retention::kept(station, channel, airlock_core::id::Id::new(*id)).await?;
                 out.dropped.extend(retention::dropped(station, &kept).await?);
                 out.kept.insert(channel.to_owned(), kept.len() as u64);
                 for (id, snapshot) in kept.into_iter().skip(1) {

@@ -249,6 +249,12 @@ async fn deltas_cross_after_both_sides_collected() {
         collect(&high).await;
         is_whole(&kit.station).await;
         is_whole(&high).await;
+        // A snapshot that only a bundle needs still is no part of the history, whatever the rule becomes.
+        let short = std::mem::take(&mut kit.station.config.retention);
+        collect(&kit.station).await;
+        is_whole(&kit.station).await;
+        assert_eq!(snapshots(&kit).await.len(), 1);
+        kit.station.config.retention = short;
     }
 }
 

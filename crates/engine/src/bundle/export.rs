@@ -142,11 +142,8 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     let done = Exported { bundle: Base { number, manifest: digest }, channels: snapshots, feeds: heads };
     state.bundles.push(done);
     let id = db.put(&state).await?;
-    let mut changes =
-        vec![airlock_store::RefChange { name: state_ref(&stream), from: before, to: Some(id.digest()) }];
-    if let Some(base) = what.base {
-        changes.push(crate::retention::based_on(station, &stream, base).await?);
-    }
+    let mut changes = crate::retention::based_on(station, &stream, what.base).await?;
+    changes.push(airlock_store::RefChange { name: state_ref(&stream), from: before, to: Some(id.digest()) });
     report.manifest = Some(digest);
     let detail = serde_json::to_value(&report)?;
     station.commit(changes, "bundle.export", &format!("stream/{stream}"), &detail).await?;
