@@ -86,7 +86,8 @@ pub async fn fetch(
             return Err(Error::usage(format!("channel `{}` is fed by bundles", channel.name)));
         };
         let client = Client::new(station, &Location::parse(location)?)?;
-        fetch_all(station, &client, channel.ecosystem, wanted, &mut facts, &mut report).await?;
+        let what = (channel.ecosystem, upstream);
+        fetch_all(station, &client, what, wanted, &mut facts, &mut report).await?;
     }
     facts.commit(station, &report).await?;
     Ok(report)
@@ -155,7 +156,7 @@ fn locate(channel: &Channel, key: &ShardKey, artifact: &Artifact, state: &Mirror
 async fn fetch_all(
     station: &Station,
     client: &Client,
-    ecosystem: Ecosystem,
+    (ecosystem, upstream): (Ecosystem, Id<Upstream>),
     wanted: Vec<Wanted>,
     facts: &mut FactStore,
     report: &mut Fetched,
@@ -196,6 +197,8 @@ async fn fetch_all(
             let full = std::mem::replace(&mut batch, store.blobs.batch());
             keep(station, full, &mut new, facts).await?;
             facts.commit(station, report).await?;
+            // Fetching may take days, and no ref names what was read until it is done.
+            store.db.touch_many(&[upstream.digest()]).await?;
             batch_bytes = 0;
         }
     }

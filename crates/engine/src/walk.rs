@@ -14,6 +14,7 @@ use crate::bundle::ExportState;
 use crate::channel::ref_name;
 use crate::error::{Error, Result};
 use crate::graph::{self, Kind, Named, Role};
+use crate::progress::{Task, Unit};
 use crate::station::Station;
 use crate::{retention, trees};
 
@@ -97,6 +98,7 @@ pub(crate) struct Walk<'a> {
     /// Bytes that are needed, and the places, of which the first few are kept.
     pub blobs: HashMap<Digest, Vec<Place>>,
     pub flaws: Vec<Flaw>,
+    task: Task,
     /// Objects that are known to be wrong, and how.
     bad: HashMap<Digest, String>,
 }
@@ -113,6 +115,11 @@ impl<'a> Walk<'a> {
             objects: HashSet::new(),
             blobs: HashMap::new(),
             flaws: Vec::new(),
+            task: station.options.progress.task(
+                "looking through objects",
+                Unit::Objects,
+                Some(here.len() as u64),
+            ),
             bad: HashMap::new(),
         }
     }
@@ -129,6 +136,7 @@ impl<'a> Walk<'a> {
             let from = stack.len().saturating_sub(AT_ONCE);
             let mut batch = stack.split_off(from);
             batch.retain(|need| self.seen.insert((need.id, need.role)));
+            self.task.add(batch.len() as u64);
             self.objects.extend(batch.iter().map(|need| need.id));
             for need in batch.iter().filter(|_| !self.bad.is_empty()) {
                 if let Some(what) = self.bad.get(&need.id) {

@@ -60,6 +60,17 @@ impl Db {
         Ok(())
     }
 
+    /// Notes that somebody is about to refer to these objects: they, and all that they lead to, are not collected for a
+    /// while.
+    pub async fn touch_many(&self, ids: &[Digest]) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        for id in ids {
+            touch(&mut tx, *id).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
     /// Reads the bytes of objects; those that are not there are absent from the answer.
     pub async fn get_many(&self, ids: &[Digest]) -> Result<HashMap<Digest, Arc<[u8]>>, StoreError> {
         let mut out = HashMap::with_capacity(ids.len());
