@@ -1,6 +1,6 @@
 //! Collecting what nothing needs.
 //!
-//! Everything that a ref leads to is marked, as far as [`retention`](crate::retention) keeps it, and everything that
+//! Everything that a ref leads to is marked, as far as [`crate::retention`] keeps it, and everything that
 //! something young leads to: whoever works at this moment wrote it, or began with what a ref pointed to a while ago.
 //! Only then is removed what is neither marked nor young, in short transactions that look once more whether it is.
 //! So it runs beside every other command, and stopping it anywhere leaves nothing but garbage.
