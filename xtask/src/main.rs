@@ -81,6 +81,9 @@ fn torture() -> Result<()> {
     cargo(&["test", "--release", "--locked", "-p", "airlock-core", "-p", "airlock-formats"], &env)?;
     // Every reader of foreign bytes, and what each attack costs in memory, in processes of their own.
     cargo(&["test", "--release", "--locked", "-p", "airlock-testkit", "--test", "fuzzing"], &env)?;
+    // Commands that are killed at any moment, and disks that fill.
+    let kills = [("AIRLOCK_KILLS", "60")];
+    cargo(&["test", "--release", "--locked", "-p", "airlock", "--test", "killed_runs"], &kills)?;
     let memory = ["--ignored", "--exact", "--nocapture", "no_attack_takes_more_memory_than_stated"];
     let test = ["test", "--release", "--locked", "-p", "airlock-formats", "--test", "memory", "--"];
     cargo(&[&test[..], &memory[..]].concat(), &[])

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use airlock_core::ecosystem::Ecosystem;
-use airlock_core::time::Time;
+use airlock_core::time::{Span, Time};
 use airlock_engine::station::Side;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -43,6 +43,20 @@ pub struct Habits {
 
 fn parse_time(text: &str) -> Result<Time, String> {
     text.parse().map_err(|e: airlock_core::time::NotATime| e.to_string())
+}
+
+/// A length of time as policies write it, and in short: `12 hours`, `12h`, `0s`.
+fn parse_span(text: &str) -> Result<Span, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (count, unit) = text.split_at(split);
+    let unit = match unit {
+        "d" => "days",
+        "h" => "hours",
+        "m" | "min" => "minutes",
+        "s" => "seconds",
+        _ => return text.parse().map_err(|e: airlock_core::time::NotASpan| e.to_string()),
+    };
+    format!("{count} {unit}").parse().map_err(|e: airlock_core::time::NotASpan| e.to_string())
 }
 
 fn parse_ecosystem(text: &str) -> Result<Ecosystem, String> {
@@ -226,6 +240,23 @@ pub enum Command {
     /// Published states of a channel.
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
+    /// Remove what nothing needs any more: superseded snapshots beyond `[retention]`, and what only they need.
+    Gc {
+        /// Only say what would be removed.
+        #[arg(long)]
+        dry_run: bool,
+        /// Keep what is younger, such as `12 hours`; other commands may be about to need it.
+        #[arg(long, value_name = "SPAN", value_parser = parse_span, default_value = "1 day")]
+        grace: Span,
+    },
+    /// Check that everything that is stored is there and is what it was. Damaged files are set aside at once.
+    Fsck {
+        /// Only what these channels need.
+        channels: Vec<String>,
+        /// Fetch lost files again and make indexes anew.
+        #[arg(long)]
+        repair: bool,
+    },
     /// The lines that a user puts in place.
     ClientConfig {
         /// The channel.

@@ -3,6 +3,8 @@
 //! Bytes are hashed while they stream into the store. What does not fit its record is not kept; what is
 //! not what its record says is kept out by a fact that judging reads.
 
+mod again;
+
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::BufReader;
@@ -29,6 +31,8 @@ use crate::progress::{Task, Unit};
 use crate::station::Station;
 use crate::upstream::{Client, Location, Piece};
 use crate::{tree_edit, trees};
+
+pub use again::again;
 
 /// Shards whose files are looked at together.
 const CHUNK: usize = 1024;
@@ -83,7 +87,8 @@ pub async fn fetch(
             return Err(Error::usage(format!("channel `{}` is fed by bundles", channel.name)));
         };
         let client = Client::new(station, &Location::parse(location)?)?;
-        fetch_all(station, &client, channel.ecosystem, wanted, &mut facts, &mut report).await?;
+        let what = (channel.ecosystem, upstream);
+        fetch_all(station, &client, what, wanted, &mut facts, &mut report).await?;
     }
     facts.commit(station, &report).await?;
     Ok(report)
@@ -153,7 +158,7 @@ fn locate(channel: &Channel, key: &ShardKey, artifact: &Artifact, state: &Mirror
 async fn fetch_all(
     station: &Station,
     client: &Client,
-    ecosystem: Ecosystem,
+    (ecosystem, upstream): (Ecosystem, Id<Upstream>),
     wanted: Vec<Wanted>,
     facts: &mut FactStore,
     report: &mut Fetched,
@@ -197,6 +202,8 @@ async fn fetch_all(
             let full = std::mem::replace(&mut batch, store.blobs.batch());
             keep(station, full, &mut new, facts).await?;
             facts.commit(station, report).await?;
+            // Fetching may take days, and no ref names what was read until it is done.
+            store.db.touch_many(&[upstream.digest()]).await?;
             batch_bytes = 0;
         }
     }

@@ -14,6 +14,8 @@ use crate::error::{Error, Result, file_error};
 use crate::keys::StationKey;
 use crate::network::{self, Network};
 use crate::progress::Progress;
+use crate::retention::Retention;
+use crate::scrub::Scrub;
 use crate::upstream::Traffic;
 
 /// The name of the configuration file, by which a station's directory is known.
@@ -50,6 +52,12 @@ pub struct Config {
     /// How sources are reached.
     #[serde(default, skip_serializing_if = "Network::is_default")]
     pub network: Network,
+    /// Which snapshots are kept.
+    #[serde(default, skip_serializing_if = "Retention::is_default")]
+    pub retention: Retention,
+    /// How `serve` looks after the bytes that lie here.
+    #[serde(default, skip_serializing_if = "Scrub::is_default")]
+    pub scrub: Scrub,
 }
 
 fn default_listen() -> String {
@@ -130,6 +138,8 @@ impl Station {
             hosts: Vec::new(),
             proxies: Vec::new(),
             network: Network::default(),
+            retention: Retention::default(),
+            scrub: Scrub::default(),
         };
         let traffic = Traffic::default();
         let station = Self { dir: dir.to_owned(), config, key, store, options, traffic };

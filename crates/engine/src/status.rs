@@ -32,6 +32,8 @@ pub struct Status {
     pub feeds: Vec<FeedStatus>,
     /// Entries of its ledger.
     pub ledger_entries: u64,
+    /// Stored files whose bytes were found to be damaged, and that wait for `airlock fsck --repair`.
+    pub damaged: u64,
 }
 
 /// A channel at a glance.
@@ -127,5 +129,6 @@ pub async fn status(station: &Station) -> Result<Status> {
         channels,
         feeds: feed_status(station).await?,
         ledger_entries: station.store.db.ledger_head().await?.number,
+        damaged: station.store.blobs.damaged()?.len() as u64,
     })
 }

@@ -3,6 +3,8 @@
 //! A blob is hashed as it is written, once, and has its name only after its bytes are on the disk: a file
 //! that is there is whole. Nothing here shares an inode with anything outside.
 
+mod sweep;
+
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
@@ -16,6 +18,8 @@ use airlock_core::id::Digest;
 
 use crate::error::StoreError;
 use crate::intake::{self, Intake};
+
+pub use sweep::Lying;
 
 /// After how long without a write a staged file that no process owns counts as left behind.
 const ABANDONED: std::time::Duration = std::time::Duration::from_secs(24 * 3600);

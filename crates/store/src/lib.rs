@@ -13,8 +13,8 @@ mod intake;
 mod lease;
 mod pack;
 
-pub use blobs::{Batch, Blobs, Staged, Verified};
-pub use db::{Change, Db, NameChange, NewEntry, RefChange, ShardName};
+pub use blobs::{Batch, Blobs, Lying, Staged, Verified};
+pub use db::{Change, Db, NameChange, NewEntry, RefChange, ShardName, Stored};
 pub use error::StoreError;
 pub use intake::{Incoming, Intake};
 pub use lease::{Lease, Leased};

@@ -309,5 +309,5 @@ async fn a_package_that_is_gone_from_the_store_is_a_fault_that_says_what_to_do()
     std::fs::remove_file(blob.path()).unwrap();
     let answer = server.get(common::SMALL).await;
     assert_eq!(answer.status, 500);
-    assert_eq!(answer.json()["hint"], "restore the blobs from a backup, or sync the channel again");
+    assert_eq!(answer.json()["hint"], "run `airlock fsck --repair`: it fetches again what can be fetched");
 }

@@ -6,6 +6,7 @@ mod channels;
 mod client_config;
 mod index;
 mod judging;
+mod maintenance;
 mod records;
 mod review;
 mod serve;
@@ -102,6 +103,8 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Serve { listen } => serve::run(&cx, listen).await,
         Command::Ledger(command) => records::ledger(&cx, command).await,
         Command::Snapshot(command) => records::snapshot(&cx, command).await,
+        Command::Gc { dry_run, grace } => maintenance::gc(&cx, dry_run, grace).await,
+        Command::Fsck { channels, repair } => maintenance::fsck(&cx, channels, repair).await,
         Command::ClientConfig { channel, client, base } => {
             client_config::run(&cx, &channel, client, base).await
         }

@@ -3,18 +3,15 @@
 use std::process::ExitCode;
 
 use airlock_core::id::Id;
-use airlock_core::ledger::{self, LedgerHead};
 use airlock_core::snapshot::Snapshot;
 use airlock_engine::error::{Error, Result};
+use airlock_engine::fsck;
 use airlock_engine::station::Station;
-use airlock_engine::view::View;
+use airlock_engine::view::{ChannelView, View};
 
 use super::Cx;
 use crate::cli::{LedgerCommand, SnapshotCommand};
 use crate::output::table;
-
-/// Ledger entries that are read at once.
-const ENTRIES_AT_ONCE: u32 = 10_000;
 
 pub async fn ledger(cx: &Cx, command: LedgerCommand) -> Result<ExitCode> {
     let station = cx.open().await?;
@@ -40,7 +37,7 @@ pub async fn ledger(cx: &Cx, command: LedgerCommand) -> Result<ExitCode> {
             cx.out.answer(|| Ok(serde_json::json!({ "entries": list })), || table(&rows))?;
         }
         LedgerCommand::Verify => {
-            let head = verify(&station).await?;
+            let head = fsck::ledger(&station).await?;
             cx.out.answer(
                 || Ok(serde_json::json!({"valid": true, "entries": head.number, "head": head.hash})),
                 || format!("The ledger is whole: {} entries, head {}.\n", head.number, head.hash.short()),
@@ -50,28 +47,6 @@ pub async fn ledger(cx: &Cx, command: LedgerCommand) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn verify(station: &Station) -> Result<LedgerHead> {
-    let mut all = Vec::new();
-    loop {
-        let entries = station.store.db.ledger(all.len() as u64 + 1, ENTRIES_AT_ONCE).await?;
-        let done = entries.len() < ENTRIES_AT_ONCE as usize;
-        for (entry, stored) in entries {
-            let hash = entry.hash()?;
-            if hash != stored {
-                return Err(Error::no(format!("entry {} was changed: its hash does not fit", entry.number))
-                    .hint("restore the database from a backup and find out who changed it"));
-            }
-            all.push(entry);
-        }
-        if done {
-            break;
-        }
-    }
-    ledger::verify(&all, None).map_err(|e| {
-        Error::no(e.to_string()).hint("restore the database from a backup and find out who changed it")
-    })
-}
-
 pub async fn snapshot(cx: &Cx, command: SnapshotCommand) -> Result<ExitCode> {
     let station = cx.open().await?;
     let view = View::new(station.clone());
@@ -79,11 +54,8 @@ pub async fn snapshot(cx: &Cx, command: SnapshotCommand) -> Result<ExitCode> {
         SnapshotCommand::List { channel } => {
             let newest = find(&station, &view, &channel).await?;
             let mut list = Vec::new();
-            let mut at = Some(newest.0);
-            while let Some(id) = at {
-                let snapshot = view.object(id).await?;
-                at = snapshot.inputs.previous;
-                list.push((id, snapshot));
+            for (id, _) in view.history(&newest).await? {
+                list.push((id, view.object(id).await?));
             }
             let rows: Vec<Vec<String>> = list
                 .iter()
@@ -97,8 +69,8 @@ pub async fn snapshot(cx: &Cx, command: SnapshotCommand) -> Result<ExitCode> {
             cx.out.answer(|| Ok(serde_json::json!({ "snapshots": all })), || table(&rows))?;
         }
         SnapshotCommand::Show { channel } => {
-            let (id, snapshot) = find(&station, &view, &channel).await?;
-            let shown = json(id, &snapshot);
+            let found = find(&station, &view, &channel).await?;
+            let shown = json(found.id, &found.snapshot);
             let text = serde_json::to_string_pretty(&shown)? + "\n";
             cx.out.answer(|| Ok(shown), || text)?;
         }
@@ -113,16 +85,15 @@ fn json(id: Id<Snapshot>, s: &Snapshot) -> serde_json::Value {
     })
 }
 
-async fn find(station: &Station, view: &View, name: &str) -> Result<(Id<Snapshot>, Snapshot)> {
+async fn find(station: &Station, view: &View, name: &str) -> Result<ChannelView> {
     let (name, when) = name.split_once('@').map_or((name, None), |(n, w)| (n, Some(w)));
     airlock_engine::channel::find(station, name).await?;
     let channel = match when {
         Some(when) => view.channel_at(name, when).await?,
         None => view.channel(name).await?,
     };
-    let channel = channel.ok_or_else(|| {
+    channel.ok_or_else(|| {
         Error::usage(format!("channel `{name}` has no such snapshot"))
             .hint(format!("`airlock snapshot list {name}` shows them"))
-    })?;
-    Ok((channel.id, (*channel.snapshot).clone()))
+    })
 }

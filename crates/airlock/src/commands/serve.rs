@@ -29,8 +29,10 @@ pub async fn run(cx: &Cx, listen_on: Option<String>) -> Result<ExitCode> {
         );
     }
     let jobs = tokio::spawn(keep_valid(station.clone()));
+    let scrub = tokio::spawn(airlock_engine::scrub::run(station.clone(), |text| eprintln!("{text}")));
     let result = serve(listener, station).await;
     jobs.abort();
+    scrub.abort();
     result.map(|()| ExitCode::SUCCESS)
 }
 

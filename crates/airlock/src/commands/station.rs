@@ -71,5 +71,11 @@ fn text(status: &Status) -> String {
     } else {
         out += &format!("\n{}", table(&rows));
     }
+    if status.damaged > 0 {
+        out += &format!(
+            "\n{} damaged on the disk and set aside: run `airlock fsck --repair`.\n",
+            crate::output::count(status.damaged, "file")
+        );
+    }
     out + "\n" + &super::advisories::feeds_text(&status.feeds, status.now)
 }

@@ -230,11 +230,17 @@ pub(super) async fn check_bytes(
         let beside = beside.await.map_err(missing)?;
         let (blobs, of) = (station.store.blobs.clone(), name.to_owned());
         let look = move || {
-            let is_here = |digest: Option<Digest>| digest.is_some_and(|d| blobs.find(d).is_some());
-            match beside.iter().flatten().find(|(_, digest)| !is_here(*digest)) {
-                Some((file, _)) => Err(lacks(&of, &format!("the bytes of {file} are not in it"))),
-                None => Ok(()),
+            for (file, digest) in beside.iter().flatten() {
+                // What is relied on must not be collected meanwhile.
+                let is_here = match digest {
+                    Some(digest) => blobs.touch(*digest)?,
+                    None => false,
+                };
+                if !is_here {
+                    return Err(lacks(&of, &format!("the bytes of {file} are not in it")));
+                }
             }
+            Ok(())
         };
         joined(tokio::task::spawn_blocking(look).await)?;
     }

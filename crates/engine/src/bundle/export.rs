@@ -132,7 +132,7 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     let objects = objects::write(db, dir, OBJECTS, &needs.objects, station.options.threads).await?;
     drop(needs.objects);
     let text = write(station, &folder, Manifest { objects: vec![objects], ..manifest }).await?;
-    let stands = Stands { snapshots, heads, state, before };
+    let stands = Stands { snapshots, heads, state, before, base: what.base };
     let report = seal(station, &folder, report, stands, text).await?;
     drop(lease);
     Ok(report)
@@ -144,6 +144,8 @@ struct Stands {
     heads: BTreeMap<String, FeedHead>,
     state: ExportState,
     before: Option<Digest>,
+    /// What it is a delta to.
+    base: Option<Base>,
 }
 
 /// Makes the folder, with the artifacts in it.
@@ -183,17 +185,18 @@ async fn seal(
     stands: Stands,
     text: Canonical,
 ) -> Result<Report> {
-    let Stands { snapshots, heads, mut state, before } = stands;
+    let Stands { snapshots, heads, mut state, before, base } = stands;
     let digest = Digest::of(text.as_str().as_bytes());
     let bundle = Base { number: report.number, manifest: digest };
     state.bundles.push(Exported { bundle, channels: snapshots, feeds: heads });
     let id = station.store.db.put(&state).await?;
     let name = state_ref(&report.stream);
-    let change = airlock_store::RefChange { name, from: before, to: Some(id.digest()) };
+    let mut changes = crate::retention::based_on(station, &report.stream, base).await?;
+    changes.push(airlock_store::RefChange { name, from: before, to: Some(id.digest()) });
     report.manifest = Some(digest);
     let detail = serde_json::to_value(&report)?;
     let subject = format!("stream/{}", report.stream);
-    station.commit(vec![change], "bundle.export", &subject, &detail).await?;
+    station.commit(changes, "bundle.export", &subject, &detail).await?;
     folder.sign(&station.key.sign(text.as_str().as_bytes()).to_string())?;
     Ok(report)
 }
@@ -280,11 +283,15 @@ async fn base_needs(station: &Station, state: &ExportState, base: Base) -> Resul
     })?;
     let db = &station.store.db;
     let mut has = Needs::new(station.options.threads);
+    let long_ago = |e: Error| {
+        e.while_(&format!("bundle {} was written too long ago to build on it", base.number))
+            .hint("export with --full")
+    };
     for id in known.channels.values() {
-        has.add_snapshot(db, *id).await?;
+        has.add_snapshot(db, *id).await.map_err(long_ago)?;
     }
     for head in known.feeds.values() {
-        has.add_feed(db, head).await?;
+        has.add_feed(db, head).await.map_err(long_ago)?;
     }
     Ok(has)
 }
@@ -295,7 +302,7 @@ fn sized(blobs: &Blobs, files: BTreeMap<Digest, BundledFile>) -> Result<Vec<Bund
     for (digest, file) in files {
         let blob = blobs.find(digest).ok_or_else(|| {
             Error::fault(format!("{} is published, but its bytes are not in the store", file.name))
-                .hint("restore the blobs from a backup, or sync the channel again")
+                .hint("run `airlock fsck --repair`: it fetches again what can be fetched")
         })?;
         out.push(BundledFile { size: blob.size(), ..file });
     }

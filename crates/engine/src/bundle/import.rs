@@ -143,6 +143,7 @@ async fn verified(
     let id = station.store.db.put(&state).await?;
     let name = format!("import/{}", m.stream);
     refs.push(RefChange { name, from: entry.from, to: Some(id.digest()) });
+    refs.push(crate::retention::take(station, m, opened.digest).await?);
     Ok(refs)
 }
 
@@ -181,7 +182,8 @@ fn take_files(opened: &Opened, store: &Store, intake: &Intake, progress: &Progre
         &m.files,
         |f| f.size,
         |file, buffer| {
-            if store.blobs.find(file.sha256).is_some() {
+            // What is not written again must not be collected meanwhile.
+            if store.blobs.touch(file.sha256)? {
                 return opened.check_file(&file.path, file.size, file.sha256, buffer, |n| task.add(n));
             }
             if intake.holds(file.sha256, file.size, buffer)? {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use airlock_core::advisory::{Advisory, AdvisorySet};
-use airlock_core::id::Id;
+use airlock_core::id::{Digest, Id};
 use airlock_core::object::Object;
 use airlock_core::trie::TreeId;
 use airlock_store::{Change, Db, RefChange};
@@ -17,20 +17,27 @@ use crate::station::Station;
 use crate::tree_edit;
 
 /// The ref of the index.
-const REF: &str = "index/advisories";
+pub(crate) const REF: &str = "index/advisories";
 
 /// Ids of records by feed.
 pub(super) type Members = BTreeMap<String, BTreeSet<String>>;
 
 /// The index of one set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct FeedIndex {
+pub(crate) struct FeedIndex {
     /// The set that it was made for.
     pub(super) set: Id<AdvisorySet>,
     /// By match key: the records that say that it is affected.
     pub(super) keys: TreeId<Members>,
     /// By alias: the records that go by it too.
     pub(super) names: TreeId<Members>,
+}
+
+impl FeedIndex {
+    /// Its trees.
+    pub(crate) fn trees(&self) -> [Digest; 2] {
+        [self.keys.digest(), self.names.digest()]
+    }
 }
 
 impl Object for FeedIndex {

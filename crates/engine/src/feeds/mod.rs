@@ -17,7 +17,7 @@ use airlock_formats::feeds::BadAdvisory;
 use airlock_store::RefChange;
 
 use self::build::Base;
-use self::index::FeedIndex;
+pub(crate) use self::index::{FeedIndex, REF as INDEX};
 use crate::error::{Error, Result};
 use crate::station::Station;
 use crate::upstream::Location;

@@ -29,6 +29,7 @@ use airlock_store::{StoreError, Verified};
 
 use crate::error::{Error, Result};
 use crate::publish::Rendered;
+use crate::retention::OLDEST;
 use crate::station::Station;
 use cache::Cache;
 use refs::{Generation, Refs};
@@ -129,6 +130,14 @@ impl View {
         let value = Arc::new(object::decode::<T>(&bytes)?);
         cache().put(id.digest(), value.clone(), bytes.len());
         Ok(value)
+    }
+
+    /// The same for an object that may be gone.
+    async fn find_object<T: Object + Send + Sync + 'static>(&self, id: Id<T>) -> Result<Option<Arc<T>>> {
+        if self.station.store.db.present(&[id.digest()]).await?.is_empty() {
+            return Ok(None);
+        }
+        self.object(id).await.map(Some)
     }
 
     /// Looks one key up in a tree.
@@ -242,14 +251,32 @@ impl View {
             None => id.to_string().starts_with(&prefix),
         });
         let Some((id, _)) = hit else { return Ok(None) };
-        let snapshot = self.object(*id).await?;
+        let snapshot = match self.find_object(*id).await? {
+            Some(snapshot) => snapshot,
+            // It was collected since.
+            None => return Ok(None),
+        };
         let rendered = view.rendered.clone().filter(|_| *id == view.id);
         Ok(Some(ChannelView { id: *id, snapshot, rendered, ..view.clone() }))
     }
 
-    /// The snapshots of a channel, newest first, with the times of their judging. Only those are read that
+    /// The snapshots of a channel that are kept, newest first, with the times of their judging.
+    pub async fn history(&self, view: &ChannelView) -> Result<Vec<(Id<Snapshot>, Time)>> {
+        let now = self.now().await?;
+        let keep = &self.station.config.retention;
+        let all = self.chain(view).await?;
+        let until = |at: usize| at.checked_sub(1).and_then(|next| all.get(next)).map(|(_, judged)| *judged);
+        let oldest = crate::channel::ref_name(&view.channel.name, OLDEST);
+        let oldest = self.refs.current().await?.refs.get(&oldest).map(|id| Id::new(*id));
+        // Beyond it, parts of snapshots may be gone.
+        let end = all.iter().position(|(id, _)| Some(*id) == oldest).map_or(all.len(), |at| at + 1);
+        let kept = all.iter().take(end).enumerate().take_while(|(at, _)| keep.keeps(*at, until(*at), now));
+        Ok(kept.map(|(_, snapshot)| *snapshot).collect())
+    }
+
+    /// The snapshots of a channel, newest first, back to the first that is not here any more. Only those are read that
     /// came since the last call, so that asking for what never was costs nothing.
-    async fn history(&self, view: &ChannelView) -> Result<History> {
+    async fn chain(&self, view: &ChannelView) -> Result<History> {
         let name = &view.channel.name;
         let held = self.histories.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         let held = held.unwrap_or_default();
@@ -263,7 +290,10 @@ impl View {
                 list.extend(held.iter().copied());
                 break;
             }
-            let snapshot: Snapshot = self.station.store.db.get(id).await?;
+            let snapshot: Snapshot = match self.station.store.db.get(id).await {
+                Err(StoreError::MissingObject(_)) if id != view.id => break,
+                read => read?,
+            };
             list.push((id, snapshot.inputs.now));
             at = snapshot.inputs.previous;
         }
@@ -319,7 +349,7 @@ impl View {
             let blob = sha256.and_then(|d| self.station.store.blobs.find(d));
             return blob.map(FileAnswer::Serve).ok_or_else(|| {
                 Error::fault(format!("the file of {file} is missing from the store"))
-                    .hint("restore the blobs from a backup, or sync the channel again")
+                    .hint("run `airlock fsck --repair`: it fetches again what can be fetched")
             });
         }
         // What is admitted and not in this snapshot is simply not there.

@@ -6,6 +6,7 @@
 
 mod names;
 mod objects;
+mod sweep;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,6 +25,7 @@ use airlock_core::time::Time;
 use crate::error::StoreError;
 
 pub use names::{NameChange, ShardName};
+pub use sweep::Stored;
 
 /// The layouts, oldest first. A database says in `user_version` how many of them it has.
 const MIGRATIONS: [&str; 2] =
@@ -145,6 +147,10 @@ impl Db {
             let found = row.map(|r| digest(&r, "object")).transpose()?;
             if found != moved.from {
                 return Err(StoreError::Moved(moved.name.clone()));
+            }
+            if let Some(from) = moved.from.filter(|from| Some(*from) != moved.to) {
+                // Somebody may be working with it still: it counts as wanted for a while longer.
+                objects::touch(&mut tx, from).await?;
             }
             match moved.to {
                 Some(to) => {

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use sqlx::{QueryBuilder, Row, Sqlite};
+use sqlx::{QueryBuilder, Row, Sqlite, Transaction};
 
 use airlock_core::id::{Digest, Id};
 use airlock_core::object::{self, Encoded, Object};
@@ -17,6 +17,17 @@ use crate::pack::Packed;
 fn written_now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Notes that somebody wants an object.
+pub(super) async fn touch(tx: &mut Transaction<'_, Sqlite>, id: Digest) -> Result<(), StoreError> {
+    let now = written_now();
+    sqlx::query("update object set born = $1 where id = $2 and born < $1")
+        .bind(now)
+        .bind(id.as_bytes().to_vec())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
 }
 
 impl Db {
@@ -44,6 +55,17 @@ impl Db {
             });
             query.push(" on conflict (id) do update set born = excluded.born where born < excluded.born");
             query.build().execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Notes that somebody is about to refer to these objects: they, and all that they lead to, are not collected for a
+    /// while.
+    pub async fn touch_many(&self, ids: &[Digest]) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        for id in ids {
+            touch(&mut tx, *id).await?;
         }
         tx.commit().await?;
         Ok(())

@@ -1,0 +1,204 @@
+//! Damage is found, named, kept from clients, and mended where that is possible.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use airlock_core::ecosystem::Ecosystem;
+use airlock_core::id::Digest;
+use airlock_engine::fsck::{self, Kind, Report, What};
+use airlock_engine::view::FileAnswer;
+use airlock_engine::{scrub, status};
+use airlock_testkit::{Kit, conda, wheel};
+use serde_json::json;
+
+const FILE: &str = "good-1.0-0.conda";
+
+struct Damaged {
+    kit: Kit,
+    conda: Digest,
+    wheel: Digest,
+}
+
+async fn station() -> Damaged {
+    let kit = Kit::new(&[]).await;
+    let mut source = kit.conda_source("source");
+    let bytes = source.add(&conda("good", "1.0"), &json!({}));
+    source.add(&conda("other", "1.0"), &json!({}));
+    source.write();
+    kit.add_channel("main", Ecosystem::Conda, source.path(), &[]).await;
+    let mut pypi = kit.pypi_source("pypi");
+    let wheel = pypi.add_wheel(&wheel("idna", "3.10"), &json!({}));
+    pypi.write();
+    kit.add_channel("py", Ecosystem::Pypi, pypi.path(), &[]).await;
+    kit.sync("main").await;
+    kit.sync("py").await;
+    Damaged { kit, conda: Digest::of(&bytes), wheel: Digest::of(&wheel) }
+}
+
+impl Damaged {
+    fn path(&self, digest: Digest) -> PathBuf {
+        self.kit.station.store.blobs.find(digest).unwrap().path().to_owned()
+    }
+
+    /// Flips one bit in the middle of a file.
+    fn rot(&self, digest: Digest) {
+        let file = std::fs::File::options().read(true).write(true).open(self.path(digest)).unwrap();
+        let middle = file.metadata().unwrap().len() / 2;
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, middle).unwrap();
+        file.write_all_at(&[byte[0] ^ 1], middle).unwrap();
+    }
+
+    async fn fsck(&self, repair: bool) -> Report {
+        fsck::fsck(&self.kit.station, &What { repair, ..What::default() }).await.unwrap()
+    }
+
+    async fn serves(&self) -> bool {
+        let view = self.kit.view();
+        let channel = view.channel("main").await.unwrap().unwrap();
+        match view.file(&channel, "noarch/good", FILE).await {
+            Ok(answer) => matches!(answer, FileAnswer::Serve(_)),
+            Err(e) => {
+                assert!(e.hint.as_ref().unwrap().contains("airlock fsck --repair"), "{e:?}");
+                false
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_station_in_order_is_clean() {
+    let s = station().await;
+    let report = s.fsck(false).await;
+    assert!(report.is_clean() && report.damages.is_empty(), "{:?}", report.damages);
+    assert!(report.objects > 10 && report.files >= 10 && report.bytes > 1000 && report.ledger_entries > 3);
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_named_kept_from_clients_and_fetched_again() {
+    let s = station().await;
+    s.rot(s.conda);
+    let found = s.fsck(false).await;
+    let [damage] = found.damages.as_slice() else { panic!("{:?}", found.damages) };
+    let place = damage.places[0].to_string();
+    assert!(place.starts_with("channel/main/") && place.contains(FILE), "{place}");
+    assert_eq!((damage.kind, damage.id, damage.repaired), (Kind::File, Some(s.conda), false));
+    assert!(!s.serves().await);
+    assert_eq!(status::status(&s.kit.station).await.unwrap().damaged, 1);
+    let mended = s.fsck(true).await;
+    assert!(mended.is_clean() && mended.damages.len() == 1, "{:?}", mended.damages);
+    assert!(s.serves().await);
+    assert_eq!(status::status(&s.kit.station).await.unwrap().damaged, 0);
+    assert!(s.fsck(false).await.damages.is_empty());
+}
+
+#[tokio::test]
+async fn missing_files_and_metadata_come_again_and_other_bytes_do_not() {
+    let s = station().await;
+    let db = &s.kit.station.store.db;
+    let facts = db.find_ref("channel/py/facts").await.unwrap().unwrap();
+    let tree = airlock_core::trie::TreeId::<airlock_core::id::Id<airlock_core::fact::Facts>>::new(facts);
+    let facts = airlock_engine::trees::load(db, tree).await.unwrap();
+    let facts = db.get(*facts.values().next().unwrap()).await.unwrap();
+    let metadata = facts.files.values().next().unwrap().file.as_ref().unwrap().metadata.unwrap();
+    for digest in [s.wheel, s.conda, metadata] {
+        std::fs::remove_file(s.path(digest)).unwrap();
+    }
+    // What the source has now is something else under the same name.
+    std::fs::write(s.kit.path().join("source/noarch").join(FILE), b"something else").unwrap();
+    let report = s.fsck(true).await;
+    assert_eq!(report.damages.len(), 3);
+    for damage in &report.damages {
+        assert_eq!(damage.repaired, damage.id != Some(s.conda), "{damage:?}");
+    }
+    assert!(!report.is_clean() && !s.serves().await);
+    assert!(s.kit.station.store.blobs.find(metadata).is_some());
+}
+
+#[tokio::test]
+async fn damaged_indexes_are_made_anew() {
+    let s = station().await;
+    let view = s.kit.view();
+    let channel = view.channel("main").await.unwrap().unwrap();
+    let rendered = channel.rendered.unwrap();
+    s.rot(rendered.files["noarch/repodata.json"].sha256);
+    std::fs::remove_file(s.path(rendered.files["noarch/repodata_shards.msgpack.zst"].sha256)).unwrap();
+    let found = s.fsck(false).await;
+    assert_eq!(found.damages.len(), 2);
+    assert!(found.damages[0].places[0].to_string().contains("channel/main/rendered, noarch/repodata"));
+    assert!(s.fsck(true).await.is_clean());
+    assert!(s.fsck(false).await.damages.is_empty());
+}
+
+#[tokio::test]
+async fn missing_objects_are_named_and_a_source_tells_them_again() {
+    let s = station().await;
+    let db = &s.kit.station.store.db;
+    let view = s.kit.view();
+    let channel = view.channel("main").await.unwrap().unwrap();
+    let upstream = db.get(channel.snapshot.inputs.upstream).await.unwrap();
+    let shards = airlock_engine::trees::load(db, upstream.tree).await.unwrap();
+    let shard = shards["noarch/good"].digest();
+    assert_eq!(db.remove_damaged(&[shard]).await.unwrap(), 1);
+    let found = s.fsck(false).await;
+    let [damage] = found.damages.as_slice() else { panic!("{:?}", found.damages) };
+    assert_eq!((damage.kind, damage.id), (Kind::Object, Some(shard)));
+    assert!(damage.places.iter().any(|p| p.to_string().contains("noarch/good")), "{damage:?}");
+    let repaired = s.fsck(true).await;
+    assert!(repaired.damages[0].next.as_ref().unwrap().contains("airlock sync main"));
+    s.kit.sync("main").await;
+    assert!(s.fsck(false).await.damages.is_empty());
+}
+
+#[tokio::test]
+async fn an_index_of_feeds_that_is_damaged_is_made_anew() {
+    let s = station().await;
+    let db = &s.kit.station.store.db;
+    let index = db.find_ref("index/advisories").await.unwrap().unwrap();
+    db.remove_damaged(&[index]).await.unwrap();
+    assert!(!s.fsck(false).await.is_clean());
+    let report = s.fsck(true).await;
+    assert!(report.is_clean(), "{:?}", report.damages);
+    assert!(s.fsck(false).await.damages.is_empty());
+}
+
+#[tokio::test]
+async fn only_the_channels_asked_for_are_read() {
+    let s = station().await;
+    s.rot(s.conda);
+    let only = |name: &str| What { channels: vec![name.to_owned()], repair: false };
+    let other = fsck::fsck(&s.kit.station, &only("py")).await.unwrap();
+    assert!(other.is_clean() && other.files == 2, "{other:?}");
+    assert!(!fsck::fsck(&s.kit.station, &only("main")).await.unwrap().is_clean());
+    assert!(fsck::fsck(&s.kit.station, &only("absent")).await.is_err());
+}
+
+#[tokio::test]
+async fn scrubbing_sets_damaged_bytes_aside_and_says_so() {
+    let mut s = station().await;
+    s.kit.station.config.scrub.bytes_per_second = u64::MAX;
+    let said = Mutex::new(Vec::new());
+    let tell = |text: &str| said.lock().unwrap().push(text.to_owned());
+    assert_eq!(scrub::round(&s.kit.station, &tell).await.unwrap(), 0);
+    s.rot(s.conda);
+    assert_eq!(scrub::round(&s.kit.station, &tell).await.unwrap(), 1);
+    let said = said.into_inner().unwrap();
+    assert!(said.len() == 1 && said[0].contains(&s.conda.to_string()), "{said:?}");
+    assert!(!s.serves().await);
+    assert!(s.fsck(true).await.is_clean());
+    assert!(s.serves().await);
+}
+
+#[tokio::test]
+async fn a_round_goes_on_where_the_last_one_stopped() {
+    let s = station().await;
+    s.rot(s.conda);
+    let place = s.kit.station.dir.join("cache/scrub");
+    std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+    std::fs::write(&place, format!("{}\n", "f".repeat(64))).unwrap();
+    assert_eq!(scrub::round(&s.kit.station, &|_| ()).await.unwrap(), 0);
+    assert!(!place.exists());
+    assert_eq!(scrub::round(&s.kit.station, &|_| ()).await.unwrap(), 1);
+}
