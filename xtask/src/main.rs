@@ -79,6 +79,9 @@ fn torture() -> Result<()> {
     // Minutes instead of seconds of the same tests: more cases, and more mutations of each hostile input.
     let env = [("PROPTEST_CASES", "20000"), ("AIRLOCK_MUTATIONS", "100")];
     cargo(&["test", "--release", "--locked", "-p", "airlock-core", "-p", "airlock-formats"], &env)?;
+    // Exports and imports killed at many more moments.
+    let kills = ["test", "--release", "--locked", "-p", "airlock", "--test", "killed_crossings"];
+    cargo(&kills, &[("AIRLOCK_KILLS", "60")])?;
     // Every reader of foreign bytes, and what each attack costs in memory, in processes of their own.
     cargo(&["test", "--release", "--locked", "-p", "airlock-testkit", "--test", "fuzzing"], &env)?;
     // Commands that are killed at any moment, and disks that fill.

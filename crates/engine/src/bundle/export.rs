@@ -129,7 +129,7 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
         ledger: db.ledger_head().await?,
     };
     let (folder, manifest) = prepare(station, dir, manifest).await?;
-    let objects = objects::write(db, dir, OBJECTS, &needs.objects, station.options.threads).await?;
+    let objects = objects::write(db, dir, OBJECTS, &needs.objects).await?;
     drop(needs.objects);
     let text = write(station, &folder, Manifest { objects: vec![objects], ..manifest }).await?;
     let stands = Stands { snapshots, heads, state, before, base: what.base };
@@ -297,14 +297,15 @@ async fn base_needs(station: &Station, state: &ExportState, base: Base) -> Resul
 }
 
 /// The files with their sizes, sorted by path. All of them must be in the store.
-fn sized(blobs: &Blobs, files: BTreeMap<Digest, BundledFile>) -> Result<Vec<BundledFile>> {
+fn sized(blobs: &Blobs, files: BTreeMap<Digest, Box<str>>) -> Result<Vec<BundledFile>> {
     let mut out = Vec::with_capacity(files.len());
-    for (digest, file) in files {
-        let blob = blobs.find(digest).ok_or_else(|| {
-            Error::fault(format!("{} is published, but its bytes are not in the store", file.name))
+    for (sha256, name) in files {
+        let blob = blobs.find(sha256).ok_or_else(|| {
+            Error::fault(format!("{name} is published, but its bytes are not in the store"))
                 .hint("run `airlock fsck --repair`: it fetches again what can be fetched")
         })?;
-        out.push(BundledFile { size: blob.size(), ..file });
+        let path = bundle::file_path(sha256, &name);
+        out.push(BundledFile { path, sha256, size: blob.size(), name: name.into() });
     }
     out.sort();
     Ok(out)

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use airlock_core::advisory::{AdvisoryRecord, FeedHead, FeedKind};
-use airlock_core::bundle::{BundledFile, file_path};
 use airlock_core::fact::Facts;
 use airlock_core::id::{Digest, Id};
 use airlock_core::identity::Identity;
@@ -32,8 +31,8 @@ struct Has {
 pub(super) struct Needs {
     /// Objects.
     pub objects: BTreeSet<Digest>,
-    /// Artifacts, by hash.
-    pub files: BTreeMap<Digest, BundledFile>,
+    /// The names of artifacts, by hash.
+    pub files: BTreeMap<Digest, Box<str>>,
     /// What the receiver has: it is not needed.
     has: Has,
     left_out: HashSet<Digest>,
@@ -48,8 +47,8 @@ struct Published {
     /// Their bytes, where they are not in the store as they are.
     encoded: Option<Encoded>,
     artifacts: u64,
-    /// Hash, size and name.
-    files: Vec<(Digest, u64, String)>,
+    /// Hash and name.
+    files: Vec<(Digest, String)>,
 }
 
 impl Needs {
@@ -75,17 +74,12 @@ impl Needs {
         self.objects.extend(ids.into_iter().filter(|id| !has.contains(id)));
     }
 
-    fn add_file(&mut self, sha256: Digest, size: u64, name: String) {
+    fn add_file(&mut self, sha256: Digest, name: String) {
         if self.has.files.contains(&sha256) {
             self.left_out.insert(sha256);
             return;
         }
-        self.files.entry(sha256).or_insert_with(|| BundledFile {
-            path: file_path(sha256, &name),
-            sha256,
-            size,
-            name,
-        });
+        self.files.entry(sha256).or_insert_with(|| name.into());
     }
 
     /// What a snapshot needs: what it publishes, and why the rest was left out.
@@ -137,8 +131,8 @@ impl Needs {
                 artifacts += one.artifacts;
                 ids.insert(one.key, one.id);
                 fresh.extend(one.encoded);
-                for (sha256, size, name) in one.files {
-                    self.add_file(sha256, size, name);
+                for (sha256, name) in one.files {
+                    self.add_file(sha256, name);
                 }
             }
             db.put_many(&fresh).await?;
@@ -178,9 +172,9 @@ fn published(key: String, shard: &Packed, held: Id<Facts>, facts: &Packed) -> Re
     for (name, fact) in facts.files {
         let Some(file) = fact.file else { continue };
         if let Some(metadata) = file.metadata {
-            files.push((metadata, 0, format!("{name}.metadata")));
+            files.push((metadata, format!("{name}.metadata")));
         }
-        files.push((file.sha256, file.size, name));
+        files.push((file.sha256, name));
     }
     Ok(Published { key, id, encoded: (id != held).then_some(encoded), artifacts, files })
 }

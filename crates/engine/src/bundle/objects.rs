@@ -53,16 +53,10 @@ impl<W: Write> Write for Counting<W> {
 }
 
 /// Writes objects as JSON lines, sorted by name. While some are packed, the next ones are read.
-pub(super) async fn write(
-    db: &Db,
-    dir: &Path,
-    path: &str,
-    ids: &BTreeSet<Digest>,
-    threads: usize,
-) -> Result<ObjectFile> {
+pub(super) async fn write(db: &Db, dir: &Path, path: &str, ids: &BTreeSet<Digest>) -> Result<ObjectFile> {
     let (sender, receiver) = tokio::sync::mpsc::channel::<Vec<Packed>>(2);
     let target = dir.join(path);
-    let packing = tokio::task::spawn_blocking(move || pack(&target, receiver, threads));
+    let packing = tokio::task::spawn_blocking(move || pack(&target, receiver));
     let all: Vec<Digest> = ids.iter().copied().collect();
     for chunk in all.chunks(OBJECTS_AT_ONCE) {
         let mut objects = db.get_packed(chunk).await?;
@@ -82,19 +76,12 @@ pub(super) async fn write(
     Ok(ObjectFile { path: path.to_owned(), sha256, size, lines: all.len() as u64, unpacked })
 }
 
-fn pack(
-    target: &Path,
-    mut receiver: tokio::sync::mpsc::Receiver<Vec<Packed>>,
-    threads: usize,
-) -> Result<(Digest, u64, u64)> {
+fn pack(target: &Path, mut receiver: tokio::sync::mpsc::Receiver<Vec<Packed>>) -> Result<(Digest, u64, u64)> {
     let fail = || file_error(target);
     let file = BufWriter::with_capacity(media::BUFFER_BYTES, media::create(target)?);
     let counting = Counting { inner: file, hasher: Sha256::new(), size: 0 };
     let mut encoder = zstd::Encoder::new(counting, ZSTD_LEVEL).map_err(fail())?;
     encoder.window_log(ZSTD_WINDOW_LOG).map_err(fail())?;
-    if threads > 1 {
-        encoder.multithread(u32::try_from(threads).unwrap_or(1)).map_err(fail())?;
-    }
     let mut unpacked = 0;
     while let Some(objects) = receiver.blocking_recv() {
         for object in objects {
