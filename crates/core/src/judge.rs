@@ -169,8 +169,9 @@ impl Case<'_> {
         turning_points.extend(self.cx.decisions.turning_points(now));
         turning_points.extend(review_by.filter(|at| *at > now));
         let flips_at = turning_points.into_iter().find(|at| {
-            let (_, then, review) = self.rule(*at);
-            then != verdict || review.is_some() != review_by.is_some()
+            let (hits, then, review) = self.rule(*at);
+            // Also what only changes the reasons counts: a judgement says what is so until then.
+            then != verdict || review.is_some() != review_by.is_some() || hits != rules
         });
         Judged {
             version: self.artifact.version.clone(),

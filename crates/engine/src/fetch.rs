@@ -164,7 +164,7 @@ async fn fetch_all(
     report: &mut Fetched,
 ) -> Result<()> {
     let store = &station.store;
-    let bytes = wanted.iter().filter_map(|w| w.artifact.size).sum();
+    let bytes = wanted.iter().filter_map(|w| w.artifact.size).fold(0, u64::saturating_add);
     let task = station.options.progress.task("fetching", Unit::Bytes, Some(bytes));
     let task = &task;
     let fetches = wanted.into_iter().map(|w| async move {

@@ -348,6 +348,6 @@ async fn render_again(station: &Station, channel: &str) -> Result<Vec<Digest>> {
     let db = &station.store.db;
     let Some(id) = db.find_ref(&ref_name(channel, "snapshot")).await? else { return Ok(Vec::new()) };
     let snapshot: Snapshot = db.get(Id::new(id)).await?;
-    let done = render::to_store(station, &snapshot, render::Names::new()).await?;
+    let done = render::to_store(station, &snapshot).await?;
     Ok(done.files.into_values().map(|file| file.sha256).collect())
 }

@@ -121,11 +121,13 @@ pub async fn publish(
         let rendered = render(station, judgment, snapshot, at("rendered"), &mut names).await?;
         // What was expected is what the judgement was made from, not what stands there now.
         point("snapshot", judgment.previous.as_ref().map(|(id, _)| id.digest()), id.digest());
-        point("listed", at("listed"), listed.digest());
         point("rendered", at("rendered"), rendered);
         point("pending", at("pending"), pending(station, judgment, at("pending")).await?);
         let blocks = db.put(&judgment.blocks).await?.digest();
-        // Stated even where they do not move: whoever denied something since then moved one of them.
+        // Stated even where they do not move: whoever denied something, or let old snapshots go, since then moved one
+        // of them.
+        let listed = Some(listed.digest());
+        refs.push(RefChange { name: ref_name(name, "listed"), from: at("listed"), to: listed });
         for (known, from) in &judgment.known {
             let to = if *known == ref_name(name, "blocks") { Some(blocks) } else { *from };
             refs.push(RefChange { name: known.clone(), from: *from, to });
@@ -215,35 +217,12 @@ async fn render(
     }
     let mut rendered = Rendered { renderer: RENDERER, files: BTreeMap::new() };
     if judgment.channel.ecosystem == Ecosystem::Conda {
-        let known = known_names(station, judgment, snapshot, held.is_some()).await?;
-        let done = render::to_store(station, snapshot, known).await?;
+        let done = render::to_store(station, snapshot).await?;
         rendered.files = done.files;
         let until = station.now().await?.after(SHARDS_KEPT);
         *names = changed_names(judgment, snapshot, done.names, until, held.is_some());
     }
     Ok(db.put(&rendered).await?.digest())
-}
-
-/// The names of the shards that are published as before, by subdir and package.
-async fn known_names(
-    station: &Station,
-    judgment: &Judgment,
-    snapshot: &Snapshot,
-    was_rendered: bool,
-) -> Result<render::Names> {
-    let mut known = render::Names::new();
-    for subdir in snapshot.subdirs.keys().filter(|_| was_rendered) {
-        let mut names = station.store.db.current_names(&judgment.channel.name, subdir, RENDERER).await?;
-        let key = |name: &String| ShardKey { subdir: Some(subdir.clone()), name: name.clone() }.to_string();
-        names.retain(|name, held| {
-            judgment
-                .touched
-                .get(&key(name))
-                .is_none_or(|t| t.now.is_some_and(|now| now.digest() == held.shard))
-        });
-        known.insert(subdir.clone(), names);
-    }
-    Ok(known)
 }
 
 /// How the table of names must change, so that it holds those of the new snapshot.

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Seek as _, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use futures_util::{StreamExt as _, stream};
 use tempfile::SpooledTempFile;
@@ -17,7 +17,7 @@ use airlock_core::id::{Digest, Id};
 use airlock_core::object;
 use airlock_core::shard::{Shard, ShardKey};
 use airlock_core::snapshot::Snapshot;
-use airlock_formats::conda::{self, Pieces, RENDERER, V3};
+use airlock_formats::conda::{self, Pieces, RENDERER, Revisions};
 use airlock_store::{Packed, ShardName, Staged};
 
 use crate::error::{Error, Result, file_error, joined};
@@ -82,10 +82,9 @@ impl Place {
 
 type Files = BTreeMap<String, Sink>;
 
-/// Renders every whole-channel file of a snapshot into the store. `known` are names of shards that need not be
-/// rendered to be known.
-pub async fn to_store(station: &Station, snapshot: &Snapshot, known: Names) -> Result<Done> {
-    let (files, names) = render(station, snapshot, known, &Place(Some(station.store.blobs.clone()))).await?;
+/// Renders every whole-channel file of a snapshot into the store.
+pub async fn to_store(station: &Station, snapshot: &Snapshot) -> Result<Done> {
+    let (files, names) = render(station, snapshot, &Place(Some(station.store.blobs.clone()))).await?;
     let mut batch = station.store.blobs.batch();
     let task = station.options.progress.task(
         format!("syncing the indexes of {}", snapshot.channel),
@@ -109,7 +108,7 @@ pub async fn to_store(station: &Station, snapshot: &Snapshot, known: Names) -> R
 
 /// Renders every whole-channel file of a snapshot into memory, by path below the channel.
 pub async fn to_memory(station: &Station, snapshot: &Snapshot) -> Result<BTreeMap<String, Vec<u8>>> {
-    let (files, _) = render(station, snapshot, Names::new(), &Place(None)).await?;
+    let (files, _) = render(station, snapshot, &Place(None)).await?;
     let held = files.into_iter().filter_map(|(path, sink)| match sink {
         Sink::Memory(bytes) => Some((path, bytes)),
         Sink::Staged(_) => None,
@@ -117,12 +116,7 @@ pub async fn to_memory(station: &Station, snapshot: &Snapshot) -> Result<BTreeMa
     Ok(held.collect())
 }
 
-async fn render(
-    station: &Station,
-    snapshot: &Snapshot,
-    mut known: Names,
-    place: &Place,
-) -> Result<(Files, Names)> {
+async fn render(station: &Station, snapshot: &Snapshot, place: &Place) -> Result<(Files, Names)> {
     let db = &station.store.db;
     let content = trees::load(db, snapshot.content).await?;
     let facts = trees::load(db, snapshot.inputs.facts).await?;
@@ -132,7 +126,7 @@ async fn render(
     for (subdir, about) in &snapshot.subdirs {
         let here = |key: &&String| ShardKey::parse(key).subdir.as_deref() == Some(subdir);
         let keys: Vec<&String> = content.keys().filter(here).collect();
-        let mut subdir_names = known.remove(subdir).unwrap_or_default();
+        let mut subdir_names = BTreeMap::new();
         let mut spools = Spools::new(&station.dir);
         let task = format!("rendering {}/{subdir}", snapshot.channel);
         let task = station.options.progress.task(task, Unit::Names, Some(keys.len() as u64));
@@ -199,14 +193,14 @@ async fn take_apart(
     };
     let mut packed = by_digest(trees::packed(db, &shards).await?);
     let there: Vec<Id<Facts>> = facts.iter().flatten().copied().collect();
-    let mut packed_facts = by_digest(trees::packed(db, &there).await?);
+    let packed_facts = by_digest(trees::packed(db, &there).await?);
     let digests: Vec<Digest> = shards.iter().map(Id::digest).collect();
     let named = db.rendered_names(RENDERER, &digests).await?;
     let tasks: Vec<_> = shards
         .iter()
         .zip(facts)
         .filter_map(|(id, facts)| {
-            let facts = facts.and_then(|f| packed_facts.remove(&f.digest()));
+            let facts = facts.and_then(|f| packed_facts.get(&f.digest()).cloned());
             Some((packed.remove(&id.digest())?, facts, named.get(&id.digest()).copied()))
         })
         .collect();
@@ -255,8 +249,11 @@ struct Spools {
     conda: Spool,
     classic_exports: Spool,
     conda_exports: Spool,
-    v3: V3,
+    v3: BTreeMap<String, Spool>,
+    revisions: Revisions,
     removed: BTreeSet<String>,
+    /// Where temporary files go.
+    dir: PathBuf,
 }
 
 impl Spools {
@@ -266,8 +263,10 @@ impl Spools {
             conda: Spool::new(dir),
             classic_exports: Spool::new(dir),
             conda_exports: Spool::new(dir),
-            v3: V3::default(),
+            v3: BTreeMap::new(),
+            revisions: Revisions::default(),
             removed: BTreeSet::new(),
+            dir: dir.to_owned(),
         }
     }
 
@@ -276,7 +275,10 @@ impl Spools {
         self.conda.add(&pieces.conda)?;
         self.classic_exports.add(&pieces.classic_exports)?;
         self.conda_exports.add(&pieces.conda_exports)?;
-        self.v3.merge(pieces.v3);
+        for (extension, members) in pieces.v3 {
+            self.v3.entry(extension).or_insert_with(|| Spool::new(&self.dir)).add(&members)?;
+        }
+        self.revisions.merge(pieces.revisions);
         self.removed.extend(pieces.removed);
         Ok(())
     }
@@ -286,7 +288,7 @@ fn finish(
     place: &Place,
     subdir: &str,
     about: &Canonical,
-    mut spools: Spools,
+    spools: Spools,
     names: &BTreeMap<String, Digest>,
     threads: usize,
     progress: &Progress,
@@ -295,14 +297,34 @@ fn finish(
     index
         .write_all(&conda::shard_index(subdir, Some(about), names).map_err(unrendered)?)
         .map_err(unrendered)?;
-    let frame = conda::repodata_frame(subdir, Some(about), &spools.removed, &spools.v3);
-    let size =
-        spools.classic.size + spools.conda.size + spools.classic_exports.size + spools.conda_exports.size;
-    let task = progress.task(format!("writing the indexes of {subdir}"), Unit::Bytes, Some(size));
-    let (json, zst) = assemble(place, &task, &frame, [&mut spools.classic, &mut spools.conda], threads)?;
+    let frame = conda::repodata_frame(subdir, Some(about), &spools.removed, &spools.revisions);
+    let (heads, tail) = conda::v3_frame(spools.v3.keys().map(String::as_str));
+    let mut parts = vec![
+        Part::Text(frame.before),
+        Part::Table(spools.classic),
+        Part::Text(frame.between),
+        Part::Table(spools.conda),
+        Part::Text(frame.behind),
+    ];
+    let has_v3 = !heads.is_empty();
+    for (head, table) in heads.into_iter().zip(spools.v3.into_values()) {
+        parts.extend([Part::Text(head), Part::Table(table)]);
+    }
+    parts.extend(has_v3.then(|| Part::Text(tail.to_owned())));
+    parts.push(Part::Text(frame.end));
     let frame = conda::run_exports_frame(subdir);
-    let exports = [&mut spools.classic_exports, &mut spools.conda_exports];
-    let (exports_json, exports_zst) = assemble(place, &task, &frame, exports, threads)?;
+    let exports = vec![
+        Part::Text(frame.before),
+        Part::Table(spools.classic_exports),
+        Part::Text(frame.between),
+        Part::Table(spools.conda_exports),
+        Part::Text(frame.behind),
+        Part::Text(frame.end),
+    ];
+    let size = parts.iter().chain(&exports).map(Part::size).sum();
+    let task = progress.task(format!("writing the indexes of {subdir}"), Unit::Bytes, Some(size));
+    let (json, zst) = assemble(place, &task, parts, threads)?;
+    let (exports_json, exports_zst) = assemble(place, &task, exports, threads)?;
     Ok(vec![
         ("repodata_shards.msgpack.zst", index),
         ("repodata.json", json),
@@ -312,15 +334,24 @@ fn finish(
     ])
 }
 
+/// A part of an index.
+enum Part {
+    Text(String),
+    Table(Spool),
+}
+
+impl Part {
+    const fn size(&self) -> u64 {
+        match self {
+            Self::Text(text) => text.len() as u64,
+            Self::Table(table) => table.size,
+        }
+    }
+}
+
 /// Puts an index together, plain and compressed.
-fn assemble(
-    place: &Place,
-    task: &Task,
-    frame: &[String; 3],
-    tables: [&mut Spool; 2],
-    threads: usize,
-) -> Result<(Sink, Sink)> {
-    let size = frame.iter().map(|f| f.len() as u64).sum::<u64>() + tables.iter().map(|t| t.size).sum::<u64>();
+fn assemble(place: &Place, task: &Task, parts: Vec<Part>, threads: usize) -> Result<(Sink, Sink)> {
+    let size: u64 = parts.iter().map(Part::size).sum();
     let mut plain = place.sink()?;
     let mut encoder =
         zstd::stream::write::Encoder::new(place.sink()?, conda::ZSTD_LEVEL).map_err(unrendered)?;
@@ -333,14 +364,13 @@ fn assemble(
         plain.write_all(bytes).map_err(unrendered)?;
         encoder.write_all(bytes).map_err(unrendered)
     };
-    let [before, between, behind] = frame;
-    let [first, second] = tables;
     let mut buffer = vec![0; COPY_BYTES];
-    both(before.as_bytes())?;
-    copy(first, &mut buffer, &mut both)?;
-    both(between.as_bytes())?;
-    copy(second, &mut buffer, &mut both)?;
-    both(behind.as_bytes())?;
+    for part in parts {
+        match part {
+            Part::Text(text) => both(text.as_bytes())?,
+            Part::Table(mut table) => copy(&mut table, &mut buffer, &mut both)?,
+        }
+    }
     let packed = encoder.finish().map_err(unrendered)?;
     Ok((plain, packed))
 }

@@ -373,10 +373,11 @@ fn run_exports_channeldata_and_notices_are_valid() {
     facts.files.insert("x-1-0.conda".to_owned(), Fact { first_seen, file: Some(file), fault: None });
     let exports = |subdir: &str, shards: &[&Shard]| -> Value {
         let pieces: Vec<_> = shards.iter().map(|shard| conda::pieces(shard, Some(&facts))).collect();
-        let [before, between, behind] = conda::run_exports_frame(subdir);
+        let frame = conda::run_exports_frame(subdir);
         let classic: String = pieces.iter().map(|p| p.classic_exports.as_str()).collect();
         let conda: String = pieces.iter().map(|p| p.conda_exports.as_str()).collect();
-        serde_json::from_str(&[before, classic, between, conda, behind].concat()).unwrap()
+        let parts = [frame.before, classic, frame.between, conda, frame.behind, frame.end];
+        serde_json::from_str(&parts.concat()).unwrap()
     };
     let served = exports("linux-64", &read.shards.values().collect::<Vec<_>>());
     let info = json!({"arch": "64", "platform": "linux", "subdir": "linux-64", "version": 1});

@@ -17,6 +17,8 @@ use airlock_core::id::Digest;
 use crate::blobs::{self, Blobs};
 use crate::error::StoreError;
 
+/// A blob of so many bytes is brought onto the disk by itself.
+const LARGE_BYTES: u64 = 4 << 20;
 /// What the folders of intakes are called in the staging folder.
 pub(crate) const PREFIX: &str = "import-";
 /// How long an intake that was broken off waits for being resumed.
@@ -107,7 +109,15 @@ impl Intake {
             other => other,
         };
         let file = file.map_err(StoreError::file(&path))?;
-        Ok(Incoming { intake: self, file, path, wanted: digest, hasher: Sha256::new(), is_whole: false })
+        Ok(Incoming {
+            intake: self,
+            file,
+            path,
+            wanted: digest,
+            hasher: Sha256::new(),
+            size: 0,
+            is_whole: false,
+        })
     }
 
     /// Syncs everything once and gives the blobs their names. Before this returns, some of them may be in the store,
@@ -159,6 +169,7 @@ pub struct Incoming<'a> {
     path: PathBuf,
     wanted: Digest,
     hasher: Sha256,
+    size: u64,
     is_whole: bool,
 }
 
@@ -166,6 +177,7 @@ impl Incoming<'_> {
     /// Appends bytes.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.hasher.update(bytes);
+        self.size += bytes.len() as u64;
         self.file.write_all(bytes).map_err(StoreError::file(&self.path))
     }
 
@@ -178,6 +190,10 @@ impl Incoming<'_> {
         let found = Digest::from_bytes(std::mem::take(&mut self.hasher).finalize().into());
         if found != self.wanted {
             return Err(StoreError::Hash { wanted: self.wanted, found });
+        }
+        if self.size >= LARGE_BYTES {
+            // Its bytes travel while the next blob is read, not all of them at the end.
+            self.file.sync_data().map_err(StoreError::file(&self.path))?;
         }
         self.is_whole = true;
         self.intake.note(found);

@@ -158,7 +158,8 @@ pub(super) fn copy(
             file_error(both)(e)
         })?;
         if n == 0 {
-            return Ok(());
+            // Its bytes travel while the next file is read, not all of them at the end.
+            return sink.sync_data().map_err(file_error(to));
         }
         told(n);
     }

@@ -156,19 +156,25 @@ async fn keys_of(
         }));
         return Ok(keys);
     };
-    let names = names.iter().map(String::as_str).chain(exact);
+    let all = names.iter().map(String::as_str).chain(exact.iter().copied());
     let subdirs: Vec<Option<&String>> = match inputs.upstream.ecosystem {
         Ecosystem::Pypi => vec![None],
         Ecosystem::Conda => inputs.upstream.subdirs.keys().map(Some).collect(),
     };
-    for name in names {
+    for name in all {
         for subdir in &subdirs {
             keys.insert(ShardKey { subdir: subdir.cloned(), name: name.to_owned() }.to_string());
         }
     }
-    let mut found = tree_edit::find_many(db, inputs.upstream.tree, keys.iter().map(String::as_str)).await?;
-    found.extend(tree_edit::find_many(db, inputs.listed, keys.iter().map(String::as_str)).await?);
-    Ok(found.into_keys().collect())
+    let found = tree_edit::find_many(db, inputs.upstream.tree, keys.iter().map(String::as_str)).await?;
+    let mut keys: BTreeSet<String> = found.into_keys().collect();
+    if !names.is_empty() || !exact.is_empty() {
+        // What is listed may lie in a subdir that the source has no longer.
+        let is_meant = |name: &str| names.contains(name) || exact.contains(&name);
+        let listed = trees::load(db, inputs.listed).await?;
+        keys.extend(listed.into_keys().filter(|key| is_meant(&ShardKey::parse(key).name)));
+    }
+    Ok(keys)
 }
 
 /// Where everything about the shards in scope lies.

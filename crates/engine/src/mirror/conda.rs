@@ -152,13 +152,21 @@ impl Reading<'_> {
     ) -> (BTreeMap<String, Id<Shard>>, HashMap<String, Digest>) {
         let mut at_hand = BTreeMap::new();
         let mut missing = HashMap::new();
+        let canonical = |name: &String| ecosystem::canonical_name(Ecosystem::Conda, name);
+        let mut spellings: HashMap<String, usize> = HashMap::new();
+        for name in index.shards.keys().filter_map(canonical) {
+            *spellings.entry(name).or_default() += 1;
+        }
         for (name, digest) in &index.shards {
-            let Some(canonical) = ecosystem::canonical_name(Ecosystem::Conda, name) else { continue };
+            let Some(canonical) = canonical(name) else { continue };
+            // Of several spellings of one name every shard is read each time: together they are one.
+            let is_alone = spellings.get(&canonical).is_some_and(|n| *n == 1);
             if !self.filter.wants_name(&canonical) {
                 continue;
             }
             let key = ShardKey { subdir: Some(subdir.to_owned()), name: canonical }.to_string();
-            match self.known.get(&key).filter(|_| self.before.shards.get(&key) == Some(digest)) {
+            let is_as_before = is_alone && self.before.shards.get(&key) == Some(digest);
+            match self.known.get(&key).filter(|_| is_as_before) {
                 Some(id) => {
                     at_hand.insert(key.clone(), *id);
                 }

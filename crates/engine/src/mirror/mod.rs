@@ -228,13 +228,26 @@ impl Reading<'_> {
 
     /// A source that suddenly lists less than half of what it listed is broken, or not the one that it was.
     fn check_shrink(&self, shards: &BTreeMap<String, Id<Shard>>, accepted: bool) -> Result<()> {
-        let (before, now) = (self.known.len(), shards.len());
-        if accepted || before < SHRINK_NAMES_MIN || now * 2 >= before {
-            return Ok(());
+        let count = |map: &BTreeMap<String, Id<Shard>>| {
+            let mut counts: BTreeMap<Option<String>, usize> = BTreeMap::new();
+            for key in map.keys() {
+                *counts.entry(ShardKey::parse(key).subdir).or_default() += 1;
+            }
+            counts
+        };
+        let now = count(shards);
+        for (subdir, before) in count(&self.known) {
+            let now = now.get(&subdir).copied().unwrap_or(0);
+            if !accepted && before >= SHRINK_NAMES_MIN && now * 2 < before {
+                let place = subdir.map(|s| format!(" in {s}")).unwrap_or_default();
+                return Err(Error::unsafe_(format!(
+                    "{} lists {now} names{place}, and listed {before} before",
+                    self.source.shown()
+                ))
+                .hint("nothing was changed; if the source really gave up so much, run `airlock sync --accept-shrink` for this channel"));
+            }
         }
-        Err(Error::unsafe_(format!("{} lists {now} names, and listed {before} before", self.source.shown())).hint(
-            "nothing was changed; if the source really gave up so much, run `airlock sync --accept-shrink` for this channel",
-        ))
+        Ok(())
     }
 
     /// The shards of the last reading whose key satisfies `wanted`.

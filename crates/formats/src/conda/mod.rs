@@ -13,4 +13,4 @@ pub use read::{
 };
 pub use record::{Hashed, INDEX_JSON_BYTES_MAX, package_record};
 pub use render::{ChannelPackage, RENDERER, ZSTD_LEVEL, channeldata, notices, shard, shard_index, zst};
-pub use whole::{Pieces, V3, pieces, repodata, repodata_frame, run_exports_frame};
+pub use whole::{Frame, Pieces, Revisions, pieces, repodata, repodata_frame, run_exports_frame, v3_frame};

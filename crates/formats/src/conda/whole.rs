@@ -1,7 +1,7 @@
 //! The indexes of a whole subdir, put together from pieces: what each published shard adds to them. The pieces of
 //! a large channel never have to be in memory at the same time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use airlock_core::canon::Canonical;
 use airlock_core::fact::Facts;
@@ -19,8 +19,10 @@ pub struct Pieces {
     pub classic: String,
     /// Records of `packages.conda`.
     pub conda: String,
-    /// Records of `v3` (CEP 48) by extension; few enough to be kept.
-    pub v3: V3,
+    /// Records of `v3` (CEP 48) by extension.
+    pub v3: BTreeMap<String, String>,
+    /// What is said of them.
+    pub revisions: Revisions,
     /// Files that are no longer listed.
     pub removed: BTreeSet<String>,
     /// Members of `packages` of `run_exports.json`.
@@ -31,24 +33,17 @@ pub struct Pieces {
     pub package: ChannelPackage,
 }
 
-/// The records of `v3` tables.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct V3 {
-    /// Extension and members.
-    tables: std::collections::BTreeMap<String, String>,
+/// What `info.repodata_revisions` says of `v3` records (CEP 48).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Revisions {
     count: u64,
     /// The oldest and newest time stamp.
     stamps: Option<(i64, i64)>,
 }
 
-impl V3 {
-    /// Takes in the records of another shard.
+impl Revisions {
+    /// Takes in what another shard adds.
     pub fn merge(&mut self, other: Self) {
-        for (extension, members) in other.tables {
-            let table = self.tables.entry(extension).or_default();
-            table.push_str(if table.is_empty() || members.is_empty() { "" } else { "," });
-            table.push_str(&members);
-        }
         self.count += other.count;
         self.stamps = match (self.stamps, other.stamps) {
             (Some(a), Some(b)) => Some((a.0.min(b.0), a.1.max(b.1))),
@@ -56,26 +51,18 @@ impl V3 {
         };
     }
 
-    fn add(&mut self, file: &str, extension: &str, record: &Canonical) {
+    fn note(&mut self, record: &Canonical) {
         #[derive(Deserialize)]
         struct Stamps {
             indexed_timestamp: Option<i64>,
             timestamp: Option<i64>,
         }
-        let stem = file.strip_suffix(extension).and_then(|s| s.strip_suffix('.')).unwrap_or(file);
         let stamp = record.read::<Stamps>().ok().and_then(|s| s.indexed_timestamp.or(s.timestamp));
-        let mut members = String::new();
-        push_member(&mut members, stem, record.as_str());
-        let one = Self {
-            tables: [(extension.to_owned(), members)].into(),
-            count: 1,
-            stamps: stamp.map(|s| (s, s)),
-        };
-        self.merge(one);
+        self.merge(Self { count: 1, stamps: stamp.map(|s| (s, s)) });
     }
 
-    /// `info.repodata_revisions` of CEP 48, so that older clients can say what they cannot see.
-    fn revisions(&self) -> Option<Canonical> {
+    /// So that older clients can say what they cannot see.
+    fn canonical(&self) -> Option<Canonical> {
         let (oldest, newest) = self.stamps.unwrap_or_default();
         let value = serde_json::json!({"v3": {"n_packages": self.count, "newest": newest, "oldest": oldest}});
         Canonical::of(&value).ok().filter(|_| self.count > 0)
@@ -98,7 +85,9 @@ pub fn pieces(shard: &Shard, facts: Option<&Facts>) -> Pieces {
     let mut out = Pieces::default();
     for (file, entry) in &shard.entries {
         if let Some(extension) = entry.table.strip_prefix("v3/") {
-            out.v3.add(file, extension, &entry.record);
+            let stem = file.strip_suffix(extension).and_then(|s| s.strip_suffix('.')).unwrap_or(file);
+            push_member(out.v3.entry(extension.to_owned()).or_default(), stem, entry.record.as_str());
+            out.revisions.note(&entry.record);
             continue;
         }
         let (records, exports) = match entry.table.as_str() {
@@ -143,56 +132,74 @@ fn package(shard: &Shard, facts: Option<&Facts>) -> ChannelPackage {
     }
 }
 
-/// `repodata.json` (CEP 36) of a subdir around its records: what stands before the members of `packages`, between
-/// them and those of `packages.conda`, and behind. `about` is what its upstream said of it beside the records.
+/// The text of an index around its records.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Frame {
+    /// Before the members of `packages`.
+    pub before: String,
+    /// Between them and those of `packages.conda`.
+    pub between: String,
+    /// Behind them, up to where the tables of `v3` may stand (see [`v3_frame`]).
+    pub behind: String,
+    /// The end.
+    pub end: String,
+}
+
+/// `repodata.json` (CEP 36) of a subdir around its records. `about` is what its upstream said of it beside them.
 pub fn repodata_frame(
     subdir: &str,
     about: Option<&Canonical>,
     removed: &BTreeSet<String>,
-    v3: &V3,
-) -> [String; 3] {
-    let revisions = v3.revisions().map(|r| ("repodata_revisions", r));
+    revisions: &Revisions,
+) -> Frame {
+    let revisions = revisions.canonical().map(|r| ("repodata_revisions", r));
     let info = info(subdir, about, revisions.as_slice());
-    let before = format!("{{\"info\":{},\"packages\":{{", info.as_str());
     let mut behind = String::from("},\"removed\":[");
     for (i, file) in removed.iter().enumerate() {
         behind.push_str(if i > 0 { "," } else { "" });
         behind.push_str(Canonical::string(file).as_str());
     }
     behind.push_str("],\"repodata_version\":1");
-    if v3.count > 0 {
-        let mut tables = String::new();
-        for (extension, members) in &v3.tables {
-            push_member(&mut tables, extension, &format!("{{{members}}}"));
-        }
-        behind.push_str(&format!(",\"v3\":{{{tables}}}"));
-    }
+    let mut end = String::new();
     for (key, value) in about.map(Canonical::members).unwrap_or_default() {
         // Whoever said it: a second table of records, or a key that stands above already, must not follow.
         if key != "info" && !super::read::is_own(&key) {
-            behind.push(',');
-            behind.push_str(Canonical::string(&key).as_str());
-            behind.push(':');
-            behind.push_str(value.as_str());
+            end.push(',');
+            end.push_str(Canonical::string(&key).as_str());
+            end.push(':');
+            end.push_str(value.as_str());
         }
     }
-    behind.push_str("}\n");
-    [before, "},\"packages.conda\":{".to_owned(), behind]
+    end.push_str("}\n");
+    Frame {
+        before: format!("{{\"info\":{},\"packages\":{{", info.as_str()),
+        between: "},\"packages.conda\":{".to_owned(),
+        behind,
+        end,
+    }
+}
+
+/// What stands before the members of each table of `v3`, by its extension, and behind the last one.
+pub fn v3_frame<'a>(extensions: impl Iterator<Item = &'a str>) -> (Vec<String>, &'static str) {
+    let begin = |i: usize| if i == 0 { ",\"v3\":{" } else { "}," };
+    let table = |(i, extension)| format!("{}{}:{{", begin(i), Canonical::string(extension).as_str());
+    (extensions.enumerate().map(table).collect(), "}}")
 }
 
 /// The same for `run_exports.json` (CEP 12).
-pub fn run_exports_frame(subdir: &str) -> [String; 3] {
+pub fn run_exports_frame(subdir: &str) -> Frame {
     let (platform, arch) = subdir.split_once('-').unwrap_or((subdir, ""));
     let text =
         |t: &str| if t.is_empty() || subdir == "noarch" { "null".to_owned() } else { format!("\"{t}\"") };
     let (arch, platform) = (text(arch), text(platform));
-    [
-        format!(
+    Frame {
+        before: format!(
             "{{\"info\":{{\"arch\":{arch},\"platform\":{platform},\"subdir\":\"{subdir}\",\"version\":1}},\"packages\":{{"
         ),
-        "},\"packages.conda\":{".to_owned(),
-        "}}\n".to_owned(),
-    ]
+        between: "},\"packages.conda\":{".to_owned(),
+        behind: "}".to_owned(),
+        end: "}\n".to_owned(),
+    }
 }
 
 /// `repodata.json` of a subdir at once, for what fits into memory.
@@ -208,11 +215,21 @@ pub fn repodata<'a>(
         let one = pieces(shard, None);
         join(&mut all.classic, &one.classic);
         join(&mut all.conda, &one.conda);
-        all.v3.merge(one.v3);
+        for (extension, members) in one.v3 {
+            join(all.v3.entry(extension).or_default(), &members);
+        }
+        all.revisions.merge(one.revisions);
         all.removed.extend(one.removed);
     }
-    let [before, between, behind] = repodata_frame(subdir, about, &all.removed, &all.v3);
-    [before, all.classic, between, all.conda, behind].concat()
+    let frame = repodata_frame(subdir, about, &all.removed, &all.revisions);
+    let mut out = [frame.before, all.classic, frame.between, all.conda, frame.behind].concat();
+    let (heads, tail) = v3_frame(all.v3.keys().map(String::as_str));
+    for (head, members) in heads.iter().zip(all.v3.values()) {
+        out.push_str(head);
+        out.push_str(members);
+    }
+    out.push_str(if heads.is_empty() { "" } else { tail });
+    out + &frame.end
 }
 
 /// Appends members to members.

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use sqlx::{QueryBuilder, Row, Sqlite, Transaction};
+use sqlx::{QueryBuilder, Sqlite, Transaction};
 
 use airlock_core::id::Digest;
 use airlock_core::time::Time;
@@ -92,28 +92,6 @@ async fn supersede(
 }
 
 impl Db {
-    /// The names of the newest snapshot of a channel's subdir, by package.
-    pub async fn current_names(
-        &self,
-        channel: &str,
-        subdir: &str,
-        renderer: u32,
-    ) -> Result<BTreeMap<String, ShardName>, StoreError> {
-        let rows = sqlx::query(
-            "select package, name, shard from shard_name where until is null and channel = $1 and subdir = $2 and renderer = $3",
-        )
-        .bind(channel)
-        .bind(subdir)
-        .bind(i64::from(renderer))
-        .fetch_all(&self.pool)
-        .await?;
-        let named = |row: &sqlx::sqlite::SqliteRow| -> Result<(String, ShardName), StoreError> {
-            let name = ShardName { name: digest(row, "name")?, shard: digest(row, "shard")? };
-            Ok((row.try_get("package")?, name))
-        };
-        rows.iter().map(named).collect()
-    }
-
     /// The published shard behind the name of a rendered one, while that is readable.
     pub async fn named_shard(
         &self,
