@@ -36,6 +36,22 @@ pub(super) struct Common {
     pub dry: bool,
 }
 
+impl Common {
+    fn context(&self) -> Context<'_> {
+        Context {
+            channel: &self.channel.name,
+            ecosystem: self.channel.ecosystem,
+            policy: &self.policy,
+            decisions: &self.decisions,
+            kev: &self.kev,
+            epss: &self.epss,
+            feeds_read: self.feeds_read,
+            now: self.now,
+            needs_bytes: self.needs_bytes,
+        }
+    }
+}
+
 /// What is known of one shard, as it lies in the store.
 pub(super) struct Task {
     pub key: String,
@@ -68,17 +84,7 @@ fn unpack<T: Object>(packed: Option<&Arc<Packed>>) -> Result<Option<T>> {
 
 /// Judges one shard.
 pub(super) fn judge(common: &Common, task: Task) -> Result<One> {
-    let cx = Context {
-        channel: &common.channel.name,
-        ecosystem: common.channel.ecosystem,
-        policy: &common.policy,
-        decisions: &common.decisions,
-        kev: &common.kev,
-        epss: &common.epss,
-        feeds_read: common.feeds_read,
-        now: common.now,
-        needs_bytes: common.needs_bytes,
-    };
+    let cx = common.context();
     let upstream: Option<Shard> = unpack(task.upstream.as_ref().map(|(_, packed)| packed))?;
     let same = task.upstream.as_ref().map(|(id, _)| id) == task.listed.as_ref().map(|(id, _)| id);
     let other: Option<Shard> =

@@ -119,7 +119,7 @@ fn package(shard: &Shard, facts: Option<&Facts>) -> ChannelPackage {
     let versions: BTreeSet<&str> = shard.entries.keys().map(|file| version(file)).collect();
     let newer = |a: &&str, b: &&str| Order::Conda.compare(a, b).unwrap_or_else(|| a.cmp(b));
     let Some(newest) = versions.into_iter().max_by(newer) else { return ChannelPackage::default() };
-    let last = shard.entries.iter().filter(|(file, _)| version(file) == newest).last();
+    let last = shard.entries.iter().rfind(|(file, _)| version(file) == newest);
     let artifact = last.and_then(|(file, entry)| Artifact::read(shard, file, entry).ok());
     let Some(artifact) = artifact else { return ChannelPackage::default() };
     let fact = facts.and_then(|f| f.files.get(&artifact.file)).and_then(|f| f.file.as_ref());
