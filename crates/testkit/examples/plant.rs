@@ -1,9 +1,10 @@
 //! Fills a station for measurements, without an upstream:
 //!
 //!     plant STATION --files N --bytes B     a channel `planted` of N conda packages of B bytes of noise each
-//!     plant STATION CHANNEL --facts-only    every record of the channel counts as fetched, with what it declares
+//!     plant STATION CHANNEL --facts-only    every record of the channel's source counts as fetched, with what it declares
 //!
-//! The station is made where there is none. The channel is judged and published in the end.
+//! The station is made where there is none. The planted channel is judged and published in the end; where only facts
+//! are planted, the next `sync` has everything to do but the fetching.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "for tests only")]
 
 use std::collections::BTreeMap;
@@ -22,7 +23,7 @@ use airlock_core::trie::TreeId;
 use airlock_engine::judge::How;
 use airlock_engine::progress::Progress;
 use airlock_engine::station::{CONFIG, Clock, Options, Side, Station};
-use airlock_engine::{channel, feeds, sync, trees};
+use airlock_engine::{channel, feeds, mirror, sync, trees};
 use airlock_testkit::osv;
 use serde_json::json;
 
@@ -161,8 +162,8 @@ fn pinned(sha256: Digest, size: u64) -> FileFact {
 async fn facts_only(station: &Station, channel: &Channel) {
     let db = &station.store.db;
     let now = station.now().await.unwrap();
-    let upstream = db.find_ref(&channel::ref_name(&channel.name, "upstream")).await.unwrap();
-    let upstream: Upstream = db.get(Id::new(upstream.expect("the channel was never read"))).await.unwrap();
+    let (upstream, ..) = mirror::mirror(station, channel, true).await.unwrap();
+    let upstream: Upstream = db.get(upstream).await.unwrap();
     let shards = trees::load(db, upstream.tree).await.unwrap();
     let shards: Vec<(String, Id<Shard>)> = shards.into_iter().collect();
     let mut facts: BTreeMap<String, Id<Facts>> = BTreeMap::new();
@@ -183,10 +184,10 @@ async fn facts_only(station: &Station, channel: &Channel) {
         db.put_many(&encoded).await.unwrap();
     }
     let root: TreeId<Id<Facts>> = trees::store(db, &facts).await.unwrap();
-    publish(station, channel, &[("facts", root.digest())]).await;
+    point(station, channel, &[("facts", root.digest())]).await;
 }
 
-async fn publish(station: &Station, channel: &Channel, parts: &[(&str, Digest)]) {
+async fn point(station: &Station, channel: &Channel, parts: &[(&str, Digest)]) {
     let mut refs = Vec::new();
     for (part, to) in parts {
         let name = channel::ref_name(&channel.name, part);
@@ -194,6 +195,10 @@ async fn publish(station: &Station, channel: &Channel, parts: &[(&str, Digest)])
     }
     let subject = format!("channel/{}", channel.name);
     station.commit(refs, "test.plant", &subject, &json!({})).await.unwrap();
+}
+
+async fn publish(station: &Station, channel: &Channel, parts: &[(&str, Digest)]) {
+    point(station, channel, parts).await;
     let outcome = sync::rejudge(station, channel, &How::default(), false, "planted").await.unwrap();
-    println!("{subject}: {} admitted, {} held", outcome.counts.admit, outcome.counts.hold);
+    println!("{}: {} admitted, {} held", channel.name, outcome.counts.admit, outcome.counts.hold);
 }
