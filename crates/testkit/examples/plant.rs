@@ -175,7 +175,8 @@ async fn facts_only(station: &Station, channel: &Channel) {
             let shard = &read[&id.digest()];
             let fact = |(file, entry): (&String, &Entry)| {
                 let artifact = Artifact::read(shard, file, entry).ok()?;
-                let pinned = pinned(artifact.sha256?, artifact.size.unwrap_or(0));
+                let sha256 = artifact.sha256.unwrap_or_else(|| Digest::of(file.as_bytes()));
+                let pinned = pinned(sha256, artifact.size.unwrap_or(0));
                 Some((file.clone(), Fact { first_seen: now, file: Some(pinned), fault: None }))
             };
             let known = Facts { files: shard.entries.iter().filter_map(fact).collect() };
