@@ -29,7 +29,7 @@ use crate::trees;
 /// Shards that are read and taken apart at once.
 const CHUNK: usize = 512;
 /// Chunks that are on their way at the same time.
-const CHUNKS_AT_ONCE: usize = 2;
+const CHUNKS_AT_ONCE: usize = 4;
 /// How much of one table is kept in memory before it goes to a file, in bytes.
 const SPOOL_BYTES: usize = 8 << 20;
 /// Bytes that are copied at once.

@@ -3,9 +3,12 @@
 
 use airlock_core::decision::{Ruling, Scope};
 use airlock_core::ecosystem::Ecosystem;
+use airlock_core::id::Id;
+use airlock_core::snapshot::Upstream;
 use airlock_core::time::Span;
 use airlock_engine::judge::{self, How, Judgment};
-use airlock_engine::{channel, decide};
+use airlock_engine::{channel, decide, trees};
+use airlock_formats::make::CondaPackage;
 use airlock_testkit::{Kit, conda, osv};
 use serde_json::{Value, json};
 
@@ -111,4 +114,33 @@ async fn what_a_change_does_not_reach_is_judged_as_if_all_were_judged_anew() {
         }
         assert!(partial > STEPS / 2, "only {partial} of {STEPS} steps were judged in part");
     }
+}
+
+#[tokio::test]
+async fn a_new_advisory_reaches_what_lies_in_a_subdir_that_the_source_has_no_longer() {
+    let kit = Kit::new(&[]).await;
+    kit.identify(&json!({"old": "old"})).await;
+    let mut source = kit.conda_source("source");
+    source.add(&conda("good", "1.0"), &json!({}));
+    source.add(&CondaPackage { subdir: "linux-64", ..conda("old", "1.0") }, &json!({}));
+    source.write();
+    kit.add_channel("main", Ecosystem::Conda, source.path(), &["linux-64"]).await;
+    kit.sync("main").await;
+    // What a bundle brings may have other subdirs than the one before it.
+    let db = &kit.station.store.db;
+    let before = db.find_ref("channel/main/upstream").await.unwrap().unwrap();
+    let mut upstream: Upstream = db.get(Id::new(before)).await.unwrap();
+    let mut shards = trees::load(db, upstream.tree).await.unwrap();
+    shards.retain(|key, _| key.starts_with("noarch/"));
+    upstream.subdirs.remove("linux-64");
+    upstream.tree = trees::store(db, &shards).await.unwrap();
+    let to = db.put(&upstream).await.unwrap().digest();
+    let moved = kit.station.move_ref("channel/main/upstream", Some(to)).await.unwrap();
+    kit.station.commit(vec![moved], "test", "main", &json!({})).await.unwrap();
+    kit.judge("main").await;
+
+    kit.know(&[osv("PYSEC-1", "PyPI", "old", "2", 9.0)]).await;
+    let judgment = judged(&kit, false).await;
+    assert!(judgment.touched.len() < judged(&kit, true).await.touched.len(), "not everything was judged");
+    assert!(judgment.blocks.reason("linux-64/old", "old-1.0-0.conda").is_some());
 }

@@ -42,7 +42,7 @@ use scope::{Maps, Scope};
 /// Shards that are read and judged at once.
 const CHUNK: usize = 512;
 /// Chunks that are on their way at the same time: one is read while another is judged.
-const CHUNKS_AT_ONCE: usize = 2;
+const CHUNKS_AT_ONCE: usize = 4;
 
 /// How to judge.
 #[derive(Clone, Debug, Default)]
