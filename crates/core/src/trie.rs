@@ -94,7 +94,7 @@ pub enum Step<'a, V> {
 }
 
 /// The child of a branch at `level` that leads to a key of this hash.
-pub fn digit(digest: &Digest, level: usize) -> char {
+fn digit(digest: &Digest, level: usize) -> char {
     let byte = digest.as_bytes().get(level / 2).copied().unwrap_or(0);
     let nibble = if level.is_multiple_of(2) { byte >> 4 } else { byte & 15 };
     char::from_digit(u32::from(nibble), 16).unwrap_or('0')
@@ -105,18 +105,10 @@ pub fn build<V>(map: &BTreeMap<String, V>) -> Result<(TreeId<V>, Vec<Encoded>), 
 where
     V: Clone + Serialize + DeserializeOwned,
 {
-    build_at(map, 0)
-}
-
-/// Builds the sub-trie of `map` that stands at `level` of a larger tree.
-pub fn build_at<V>(map: &BTreeMap<String, V>, level: usize) -> Result<(TreeId<V>, Vec<Encoded>), ObjectError>
-where
-    V: Clone + Serialize + DeserializeOwned,
-{
     let keyed: Vec<(Digest, &String, &V)> =
         map.iter().map(|(key, value)| (Digest::of(key.as_bytes()), key, value)).collect();
     let mut nodes = Vec::new();
-    let root = build_level(&keyed, level, &mut nodes)?;
+    let root = build_level(&keyed, 0, &mut nodes)?;
     Ok((root, nodes))
 }
 
