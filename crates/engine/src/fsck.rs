@@ -8,11 +8,13 @@ use serde::Serialize;
 use airlock_core::id::{Digest, Id};
 use airlock_core::ledger::{self, LedgerHead};
 use airlock_core::snapshot::Snapshot;
+use airlock_formats::conda::RENDERER;
 use airlock_store::RefChange;
 
 use crate::channel::{self, ref_name};
 use crate::error::{Error, Result};
 use crate::progress::Unit;
+use crate::publish::Rendered;
 use crate::scrub::{self, Checked};
 use crate::station::Station;
 use crate::walk::{self, Place, Walk};
@@ -252,7 +254,9 @@ async fn repair(station: &Station, report: &mut Report, bad: Vec<Digest>) -> Res
         let of_channel = |place: &&Place| place.channel() == Some(&*channel.name);
         let mut lost: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let mut ids: BTreeMap<String, Vec<Digest>> = BTreeMap::new();
-        let mut is_index = false;
+        let rendered = ref_name(&channel.name, "rendered");
+        let objects = report.damages.iter().filter(|d| d.kind == Kind::Object);
+        let mut is_index = objects.flat_map(|d| &d.places).any(|place| *place.of == *rendered);
         for damage in report.damages.iter().filter(|d| d.kind == Kind::File && !d.repaired) {
             for place in damage.places.iter().filter(of_channel) {
                 match (&place.key, &place.file) {
@@ -318,7 +322,10 @@ async fn repair_objects(
     for (damage, place) in damaged.flat_map(|d| d.places.iter().map(move |place| (d, place))) {
         if &*place.of == feeds::INDEX {
             forget.insert(feeds::INDEX.to_owned());
-        } else if let (Some(channel), Some(id)) = (place.channel(), damage.id) {
+        } else if let (Some(channel), Some(id)) = (place.channel(), damage.id)
+            // What belongs to rendered files is made again with them.
+            && *place.of != *ref_name(channel, "rendered")
+        {
             forget.insert(ref_name(channel, "mirror"));
             let why = format!(
                 "run `airlock sync {channel}`, which reads its source anew, then `airlock fsck` again; if it stays, restore the database from a copy"
@@ -343,11 +350,13 @@ async fn repair_objects(
     Ok(())
 }
 
-/// Renders the indexes of the newest snapshot again, which gives the same bytes.
+/// Renders the indexes of the newest snapshot again, which gives the same bytes and the same object over them.
 async fn render_again(station: &Station, channel: &str) -> Result<Vec<Digest>> {
     let db = &station.store.db;
     let Some(id) = db.find_ref(&ref_name(channel, "snapshot")).await? else { return Ok(Vec::new()) };
     let snapshot: Snapshot = db.get(Id::new(id)).await?;
-    let done = render::to_store(station, &snapshot).await?;
-    Ok(done.files.into_values().map(|file| file.sha256).collect())
+    let done = render::to_store(station, &snapshot, None).await?;
+    let digests = done.files.values().map(|file| file.sha256).collect();
+    db.put(&Rendered { renderer: RENDERER, files: done.files, layout: Some(done.layout) }).await?;
+    Ok(digests)
 }

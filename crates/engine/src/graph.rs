@@ -355,6 +355,9 @@ fn plain(out: &mut Named, kind: Kind, bytes: &[u8]) -> Result<(), ObjectError> {
         Kind::Rendered => {
             let rendered: Rendered = object::decode(bytes)?;
             out.blobs.extend(rendered.files.into_iter().map(|(path, file)| (file.sha256, path)));
+            if let Some(layout) = rendered.layout {
+                out.add(layout.slots.digest(), Role::Tree(Item::Values));
+            }
         }
         Kind::Taken => {
             for bundle in object::decode::<Taken>(bytes)?.bundles {

@@ -18,7 +18,7 @@ use crate::channel::ref_name;
 use crate::error::Result;
 use crate::judge::{Judgment, Touched};
 use crate::mirror::MirrorState;
-use crate::render;
+use crate::render::{self, Layout};
 use crate::station::Station;
 use crate::{tree_edit, trees};
 
@@ -29,6 +29,9 @@ pub struct Rendered {
     pub renderer: u32,
     /// Path to blob.
     pub files: BTreeMap<String, RenderedFile>,
+    /// Where in them everything stands, for the next rendering.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout: Option<Layout>,
 }
 
 /// One rendered file.
@@ -215,10 +218,11 @@ async fn render(
     if let (Some(held), true) = (&held, same) {
         return Ok(db.put(held).await?.digest());
     }
-    let mut rendered = Rendered { renderer: RENDERER, files: BTreeMap::new() };
+    let mut rendered = Rendered { renderer: RENDERER, ..Rendered::default() };
     if judgment.channel.ecosystem == Ecosystem::Conda {
-        let done = render::to_store(station, snapshot).await?;
+        let done = render::to_store(station, snapshot, held.as_ref()).await?;
         rendered.files = done.files;
+        rendered.layout = Some(done.layout);
         let until = station.now().await?.after(SHARDS_KEPT);
         *names = changed_names(judgment, snapshot, done.names, until, held.is_some());
     }

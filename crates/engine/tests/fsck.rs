@@ -5,11 +5,12 @@ use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
+use airlock_core::decision::{Ruling, Scope};
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::id::Digest;
 use airlock_engine::fsck::{self, Kind, Report, What};
 use airlock_engine::view::FileAnswer;
-use airlock_engine::{scrub, status};
+use airlock_engine::{decide, render, scrub, status};
 use airlock_testkit::{Kit, conda, wheel};
 use serde_json::json;
 
@@ -130,6 +131,38 @@ async fn damaged_indexes_are_made_anew() {
     assert!(found.damages[0].places[0].to_string().contains("channel/main/rendered, noarch/repodata"));
     assert!(s.fsck(true).await.is_clean());
     assert!(s.fsck(false).await.damages.is_empty());
+}
+
+#[tokio::test]
+async fn what_describes_the_indexes_is_made_anew_with_them() {
+    let s = station().await;
+    let db = &s.kit.station.store.db;
+    let channel = s.kit.view().channel("main").await.unwrap().unwrap();
+    let slots = channel.rendered.unwrap().layout.clone().unwrap().slots.digest();
+    let rendered = db.find_ref("channel/main/rendered").await.unwrap().unwrap();
+    for lost in [slots, rendered] {
+        assert_eq!(db.remove_damaged(&[lost]).await.unwrap(), 1);
+        let found = s.fsck(false).await;
+        assert_eq!(found.damages.iter().map(|d| d.id).collect::<Vec<_>>(), [Some(lost)]);
+        assert!(s.fsck(true).await.is_clean());
+        assert!(s.fsck(false).await.damages.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn what_a_disk_changed_in_an_index_is_not_taken_over_into_the_next() {
+    let mut s = station().await;
+    let channel = s.kit.view().channel("main").await.unwrap().unwrap();
+    s.rot(channel.rendered.unwrap().files["noarch/repodata.json"].sha256);
+    s.kit.pass(airlock_core::time::Span::days(1));
+    let scope = Scope { channel: "main".to_owned(), spec: "other".to_owned() };
+    decide::decide(&s.kit.station, Ruling::Block(scope), "a test says so", None).await.unwrap();
+    s.kit.judge("main").await;
+    let channel = s.kit.view().channel("main").await.unwrap().unwrap();
+    let all = render::to_memory(&s.kit.station, &channel.snapshot).await.unwrap();
+    for (path, file) in &channel.rendered.unwrap().files {
+        assert_eq!(std::fs::read(s.path(file.sha256)).unwrap(), all[path], "{path}");
+    }
 }
 
 #[tokio::test]

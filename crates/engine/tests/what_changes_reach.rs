@@ -4,10 +4,11 @@
 use airlock_core::decision::{Ruling, Scope};
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::id::Id;
-use airlock_core::snapshot::Upstream;
+use airlock_core::snapshot::{Snapshot, Upstream};
 use airlock_core::time::Span;
 use airlock_engine::judge::{self, How, Judgment};
-use airlock_engine::{channel, decide, trees};
+use airlock_engine::publish::Rendered;
+use airlock_engine::{channel, decide, render, trees};
 use airlock_formats::make::CondaPackage;
 use airlock_testkit::{Kit, conda, osv};
 use serde_json::{Value, json};
@@ -55,6 +56,16 @@ async fn decide(kit: &Kit, name: &str, random: &mut Random) {
         }
     };
     decide::decide(&kit.station, ruling, "a test says so", None).await.unwrap();
+}
+
+/// What was taken over from the files before is what rendering everything gives.
+async fn check_rendered(kit: &Kit, context: &str) {
+    let db = &kit.station.store.db;
+    let at = async |part: &str| db.find_ref(&format!("channel/main/{part}")).await.unwrap().unwrap();
+    let snapshot: Snapshot = db.get(Id::new(at("snapshot").await)).await.unwrap();
+    let held: Rendered = db.get(Id::new(at("rendered").await)).await.unwrap();
+    let all = render::to_store(&kit.station, &snapshot, None).await.unwrap();
+    assert_eq!((held.files, held.layout), (all.files, Some(all.layout)), "{context}");
 }
 
 #[tokio::test]
@@ -111,6 +122,7 @@ async fn what_a_change_does_not_reach_is_judged_as_if_all_were_judged_anew() {
             assert_eq!(some.blocks, all.blocks, "{context}");
             assert!(s.valid_until <= a.valid_until || a.valid_until.is_none(), "{context}");
             kit.judge("main").await;
+            check_rendered(&kit, &context).await;
         }
         assert!(partial > STEPS / 2, "only {partial} of {STEPS} steps were judged in part");
     }

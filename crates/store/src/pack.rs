@@ -12,8 +12,8 @@ use crate::error::StoreError;
 
 /// Objects shorter than this, in bytes, are not packed.
 const PACK_BYTES_MIN: usize = 200;
-/// zstd level of stored objects.
-const PACK_LEVEL: i32 = 3;
+/// zstd level of stored objects: what level 3 saves of their size is less than a hundredth.
+const PACK_LEVEL: i32 = 1;
 /// Largest object, unpacked, in bytes.
 const OBJECT_BYTES_MAX: usize = 256 << 20;
 

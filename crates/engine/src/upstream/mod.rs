@@ -217,7 +217,9 @@ fn read_file(path: &Path, bytes_max: u64) -> Result<Got> {
         Err(e) if matches!(e.kind(), NotFound | IsADirectory) => return Ok(Got::Absent),
         Err(e) => return Err(file_error(path)(e)),
     };
-    let mut bytes = Vec::new();
+    // Room for all of it at once, as far as its size can be believed.
+    let size = file.metadata().map_err(file_error(path))?.len().min(bytes_max);
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default() + 1);
     file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(file_error(path))?;
     if bytes.len() as u64 > bytes_max {
         return Err(too_long(&path.display().to_string(), bytes_max));

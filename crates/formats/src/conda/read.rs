@@ -12,14 +12,16 @@ use airlock_core::hex;
 use airlock_core::id::Digest;
 use airlock_core::shard::{Entry, Shard, ShardKey};
 
-use super::records::{Raw, prepare_all};
+use super::records::{Prepared, Raw, Readers, prepare_all};
 use crate::limits;
 use crate::msgpack;
 use crate::read::{IndexError, IndexRead, brief, canonical, keep, text, unzstd};
 use crate::stream::{self, Items, Key, Members};
 
-/// Records that are read together.
-const WAITING_MAX: usize = 32 << 10;
+/// Records that one thread reads at a time.
+const BATCH: usize = 2 << 10;
+/// From which size on an index is read on several threads, in bytes.
+const THREADED_BYTES_MIN: usize = 1 << 20;
 
 /// Reads `repodata.json` of `subdir`. `index` names it in messages.
 pub fn read_repodata(subdir: &str, index: &str, bytes: &[u8]) -> Result<IndexRead, IndexError> {
@@ -244,8 +246,10 @@ struct Reader<'a, 't> {
     records: u64,
     /// Where the last record belongs.
     key: ShardKey,
-    /// Records that were seen in the text and not read yet.
+    /// Records that were seen in the text and not handed out yet.
     waiting: Vec<Raw<'t>>,
+    /// Who reads them, while this thread looks for the next ones.
+    readers: Option<Readers<'t>>,
 }
 
 impl<'a, 't> Reader<'a, 't> {
@@ -253,20 +257,38 @@ impl<'a, 't> Reader<'a, 't> {
         let key = ShardKey { subdir: Some(subdir.to_owned()), name: String::new() };
         let out = IndexRead::default();
         let waiting = Vec::new();
-        Self { threads, subdir, index, out, about: Vec::new(), removed: Vec::new(), records: 0, key, waiting }
+        let (about, removed) = (Vec::new(), Vec::new());
+        Self { threads, subdir, index, out, about, removed, records: 0, key, waiting, readers: None }
     }
 
     /// Reads a whole index, record by record: nothing is held but what comes out.
     fn document(mut self, json: &'t str) -> Result<IndexRead, IndexError> {
-        let mut fault = None;
-        let outcome = stream::whole(json, Document { reader: &mut self, fault: &mut fault });
-        fault.map_or_else(|| outcome.map_err(IndexError::from), Err)?;
-        self.take_waiting()?;
+        std::thread::scope(|scope| {
+            // A few records are read sooner than a thread begins.
+            if self.threads > 1 && json.len() >= THREADED_BYTES_MIN {
+                self.readers = Some(Readers::start(scope, self.threads));
+            }
+            let read = self.tables(json);
+            // Without its queue, a reader ends.
+            self.readers = None;
+            read
+        })?;
         self.name_removed();
         let about = Canonical::object(self.about.iter().map(|(k, v)| (k.as_str(), v)));
         msgpack::check_numbers(&about)?;
         self.out.about = Some(about);
         Ok(self.out)
+    }
+
+    fn tables(&mut self, json: &'t str) -> Result<(), IndexError> {
+        let mut fault = None;
+        let outcome = stream::whole(json, Document { reader: self, fault: &mut fault });
+        fault.map_or_else(|| outcome.map_err(IndexError::from), Err)?;
+        self.hand_out()?;
+        while let Some(batch) = self.readers.as_mut().and_then(Readers::take) {
+            self.keep_all(batch)?;
+        }
+        Ok(())
     }
 
     /// Takes what the index says beside its records.
@@ -302,13 +324,22 @@ impl<'a, 't> Reader<'a, 't> {
             return Err(IndexError::TooMany("records", limits::INDEX_RECORDS_MAX));
         }
         self.waiting.push(Raw { table: table.to_owned(), file: file.to_owned(), record });
-        if self.waiting.len() >= WAITING_MAX { self.take_waiting() } else { Ok(()) }
+        if self.waiting.len() >= BATCH { self.hand_out() } else { Ok(()) }
     }
 
-    /// Reads the records that wait, and keeps them in the order of the text.
-    fn take_waiting(&mut self) -> Result<(), IndexError> {
+    /// Has the records that wait read, and keeps what was read meanwhile, in the order of the text.
+    fn hand_out(&mut self) -> Result<(), IndexError> {
         let waiting = std::mem::take(&mut self.waiting);
-        for (raw, prepared) in waiting.iter().zip(prepare_all(self.threads, &waiting)) {
+        let Some(readers) = &mut self.readers else { return self.keep_all(prepare_all(waiting)) };
+        readers.give(waiting);
+        while let Some(batch) = self.readers.as_mut().filter(|r| r.is_full()).and_then(Readers::take) {
+            self.keep_all(batch)?;
+        }
+        Ok(())
+    }
+
+    fn keep_all(&mut self, batch: Vec<(Raw<'t>, Prepared)>) -> Result<(), IndexError> {
+        for (raw, prepared) in batch {
             let kept = prepared.and_then(|(name, entry)| self.keep(name, &raw.file, entry));
             if let Err(error) = kept {
                 self.out.leave_out(self.index, &raw.file, error);

@@ -1,6 +1,10 @@
 //! Single records: from the text of an index to entries, on as many threads as there are.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::Scope;
 
 use airlock_core::canon::Canonical;
 use airlock_core::ecosystem::{self, Ecosystem};
@@ -13,9 +17,6 @@ use super::read::hash_text;
 use crate::msgpack;
 use crate::read::canonical_record;
 
-/// Records that are handed to a thread at least: for fewer it is not worth starting one.
-const PER_THREAD_MIN: usize = 512;
-
 /// One record as it stands in the text of an index.
 pub(super) struct Raw<'t> {
     pub table: String,
@@ -26,20 +27,78 @@ pub(super) struct Raw<'t> {
 /// The canonical name under which an entry belongs, or why it cannot be used.
 pub(super) type Prepared = Result<(String, Entry), String>;
 
-/// Reads records on up to `threads` threads; the answers come in their order.
-pub(super) fn prepare_all(threads: usize, records: &[Raw<'_>]) -> Vec<Prepared> {
-    let per_thread = records.len().div_ceil(threads.max(1)).max(PER_THREAD_MIN);
-    let prepare_some = |part: &[Raw<'_>]| part.iter().map(prepare).collect::<Vec<_>>();
-    if records.len() <= per_thread {
-        return prepare_some(records);
+/// Reads records in their order.
+pub(super) fn prepare_all(records: Vec<Raw<'_>>) -> Vec<(Raw<'_>, Prepared)> {
+    let read = |raw| {
+        // Whoever waits for the others must not wait for ever for one that broke off.
+        let prepared = catch_unwind(AssertUnwindSafe(|| prepare(&raw)));
+        let prepared = prepared.unwrap_or_else(|_| Err("it cannot be read".to_owned()));
+        (raw, prepared)
+    };
+    records.into_iter().map(read).collect()
+}
+
+/// Records with their number among the batches, before they are read and after.
+type Job<'t> = (u64, Vec<Raw<'t>>);
+type Done<'t> = (u64, Vec<(Raw<'t>, Prepared)>);
+
+/// Threads that read batches of records. What they read comes back in the order in which it was given.
+pub(super) struct Readers<'t> {
+    jobs: mpsc::Sender<Job<'t>>,
+    done: mpsc::Receiver<Done<'t>>,
+    /// What came before its turn.
+    early: BTreeMap<u64, Vec<(Raw<'t>, Prepared)>>,
+    given: u64,
+    taken: u64,
+    full: u64,
+}
+
+impl<'t> Readers<'t> {
+    /// Starts them. They end when this is dropped.
+    pub fn start<'s>(scope: &'s Scope<'s, 't>, threads: usize) -> Self {
+        let (jobs, queue) = mpsc::channel::<Job<'t>>();
+        let (out, done) = mpsc::channel::<Done<'t>>();
+        let queue = Arc::new(Mutex::new(queue));
+        for _ in 0..threads {
+            let (queue, out) = (queue.clone(), out.clone());
+            scope.spawn(move || {
+                loop {
+                    let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let Ok((number, records)) = next else { return };
+                    if out.send((number, prepare_all(records))).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        Self { jobs, done, early: BTreeMap::new(), given: 0, taken: 0, full: 2 * threads as u64 }
     }
-    std::thread::scope(|scope| {
-        let parts: Vec<_> =
-            records.chunks(per_thread).map(|part| scope.spawn(move || prepare_some(part))).collect();
-        let stopped = |part: &[Raw<'_>]| part.iter().map(|_| Err("it cannot be read".to_owned())).collect();
-        let done = parts.into_iter().zip(records.chunks(per_thread));
-        done.flat_map(|(thread, part)| thread.join().unwrap_or_else(|_| stopped(part))).collect()
-    })
+
+    /// Gives them a batch.
+    pub fn give(&mut self, records: Vec<Raw<'t>>) {
+        // They take until this is dropped.
+        if self.jobs.send((self.given, records)).is_ok() {
+            self.given += 1;
+        }
+    }
+
+    /// Whether so much is under way that what is done should be taken first.
+    pub fn is_full(&self) -> bool {
+        self.given - self.taken > self.full
+    }
+
+    /// The next batch, when it is read; none if nothing is under way.
+    pub fn take(&mut self) -> Option<Vec<(Raw<'t>, Prepared)>> {
+        while self.taken < self.given {
+            if let Some(batch) = self.early.remove(&self.taken) {
+                self.taken += 1;
+                return Some(batch);
+            }
+            let (number, batch) = self.done.recv().ok()?;
+            self.early.insert(number, batch);
+        }
+        None
+    }
 }
 
 fn prepare(raw: &Raw<'_>) -> Prepared {

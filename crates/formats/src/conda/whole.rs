@@ -7,7 +7,7 @@ use airlock_core::canon::Canonical;
 use airlock_core::fact::Facts;
 use airlock_core::shard::Shard;
 use airlock_core::version::Order;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::render::{ChannelPackage, info};
 
@@ -34,7 +34,7 @@ pub struct Pieces {
 }
 
 /// What `info.repodata_revisions` says of `v3` records (CEP 48).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revisions {
     count: u64,
     /// The oldest and newest time stamp.
