@@ -2,8 +2,10 @@
 //!
 //! Files are noted as fetched without being there, since it is the index that is measured.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use super::{Result, cargo, root, spend};
 
@@ -16,7 +18,8 @@ pub fn run(airlock: &Path, data: &Path) -> Result<()> {
         println!("skipped: a channel of 700,000 records, because {INDEX} names none");
         return Ok(());
     };
-    cargo(&["build", "--release", "--locked", "-p", "airlock-testkit", "--example", "plant"], &[])?;
+    let examples = ["--example", "plant", "--example", "matching"];
+    cargo(&[&["build", "--release", "--locked", "-p", "airlock-testkit"], &examples[..]].concat(), &[])?;
     let dir = root().join("target/bench-scale");
     let _ = std::fs::remove_dir_all(&dir);
     std::fs::create_dir_all(&dir).map_err(|e| e.to_string())?;
@@ -58,6 +61,36 @@ fn measure(airlock: &Path, data: &Path, index: &Path, dir: &Path) -> Result<()> 
         "scale, one changed advisory, read to published: {}",
         run(&["advisories", "update", "osv-one"])?
     );
-    println!("scale, one name blocked: {}", run(&["block", "main", "zlib", "--reason", "measured"])?);
+    let (shards, all) = block(airlock, &at)?;
+    println!(
+        "scale, one name blocked: verdict, shard and index of shards after {shards:.3} s, all forms and the refs after {all:.3} s"
+    );
+    let matching = root().join("target/release/examples/matching");
+    let output = Command::new(&matching).args([&at, "main"]).output().map_err(|e| e.to_string())?;
+    println!("scale, matching alone: {}", String::from_utf8_lossy(&output.stdout).trim());
     Ok(())
+}
+
+/// Blocks one name: after how many seconds its index of shards was there, and after how many everything.
+fn block(airlock: &Path, station: &str) -> Result<(f64, f64)> {
+    let args = ["--station", station, "--verbose", "block", "main", "zlib", "--reason", "measured"];
+    let began = Instant::now();
+    let mut child = Command::new(airlock)
+        .args(args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|e| e.to_string())?;
+    let mut shards = None;
+    for line in BufReader::new(child.stderr.take().ok_or("no output")?).lines() {
+        let line = line.map_err(|e| e.to_string())?;
+        if line.starts_with("writing the index of shards of linux-64") {
+            shards.get_or_insert(began.elapsed().as_secs_f64());
+        }
+    }
+    let status = child.wait().map_err(|e| e.to_string())?;
+    match (status.success(), shards) {
+        (true, Some(shards)) => Ok((shards, began.elapsed().as_secs_f64())),
+        _ => Err(format!("blocking one name: {status}, and nothing was said of the index of shards")),
+    }
 }

@@ -120,8 +120,8 @@ impl Before {
         }
     }
 
-    /// Whether it is what it was when it was written.
-    fn is_whole(mut self, buffer: &mut [u8]) -> Result<bool> {
+    /// Reads the rest: whether all of it is what it was when it was written.
+    fn ends_whole(mut self, buffer: &mut [u8]) -> Result<bool> {
         self.read_on(None, buffer, &mut |_| Ok(()))?;
         Ok(Digest::from_bytes(self.hasher.finalize().into()) == self.wanted)
     }
@@ -203,7 +203,7 @@ pub(super) fn assemble(
         begins += size;
     }
     if let Some(before) = before
-        && !before.is_whole(&mut buffer)?
+        && !before.ends_whole(&mut buffer)?
     {
         return Ok(None);
     }

@@ -423,10 +423,13 @@ impl Subdir {
     fn finish(mut self, place: &Place, threads: usize, progress: &Progress) -> Result<Option<SubdirDone>> {
         let names: BTreeMap<String, Digest> =
             self.slots.iter().map(|(name, slot)| (name.clone(), slot.name)).collect();
+        let task = format!("writing the index of shards of {}", self.subdir);
+        let task = progress.task(task, Unit::Names, Some(names.len() as u64));
+        let text = conda::shard_index(&self.subdir, Some(&self.about), &names).map_err(unrendered)?;
         let mut index = place.sink()?;
-        index
-            .write_all(&conda::shard_index(&self.subdir, Some(&self.about), &names).map_err(unrendered)?)
-            .map_err(unrendered)?;
+        index.write_all(&text).map_err(unrendered)?;
+        task.add(names.len() as u64);
+        drop(task);
         let mut files = Files::from([(format!("{}/repodata_shards.msgpack.zst", self.subdir), index)]);
         let mut tables = BTreeMap::new();
         let kinds = [(Kind::Records, self.records()), (Kind::Exports, self.exports())];
