@@ -102,13 +102,22 @@ fn null_as_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
 /// Shortens a description to one line for lists.
 fn one_line(text: &str) -> String {
     const CHARS_MAX: usize = 240;
-    let flat: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if flat.chars().count() <= CHARS_MAX {
-        return flat;
+    let (mut flat, mut chars) = (String::new(), 0);
+    for word in text.split_whitespace() {
+        if !flat.is_empty() {
+            flat.push(' ');
+            chars += 1;
+        }
+        flat.push_str(word);
+        chars += word.chars().count();
+        if chars > CHARS_MAX {
+            let end = flat.char_indices().nth(CHARS_MAX - 1).map_or(flat.len(), |(at, _)| at);
+            flat.truncate(end);
+            flat.push('…');
+            break;
+        }
     }
-    let mut cut: String = flat.chars().take(CHARS_MAX - 1).collect();
-    cut.push('…');
-    cut
+    flat
 }
 
 /// Reads one line of at most `most` bytes into `line`; `Ok(None)` at the end, `Ok(Some(false))` if it was longer
@@ -123,7 +132,7 @@ fn bounded_line(reader: &mut impl BufRead, line: &mut Vec<u8>, most: u64) -> io:
             return Ok(seen.then_some(fits));
         }
         seen = true;
-        let end = buffer.iter().position(|b| *b == b'\n');
+        let end = memchr::memchr(b'\n', buffer);
         let part = &buffer[..end.unwrap_or(buffer.len())];
         fits &= (line.len() + part.len()) as u64 <= most;
         if fits {
