@@ -1,6 +1,7 @@
 //! From JSON as anybody writes it to the canonical text.
 
-use super::writer::{Members, plain_len, push_string};
+use super::text::{plain_len, push_string};
+use super::writer::Members;
 use super::{CanonError, DEPTH_MAX};
 
 /// Reads JSON text once and writes its canonical form as it goes.

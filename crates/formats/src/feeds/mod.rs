@@ -147,3 +147,23 @@ fn bounded_line(reader: &mut impl BufRead, line: &mut Vec<u8>, most: u64) -> io:
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::one_line;
+
+    #[test]
+    fn a_description_is_one_line_of_240_characters_at_most() {
+        assert_eq!(one_line("  a\n\tb  "), "a b");
+        assert_eq!(one_line(""), "");
+        // Characters, not bytes; a space between words is one.
+        let exact = format!("{} {}", "é".repeat(120), "x".repeat(119));
+        assert_eq!(one_line(&exact), exact);
+        let cut = format!("{} {}…", "é".repeat(120), "x".repeat(118));
+        assert_eq!(one_line(&format!("{exact}x")), cut);
+        assert_eq!(one_line(&format!("{exact} and more")), cut);
+        // Where the cut falls behind a word, its space stays.
+        let word = "x".repeat(238);
+        assert_eq!(one_line(&format!("{word} yyy")), format!("{word} …"));
+    }
+}
