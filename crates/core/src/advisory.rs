@@ -39,41 +39,42 @@ impl MatchKey {
     }
 }
 
-/// One vulnerability or malware report in normal form.
+/// One vulnerability or malware report in normal form. Fields stand in the order in which they are written, so that
+/// nothing is moved for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Advisory {
+    /// What is affected.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub affected: Vec<Affected>,
+    /// Other ids of the same vulnerability.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub aliases: BTreeSet<String>,
+    /// Weaknesses, `CWE-79`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub cwes: BTreeSet<String>,
+    /// Whether its publisher marks it as disputed.
+    #[serde(default)]
+    pub disputed: bool,
     /// The record's own id.
     pub id: String,
+    /// Whether it reports malware.
+    #[serde(default)]
+    pub malicious: bool,
     /// When the record says that it was last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modified: Option<Time>,
     /// When it was published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<Time>,
-    /// Whether its publisher withdrew or rejected it.
-    #[serde(default)]
-    pub withdrawn: bool,
-    /// Whether its publisher marks it as disputed.
-    #[serde(default)]
-    pub disputed: bool,
-    /// Whether it reports malware.
-    #[serde(default)]
-    pub malicious: bool,
-    /// Other ids of the same vulnerability.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub aliases: BTreeSet<String>,
-    /// One line, or the beginning of the description.
-    #[serde(default)]
-    pub summary: String,
     /// Every CVSS vector of the record.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scores: Vec<Score>,
-    /// Weaknesses, `CWE-79`.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub cwes: BTreeSet<String>,
-    /// What is affected.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub affected: Vec<Affected>,
+    /// One line, or the beginning of the description.
+    #[serde(default)]
+    pub summary: String,
+    /// Whether its publisher withdrew or rejected it.
+    #[serde(default)]
+    pub withdrawn: bool,
 }
 
 /// What one advisory says of one package.
@@ -187,30 +188,31 @@ impl Object for Slice {
     const KIND: &'static str = "airlock.slice.v1";
 }
 
-/// One advisory as it bears on one package, with what other records say of the same vulnerability.
+/// One advisory as it bears on one package, with what other records say of the same vulnerability. Fields stand in the
+/// order in which they are written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SliceEntry {
-    /// The vulnerability: its CVE where there is exactly one, else the advisory's id.
-    pub vulnerability: String,
     /// The advisory that says what is affected.
     pub advisory: String,
-    /// When that record was last changed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub modified: Option<Time>,
     /// All other ids.
     pub aliases: BTreeSet<String>,
-    /// One line.
-    pub summary: String,
-    /// Every score that any source gives, sorted.
-    pub scores: Vec<Score>,
     /// Whether any source marks it as disputed.
     pub disputed: bool,
     /// Whether it reports malware.
     pub malicious: bool,
+    /// When that record was last changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modified: Option<Time>,
     /// Affected ranges.
     pub ranges: Vec<Range>,
+    /// Every score that any source gives, sorted.
+    pub scores: Vec<Score>,
+    /// One line.
+    pub summary: String,
     /// Affected versions one by one.
     pub versions: Vec<String>,
+    /// The vulnerability: its CVE where there is exactly one, else the advisory's id.
+    pub vulnerability: String,
 }
 
 /// Joins the advisories of all feeds and cuts them into slices. Withdrawn records affect nothing.

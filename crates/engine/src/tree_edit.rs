@@ -89,35 +89,35 @@ pub async fn diff<V: Value + PartialEq>(
     new: Option<TreeId<V>>,
 ) -> Result<Vec<Difference<V>>> {
     let mut out: BTreeMap<String, (Option<V>, Option<V>)> = BTreeMap::new();
-    let mut pairs = vec![(old, new)];
-    while let Some((old, new)) = pairs.pop() {
-        if old == new {
-            continue;
-        }
-        let ids: Vec<Digest> = [old, new].iter().flatten().map(Id::digest).collect();
-        let mut read = nodes::<V>(db, &ids).await?;
-        let mut node = |id: Option<TreeId<V>>| match id.and_then(|id| read.remove(&id.digest())) {
-            // No tree and the empty tree have the same children.
-            None => Node::Leaf(BTreeMap::new()),
-            Some(node) => node,
-        };
-        let (old, new) = (node(old), node(new));
-        let (mut before, mut after) = (BTreeMap::new(), BTreeMap::new());
-        for (node, children, is_new) in [(old, &mut before, false), (new, &mut after, true)] {
-            match node {
-                Node::Branch(found) => *children = found,
-                Node::Leaf(entries) => {
-                    for (key, value) in entries {
-                        let place = out.entry(key).or_default();
-                        if is_new { place.1 = Some(value) } else { place.0 = Some(value) }
+    let mut pairs = if old == new { Vec::new() } else { vec![(old, new)] };
+    while !pairs.is_empty() {
+        let some = pairs.split_off(pairs.len().saturating_sub(NODES_AT_ONCE / 2));
+        let ids: Vec<Digest> =
+            some.iter().flat_map(|(old, new)| [old, new]).flatten().map(Id::digest).collect();
+        let read = nodes::<V>(db, &ids).await?;
+        for (old, new) in some {
+            let (mut before, mut after) = (BTreeMap::new(), BTreeMap::new());
+            for (id, children, is_new) in [(old, &mut before, false), (new, &mut after, true)] {
+                // No tree and the empty tree have the same children.
+                match id.and_then(|id| read.get(&id.digest())) {
+                    None => {}
+                    Some(Node::Branch(found)) => *children = found.clone(),
+                    Some(Node::Leaf(entries)) => {
+                        for (key, value) in entries {
+                            let place = out.entry(key.clone()).or_default();
+                            if is_new { place.1 = Some(value.clone()) } else { place.0 = Some(value.clone()) }
+                        }
                     }
                 }
             }
+            for (digit, id) in before {
+                let new = after.remove(&digit);
+                if new != Some(id) {
+                    pairs.push((Some(id), new));
+                }
+            }
+            pairs.extend(after.into_values().map(|id| (None, Some(id))));
         }
-        for (digit, id) in &before {
-            pairs.push((Some(*id), after.remove(digit)));
-        }
-        pairs.extend(after.into_values().map(|id| (None, Some(id))));
     }
     let changed = out.into_iter().filter(|(_, (old, new))| old != new);
     Ok(changed.map(|(key, (old, new))| Difference { key, old, new }).collect())

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 
+use memchr::memchr2;
+
 use airlock_core::canon::Canonical;
 use airlock_core::record::BadRecord;
 use airlock_core::shard::{Entry, Shard, ShardKey};
@@ -175,12 +177,12 @@ fn shape(json: &[u8]) -> (usize, bool) {
 /// Behind the closing quote of the string whose text starts at `at`.
 fn string_end(json: &[u8], mut at: usize) -> usize {
     loop {
-        match json.get(at) {
-            Some(b'"') => return at + 1,
-            Some(b'\\') => at += 2,
-            Some(_) => at += 1,
-            None => return at,
+        let rest = json.get(at..).unwrap_or_default();
+        let Some(found) = memchr2(b'"', b'\\', rest) else { return json.len() };
+        if rest.get(found) == Some(&b'"') {
+            return at + found + 1;
         }
+        at += found + 2;
     }
 }
 

@@ -41,7 +41,9 @@ impl Packed {
                     Some(packer) => packer,
                     None => held.insert(Compressor::new(PACK_LEVEL)?),
                 };
-                packer.compress(&object.bytes)
+                let packed = packer.compress(&object.bytes)?;
+                // The compressor asks for more than the object itself needs, and what waits to be written should not.
+                Ok::<_, std::io::Error>(Vec::from(packed.as_slice()))
             });
             let data = data.map_err(|e| StoreError::Corrupt(format!("an object cannot be packed: {e}")))?;
             if data.len() < object.bytes.len() {

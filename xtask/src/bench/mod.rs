@@ -1,12 +1,13 @@
 //! Measurements of whole commands, in release, with the machine's limit beside them.
 
 mod carry;
+mod feeds;
 mod index;
 mod scale;
 mod serve;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -34,7 +35,7 @@ pub fn run(wanted: Option<&str>) -> Result<()> {
             "carry" => carry::run()?,
             "serve" => serve::run(&airlock)?,
             _ if !data.is_dir() => println!("skipped: {name}, because {} is not there", data.display()),
-            "feeds" => feeds(&airlock, &data)?,
+            "feeds" => feeds::run(&airlock, &data)?,
             _ => scale::run(&airlock, &data)?,
         }
     }
@@ -101,47 +102,4 @@ fn write_advisory(path: &Path, summary: &str) -> Result<()> {
         r#"{{"id":"BENCH-1","summary":"{summary}","affected":[{{"package":{{"ecosystem":"PyPI","name":"idna"}},"versions":["0"]}}]}}"#
     );
     std::fs::write(path, record).map_err(|e| e.to_string())
-}
-
-/// Reads all feeds into a new station, beside the time that unpacking the same files takes; then again with one
-/// advisory changed.
-fn feeds(airlock: &Path, data: &Path) -> Result<()> {
-    let files: [(&str, PathBuf); 7] = [
-        ("osv", data.join("advisories/osv-pypi.jsonl.gz")),
-        ("osv", data.join("advisories/osv-bitnami.jsonl.gz")),
-        ("nvd", data.join("advisories/nvd-2.0-2022.json.gz")),
-        ("nvd", data.join("advisories/nvd-2.0-page-2023.json.gz")),
-        ("kev", data.join("advisories/known_exploited_vulnerabilities.json.gz")),
-        ("epss", data.join("advisories/epss_scores-kev-2026-08-22.csv.gz")),
-        ("identities", data.join("identity/conda-forge-to-pypi.json.gz")),
-    ];
-    let dir = root().join("target/bench");
-    let one = root().join("target/bench-one.jsonl");
-    let station = dir.to_string_lossy().into_owned();
-    let run = |args: &[&str]| {
-        spend(Command::new(airlock).args(["--station", &station, "--quiet", "advisories"]).args(args))
-    };
-    let limit = median_of(|| spend(Command::new("gzip").arg("-dc").args(files.iter().map(|(_, f)| f))))?;
-    let all = median_of(|| {
-        let _ = std::fs::remove_dir_all(&dir);
-        timed(Command::new(airlock).args(["init", &station, "--quiet"]))?;
-        for (kind, file) in &files {
-            run(&["add", kind, &file.to_string_lossy()])?;
-        }
-        run(&["update"])
-    })?;
-    write_advisory(&one, "first")?;
-    run(&["add", "osv", &one.to_string_lossy()])?;
-    run(&["update", "osv-bench-one"])?;
-    let mut round = 0;
-    let changed = median_of(|| {
-        round += 1;
-        write_advisory(&one, &format!("changed {round} times"))?;
-        run(&["update", "osv-bench-one"])
-    })?;
-    let _ = std::fs::remove_dir_all(&dir);
-    let _ = std::fs::remove_file(&one);
-    println!("feeds, 63,000 records from nothing: {all}; unpacking the same files with gzip: {limit}");
-    println!("feeds, one changed advisory, read to published: {changed}");
-    Ok(())
 }

@@ -13,6 +13,7 @@
 //! and keys sort by UTF-8 instead of UTF-16. `ARCHITECTURE.md` holds the golden bytes.
 
 mod reader;
+mod text;
 mod writer;
 
 use std::borrow::Cow;
@@ -23,7 +24,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use reader::Reader;
-use writer::push_string;
+use text::push_string;
 pub(crate) use writer::write;
 
 /// How deep arrays and objects may nest.

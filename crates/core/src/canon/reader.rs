@@ -1,6 +1,7 @@
 //! From JSON as anybody writes it to the canonical text.
 
-use super::writer::{Members, push_string};
+use super::text::{plain_len, push_string};
+use super::writer::Members;
 use super::{CanonError, DEPTH_MAX};
 
 /// Reads JSON text once and writes its canonical form as it goes.
@@ -92,6 +93,7 @@ impl<'a> Reader<'a> {
         let mut i = start + 1;
         let mut plain = true;
         loop {
+            i += plain_len(self.text.get(i..).unwrap_or_default());
             match self.text.get(i) {
                 None => return Err(self.syntax("a string without an end")),
                 Some(b'"') => break,
@@ -99,8 +101,7 @@ impl<'a> Reader<'a> {
                     plain = false;
                     i += 2;
                 }
-                Some(b) if *b < 0x20 => return Err(self.syntax("a control character in a string")),
-                Some(_) => i += 1,
+                Some(_) => return Err(self.syntax("a control character in a string")),
             }
         }
         let from = self.out.len();
@@ -145,7 +146,7 @@ impl<'a> Reader<'a> {
             self.out.push_str("{}");
             return Ok(());
         }
-        let mut members = Members::begin(&self.out);
+        let mut members = Members::begin(&mut self.out);
         loop {
             self.space();
             if self.text.get(self.at) != Some(&b'"') {

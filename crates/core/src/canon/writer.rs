@@ -3,12 +3,15 @@
 //! Most of what is stored and published consists of records that are canonical already. They are copied as
 //! they stand, which is what makes writing a channel as fast as copying it.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 
 use serde::ser::{
     Error as _, Impossible, Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant,
     SerializeTuple, SerializeTupleStruct, SerializeTupleVariant, Serializer,
 };
+
+use super::text::push_string;
 
 /// What a failed `Serialize` says.
 type Error = serde_json::Error;
@@ -25,40 +28,18 @@ pub(super) fn is_ours<S: Serializer>(serializer: &S) -> bool {
 /// A member that is added to the outermost object: a key and a text.
 type Extra<'a> = (&'a str, &'a str);
 
+/// Bytes that most objects exceed: what grows from nothing is copied again and again.
+const OBJECT_BYTES: usize = 1 << 10;
+
 /// Writes a value in canonical form. `extra` is for a value that is written as an object; a member of the same
 /// key is an error.
 pub(crate) fn write<T: Serialize + ?Sized>(value: &T, extra: Option<Extra<'_>>) -> Result<String> {
-    let mut out = String::new();
+    let mut out = String::with_capacity(OBJECT_BYTES);
     value.serialize(Writer { out: &mut out, extra })?;
     Ok(out)
 }
 
-/// Appends a string with its quotes.
-pub(super) fn push_string(out: &mut String, text: &str) {
-    out.push('"');
-    let mut plain = 0;
-    for (i, byte) in text.bytes().enumerate() {
-        if byte >= b' ' && byte != b'"' && byte != b'\\' {
-            continue;
-        }
-        out.push_str(&text[plain..i]);
-        plain = i + 1;
-        match byte {
-            b'"' => out.push_str("\\\""),
-            b'\\' => out.push_str("\\\\"),
-            8 => out.push_str("\\b"),
-            b'\t' => out.push_str("\\t"),
-            b'\n' => out.push_str("\\n"),
-            12 => out.push_str("\\f"),
-            b'\r' => out.push_str("\\r"),
-            control => out.push_str(&format!("\\u{control:04x}")),
-        }
-    }
-    out.push_str(&text[plain..]);
-    out.push('"');
-}
-
-/// One member in the text: `,"key":value`.
+/// One member in the text: `"key":value`.
 struct Member {
     start: usize,
     key_end: usize,
@@ -66,6 +47,9 @@ struct Member {
     /// The key stands there as it is, without escapes.
     plain: bool,
 }
+
+/// Members that most objects do not exceed.
+const MEMBERS: usize = 8;
 
 /// The members of an object that is being written: they are remembered by their places, so that members that
 /// come in order (ours nearly always do) are never moved.
@@ -76,14 +60,19 @@ pub(super) struct Members {
 
 impl Members {
     /// Begins an object at the end of the text.
-    pub(super) fn begin(out: &str) -> Self {
+    pub(super) fn begin(out: &mut String) -> Self {
+        out.push('{');
         Self { start: out.len(), list: Vec::new() }
     }
 
     /// A key follows.
     pub(super) fn key(&mut self, out: &mut String) {
+        if self.list.is_empty() {
+            self.list.reserve(MEMBERS);
+        } else {
+            out.push(',');
+        }
         let start = out.len();
-        out.push(',');
         self.list.push(Member { start, key_end: start, end: start, plain: true });
     }
 
@@ -105,10 +94,6 @@ impl Members {
 
     /// Closes the object; fails with a key that stands twice.
     pub(super) fn end(mut self, out: &mut String) -> std::result::Result<(), String> {
-        if self.list.is_empty() {
-            out.push_str("{}");
-            return Ok(());
-        }
         let in_order = |pair: &[Member]| match pair {
             [a, b] => a.plain && b.plain && key_text(out, a) < key_text(out, b),
             _ => true,
@@ -116,36 +101,42 @@ impl Members {
         if !self.list.windows(2).all(in_order) {
             self.sort(out)?;
         }
-        out.replace_range(self.start..=self.start, "{");
         out.push('}');
         Ok(())
     }
 
     fn sort(&mut self, out: &mut String) -> std::result::Result<(), String> {
-        let mut keyed: Vec<(String, &Member)> =
-            self.list.iter().map(|member| (key_of(out, member), member)).collect();
-        keyed.sort_by(|a, b| a.0.cmp(&b.0));
+        let text = out.as_str();
+        let mut keyed: Vec<(Cow<'_, str>, &Member)> =
+            self.list.iter().map(|member| (key_of(text, member), member)).collect();
+        keyed.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         if let Some(pair) = keyed.windows(2).find(|w| w[0].0 == w[1].0) {
-            return Err(pair[0].0.clone());
+            return Err(pair[0].0.clone().into_owned());
         }
-        let sorted: String = keyed.iter().map(|(_, member)| &out[member.start..member.end]).collect();
-        out.replace_range(self.start.., &sorted);
+        let mut sorted = String::with_capacity(text.len() - self.start);
+        for (i, (_, member)) in keyed.iter().enumerate() {
+            if i > 0 {
+                sorted.push(',');
+            }
+            sorted.push_str(&text[member.start..member.end]);
+        }
+        out.truncate(self.start);
+        out.push_str(&sorted);
         Ok(())
     }
 }
 
 /// The key as it stands in the text, without its quotes.
 fn key_text<'a>(out: &'a str, member: &Member) -> &'a str {
-    &out[member.start + 2..member.key_end - 1]
+    &out[member.start + 1..member.key_end - 1]
 }
 
-fn key_of(out: &str, member: &Member) -> String {
-    let quoted = &out[member.start + 1..member.key_end];
+fn key_of<'a>(out: &'a str, member: &Member) -> Cow<'a, str> {
     // What was written as a string can be read as one.
     if member.plain {
-        key_text(out, member).to_owned()
+        Cow::Borrowed(key_text(out, member))
     } else {
-        serde_json::from_str(quoted).unwrap_or_default()
+        Cow::Owned(serde_json::from_str(&out[member.start..member.key_end]).unwrap_or_default())
     }
 }
 
@@ -361,6 +352,16 @@ impl Map<'_, '_> {
         Ok(())
     }
 
+    /// Writes the member that is added before the first field that sorts behind it, so that the whole object need
+    /// not be moved for it in the end.
+    fn extra_before(&mut self, key: &str) -> Result<()> {
+        if let Some((name, text)) = self.extra.take_if(|(name, _)| *name < key) {
+            self.key(name)?;
+            self.value(text)?;
+        }
+        Ok(())
+    }
+
     fn value<T: ?Sized + Serialize>(&mut self, value: &T) -> Result<()> {
         value.serialize(Writer { out: self.out, extra: None })?;
         self.members.value_ends(self.out);
@@ -399,6 +400,7 @@ macro_rules! fields {
             type Ok = ();
             type Error = Error;
             fn serialize_field<T: ?Sized + Serialize>(&mut self, key: &'static str, value: &T) -> Result<()> {
+                self.extra_before(key)?;
                 self.key(key)?;
                 self.value(value)
             }

@@ -6,22 +6,27 @@
 //! by [`advisory::slices`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::runtime::Handle;
 
 use airlock_core::advisory::{
     self, Advisory, AdvisoryRecord, AdvisorySet, Epss, FeedHead, FeedKind, Kev, MatchKey, Slice,
 };
 use airlock_core::id::{Digest, Id};
 use airlock_core::identity::Identity;
-use airlock_core::object::{Encoded, ObjectError};
+use airlock_core::object::{self, ObjectError};
 use airlock_core::trie::TreeId;
-use airlock_store::{Db, StoreError};
+use airlock_store::{Db, Packed, StoreError};
 
 use super::index::{FeedIndex, IndexEdits, Members, Skim};
 use super::read::is_records;
 use crate::error::Result;
-use crate::{tree_edit, trees};
+use crate::station::Station;
+use crate::tree_edit::{self, Difference};
+use crate::trees;
 
-/// Records that are held at once.
+/// Records that one thread holds at once.
 const RECORDS_AT_ONCE: usize = 2000;
 
 /// A record by its feed and id.
@@ -37,14 +42,16 @@ pub(super) struct Base {
 
 /// The set that these feeds add up to, with the trees of its index by key and by name.
 pub(super) async fn assemble(
-    db: &Db,
+    station: &Station,
     base: Option<&Base>,
     feeds: BTreeMap<String, FeedHead>,
 ) -> Result<(AdvisorySet, TreeId<Members>, TreeId<Members>)> {
+    let db = &station.store.db;
     let blank = BTreeMap::new();
     let before = base.map_or(&blank, |b| &b.set.feeds);
-    let touched = changes(db, before, &feeds, base).await?;
-    let slices = cut(db, &feeds, &touched, base.map(|b| b.set.slices)).await?;
+    let touched = changes(station, before, &feeds, base).await?;
+    let (by_key, by_name) = (touched.by_key, touched.by_name);
+    let slices = cut(station, &feeds, touched, base.map(|b| b.set.slices)).await?;
     let same = |kind: FeedKind| base.filter(|_| contents(before, kind) == contents(&feeds, kind));
     let kev = match same(FeedKind::Kev) {
         Some(base) => base.set.kev,
@@ -58,7 +65,7 @@ pub(super) async fn assemble(
         Some(base) => base.set.identities,
         None => join_identities(db, &contents(&feeds, FeedKind::Identities)).await?,
     };
-    Ok((AdvisorySet { feeds, slices, kev, epss, identities }, touched.by_key, touched.by_name))
+    Ok((AdvisorySet { feeds, slices, kev, epss, identities }, by_key, by_name))
 }
 
 /// The contents of all feeds of one kind, by the feeds' names.
@@ -73,17 +80,25 @@ struct Touched {
     by_name: TreeId<Members>,
 }
 
+/// What changed records say, gathered from all threads: the order in which they add to it decides nothing.
+#[derive(Default)]
+struct Gathered {
+    keys: BTreeSet<String>,
+    /// Names under which changed records share their scores.
+    shared: BTreeSet<String>,
+    edits: IndexEdits,
+}
+
 /// Goes through what changed in the feeds of advisories.
 async fn changes(
-    db: &Db,
+    station: &Station,
     before: &BTreeMap<String, FeedHead>,
     feeds: &BTreeMap<String, FeedHead>,
     base: Option<&Base>,
 ) -> Result<Touched> {
-    let mut keys: BTreeSet<String> = BTreeSet::new();
-    let mut shared: BTreeSet<String> = BTreeSet::new();
+    let db = &station.store.db;
+    let gathered = Arc::new(Mutex::new(Gathered::default()));
     let mut changed: HashSet<Place> = HashSet::new();
-    let mut edits = IndexEdits::default();
     let names: BTreeSet<&String> = before.keys().chain(feeds.keys()).collect();
     for feed in names {
         // One that tells something else now went and came.
@@ -92,32 +107,61 @@ async fn changes(
                 let head = heads.get(feed).filter(|h| is_records(h.kind));
                 head.filter(|h| h.kind.tells_affected() == tells).map(FeedHead::records)
             };
-            let differences = tree_edit::diff(db, root(before), root(feeds)).await?;
-            if !tells {
-                shared.extend(differences.into_iter().map(|d| d.key));
+            if base.is_none() && !tells {
+                // What only scores touches nothing but slices of other records, all of which are cut anyway.
                 continue;
             }
-            for chunk in differences.chunks(RECORDS_AT_ONCE) {
-                let ids = chunk.iter().flat_map(|d| [d.old, d.new]).flatten().collect();
-                let records = advisories(db, ids, AdvisoryRecord::decode_names).await?;
-                let skims: HashMap<Digest, Skim> =
-                    records.into_iter().map(|(id, advisory)| (id, Skim::of(advisory))).collect();
-                for difference in chunk {
-                    for (id, add) in [(difference.old, false), (difference.new, true)] {
-                        let Some(skim) = id.and_then(|id| skims.get(&id.digest())) else { continue };
-                        edits.note(feed, &difference.key, skim, add);
-                        keys.extend(skim.keys.iter().cloned());
-                        shared.extend(skim.shares.iter().cloned());
-                    }
-                }
+            let differences = tree_edit::diff(db, root(before), root(feeds)).await?;
+            if !tells {
+                lock(&gathered).shared.extend(differences.into_iter().map(|d| d.key));
+                continue;
             }
-            changed.extend(differences.into_iter().map(|d| (feed.clone(), d.key)));
+            if base.is_some() {
+                changed.extend(differences.iter().map(|d| (feed.clone(), d.key.clone())));
+            }
+            let chunks = differences.chunks(RECORDS_AT_ONCE).map(<[_]>::to_vec).collect();
+            let (db, feed, gathered) = (db.clone(), feed.clone(), Arc::clone(&gathered));
+            let runtime = Handle::current();
+            trees::on_threads(station.options.threads, chunks, move |chunk| {
+                runtime.block_on(gather(&db, &feed, &chunk, &gathered))
+            })
+            .await?;
         }
     }
+    let Gathered { mut keys, shared, edits } = std::mem::take(&mut *lock(&gathered));
     let (by_key, by_name) = edits.apply(db, base.map(|b| &b.index)).await?;
-    let others = referrers(db, feeds, by_name, &shared, &changed).await?;
-    keys.extend(others);
+    // Made from nothing, there is no record that did not change itself.
+    if base.is_some() {
+        keys.extend(referrers(db, feeds, by_name, &shared, &changed).await?);
+    }
     Ok(Touched { keys, by_key, by_name })
+}
+
+/// Reads changed records of one feed and notes what they say.
+async fn gather(
+    db: &Db,
+    feed: &str,
+    chunk: &[Difference<Id<AdvisoryRecord>>],
+    gathered: &Mutex<Gathered>,
+) -> Result<()> {
+    let ids = chunk.iter().flat_map(|d| [d.old, d.new]).flatten().collect();
+    let records = advisories(db, ids, AdvisoryRecord::decode_names).await?;
+    let skims: HashMap<Digest, Skim> =
+        records.into_iter().map(|(id, advisory)| (id, Skim::of(advisory))).collect();
+    let mut gathered = lock(gathered);
+    for difference in chunk {
+        for (id, add) in [(difference.old, false), (difference.new, true)] {
+            let Some(skim) = id.and_then(|id| skims.get(&id.digest())) else { continue };
+            gathered.edits.note(feed, &difference.key, skim, add);
+            gathered.keys.extend(skim.keys.iter().cloned());
+            gathered.shared.extend(skim.shares.iter().cloned());
+        }
+    }
+    Ok(())
+}
+
+fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The packages that records affect which go by one of these names and did not change themselves.
@@ -187,42 +231,44 @@ async fn advisories(
     Ok(out)
 }
 
-/// Cuts the touched slices anew and puts them in their places.
+/// Cuts the touched slices anew, some on each thread, and puts them in their places.
 async fn cut(
-    db: &Db,
+    station: &Station,
     feeds: &BTreeMap<String, FeedHead>,
-    touched: &Touched,
+    touched: Touched,
     slices: Option<TreeId<Id<Slice>>>,
 ) -> Result<TreeId<Id<Slice>>> {
-    let bearing = tree_edit::find_many(db, touched.by_key, texts(&touched.keys)).await?;
-    let mut edits: BTreeMap<String, Option<Id<Slice>>> = touched
-        .keys
-        .iter()
-        .filter(|key| !bearing.contains_key(*key))
-        .map(|key| (key.clone(), None))
-        .collect();
-    let mut all = bearing.into_iter().peekable();
-    while all.peek().is_some() {
-        let (mut chunk, mut records) = (Vec::new(), 0);
-        while records < RECORDS_AT_ONCE
-            && let Some((key, members)) = all.next()
-        {
-            records += members.values().map(BTreeSet::len).sum::<usize>();
-            chunk.push((key, members));
+    let db = &station.store.db;
+    let Touched { keys, by_key, by_name } = touched;
+    let bearing = tree_edit::find_many(db, by_key, texts(&keys)).await?;
+    let mut edits: BTreeMap<String, Option<Id<Slice>>> =
+        keys.into_iter().filter(|key| !bearing.contains_key(key)).map(|key| (key, None)).collect();
+    let (mut chunks, mut chunk, mut records) = (Vec::new(), Vec::new(), 0);
+    for (key, members) in bearing {
+        records += members.values().map(BTreeSet::len).sum::<usize>();
+        chunk.push((key, members));
+        if records >= RECORDS_AT_ONCE {
+            chunks.push(std::mem::take(&mut chunk));
+            records = 0;
         }
-        cut_chunk(db, feeds, touched.by_name, chunk, &mut edits).await?;
     }
+    chunks.push(chunk);
+    let (runtime, feeds) = (Handle::current(), feeds.clone());
+    let store = db.clone();
+    let cut = trees::on_threads(station.options.threads, chunks, move |chunk| {
+        runtime.block_on(cut_chunk(&store, &feeds, by_name, chunk))
+    });
+    edits.extend(cut.await?.into_iter().flatten().map(|(key, slice)| (key, Some(slice))));
     Ok(tree_edit::edit(db, slices, &edits).await?)
 }
 
-/// Cuts some slices.
+/// Cuts some slices; gives them by their keys.
 async fn cut_chunk(
     db: &Db,
     feeds: &BTreeMap<String, FeedHead>,
     by_name: TreeId<Members>,
     chunk: Vec<(String, Members)>,
-    edits: &mut BTreeMap<String, Option<Id<Slice>>>,
-) -> Result<()> {
+) -> Result<Vec<(String, Id<Slice>)>> {
     let (mut members, mut keys) = (Members::new(), HashSet::new());
     for (key, of_key) in chunk {
         for (feed, ids) in of_key {
@@ -250,13 +296,14 @@ async fn cut_chunk(
         advisory.affected.clear();
     }
     let all = bearing.iter().chain(&sharing).map(|(feed, advisory)| (feed.as_str(), advisory));
-    let mut encoded: Vec<Encoded> = Vec::new();
+    let (mut packed, mut cut) = (Vec::new(), Vec::new());
     for (key, slice) in advisory::slices(all) {
-        let id = trees::encode_into(&slice, &mut encoded)?;
-        edits.insert(MatchKey::as_str(&key).to_owned(), Some(id));
+        let (id, encoded) = object::encode(&slice)?;
+        packed.push(Packed::of(&encoded)?);
+        cut.push((MatchKey::as_str(&key).to_owned(), id));
     }
-    db.put_many(&encoded).await?;
-    Ok(())
+    db.put_packed(packed).await?;
+    Ok(cut)
 }
 
 /// Reads records by feed and id, as far as they count for others.

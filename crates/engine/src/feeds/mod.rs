@@ -166,11 +166,28 @@ pub async fn update_with(station: &Station, names: &[String], how: Reading) -> R
             .hint("add one with `airlock advisories add KIND URL|PATH`"));
     }
     let mut updated = Updated { read: Vec::new(), failed: None };
-    for (name, id) in defs {
-        let def: FeedDef = station.store.db.get(Id::new(id)).await?;
-        match read_feed(station, &name, &def, how).await {
-            Ok(report) => updated.read.push(report),
-            Err(e) => updated.failed = updated.failed.or(Some(e.while_(&format!("feed {name}")))),
+    let mut tries = 0;
+    // If somebody else read a feed in between, it is read again: which of two readings is the newer one, nobody
+    // could say.
+    while !defs.is_empty() {
+        let mut wanted = Vec::with_capacity(defs.len());
+        for (name, id) in &defs {
+            wanted.push(Wanted::of(station, name, *id).await?);
+        }
+        tries += 1;
+        for (wanted, content) in read::read(station, wanted).await? {
+            let kept = match content {
+                Ok(content) => keep(station, &wanted, content, how).await,
+                Err(e) => Err(e),
+            };
+            match kept {
+                Err(e) if e.is_race && tries < TRIES => continue,
+                Err(e) => {
+                    updated.failed = updated.failed.or(Some(e.while_(&format!("feed {}", wanted.name))));
+                }
+                Ok(report) => updated.read.push(report),
+            }
+            defs.remove(&wanted.name);
         }
     }
     rebuild(station).await?;
@@ -196,51 +213,67 @@ fn unknown_feed<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> Erro
     }
 }
 
-/// Reads one feed and moves its head, last of all. If somebody else read it in between, it is read again: which of
-/// two readings is the newer one, nobody could say.
-async fn read_feed(station: &Station, name: &str, def: &FeedDef, how: Reading) -> Result<FeedReport> {
-    let db = &station.store.db;
-    let head_ref = format!("feed/{name}/head");
-    let mut tries = 0;
-    loop {
-        let from = db.find_ref(&head_ref).await?;
+/// A feed that is to be read.
+struct Wanted {
+    name: String,
+    def: FeedDef,
+    /// What its head points to now.
+    from: Option<Digest>,
+    /// Its last good state.
+    before: Option<FeedHead>,
+}
+
+impl Wanted {
+    async fn of(station: &Station, name: &str, def: Digest) -> Result<Self> {
+        let db = &station.store.db;
+        let from = db.find_ref(&head_ref(name)).await?;
         let before = match from {
             Some(id) => Some(db.get::<StoredHead>(Id::new(id)).await?.head),
             None => None,
         };
-        let content = read::read(station, name, def, before.as_ref()).await?;
-        let shrunk = before.as_ref().filter(|b| shrank(b.count, content.count)).map(|b| b.count);
-        if let Some(count) = shrunk.filter(|_| !how.accept_shrink) {
-            return Err(Error::unsafe_(format!(
-                "it holds {} records, and held {count} when it was last read: the last good state stays in force",
-                content.count
-            ))
-            .hint(format!(
-                "find out why; if it is meant to be so: `airlock advisories update {name} --accept-shrink`"
-            )));
-        }
-        let head = FeedHead {
-            kind: def.speaks,
-            read_at: station.now().await?,
-            content: content.root,
-            count: content.count,
-            skipped: content.bad_count,
-        };
-        let id = db.put(&StoredHead { head: head.clone() }).await?;
-        let change = RefChange { name: head_ref.clone(), from, to: Some(id.digest()) };
-        let mut detail =
-            serde_json::json!({"count": head.count, "skipped": head.skipped, "content": head.content});
-        if let Some(count) = shrunk {
-            detail["accepted_shrink_from"] = count.into();
-        }
-        tries += 1;
-        match station.commit(vec![change], "feed.read", &format!("feed/{name}"), &detail).await {
-            Err(e) if e.is_race && tries < TRIES => continue,
-            other => other?,
-        }
-        let changed = before.is_none_or(|b| b.content != head.content);
-        return Ok(FeedReport { name: name.to_owned(), head, changed, bad: content.bad });
+        Ok(Self { name: name.to_owned(), def: db.get(Id::new(def)).await?, from, before })
     }
+}
+
+fn head_ref(name: &str) -> String {
+    format!("feed/{name}/head")
+}
+
+/// Moves a feed's head to what was read of it, last of all.
+async fn keep(
+    station: &Station,
+    wanted: &Wanted,
+    content: read::Content,
+    how: Reading,
+) -> Result<FeedReport> {
+    let Wanted { name, def, from, before } = wanted;
+    let shrunk = before.as_ref().filter(|b| shrank(b.count, content.count)).map(|b| b.count);
+    if let Some(count) = shrunk.filter(|_| !how.accept_shrink) {
+        return Err(Error::unsafe_(format!(
+            "it holds {} records, and held {count} when it was last read: the last good state stays in force",
+            content.count
+        ))
+        .hint(format!(
+            "find out why; if it is meant to be so: `airlock advisories update {name} --accept-shrink`"
+        )));
+    }
+    let head = FeedHead {
+        kind: def.speaks,
+        read_at: station.now().await?,
+        content: content.root,
+        count: content.count,
+        skipped: content.bad_count,
+    };
+    let id = station.store.db.put(&StoredHead { head: head.clone() }).await?;
+    let change = RefChange { name: head_ref(name), from: *from, to: Some(id.digest()) };
+    let mut detail =
+        serde_json::json!({"count": head.count, "skipped": head.skipped, "content": head.content});
+    if let Some(count) = shrunk {
+        detail["accepted_shrink_from"] = count.into();
+    }
+    station.commit(vec![change], "feed.read", &format!("feed/{name}"), &detail).await?;
+    let changed = before.as_ref().is_none_or(|b| b.content != head.content);
+    Ok(FeedReport { name: name.clone(), head, changed, bad: content.bad })
 }
 
 /// Whether a feed lost so much that it is more likely broken, or tampered with, than right.
@@ -270,7 +303,7 @@ pub async fn remove(station: &Station, name: &str, reason: &str) -> Result<()> {
 
 /// The head of a feed.
 pub async fn head_of(station: &Station, name: &str) -> Result<Option<FeedHead>> {
-    match station.store.db.find_ref(&format!("feed/{name}/head")).await? {
+    match station.store.db.find_ref(&head_ref(name)).await? {
         Some(id) => Ok(Some(station.store.db.get::<StoredHead>(Id::new(id)).await?.head)),
         None => Ok(None),
     }
@@ -293,7 +326,7 @@ pub async fn current(station: &Station) -> Result<(Id<AdvisorySet>, AdvisorySet)
         let id = Id::new(id);
         return Ok((id, station.store.db.get(id).await?));
     }
-    let (set, ..) = build::assemble(&station.store.db, None, BTreeMap::new()).await?;
+    let (set, ..) = build::assemble(station, None, BTreeMap::new()).await?;
     Ok((station.store.db.put(&set).await?, set))
 }
 
@@ -304,7 +337,7 @@ async fn based(station: &Station) -> Result<Base> {
     let index = match index::find(db, id).await? {
         Some(index) => index,
         None => {
-            let (_, keys, names) = build::assemble(db, None, set.feeds.clone()).await?;
+            let (_, keys, names) = build::assemble(station, None, set.feeds.clone()).await?;
             let index = FeedIndex { set: id, keys, names };
             index::keep(station, &index).await?;
             index
@@ -322,7 +355,7 @@ async fn derive(station: &Station, feeds: BTreeMap<String, FeedHead>) -> Result<
     {
         base = Some(Base { set: db.get(id).await?, index });
     }
-    let (set, keys, names) = build::assemble(db, base.as_ref(), feeds).await?;
+    let (set, keys, names) = build::assemble(station, base.as_ref(), feeds).await?;
     let set = db.put(&set).await?;
     index::keep(station, &FeedIndex { set, keys, names }).await?;
     Ok(set)

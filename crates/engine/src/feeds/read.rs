@@ -1,5 +1,6 @@
-//! Reading one feed: its records are cut apart in order, read, hashed and packed on all threads, and written in
-//! batches. What is held is what is on its way, and some hundred bytes for each record.
+//! Reading feeds, some side by side: the records of each are cut apart in order, read, hashed and packed on all
+//! threads, and those of all feeds are written in common batches. What is held is what is on its way, and some hundred
+//! bytes for each record.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
@@ -8,21 +9,23 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
+use futures_util::{StreamExt as _, stream};
 use tokio::sync::mpsc;
 
-use airlock_core::advisory::{AdvisoryRecord, FeedHead, FeedKind};
+use airlock_core::advisory::{AdvisoryRecord, FeedKind};
 use airlock_core::id::{Digest, Id};
-use airlock_core::identity::Identity;
-use airlock_core::object::{self, Object};
+use airlock_core::object::{self, Encoded, Object};
 use airlock_core::time::Time;
+use airlock_core::trie;
 use airlock_formats::feeds::{self as formats, BadAdvisory, FeedError, RecordFormat};
 use airlock_formats::limits;
 use airlock_store::Packed;
 
-use super::FeedDef;
+use super::Wanted;
 use crate::error::{Error, Result, file_error, joined};
 use crate::station::Station;
 use crate::trees;
+use crate::trees::Writing;
 use crate::upstream::{Client, Location, Piece};
 
 /// Text of records that one thread takes at once, in bytes.
@@ -33,6 +36,8 @@ const WRITE_BYTES: usize = 8 << 20;
 const WRITE_OBJECTS: usize = 8000;
 /// Chunks that wait for the next thread, for each thread.
 const WAITING: usize = 2;
+/// Feeds that are read side by side: while one waits for a disk, a network or its last record, others go on.
+const FEEDS_AT_ONCE: usize = 4;
 
 /// What reading a feed gave.
 pub(super) struct Content {
@@ -46,40 +51,43 @@ pub(super) struct Content {
     pub(super) bad_count: u64,
 }
 
-/// Reads one feed into objects. `before` is its last good state.
-pub(super) async fn read(
-    station: &Station,
-    name: &str,
-    def: &FeedDef,
-    before: Option<&FeedHead>,
-) -> Result<Content> {
+/// Reads feeds into objects, all of which are written when this ends; the answers come in the order of the feeds.
+///
+/// # Errors
+///
+/// If the store cannot be written. What is wrong with a feed is said in its place.
+pub(super) async fn read(station: &Station, wanted: Vec<Wanted>) -> Result<Vec<(Wanted, Result<Content>)>> {
+    let (packed, written) = mpsc::channel(WAITING);
+    let reading = async {
+        let packed = packed;
+        let each = |wanted: Wanted| async {
+            let content = read_one(station, &wanted, packed.clone()).await;
+            (wanted, content)
+        };
+        stream::iter(wanted).map(each).buffered(FEEDS_AT_ONCE).collect().await
+    };
+    let (wrote, contents) = tokio::join!(write(station, written), reading);
+    wrote.map(|()| contents)
+}
+
+async fn read_one(station: &Station, wanted: &Wanted, packed: mpsc::Sender<Vec<Packed>>) -> Result<Content> {
+    let Wanted { name, def, before, .. } = wanted;
     let local = localize(station, &def.location).await?;
-    let (kind, provenance) = (def.speaks, name.to_owned());
+    let (kind, provenance) = (def.speaks, name.clone());
     let place = Location::parse(&def.location)?.shown();
     // What the last reading wrote needs no packing.
-    let known: HashSet<Digest> = match before.filter(|b| is_records(b.kind)) {
+    let known: HashSet<Digest> = match before.as_ref().filter(|b| is_records(b.kind)) {
         Some(head) => {
             trees::load(&station.store.db, head.records()).await?.values().map(Id::digest).collect()
         }
         None => HashSet::new(),
     };
     let threads = station.options.threads.max(1);
-    let (packed, written) = mpsc::channel(WAITING);
     let reading = tokio::task::spawn_blocking(move || {
         let job = Job { threads, known: &known, packed: &packed };
         read_content(&job, kind, local.path(), &provenance, &place)
     });
-    let wrote = write(station, written).await;
-    let content = joined(reading.await);
-    wrote?;
-    let content = content?;
-    let db = &station.store.db;
-    let (root, count) = match content.table {
-        Table::Records(map) => (trees::store(db, &map).await?.digest(), map.len()),
-        Table::Identities(map) => (trees::store(db, &map).await?.digest(), map.len()),
-        Table::One(id, count) => (id, count),
-    };
-    Ok(Content { root, count: count as u64, bad: content.bad, bad_count: content.bad_count })
+    joined(reading.await)
 }
 
 /// Whether a feed of this kind is a tree of advisories.
@@ -87,21 +95,20 @@ pub(super) const fn is_records(kind: FeedKind) -> bool {
     matches!(kind, FeedKind::Osv | FeedKind::Nvd)
 }
 
-/// Writes what comes, a bounded number at a time. Nothing names it yet.
+/// Writes what comes, one batch while the next is gathered. Nothing names it yet.
 async fn write(station: &Station, mut written: mpsc::Receiver<Vec<Packed>>) -> Result<()> {
-    let (mut batch, mut bytes) = (Vec::new(), 0);
+    let db = &station.store.db;
+    let (mut batch, mut bytes, mut writing) = (Vec::new(), 0, Writing::default());
     while let Some(packed) = written.recv().await {
         bytes += packed.iter().map(Packed::size).sum::<usize>();
         batch.extend(packed);
         if bytes >= WRITE_BYTES || batch.len() >= WRITE_OBJECTS {
-            station.store.db.put_packed(std::mem::take(&mut batch)).await?;
+            writing.next(db, std::mem::take(&mut batch)).await?;
             bytes = 0;
         }
     }
-    if !batch.is_empty() {
-        station.store.db.put_packed(batch).await?;
-    }
-    Ok(())
+    writing.next(db, batch).await?;
+    writing.end().await
 }
 
 /// A feed as a local file: where it lies, or downloaded beside the store for as long as this is held.
@@ -150,48 +157,73 @@ struct Job<'a> {
     packed: &'a mpsc::Sender<Vec<Packed>>,
 }
 
-/// What a feed's file held, beside what went to the store.
-struct Held {
-    table: Table,
-    bad: Vec<BadAdvisory>,
-    bad_count: u64,
+impl Job<'_> {
+    /// Sends objects to be written. Whether somebody takes them: who does is gone only after an error that it tells
+    /// itself.
+    fn send(&self, objects: Vec<Packed>) -> bool {
+        objects.is_empty() || self.packed.blocking_send(objects).is_ok()
+    }
+
+    /// Packs and sends what a feed comes to: a tree, or one object.
+    fn content(
+        &self,
+        root: Digest,
+        objects: &[Encoded],
+        count: usize,
+        bad: Vec<BadAdvisory>,
+        bad_count: u64,
+    ) -> Result<Content> {
+        self.send(objects.iter().map(Packed::of).collect::<std::result::Result<_, _>>()?);
+        Ok(Content { root, count: count as u64, bad, bad_count })
+    }
+
+    fn one<T: Object>(&self, value: &T, count: usize, bad: Vec<BadAdvisory>) -> Result<Content> {
+        let (id, encoded) = object::encode(value)?;
+        let bad_count = bad.len() as u64;
+        self.content(id.digest(), &[encoded], count, bad, bad_count)
+    }
 }
 
-enum Table {
-    Records(BTreeMap<String, Id<AdvisoryRecord>>),
-    Identities(BTreeMap<String, Identity>),
-    One(Digest, usize),
-}
-
-fn read_content(job: &Job<'_>, kind: FeedKind, path: &Path, provenance: &str, place: &str) -> Result<Held> {
+fn read_content(
+    job: &Job<'_>,
+    kind: FeedKind,
+    path: &Path,
+    provenance: &str,
+    place: &str,
+) -> Result<Content> {
     let unusable = |e: FeedError| {
         Error::fault(format!("{place}: {e}")).hint("the last good state of the feed stays in force")
     };
     let open = || Ok(formats::unpack(File::open(path)?, limits::FEED_OBJECT_BYTES_MAX)?);
     match kind {
-        FeedKind::Osv | FeedKind::Nvd => read_records(job, kind, path).map_err(unusable),
+        FeedKind::Osv | FeedKind::Nvd => {
+            let read = read_records(job, kind, path).map_err(unusable)?;
+            let (root, nodes) = trie::build(&read.records)?;
+            job.content(root.digest(), &nodes, read.records.len(), read.bad, read.bad_count)
+        }
         FeedKind::Kev => {
             let (kev, bad) = open().and_then(formats::kev::read).map_err(unusable)?;
-            one(job, &kev, kev.entries.len(), bad)
+            job.one(&kev, kev.entries.len(), bad)
         }
         FeedKind::Epss => {
             let (epss, bad) = open().and_then(|mut r| formats::epss::read(&mut r)).map_err(unusable)?;
-            one(job, &epss, epss.scores.len(), bad)
+            job.one(&epss, epss.scores.len(), bad)
         }
         FeedKind::Identities => {
             let (map, bad) =
                 open().and_then(|r| formats::identities::read(r, provenance)).map_err(unusable)?;
-            Ok(Held { table: Table::Identities(map), bad_count: bad.len() as u64, bad })
+            let (root, nodes) = trie::build(&map)?;
+            let bad_count = bad.len() as u64;
+            job.content(root.digest(), &nodes, map.len(), bad, bad_count)
         }
     }
 }
 
-fn one<T: Object>(job: &Job<'_>, value: &T, count: usize, bad: Vec<BadAdvisory>) -> Result<Held> {
-    let (id, encoded) = object::encode(value)?;
-    let packed = Packed::of(&encoded)?;
-    // Who takes it is gone only after an error that it tells itself.
-    let _ = job.packed.blocking_send(vec![packed]);
-    Ok(Held { table: Table::One(id.digest(), count), bad_count: bad.len() as u64, bad })
+/// The records that a feed's files held; the objects went to be written.
+struct Records {
+    records: BTreeMap<String, Id<AdvisoryRecord>>,
+    bad: Vec<BadAdvisory>,
+    bad_count: u64,
 }
 
 /// Records as text, to be read by whatever thread is free.
@@ -238,7 +270,7 @@ fn lock(sum: &Mutex<Sum>) -> std::sync::MutexGuard<'_, Sum> {
 
 type FeedResult<T> = std::result::Result<T, FeedError>;
 
-fn read_records(job: &Job<'_>, kind: FeedKind, path: &Path) -> FeedResult<Held> {
+fn read_records(job: &Job<'_>, kind: FeedKind, path: &Path) -> FeedResult<Records> {
     let sum = Mutex::new(Sum::default());
     let (send, receive) = sync_channel(job.threads * WAITING);
     let receive = Mutex::new(receive);
@@ -266,11 +298,7 @@ fn read_records(job: &Job<'_>, kind: FeedKind, path: &Path) -> FeedResult<Held> 
         return Err(FeedError::Content("it holds no usable record".to_owned()));
     }
     let records = sum.records.into_iter().map(|(id, (_, digest))| (id, Id::new(digest))).collect();
-    Ok(Held {
-        table: Table::Records(records),
-        bad: sum.bad.into_values().collect(),
-        bad_count: sum.bad_count,
-    })
+    Ok(Records { records, bad: sum.bad.into_values().collect(), bad_count: sum.bad_count })
 }
 
 /// Cuts all files of a feed into chunks.
@@ -347,8 +375,7 @@ fn work(job: &Job<'_>, receive: &Mutex<Receiver<Chunk>>, sum: &Mutex<Sum>) -> Fe
                 Err(reason) => bad.push((place, reason)),
             }
         }
-        if !packed.is_empty() && job.packed.blocking_send(packed).is_err() {
-            // Who writes has stopped, and says why.
+        if !job.send(packed) {
             return Ok(());
         }
         let mut sum = lock(sum);

@@ -6,6 +6,7 @@
 
 use std::io::BufRead;
 
+use memchr::memchr2;
 use serde::de::IgnoredAny;
 
 use super::FeedError;
@@ -83,56 +84,64 @@ struct Cutter {
 impl Cutter {
     fn take(
         &mut self,
-        mut bytes: &[u8],
+        bytes: &[u8],
         each: &mut impl FnMut(Item<'_>) -> Result<(), FeedError>,
     ) -> Result<(), FeedError> {
-        while !bytes.is_empty() {
+        // What was looked at and not kept yet begins at `from`: text is copied in runs, not sign by sign.
+        let (mut from, mut at) = (0, 0);
+        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             if self.escaped {
                 self.escaped = false;
-                let (one, rest) = bytes.split_at(1);
-                self.push(one)?;
-                bytes = rest;
+                at += 1;
                 continue;
             }
-            let run = if self.quoted {
-                bytes.iter().position(|b| matches!(b, b'"' | b'\\')).unwrap_or(bytes.len())
-            } else {
-                let sign = |b: &u8| matches!(b, b'"' | b'[' | b']' | b'{' | b'}' | b',');
-                bytes.iter().position(sign).unwrap_or(bytes.len())
-            };
-            let (run, rest) = bytes.split_at(run);
-            self.push(run)?;
-            bytes = &[];
-            if let Some((sign, rest)) = rest.split_first() {
-                bytes = rest;
-                self.sign(*sign, each)?;
+            let sign = |b: &u8| matches!(b, b'"' | b'[' | b']' | b'{' | b'}' | b',');
+            let found = if self.quoted { memchr2(b'"', b'\\', rest) } else { rest.iter().position(sign) };
+            let Some(found) = found else { break };
+            at += found;
+            let run = bytes.get(from..at).unwrap_or_default();
+            if self.sign(rest.get(found).copied().unwrap_or_default(), run, each)? {
+                from = at + 1;
             }
+            at += 1;
         }
-        Ok(())
+        self.push(bytes.get(from..).unwrap_or_default())
     }
 
-    /// One byte that has a meaning where it stands.
+    /// One byte that has a meaning where it stands, behind a run that was not kept yet. Whether both were dealt with;
+    /// else the byte goes on with the run.
     fn sign(
         &mut self,
         byte: u8,
+        run: &[u8],
         each: &mut impl FnMut(Item<'_>) -> Result<(), FeedError>,
-    ) -> Result<(), FeedError> {
+    ) -> Result<bool, FeedError> {
         match byte {
             b'"' => self.quoted = !self.quoted,
             b'\\' if self.quoted => self.escaped = true,
-            _ if self.quoted => {}
-            b',' if self.inside && self.depth == 0 => return self.end_item(false, each),
-            b']' if self.inside && self.depth == 0 => {
-                self.end_item(true, each)?;
-                self.inside = false;
-                self.depth = 1;
-                return self.push(b"]");
+            b',' if self.inside && self.depth == 0 => {
+                self.push(run)?;
+                self.end_item(false, each)?;
+                return Ok(true);
             }
-            b'[' if !self.inside && self.depth == 1 && self.at_key() => {
+            b']' if self.inside && self.depth == 0 => {
+                self.push(run)?;
+                self.end_item(true, each)?;
+                (self.inside, self.depth) = (false, 1);
+                self.push(b"]")?;
+                return Ok(true);
+            }
+            b'[' if !self.inside && self.depth == 1 => {
+                self.push(run)?;
+                let list = self.at_key();
                 self.push(b"[")?;
-                (self.inside, self.depth, self.items) = (true, 0, 0);
-                self.found += 1;
-                return Ok(());
+                if list {
+                    (self.inside, self.depth, self.items) = (true, 0, 0);
+                    self.found += 1;
+                } else {
+                    self.depth += 1;
+                }
+                return Ok(true);
             }
             b'[' | b'{' => self.depth += 1,
             b']' | b'}' => {
@@ -141,7 +150,7 @@ impl Cutter {
             }
             _ => {}
         }
-        self.push(&[byte])
+        Ok(false)
     }
 
     /// Whether what stands around the list ends in its key.

@@ -102,13 +102,22 @@ fn null_as_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
 /// Shortens a description to one line for lists.
 fn one_line(text: &str) -> String {
     const CHARS_MAX: usize = 240;
-    let flat: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if flat.chars().count() <= CHARS_MAX {
-        return flat;
+    let (mut flat, mut chars) = (String::new(), 0);
+    for word in text.split_whitespace() {
+        if !flat.is_empty() {
+            flat.push(' ');
+            chars += 1;
+        }
+        flat.push_str(word);
+        chars += word.chars().count();
+        if chars > CHARS_MAX {
+            let end = flat.char_indices().nth(CHARS_MAX - 1).map_or(flat.len(), |(at, _)| at);
+            flat.truncate(end);
+            flat.push('…');
+            break;
+        }
     }
-    let mut cut: String = flat.chars().take(CHARS_MAX - 1).collect();
-    cut.push('…');
-    cut
+    flat
 }
 
 /// Reads one line of at most `most` bytes into `line`; `Ok(None)` at the end, `Ok(Some(false))` if it was longer
@@ -123,7 +132,7 @@ fn bounded_line(reader: &mut impl BufRead, line: &mut Vec<u8>, most: u64) -> io:
             return Ok(seen.then_some(fits));
         }
         seen = true;
-        let end = buffer.iter().position(|b| *b == b'\n');
+        let end = memchr::memchr(b'\n', buffer);
         let part = &buffer[..end.unwrap_or(buffer.len())];
         fits &= (line.len() + part.len()) as u64 <= most;
         if fits {
@@ -136,5 +145,25 @@ fn bounded_line(reader: &mut impl BufRead, line: &mut Vec<u8>, most: u64) -> io:
         if end.is_some() {
             return Ok(Some(fits));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::one_line;
+
+    #[test]
+    fn a_description_is_one_line_of_240_characters_at_most() {
+        assert_eq!(one_line("  a\n\tb  "), "a b");
+        assert_eq!(one_line(""), "");
+        // Characters, not bytes; a space between words is one.
+        let exact = format!("{} {}", "é".repeat(120), "x".repeat(119));
+        assert_eq!(one_line(&exact), exact);
+        let cut = format!("{} {}…", "é".repeat(120), "x".repeat(118));
+        assert_eq!(one_line(&format!("{exact}x")), cut);
+        assert_eq!(one_line(&format!("{exact} and more")), cut);
+        // Where the cut falls behind a word, its space stays.
+        let word = "x".repeat(238);
+        assert_eq!(one_line(&format!("{word} yyy")), format!("{word} …"));
     }
 }

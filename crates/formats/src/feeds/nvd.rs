@@ -3,6 +3,8 @@
 //! Of a CVE come its scores, its state and its description, which are joined to the records that say what is
 //! affected by the CVE's number.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::{BufRead, Read};
 
 use serde::Deserialize;
@@ -23,19 +25,19 @@ struct Listed<'a> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Cve {
+struct Cve<'a> {
     id: String,
     published: Option<String>,
     last_modified: Option<String>,
     vuln_status: Option<String>,
     #[serde(default)]
     cve_tags: Vec<TagSet>,
-    #[serde(default)]
-    descriptions: Vec<Text>,
-    #[serde(default)]
-    metrics: std::collections::BTreeMap<String, Vec<Metric>>,
-    #[serde(default)]
-    weaknesses: Vec<Weakness>,
+    #[serde(borrow, default)]
+    descriptions: Vec<Text<'a>>,
+    #[serde(borrow, default)]
+    metrics: BTreeMap<Cow<'a, str>, Vec<Metric<'a>>>,
+    #[serde(borrow, default)]
+    weaknesses: Vec<Weakness<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -45,28 +47,33 @@ struct TagSet {
 }
 
 #[derive(Deserialize)]
-struct Text {
-    lang: String,
-    value: String,
+struct Text<'a> {
+    #[serde(borrow)]
+    lang: Cow<'a, str>,
+    #[serde(borrow)]
+    value: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
-struct Weakness {
-    #[serde(default)]
-    description: Vec<Text>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Metric {
-    source: Option<String>,
-    cvss_data: Option<CvssData>,
+struct Weakness<'a> {
+    #[serde(borrow, default)]
+    description: Vec<Text<'a>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct CvssData {
-    vector_string: Option<String>,
+struct Metric<'a> {
+    #[serde(borrow)]
+    source: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    cvss_data: Option<CvssData<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CvssData<'a> {
+    #[serde(borrow)]
+    vector_string: Option<Cow<'a, str>>,
 }
 
 /// Reads one item of the list.
@@ -75,12 +82,12 @@ pub fn read_item(json: &str) -> Result<AdvisoryRecord, BadAdvisory> {
     let start = || -> String { json.chars().take(60).collect() };
     let item: Listed<'_> = serde_json::from_str(json).map_err(|e| bad(&start(), e.to_string()))?;
     let raw = canonical(item.cve.get()).map_err(|e| bad(&start(), e))?;
-    let cve: Cve = raw.read().map_err(|e| bad(&start(), e.to_string()))?;
+    let cve: Cve<'_> = raw.read().map_err(|e| bad(&start(), e.to_string()))?;
     if !is_cve(&cve.id) {
         return Err(bad(&start(), "the record has no CVE number".to_owned()));
     }
-    let english = |texts: &[Text]| texts.iter().find(|t| t.lang == "en").map(|t| t.value.clone());
-    let description = english(&cve.descriptions).unwrap_or_default();
+    let english = cve.descriptions.iter().find(|text| text.lang == "en");
+    let description = english.map(|text| &*text.value).unwrap_or_default();
     let time = |text: &Option<String>| text.as_ref().and_then(|t| t.parse().ok());
     let mut scores = Vec::new();
     for (kind, metrics) in &cve.metrics {
@@ -100,14 +107,14 @@ pub fn read_item(json: &str) -> Result<AdvisoryRecord, BadAdvisory> {
         published: time(&cve.published),
         withdrawn: cve.vuln_status.as_deref() == Some("Rejected"),
         disputed: tagged("disputed") || description.contains("** DISPUTED **"),
-        summary: one_line(&description),
+        summary: one_line(description),
         scores,
         cwes: cve
             .weaknesses
             .iter()
             .flat_map(|w| &w.description)
             .filter(|text| text.lang == "en" && text.value.starts_with("CWE-"))
-            .map(|text| text.value.clone())
+            .map(|text| text.value.clone().into_owned())
             .collect(),
         id: cve.id,
         ..Advisory::default()

@@ -38,10 +38,12 @@ impl Db {
     }
 
     /// The same for objects that are packed already.
-    pub async fn put_packed(&self, objects: Vec<Packed>) -> Result<(), StoreError> {
+    pub async fn put_packed(&self, mut objects: Vec<Packed>) -> Result<(), StoreError> {
         if objects.is_empty() {
             return Ok(());
         }
+        // In the order of the index, of which each page is then touched once.
+        objects.sort_unstable_by_key(|object| object.digest);
         let born = written_now();
         let mut tx = self.write().await?;
         let mut rest = objects.into_iter().peekable();
