@@ -6,6 +6,7 @@ use airlock_core::snapshot::{Counts, Snapshot};
 use airlock_formats::BadEntry;
 
 use crate::error::{Error, Result};
+use crate::feeds;
 use crate::fetch::{self, Fetched};
 use crate::judge::{self, How, Judgment, VerdictChange};
 use crate::mirror::{self, Mirrored};
@@ -63,6 +64,9 @@ pub async fn sync(station: &Station, channel: &Channel, wish: Wish) -> Result<Ou
         true => None,
         false => Some(station.lease(&format!("channel/{}", channel.name), "sync").await?),
     };
+    if !dry {
+        feeds::catch_up(station).await?;
+    }
     let before = station.store.db.find_ref(&crate::channel::ref_name(&channel.name, "upstream")).await?;
     let reading = station.options.progress.task(format!("reading {}", channel.name), Unit::Names, None);
     let (upstream, state, read) = mirror::mirror(station, channel, accept_shrink).await?;
@@ -124,6 +128,7 @@ pub async fn rejudge(
     let (judgment, id) = if hypothetical {
         (judge::judge(station, channel, &How { dry: true, ..how.clone() }, None).await?, None)
     } else {
+        feeds::catch_up(station).await?;
         judge_and_publish(station, channel, None, how, &Along::default(), why).await?
     };
     Ok(outcome(judgment, id, Fetched::default(), Mirrored::default()))

@@ -156,3 +156,21 @@ async fn a_new_advisory_reaches_what_lies_in_a_subdir_that_the_source_has_no_lon
     assert!(judgment.touched.len() < judged(&kit, true).await.touched.len(), "not everything was judged");
     assert!(judgment.blocks.reason("linux-64/old", "old-1.0-0.conda").is_some());
 }
+
+#[tokio::test]
+async fn what_was_read_before_a_run_was_broken_off_tightens_at_the_next_judgement() {
+    let kit = Kit::new(&[]).await;
+    kit.identify(&json!({"bad": "bad"})).await;
+    let mut source = kit.conda_source("source");
+    source.add(&conda("bad", "1.0"), &json!({}));
+    source.write();
+    kit.add_channel("main", Ecosystem::Conda, source.path(), &[]).await;
+    assert_eq!(kit.sync("main").await.counts.admit, 1);
+    let db = &kit.station.store.db;
+    let before = db.find_ref("advisories").await.unwrap();
+    kit.know(&[osv("PYSEC-1", "PyPI", "bad", "2", 9.0)]).await;
+    // As if the run had ended when the feed was read, and the set of everything known not made yet.
+    let back = kit.station.move_ref("advisories", before).await.unwrap();
+    kit.station.commit(vec![back], "test", "advisories", &json!({})).await.unwrap();
+    assert_eq!(kit.judge("main").await.counts.deny, 1);
+}

@@ -383,6 +383,15 @@ pub async fn rebuild(station: &Station) -> Result<Id<AdvisorySet>> {
     }
 }
 
+/// Makes the set follow the heads where a run that read feeds was broken off before it did: what it read tightens
+/// all the same.
+pub async fn catch_up(station: &Station) -> Result<()> {
+    if current(station).await?.1.feeds != heads(station).await? {
+        rebuild(station).await?;
+    }
+    Ok(())
+}
+
 /// The set that these feeds, some of which another station sent, add up to. What is new of them is checked first:
 /// a feed that lacks something, or is not what it should be, is refused as unsafe; a fault of this station's own
 /// disk stays one.
