@@ -1,6 +1,7 @@
 //! What developers run: `cargo xtask test`, `ci`, `bench`, `torture`, `rules`.
 
 mod bench;
+mod disk;
 mod python;
 mod rules;
 
@@ -79,14 +80,20 @@ fn torture() -> Result<()> {
     // Minutes instead of seconds of the same tests: more cases, and more mutations of each hostile input.
     let env = [("PROPTEST_CASES", "20000"), ("AIRLOCK_MUTATIONS", "100")];
     cargo(&["test", "--release", "--locked", "-p", "airlock-core", "-p", "airlock-formats"], &env)?;
-    // Exports and imports killed at many more moments.
-    let kills = ["test", "--release", "--locked", "-p", "airlock", "--test", "killed_crossings"];
-    cargo(&kills, &[("AIRLOCK_KILLS", "60")])?;
     // Every reader of foreign bytes, and what each attack costs in memory, in processes of their own.
     cargo(&["test", "--release", "--locked", "-p", "airlock-testkit", "--test", "fuzzing"], &env)?;
-    // Commands that are killed at any moment, and disks that fill.
-    let kills = [("AIRLOCK_KILLS", "60")];
-    cargo(&["test", "--release", "--locked", "-p", "airlock", "--test", "killed_runs"], &kills)?;
+    // Commands that are killed at many more moments, and disks that fill, break, or are pulled out.
+    let test = ["test", "--release", "--locked", "-p", "airlock"];
+    let kills = ["--test", "killed_crossings", "--test", "killed_runs"];
+    cargo(&[&test[..], &kills[..], &["--test", "media"]].concat(), &[("AIRLOCK_KILLS", "60")])?;
+    // The same kills with everything on a disk of its own, with another file system than the rest.
+    match disk::mount(&root().join("target/torture"))? {
+        None => println!("skipped: kills on a disk of its own, because none can be mounted here"),
+        Some(disk) => {
+            let place = disk.mount.to_string_lossy().into_owned();
+            cargo(&[&test[..], &kills[..]].concat(), &[("AIRLOCK_KILLS", "60"), ("TMPDIR", &place)])?;
+        }
+    }
     let memory = ["--ignored", "--exact", "--nocapture", "no_attack_takes_more_memory_than_stated"];
     let test = ["test", "--release", "--locked", "-p", "airlock-formats", "--test", "memory", "--"];
     cargo(&[&test[..], &memory[..]].concat(), &[])

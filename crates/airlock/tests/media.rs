@@ -1,0 +1,257 @@
+//! Disks that fill, that are pulled out, and that break, as real file systems on loop devices: the next run ends where
+//! an undisturbed one ends.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod common;
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use airlock_testkit::conda;
+use common::disk::Disk;
+use common::{NOW, Station, World, airlock};
+use serde_json::{Value, json};
+
+/// File systems that disks are tried with.
+const SYSTEMS: [&str; 2] = ["ext4", "xfs"];
+/// Packages beside those of the world, and the bytes of each: enough that a run takes a while.
+const PACKAGES: usize = 40;
+const PAYLOAD: usize = 400_000;
+/// How often each run is disturbed; `AIRLOCK_KILLS` says otherwise.
+const KILLS: u32 = 8;
+
+fn kills() -> u32 {
+    std::env::var("AIRLOCK_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(KILLS)
+}
+
+/// Numbers that look random and are the same every time.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n.max(1)
+    }
+
+    fn within(&mut self, span: Duration) -> Duration {
+        Duration::from_micros(self.below(u64::try_from(span.as_micros()).unwrap()))
+    }
+}
+
+/// A world whose conda channel takes a while to carry.
+async fn world() -> World {
+    let world = World::new().await;
+    let mut source = world.kit.conda_source("conda");
+    let mut dice = Dice(7);
+    for n in 0..PACKAGES {
+        let payload: Vec<u8> = (0..PAYLOAD).map(|_| dice.below(256).to_le_bytes()[0]).collect();
+        let content: [(&str, &[u8]); 1] = [("share/data.bin", &payload)];
+        let name = format!("large{n}");
+        let mut package = conda(&name, "1.0");
+        package.files = &content;
+        source.add(&package, &json!({}));
+    }
+    source.write();
+    world
+}
+
+fn start(station: &Station, args: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_airlock"))
+        .args(["--station", station.dir.to_str().unwrap(), "--now", NOW, "--quiet"])
+        .args(args)
+        .env("USER", "ada")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// How a run ended that something else was done to after a while, and what it said.
+fn disturbed(mut child: Child, after: Duration, disturb: impl FnOnce(&mut Child)) -> (Option<i32>, String) {
+    std::thread::sleep(after);
+    disturb(&mut child);
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn timed(work: impl FnOnce()) -> Duration {
+    let began = Instant::now();
+    work();
+    began.elapsed()
+}
+
+fn published(station: &Station) -> Vec<Value> {
+    let content = |channel: &str| station.json(&["snapshot", "show", channel])["content"].clone();
+    vec![content("main"), content("py")]
+}
+
+fn is_whole(station: &Station) {
+    let report = station.run(&["--json", "fsck"]);
+    assert_eq!((report.status, &report.json()["damages"]), (0, &json!([])), "{report:?}");
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// The kinds of disks that can be had here.
+fn disks(world: &World) -> Vec<Disk> {
+    SYSTEMS.iter().filter_map(|system| Disk::new(&world.path(""), system)).collect()
+}
+
+/// A sync and an import into a station on the disk, and an export to it: each is killed while the disk fills, again
+/// and again, and ends when there is room.
+#[tokio::test]
+async fn runs_that_are_killed_on_disks_that_fill_end_where_undisturbed_ones_end() {
+    let world = world().await;
+    let calm = world.connected("calm");
+    let sync_took = timed(|| drop(calm.run(&["sync"]).exits(0)));
+    let bundle = world.path("bundle");
+    let export_took = timed(|| drop(calm.run(&["export", text(&bundle)]).exits(0)));
+    let reader = world.station("reader", "isolated");
+    reader.trust(&calm);
+    let import_took = timed(|| drop(reader.run(&["import", text(&bundle)]).exits(0)));
+    let mut dice = Dice(11);
+    for disk in disks(&world) {
+        let (mut full, mut killed) = (0_u32, 0_u32);
+        let carried = disk.mount.join("bundle");
+        // An export that was faster than what disturbs it leaves a whole bundle, and the next one wants a folder of
+        // its own.
+        let clear = || {
+            if carried.join("AIRLOCK.sig").exists() && !carried.join("AIRLOCK.partial").exists() {
+                airlock(&["verify", text(&carried), "--key", text(&calm.key())]).exits(0);
+                std::fs::remove_dir_all(&carried).unwrap();
+            }
+        };
+        let mut survive = |station: &Station, args: &[&str], took: Duration| {
+            disk.fill(64 << 10);
+            let answer = station.run(args).exits(4);
+            assert!(answer.stderr.contains("hint"), "{answer:?}");
+            disk.make_room();
+            for _ in 0..kills().div_ceil(2) {
+                clear();
+                disk.fill(dice.below(24 << 20));
+                let moment = dice.within(took * 2);
+                let (status, said) = disturbed(start(station, args), moment, |child| {
+                    let _ = child.kill();
+                });
+                match status {
+                    None => killed += 1,
+                    Some(4) => full += 1,
+                    Some(0) => {}
+                    other => panic!("{args:?} ended with {other:?}: {said}"),
+                }
+                disk.make_room();
+                clear();
+                // Killed once more, now with room.
+                let (status, _) = disturbed(start(station, args), dice.within(took), |child| {
+                    let _ = child.kill();
+                });
+                killed += u32::from(status.is_none());
+            }
+            clear();
+            station.run(args).exits(0);
+        };
+        let low = world.connected(&format!("{}/low", disk.mount.file_name().unwrap().to_str().unwrap()));
+        survive(&low, &["sync"], sync_took);
+        assert_eq!(published(&low), published(&calm));
+        is_whole(&low);
+        survive(&calm, &["export", text(&carried)], export_took);
+        airlock(&["verify", text(&carried), "--key", text(&calm.key())]).exits(0);
+        let name = format!("{}/high", disk.mount.file_name().unwrap().to_str().unwrap());
+        let high = world.station(&name, "isolated");
+        high.trust(&calm);
+        survive(&high, &["import", text(&bundle)], import_took);
+        assert_eq!(published(&high), published(&reader));
+        is_whole(&high);
+        println!("{}: {killed} runs were killed, {} found no room", disk.mount.display(), full + 3);
+        assert!(killed > 0, "no run was killed");
+    }
+}
+
+#[tokio::test]
+async fn a_medium_that_is_pulled_out_in_the_middle_is_said_and_the_run_ends_when_it_is_back() {
+    let world = world().await;
+    let low = world.connected("low");
+    low.run(&["sync"]).exits(0);
+    let calm = world.path("calm");
+    let took = timed(|| drop(low.run(&["export", text(&calm)]).exits(0)));
+    let mut dice = Dice(23);
+    for disk in disks(&world) {
+        let carried = disk.mount.join("bundle");
+        let mut failed = 0;
+        for _ in 0..kills() {
+            let args = ["export", text(&carried)];
+            let (status, said) = disturbed(start(&low, &args), dice.within(took), |_| disk.pull_out());
+            // What was begun after the medium was gone lies below where it belongs, as the command was told.
+            let beside = carried.exists();
+            if status == Some(0) && beside {
+                airlock(&["verify", text(&carried), "--key", text(&low.key())]).exits(0);
+            }
+            let _ = std::fs::remove_dir_all(&carried);
+            assert!(disk.plug_in());
+            match status {
+                Some(0) if beside => {}
+                Some(0) => {
+                    // It had ended: what is there is whole.
+                    airlock(&["verify", text(&carried), "--key", text(&low.key())]).exits(0);
+                    std::fs::remove_dir_all(&carried).unwrap();
+                }
+                Some(4) => {
+                    failed += 1;
+                    assert!(said.contains("hint"), "{said}");
+                }
+                other => panic!("the export ended with {other:?}: {said}"),
+            }
+        }
+        assert!(failed > 0, "the medium was always pulled out too late");
+        low.run(&["export", text(&carried)]).exits(0);
+        airlock(&["verify", text(&carried), "--key", text(&low.key())]).exits(0);
+        println!("{}: {failed} exports lost their medium", disk.mount.display());
+
+        let reader = world.station(&format!("reader-{failed}-{}", dice.below(1 << 30)), "isolated");
+        reader.trust(&low);
+        let took = timed(|| drop(reader.run(&["import", text(&carried)]).exits(0)));
+        let mut failed = 0;
+        for n in 0..kills() {
+            let high = world.station(&format!("high-{n}-{}", dice.below(1 << 30)), "isolated");
+            high.trust(&low);
+            let args = ["import", text(&carried)];
+            let (status, said) = disturbed(start(&high, &args), dice.within(took), |_| disk.pull_out());
+            assert!(matches!(status, Some(0 | 3 | 4)), "the import ended with {status:?}: {said}");
+            failed += usize::from(status != Some(0));
+            assert!(disk.plug_in());
+            high.run(&args).exits(0);
+            assert_eq!(published(&high), published(&reader));
+            is_whole(&high);
+        }
+        println!("{}: {failed} imports lost their medium", disk.mount.display());
+        assert!(failed > 0, "the medium was always pulled out too late");
+    }
+}
+
+#[tokio::test]
+async fn a_medium_that_cannot_be_read_any_more_is_said_and_nothing_is_taken_in() {
+    let world = world().await;
+    let low = world.connected("low");
+    low.run(&["sync"]).exits(0);
+    for disk in disks(&world) {
+        let carried = disk.mount.join("bundle");
+        low.run(&["export", text(&carried)]).exits(0);
+        let name = format!("high-{}", disk.mount.file_name().unwrap().to_str().unwrap());
+        let high = world.station(&name, "isolated");
+        high.trust(&low);
+        let before = high.state();
+        let whole = disk.break_down(8 << 20);
+        let answer = high.run(&["import", text(&carried)]);
+        assert!(matches!(answer.status, 3 | 4), "{answer:?}");
+        let after = high.state();
+        assert_eq!((&before.0, &before.1), (&after.0, &after.1));
+        disk.mend(&whole);
+        high.run(&["import", text(&carried)]).exits(0);
+        is_whole(&high);
+    }
+}
