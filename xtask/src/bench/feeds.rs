@@ -1,7 +1,6 @@
 //! Feeds of advisories, read into a new station: the genuine ones at hand, and one as large as all CVEs.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
