@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use futures_util::{StreamExt as _, stream};
 use tempfile::SpooledTempFile;
+use zstd::zstd_safe::CParameter;
 
 use airlock_core::canon::Canonical;
 use airlock_core::fact::Facts;
@@ -34,6 +35,8 @@ const CHUNKS_AT_ONCE: usize = 4;
 const SPOOL_BYTES: usize = 8 << 20;
 /// Bytes that are copied at once.
 const COPY_BYTES: usize = 1 << 20;
+/// What one thread packs at a time, in bytes. By itself zstd takes 8 MiB, holds 50 MiB for that, and packs no better.
+const JOB_BYTES: u32 = 2 << 20;
 
 /// The names of rendered shards by subdir and package.
 pub type Names = BTreeMap<String, BTreeMap<String, ShardName>>;
@@ -358,6 +361,7 @@ fn assemble(place: &Place, task: &Task, parts: Vec<Part>, threads: usize) -> Res
     encoder.set_pledged_src_size(Some(size)).map_err(unrendered)?;
     if size > COPY_BYTES as u64 && threads > 1 {
         encoder.multithread(u32::try_from(threads).unwrap_or(1)).map_err(unrendered)?;
+        encoder.set_parameter(CParameter::JobSize(JOB_BYTES)).map_err(unrendered)?;
     }
     let mut both = |bytes: &[u8]| -> Result<()> {
         task.add(bytes.len() as u64);
