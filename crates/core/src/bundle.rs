@@ -33,40 +33,41 @@ pub const SIGNATURES_BYTES_MAX: u64 = 64 << 10;
 /// numbers of a stream.
 pub const NUMBER_STEP_MAX: u64 = 100_000;
 
-/// What a bundle is, from whom, and everything that is in it.
+/// What a bundle is, from whom, and everything that is in it. Its members stand in the order of the canonical text, so
+/// that writing one of many files moves none of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// [`FORMAT`] of the program that wrote it.
-    pub format: u32,
-    /// The stream: all bundles of one sending station to one audience.
-    pub stream: String,
-    /// The bundle's place in the stream, from 1.
-    pub number: u64,
-    /// SHA-256 of the manifest before it in the stream.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub predecessor: Option<Digest>,
     /// The bundle that the receiver must have taken in: what that one led to is left out of this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Base>,
-    /// The sender.
-    pub sender: Sender,
+    /// The published channels.
+    pub channels: BTreeMap<String, ChannelHead>,
+    /// When it was written.
+    pub created: Time,
+    /// Any further file, such as the readme, sorted by path.
+    pub extra: Vec<ExtraFile>,
+    /// The sender's feeds of advisories and identities.
+    pub feeds: BTreeMap<String, FeedHead>,
+    /// The artifacts, sorted by path.
+    pub files: Vec<BundledFile>,
+    /// [`FORMAT`] of the program that wrote it.
+    pub format: u32,
+    /// Where the sender's ledger stood.
+    pub ledger: LedgerHead,
+    /// The bundle's place in the stream, from 1.
+    pub number: u64,
+    /// The files that hold objects.
+    pub objects: Vec<ObjectFile>,
+    /// SHA-256 of the manifest before it in the stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predecessor: Option<Digest>,
     /// The name of the peer that it is meant for; none: whoever trusts the sender.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipient: Option<String>,
-    /// When it was written.
-    pub created: Time,
-    /// The published channels.
-    pub channels: BTreeMap<String, ChannelHead>,
-    /// The sender's feeds of advisories and identities.
-    pub feeds: BTreeMap<String, FeedHead>,
-    /// The files that hold objects.
-    pub objects: Vec<ObjectFile>,
-    /// The artifacts, sorted by path.
-    pub files: Vec<BundledFile>,
-    /// Any further file, such as the readme, sorted by path.
-    pub extra: Vec<ExtraFile>,
-    /// Where the sender's ledger stood.
-    pub ledger: LedgerHead,
+    /// The sender.
+    pub sender: Sender,
+    /// The stream: all bundles of one sending station to one audience.
+    pub stream: String,
 }
 
 /// A bundle of the same stream, by number and manifest hash.
@@ -118,16 +119,16 @@ pub struct ObjectFile {
 }
 
 /// A file of the bundle that is carried as it is.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BundledFile {
+    /// What the file is called where it came from.
+    pub name: String,
     /// Path within the bundle, from [`file_path`].
     pub path: String,
     /// SHA-256.
     pub sha256: Digest,
     /// Bytes.
     pub size: u64,
-    /// What the file is called where it came from.
-    pub name: String,
 }
 
 /// A file of the bundle that is neither object nor artifact.

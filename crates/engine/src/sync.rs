@@ -8,7 +8,7 @@ use airlock_formats::BadEntry;
 use crate::error::{Error, Result};
 use crate::feeds;
 use crate::fetch::{self, Fetched};
-use crate::judge::{self, How, Judgment, VerdictChange};
+use crate::judge::{self, Changes, How, Judgment};
 use crate::mirror::{self, Mirrored};
 use crate::progress::Unit;
 use crate::publish::{self, Along, Read};
@@ -24,7 +24,7 @@ pub struct Outcome {
     /// How many artifacts have which verdict.
     pub counts: Counts,
     /// What changed.
-    pub changes: Vec<VerdictChange>,
+    pub changes: Changes,
     /// What was fetched.
     pub fetched: Fetched,
     /// Records in scope.

@@ -6,10 +6,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use rustix::fs::{Advice, fadvise};
 use sha2::{Digest as _, Sha256};
 
 use airlock_core::id::Digest;
@@ -19,6 +21,8 @@ use crate::error::StoreError;
 
 /// A blob of so many bytes is brought onto the disk by itself.
 const LARGE_BYTES: u64 = 4 << 20;
+/// After so many bytes the disk begins with what was written of a blob, while the rest comes.
+const STRETCH_BYTES: u64 = 8 << 20;
 /// What the folders of intakes are called in the staging folder.
 pub(crate) const PREFIX: &str = "import-";
 /// How long an intake that was broken off waits for being resumed.
@@ -116,6 +120,7 @@ impl Intake {
             wanted: digest,
             hasher: Sha256::new(),
             size: 0,
+            begun: 0,
             is_whole: false,
         })
     }
@@ -170,6 +175,8 @@ pub struct Incoming<'a> {
     wanted: Digest,
     hasher: Sha256,
     size: u64,
+    /// How many of its bytes the disk was told to begin with.
+    begun: u64,
     is_whole: bool,
 }
 
@@ -177,8 +184,15 @@ impl Incoming<'_> {
     /// Appends bytes.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.hasher.update(bytes);
+        self.file.write_all(bytes).map_err(StoreError::file(&self.path))?;
         self.size += bytes.len() as u64;
-        self.file.write_all(bytes).map_err(StoreError::file(&self.path))
+        let waiting = self.size - self.begun;
+        if waiting >= STRETCH_BYTES {
+            // What is not on the disk yet cannot be forgotten: the wish only starts the writing.
+            let _ = fadvise(&self.file, self.begun, NonZeroU64::new(waiting), Advice::DontNeed);
+            self.begun = self.size;
+        }
+        Ok(())
     }
 
     /// Says whether the bytes hash to what was announced.
@@ -194,6 +208,8 @@ impl Incoming<'_> {
         if self.size >= LARGE_BYTES {
             // Its bytes travel while the next blob is read, not all of them at the end.
             self.file.sync_data().map_err(StoreError::file(&self.path))?;
+            // Taking in much more than memory holds pushes nothing else out of it.
+            let _ = fadvise(&self.file, 0, None, Advice::DontNeed);
         }
         self.is_whole = true;
         self.intake.note(found);

@@ -146,7 +146,7 @@ pub fn json(outcomes: &[Outcome]) -> Result<serde_json::Value> {
             })
         })
         .collect();
-    let changes: Vec<_> = outcomes.iter().flat_map(|o| &o.changes).collect();
+    let changes: Vec<_> = outcomes.iter().flat_map(|o| o.changes.iter()).collect();
     Ok(serde_json::json!({"channels": channels, "changes": changes}))
 }
 
@@ -182,8 +182,8 @@ pub fn text(cx: &Cx, outcomes: &[Outcome]) -> String {
             .map(|c| {
                 vec![
                     format!("  {} -> {}", c.from.unwrap_or("new"), c.to.unwrap_or("gone")),
-                    c.artifact.clone(),
-                    c.why.clone(),
+                    c.artifact.to_owned(),
+                    c.why.to_owned(),
                 ]
             })
             .collect();

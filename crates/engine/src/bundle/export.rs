@@ -307,6 +307,6 @@ fn sized(blobs: &Blobs, files: BTreeMap<Digest, Box<str>>) -> Result<Vec<Bundled
         let path = bundle::file_path(sha256, &name);
         out.push(BundledFile { path, sha256, size: blob.size(), name: name.into() });
     }
-    out.sort();
+    out.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     Ok(out)
 }

@@ -1,10 +1,12 @@
 //! Files on media: many at once, within bounded memory, and read back from the medium itself.
 //!
 //! With many small files it is the number of files that costs, and not their bytes; so several are on their way at
-//! the same time, no file is synced by itself, and nobody asks what it knows already.
+//! the same time, no file is synced by itself, and nobody asks what it knows already. With large ones it is the bytes;
+//! so the medium writes some while others are read and hashed.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -21,12 +23,12 @@ use crate::error::{Error, Result, file_error};
 pub(super) const BUFFER_BYTES: usize = 1 << 20;
 /// Files from this size on, in bytes, count as large: a medium reads and writes few of them at once.
 const LARGE_BYTES: u64 = 4 << 20;
-/// Large files on their way at the same time.
-const LARGE_AT_ONCE: usize = 2;
+/// Large files on their way at the same time: one is copied, one waits for the medium, one is read back.
+const LARGE_AT_ONCE: usize = 3;
 /// Small files on their way at the same time.
 const SMALL_AT_ONCE: usize = 8;
-/// What is copied in one go within the kernel, in bytes, so that progress is seen.
-const STRETCH_BYTES: u64 = 64 << 20;
+/// What is copied in one go within the kernel, in bytes: the medium begins with it while the next is copied.
+const STRETCH_BYTES: u64 = 8 << 20;
 /// The least that a file takes on a file system, in bytes.
 const BLOCK_BYTES: u64 = 4096;
 
@@ -39,10 +41,15 @@ pub(super) fn each<T: Sync>(
 ) -> Result<()> {
     let (mut large, mut small) = (Vec::new(), Vec::new());
     for item in items {
-        if size(item) >= LARGE_BYTES { large.push(item) } else { small.push(item) }
+        if is_large(size(item)) { large.push(item) } else { small.push(item) }
     }
     several(&large, LARGE_AT_ONCE, &work)?;
     several(&small, SMALL_AT_ONCE, &work)
+}
+
+/// Whether a file of so many bytes is brought onto the medium by itself.
+pub(super) const fn is_large(size: u64) -> bool {
+    size >= LARGE_BYTES
 }
 
 fn several<T: Sync>(
@@ -135,7 +142,8 @@ pub(super) fn hash(file: &File, path: &Path, buffer: &mut [u8], mut told: impl F
     Ok(Digest::from_bytes(hasher.finalize().into()))
 }
 
-/// Copies a file. Where the file system can, it shares the blocks, never the file.
+/// Copies a file. Where the file system can, it shares the blocks, never the file. A large one is on the medium when
+/// this returns.
 pub(super) fn copy(
     from: &Path,
     to: &Path,
@@ -145,22 +153,25 @@ pub(super) fn copy(
 ) -> Result<()> {
     let mut source = File::open(from).map_err(file_error(from))?;
     let mut sink = create(to)?;
-    if size < LARGE_BYTES {
+    if !is_large(size) {
         return pass(&source, from, buffer, |bytes| {
             told(bytes.len() as u64);
             sink.write_all(bytes).map_err(file_error(to))
         });
     }
+    let mut copied = 0;
     loop {
         let mut stretch = (&mut source).take(STRETCH_BYTES);
         let n = std::io::copy(&mut stretch, &mut sink).map_err(|e| {
             let both = format!("{} to {}", from.display(), to.display());
             file_error(both)(e)
         })?;
-        if n == 0 {
-            // Its bytes travel while the next file is read, not all of them at the end.
+        let Some(stretch) = NonZeroU64::new(n) else {
             return sink.sync_data().map_err(file_error(to));
-        }
+        };
+        // What is not on the medium yet cannot be forgotten: the wish only starts the writing.
+        let _ = fadvise(&sink, copied, Some(stretch), Advice::DontNeed);
+        copied += n;
         told(n);
     }
 }

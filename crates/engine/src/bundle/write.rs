@@ -55,7 +55,8 @@ impl Folder {
         Ok(Self { dir: dir.to_owned(), is_resumed })
     }
 
-    /// Copies artifacts. They are not looked at: all of them are read back.
+    /// Copies artifacts. They are not looked at: all of them are read back, the large ones here, one while the next is
+    /// on its way, the others by [`Folder::read_back`].
     pub fn copy(&self, blobs: &Blobs, files: &[BundledFile], progress: &Progress) -> Result<()> {
         let total = files.iter().map(|f| f.size).sum();
         let task = progress.task(format!("writing {}", self.dir.display()), Unit::Bytes, Some(total));
@@ -63,20 +64,23 @@ impl Folder {
             files,
             |f| f.size,
             |file, buffer| {
-                if self.is_resumed && self.gives_back(file, buffer)? {
+                if self.is_resumed && self.holds(file, buffer)? {
                     task.add(file.size);
                     return Ok(());
                 }
                 let blob = blobs
                     .find(file.sha256)
                     .ok_or_else(|| Error::fault(format!("{} left the store", file.name)))?;
-                media::copy(blob.path(), &self.dir.join(&file.path), file.size, buffer, |n| task.add(n))
+                let path = self.dir.join(&file.path);
+                media::copy(blob.path(), &path, file.size, buffer, |n| task.add(n))?;
+                let is_good = !media::is_large(file.size) || gives_back(&path, file.sha256, buffer, |_| ())?;
+                if is_good { Ok(()) } else { Err(self.whose_fault(blobs, file, buffer)) }
             },
         )
     }
 
-    /// Whether the medium has a file as it should be.
-    fn gives_back(&self, file: &BundledFile, buffer: &mut [u8]) -> Result<bool> {
+    /// Whether an export that was broken off left a file as it should be. A large one is on the medium then.
+    fn holds(&self, file: &BundledFile, buffer: &mut [u8]) -> Result<bool> {
         let path = self.dir.join(&file.path);
         match fs::symlink_metadata(&path) {
             Ok(meta) if meta.is_file() && meta.len() == file.size => {}
@@ -87,32 +91,32 @@ impl Folder {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
             Err(e) => return Err(file_error(&path)(e)),
         }
-        let Some(there) = media::open(&path)? else { return Ok(false) };
-        media::forget(&there);
-        Ok(media::hash(&there, &path, buffer, |_| ())? == file.sha256)
+        if media::is_large(file.size) {
+            let there = media::open(&path)?;
+            there.map_or(Ok(()), |there| there.sync_data().map_err(file_error(&path)))?;
+        }
+        gives_back(&path, file.sha256, buffer, |_| ())
     }
 
-    /// Compares everything that the manifest lists, as the medium gives it back, with its hash.
+    /// Compares everything that the manifest lists, as the medium gives it back, with its hash; but for the large
+    /// artifacts, of which that was done when they were copied.
     pub fn read_back(&self, blobs: &Blobs, manifest: &Manifest, progress: &Progress) -> Result<()> {
-        let total = manifest.files.iter().map(|f| f.size).sum();
+        let small: Vec<&BundledFile> = manifest.files.iter().filter(|f| !media::is_large(f.size)).collect();
+        let total = small.iter().map(|f| f.size).sum();
         let task = progress.task(format!("reading back {}", self.dir.display()), Unit::Bytes, Some(total));
-        let check = |path: &str, sha256: Digest, buffer: &mut [u8], told: &dyn Fn(u64)| -> Result<bool> {
-            let path = self.dir.join(path);
-            let Some(file) = media::open(&path)? else { return Ok(false) };
-            media::forget(&file);
-            Ok(media::hash(&file, &path, buffer, told)? == sha256)
-        };
         let mut buffer = vec![0; media::BUFFER_BYTES];
         let objects = manifest.objects.iter().map(|f| (&f.path, f.sha256));
         for (path, sha256) in objects.chain(manifest.extra.iter().map(|f| (&f.path, f.sha256))) {
-            if !check(path, sha256, &mut buffer, &|_| ())? {
-                return Err(damaged(&self.dir.join(path)));
+            let path = self.dir.join(path);
+            if !gives_back(&path, sha256, &mut buffer, |_| ())? {
+                return Err(damaged(&path));
             }
         }
         media::each(
-            &manifest.files,
+            &small,
             |f| f.size,
-            |file, buffer| match check(&file.path, file.sha256, buffer, &|n| task.add(n))? {
+            |file, buffer| match gives_back(&self.dir.join(&file.path), file.sha256, buffer, |n| task.add(n))?
+            {
                 true => Ok(()),
                 false => Err(self.whose_fault(blobs, file, buffer)),
             },
@@ -197,10 +201,9 @@ impl Folder {
         let path = self.dir.join(MANIFEST);
         put(&path, text)?;
         self.sync()?;
-        let file = media::open(&path)?.ok_or_else(|| damaged(&path))?;
-        media::forget(&file);
-        let found = media::hash(&file, &path, &mut vec![0; media::BUFFER_BYTES], |_| ())?;
-        if found == Digest::of(text.as_bytes()) { Ok(()) } else { Err(damaged(&path)) }
+        let mut buffer = vec![0; media::BUFFER_BYTES];
+        let is_good = gives_back(&path, Digest::of(text.as_bytes()), &mut buffer, |_| ())?;
+        if is_good { Ok(()) } else { Err(damaged(&path)) }
     }
 
     /// Writes the signature, and takes the marker away when it is on the medium.
@@ -210,6 +213,22 @@ impl Folder {
         remove(&self.dir.join(PARTIAL))?;
         self.sync()
     }
+}
+
+/// Whether the medium gives back a file that was brought onto it.
+fn gives_back(path: &Path, sha256: Digest, buffer: &mut [u8], mut told: impl FnMut(u64)) -> Result<bool> {
+    let Some(file) = media::open(path)? else { return Ok(false) };
+    media::forget(&file);
+    let mut size = 0;
+    let found = media::hash(&file, path, buffer, |n| {
+        size += n;
+        told(n);
+    })?;
+    // Nobody reads it from memory: the next one takes its place there, instead of memory that was at rest.
+    if media::is_large(size) {
+        media::forget(&file);
+    }
+    Ok(found == sha256)
 }
 
 fn put(path: &Path, text: &str) -> Result<()> {
@@ -246,4 +265,56 @@ fn check_room(dir: &Path, manifest: &Manifest, is_resumed: bool) -> Result<()> {
     let missing = manifest.files.iter().filter(|file| !is_there(file)).map(|file| file.size);
     let lines = (manifest.files.len() as u64).saturating_mul(MANIFEST_LINE_BYTES);
     media::check_room(dir, media::room_for(missing.chain([lines])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A store with a large file and a small one, and a folder that a broken-off export left.
+    fn planted(dir: &Path) -> (Blobs, Folder, Vec<BundledFile>) {
+        let blobs = Blobs::open(&dir.join("blobs"), true).unwrap();
+        let mut batch = blobs.batch();
+        let mut files = Vec::new();
+        for (name, bytes) in [("large", vec![7; 9 << 20]), ("small", vec![8; 1000])] {
+            let mut staged = blobs.stage().unwrap();
+            staged.write(&bytes).unwrap();
+            let (sha256, size) = (batch.add(staged, None).unwrap(), bytes.len() as u64);
+            files.push(BundledFile { name: name.to_owned(), path: name.to_owned(), sha256, size });
+        }
+        batch.commit().unwrap();
+        assert_eq!(files.iter().map(|f| media::is_large(f.size)).collect::<Vec<_>>(), [true, false]);
+        let disk = dir.join("disk");
+        fs::create_dir(&disk).unwrap();
+        (blobs, Folder { dir: disk, is_resumed: true }, files)
+    }
+
+    #[test]
+    fn what_a_broken_off_export_left_is_believed_as_far_as_it_hashes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (blobs, folder, files) = planted(dir.path());
+        // Of the right size, and other bytes.
+        for file in &files {
+            let size = usize::try_from(file.size).unwrap();
+            fs::write(folder.dir.join(&file.path), vec![0; size]).unwrap();
+        }
+        for _ in 0..2 {
+            folder.copy(&blobs, &files, &Progress::default()).unwrap();
+            for file in &files {
+                assert_eq!(Digest::of(&fs::read(folder.dir.join(&file.path)).unwrap()), file.sha256);
+            }
+        }
+    }
+
+    #[test]
+    fn a_large_file_that_changed_in_the_store_ends_the_copying() {
+        let dir = tempfile::tempdir().unwrap();
+        let (blobs, folder, files) = planted(dir.path());
+        let held = blobs.find(files[0].sha256).unwrap();
+        let mut bytes = fs::read(held.path()).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(held.path(), bytes).unwrap();
+        let error = folder.copy(&blobs, &files, &Progress::default()).unwrap_err();
+        assert!(error.message.contains("the store's copy of large has changed"), "{error}");
+    }
 }

@@ -4,6 +4,7 @@
 //! it is judged. Inputs are read from the store in batches, each shard is judged by itself on several threads, and
 //! what comes out is the same whatever the number of threads.
 
+mod changes;
 mod inputs;
 mod one;
 mod scope;
@@ -12,7 +13,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
-use serde::Serialize;
 
 use airlock_core::advisory::{Epss, Kev, Slice};
 use airlock_core::block::BlockSet;
@@ -35,6 +35,7 @@ use crate::station::Station;
 use crate::trees::Writing;
 use crate::{tree_edit, trees};
 
+pub use changes::{Changes, VerdictChange};
 use inputs::Inputs;
 use one::{Common, One, Task};
 use scope::{Maps, Scope};
@@ -59,25 +60,6 @@ pub struct How {
     pub dry: bool,
     /// Judge everything, also what nothing reached since the last time.
     pub anew: bool,
-}
-
-/// A change of one artifact's verdict.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct VerdictChange {
-    /// The channel.
-    pub channel: String,
-    /// Where it lies: subdir and file for conda, file for PyPI.
-    pub artifact: String,
-    /// The package.
-    pub name: String,
-    /// Its version.
-    pub version: String,
-    /// The verdict before; none if it is new.
-    pub from: Option<&'static str>,
-    /// The verdict now; none if it is gone.
-    pub to: Option<&'static str>,
-    /// Why.
-    pub why: String,
 }
 
 /// What judging one shard anew gave.
@@ -109,7 +91,7 @@ pub struct Judgment {
     /// What is denied of everything that a kept snapshot lists.
     pub blocks: BlockSet,
     /// What changes.
-    pub changes: Vec<VerdictChange>,
+    pub changes: Changes,
     /// The snapshot before it.
     pub previous: Option<(Id<Snapshot>, Snapshot)>,
     /// What stood in the refs that make verdicts stricter when judging began: block set, decisions, advisories,
@@ -210,7 +192,7 @@ async fn judge_all(station: &Station, common: Common, maps: &Maps) -> Result<Sum
     let task =
         station.options.progress.task(format!("judging {}", common.channel.name), Unit::Names, Some(names));
     let common = Arc::new(common);
-    let mut sum = Sum::default();
+    let mut sum = Sum { changes: Changes::of(&common.channel.name), ..Sum::default() };
     let mut writing = Writing::default();
     let chunks: Vec<_> =
         maps.keys.chunks(CHUNK).map(|keys| judge_chunk(station, &common, maps, keys)).collect();
@@ -298,14 +280,14 @@ struct Sum {
     before: Counts,
     judgements: BTreeMap<String, Option<Id<Judgement>>>,
     touched: BTreeMap<String, Touched>,
-    changes: Vec<VerdictChange>,
+    changes: Changes,
 }
 
 impl Sum {
     fn add(&mut self, one: One) {
         self.settled.merge(one.settled);
         self.before.add(one.before);
-        self.changes.extend(one.changes);
+        self.changes.add(one.changes);
         self.judgements.insert(one.key.clone(), one.judgement);
         self.touched.insert(one.key, one.touched);
     }

@@ -20,7 +20,8 @@ use airlock_core::time::Time;
 use airlock_core::verdict::{Judged, Judgement, Verdict, builtin};
 use airlock_store::Packed;
 
-use super::{Touched, VerdictChange};
+use super::Touched;
+use super::changes::OfShard;
 use crate::error::Result;
 
 /// What is the same for every shard.
@@ -75,7 +76,7 @@ pub(super) struct One {
     /// What it adds to the channel's sums now, and what it added before.
     pub settled: Settled,
     pub before: Counts,
-    pub changes: Vec<VerdictChange>,
+    pub changes: OfShard,
 }
 
 fn unpack<T: Object>(packed: Option<&Arc<Packed>>) -> Result<Option<T>> {
@@ -143,7 +144,7 @@ pub(super) fn judge(common: &Common, task: Task) -> Result<One> {
         touched,
         settled: settle(&judgement),
         before: before.as_ref().map(|b| settle(b).counts).unwrap_or_default(),
-        changes: changes(cx.channel, before.as_ref(), &judgement),
+        changes: changes(before.as_ref(), &judgement),
         key: task.key,
     })
 }
@@ -178,12 +179,12 @@ fn lacks_bytes(judged: &Judged) -> bool {
 }
 
 /// What differs between two judgements of one shard.
-fn changes(channel: &str, before: Option<&Judgement>, after: &Judgement) -> Vec<VerdictChange> {
-    let shown = |judged: Option<&Judged>| judged.filter(|j| !j.gone).map(|j| j.verdict.word());
+fn changes(before: Option<&Judgement>, after: &Judgement) -> OfShard {
+    let shown = |judged: Option<&Judged>| judged.filter(|j| !j.gone).map(|j| j.verdict);
     let none = BTreeMap::new();
     let old = before.map_or(&none, |b| &b.artifacts);
     let files: BTreeSet<&String> = old.keys().chain(after.artifacts.keys()).collect();
-    let mut out = Vec::new();
+    let mut out = OfShard::of(&after.name);
     for file in files {
         let (was, is) = (old.get(file), after.artifacts.get(file));
         let (from, to) = (shown(was), shown(is));
@@ -191,17 +192,12 @@ fn changes(channel: &str, before: Option<&Judgement>, after: &Judgement) -> Vec<
             continue;
         }
         let why = is.map_or_else(|| "no longer in the source".to_owned(), judge::reason);
-        let version = is.or(was).map(|j| j.version.clone()).unwrap_or_default();
-        let artifact = after.subdir.as_ref().map_or_else(|| file.clone(), |s| format!("{s}/{file}"));
-        out.push(VerdictChange {
-            channel: channel.to_owned(),
-            artifact,
-            name: after.name.clone(),
-            version,
-            from,
-            to,
-            why,
-        });
+        let version = is.or(was).map_or("", |j| &j.version);
+        let artifact: &[&str] = match &after.subdir {
+            Some(subdir) => &[subdir, "/", file],
+            None => &[file],
+        };
+        out.push(artifact, version, (from, to), &why);
     }
     out
 }

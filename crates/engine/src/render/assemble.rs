@@ -8,6 +8,7 @@ use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 use tempfile::SpooledTempFile;
+use zstd::zstd_safe::CParameter;
 
 use airlock_core::id::Digest;
 use airlock_formats::conda;
@@ -21,6 +22,8 @@ use crate::progress::Task;
 const SPOOL_BYTES: usize = 8 << 20;
 /// Bytes that are copied at once.
 const COPY_BYTES: usize = 1 << 20;
+/// What one thread packs at a time, in bytes. By itself zstd takes 8 MiB, holds 50 MiB for that, and packs no better.
+const JOB_BYTES: u32 = 2 << 20;
 
 /// Where a rendered file goes.
 pub(super) enum Sink {
@@ -179,8 +182,10 @@ pub(super) fn assemble(
     let mut encoder =
         zstd::stream::write::Encoder::new(place.sink()?, conda::ZSTD_LEVEL).map_err(unrendered)?;
     encoder.set_pledged_src_size(Some(size)).map_err(unrendered)?;
-    if size > COPY_BYTES as u64 && threads > 1 {
-        encoder.multithread(u32::try_from(threads).unwrap_or(1)).map_err(unrendered)?;
+    if size > COPY_BYTES as u64 {
+        // Also with one thread: that packs other bytes than none, and the same as any number of them.
+        encoder.multithread(u32::try_from(threads.max(1)).unwrap_or(1)).map_err(unrendered)?;
+        encoder.set_parameter(CParameter::JobSize(JOB_BYTES)).map_err(unrendered)?;
     }
     let (mut tables, mut written) = (BTreeMap::new(), 0);
     let mut both = |bytes: &[u8]| -> Result<()> {

@@ -1,0 +1,180 @@
+//! What changes in the verdicts of a channel, held in little room: a first judgement changes that of every artifact.
+
+use serde::Serialize;
+
+use airlock_core::verdict::Verdict;
+
+/// A change of one artifact's verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct VerdictChange<'a> {
+    /// The channel.
+    pub channel: &'a str,
+    /// Where it lies: subdir and file for conda, file for PyPI.
+    pub artifact: &'a str,
+    /// The package.
+    pub name: &'a str,
+    /// Its version.
+    pub version: &'a str,
+    /// The verdict before; none if it is new.
+    pub from: Option<&'static str>,
+    /// The verdict now; none if it is gone.
+    pub to: Option<&'static str>,
+    /// Why.
+    pub why: &'a str,
+}
+
+/// Changes of verdicts in one channel, in the order of its shards.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    channel: Box<str>,
+    shards: Vec<OfShard>,
+    count: usize,
+}
+
+impl Changes {
+    /// None yet.
+    pub(super) fn of(channel: &str) -> Self {
+        Self { channel: channel.into(), ..Self::default() }
+    }
+
+    /// Adds those of one more shard.
+    pub(super) fn add(&mut self, mut shard: OfShard) {
+        if shard.rows.is_empty() {
+            return;
+        }
+        shard.text.shrink_to_fit();
+        shard.rows.shrink_to_fit();
+        self.count += shard.rows.len();
+        self.shards.push(shard);
+    }
+
+    /// How many there are.
+    pub const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there is none.
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// One after the other.
+    pub fn iter(&self) -> impl Iterator<Item = VerdictChange<'_>> {
+        self.shards.iter().flat_map(|shard| shard.iter(&self.channel))
+    }
+}
+
+/// Changes of verdicts in one shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct OfShard {
+    name: Box<str>,
+    /// Artifact, version and reason of each, one behind the other.
+    text: String,
+    rows: Vec<Row>,
+}
+
+/// One change: where its parts end in the text of its shard, and the verdicts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Row {
+    artifact_end: usize,
+    version_end: usize,
+    end: usize,
+    from: Option<Verdict>,
+    to: Option<Verdict>,
+}
+
+impl OfShard {
+    /// None yet.
+    pub fn of(name: &str) -> Self {
+        Self { name: name.into(), text: String::new(), rows: Vec::new() }
+    }
+
+    /// Adds one. The artifact is given in parts, which are joined.
+    pub fn push(
+        &mut self,
+        artifact: &[&str],
+        version: &str,
+        (from, to): (Option<Verdict>, Option<Verdict>),
+        why: &str,
+    ) {
+        artifact.iter().for_each(|part| self.text.push_str(part));
+        let artifact_end = self.text.len();
+        self.text.push_str(version);
+        let version_end = self.text.len();
+        self.text.push_str(why);
+        self.rows.push(Row { artifact_end, version_end, end: self.text.len(), from, to });
+    }
+
+    fn iter<'a>(&'a self, channel: &'a str) -> impl Iterator<Item = VerdictChange<'a>> {
+        let starts = std::iter::once(0).chain(self.rows.iter().map(|row| row.end));
+        self.rows.iter().zip(starts).map(move |(row, start)| VerdictChange {
+            channel,
+            artifact: &self.text[start..row.artifact_end],
+            name: &self.name,
+            version: &self.text[row.artifact_end..row.version_end],
+            from: row.from.map(Verdict::word),
+            to: row.to.map(Verdict::word),
+            why: &self.text[row.version_end..row.end],
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_put_in_comes_out_in_order() {
+        let mut changes = Changes::of("main");
+        let mut idna = OfShard::of("idna");
+        idna.push(
+            &["noarch", "/", "idna-3.6.conda"],
+            "3.6",
+            (None, Some(Verdict::Deny)),
+            "cvss-above-7: GHSA-1",
+        );
+        idna.push(
+            &["noarch", "/", "idna-3.10.conda"],
+            "3.10",
+            (Some(Verdict::Hold), Some(Verdict::Admit)),
+            "",
+        );
+        changes.add(idna);
+        changes.add(OfShard::of("unchanged"));
+        let mut gone = OfShard::of("götter");
+        gone.push(&["götter-1.whl"], "1", (Some(Verdict::Admit), None), "no longer in the source");
+        changes.add(gone);
+        assert_eq!((changes.len(), changes.is_empty()), (3, false));
+        let all: Vec<VerdictChange<'_>> = changes.iter().collect();
+        let first = VerdictChange {
+            channel: "main",
+            artifact: "noarch/idna-3.6.conda",
+            name: "idna",
+            version: "3.6",
+            from: None,
+            to: Some("denied"),
+            why: "cvss-above-7: GHSA-1",
+        };
+        assert_eq!(all[0], first);
+        let second = VerdictChange {
+            artifact: "noarch/idna-3.10.conda",
+            version: "3.10",
+            from: Some("held"),
+            to: Some("admitted"),
+            why: "",
+            ..first
+        };
+        assert_eq!(all[1], second);
+        let third = VerdictChange {
+            artifact: "götter-1.whl",
+            name: "götter",
+            version: "1",
+            from: Some("admitted"),
+            to: None,
+            why: "no longer in the source",
+            ..first
+        };
+        assert_eq!(all[2..], [third]);
+        assert!(Changes::of("none").is_empty());
+    }
+}
