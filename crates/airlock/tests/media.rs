@@ -221,7 +221,8 @@ async fn a_medium_that_is_pulled_out_in_the_middle_is_said_and_the_run_ends_when
             high.trust(&low);
             let args = ["import", text(&carried)];
             let (status, said) = disturbed(start(&high, &args), dice.within(took), |_| disk.pull_out());
-            assert!(matches!(status, Some(0 | 3 | 4)), "the import ended with {status:?}: {said}");
+            // 2: it was gone before the import looked for it.
+            assert!(matches!(status, Some(0 | 2..=4)), "the import ended with {status:?}: {said}");
             failed += usize::from(status != Some(0));
             assert!(disk.plug_in());
             high.run(&args).exits(0);

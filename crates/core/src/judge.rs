@@ -12,7 +12,7 @@ use crate::ecosystem::Ecosystem;
 use crate::fact::{Fact, Facts, Fault};
 use crate::identity::{Coverage, Identity};
 use crate::matching::{self, Finding, Lookup};
-use crate::policy::{Action, Policy, Subject, Truth};
+use crate::policy::{Action, Licence, Policy, Subject, Truth};
 use crate::record::Artifact;
 use crate::shard::{Entry, Shard, ShardKey};
 use crate::snapshot::Counts;
@@ -127,6 +127,7 @@ fn hit(rule: &str, action: Action, detail: String) -> RuleHit {
         rule: rule.to_owned(),
         action,
         unknown: false,
+        unopened: false,
         advisory: None,
         detail: Some(detail),
         waived_by: None,
@@ -183,6 +184,16 @@ impl Case<'_> {
         }
     }
 
+    /// The record's word, else that of the artifact itself.
+    fn licence(&self) -> Licence<'_> {
+        let opened = self.fact.and_then(|f| f.file.as_ref());
+        match (&self.artifact.licence, opened) {
+            (Some(stated), _) => Licence::Stated(stated),
+            (None, None) => Licence::Unopened,
+            (None, Some(file)) => file.licence.as_deref().map_or(Licence::Nowhere, Licence::Stated),
+        }
+    }
+
     fn subject(&self, now: Time) -> Subject<'_> {
         Subject {
             ecosystem: self.cx.ecosystem,
@@ -190,6 +201,7 @@ impl Case<'_> {
             kind: self.artifact.kind,
             time: self.artifact.time,
             yanked: self.artifact.yanked,
+            licence: self.licence(),
             coverage: self.coverage,
             feeds_read: self.cx.feeds_read,
             findings: self.findings,
@@ -244,6 +256,7 @@ impl Case<'_> {
                     rule: rule.name.clone(),
                     action,
                     unknown,
+                    unopened: unknown && rule.may_open(&subject, finding),
                     advisory: finding.map(|f| f.advisory.clone()),
                     detail: None,
                     waived_by: waiver.map(|d| d.id.clone()),

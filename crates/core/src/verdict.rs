@@ -58,6 +58,9 @@ pub struct RuleHit {
     /// Whether it is unknown that the rule holds.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unknown: bool,
+    /// Whether opening the artifact may tell that it does not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unopened: bool,
     /// The vulnerability that it rests on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advisory: Option<String>,

@@ -206,6 +206,33 @@ fn an_unknown_never_admits_through_not() {
 }
 
 #[test]
+fn a_licence_is_that_of_the_record_else_of_the_artifact_and_else_unknown() {
+    let mut world = World::new(&one_rule("deny", "{ not = { licence = [\"MIT\", \"BSD-3-Clause\"] } }"));
+    // PyPI records state none, and the artifact was opened: nothing will ever tell.
+    let judged = world.judged();
+    assert_eq!((judged.verdict, judged.rules[0].unopened), (Verdict::Hold, false));
+    let say = |world: &mut World, licence: &str| {
+        let fact = world.facts.files.get_mut(FILE).unwrap();
+        fact.file.as_mut().unwrap().licence = Some(licence.to_owned());
+    };
+    say(&mut world, " mit");
+    assert_eq!(world.verdict(), Verdict::Admit);
+    say(&mut world, "GPL-3.0-only");
+    assert_eq!(world.verdict(), Verdict::Deny);
+    // Before it was opened it may turn out either way.
+    world.facts.files.get_mut(FILE).unwrap().file = None;
+    let judged = world.judged();
+    assert_eq!((judged.verdict, judged.rules[0].unopened), (Verdict::Hold, true));
+    // What it says could not release it from a rule that does not ask for it,
+    world.policy = Policy::parse(&one_rule("deny", "{ younger_than = \"1 day\" }")).unwrap();
+    assert!(!world.judged().rules[0].unopened);
+    // nor from one that stays unknown whatever it says.
+    let both = "{ any = [{ licence = [\"MIT\"] }, { younger_than = \"1 day\" }] }";
+    world.policy = Policy::parse(&one_rule("deny", both)).unwrap();
+    assert!(!world.judged().rules[0].unopened);
+}
+
+#[test]
 fn predicates_in_one_rule_bind_to_the_same_finding() {
     let both = "{ all = [{ cvss = { above = 7.0 } }, { kev = true }] }";
     let mut world = World::new(&one_rule("deny", both));

@@ -4,6 +4,7 @@
 //! not what its record says is kept out by a fact that judging reads.
 
 mod again;
+mod probe;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -33,6 +34,9 @@ use crate::upstream::{Client, Location, Piece};
 use crate::{tree_edit, trees};
 
 pub use again::again;
+pub use probe::Probing;
+
+use probe::Budget;
 
 /// Shards whose files are looked at together.
 const CHUNK: usize = 1024;
@@ -52,6 +56,10 @@ pub struct Fetched {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// How many of the files are held, and came only to be opened.
+    pub probed: u64,
+    /// Files that wait to be opened, because the budget of this run was used up.
+    pub unprobed: u64,
     /// Files that did not come or do not fit, with the reason.
     pub faults: Vec<(String, Fault)>,
 }
@@ -60,6 +68,8 @@ pub struct Fetched {
 struct Wanted {
     key: String,
     artifact: Artifact,
+    /// How long it may be where its record does not say.
+    bytes_max: u64,
     location: Result<Location>,
 }
 
@@ -80,8 +90,9 @@ pub async fn fetch(
     judgment: &Judgment,
 ) -> Result<Fetched> {
     let mut facts = FactStore::open(station, channel).await?;
-    let wanted = wanted(station, channel, upstream, state, judgment, &mut facts).await?;
-    let mut report = Fetched::default();
+    let mut budget = station.config.probing.budget();
+    let wanted = wanted(station, channel, upstream, state, judgment, &mut facts, &mut budget).await?;
+    let mut report = Fetched { probed: budget.taken(), unprobed: budget.refused(), ..Fetched::default() };
     if !wanted.is_empty() {
         let ChannelFeed::Source { location, .. } = &channel.feed else {
             return Err(Error::usage(format!("channel `{}` is fed by bundles", channel.name)));
@@ -102,6 +113,7 @@ async fn wanted(
     state: &MirrorState,
     judgment: &Judgment,
     facts: &mut FactStore,
+    budget: &mut Budget,
 ) -> Result<Vec<Wanted>> {
     let db = &station.store.db;
     let upstream: Upstream = db.get(upstream).await?;
@@ -116,11 +128,16 @@ async fn wanted(
         for (key, id) in &ids {
             let Some(shard) = shards.get(&id.digest()) else { continue };
             facts.see(key, shard.entries.keys());
-            for file in judgment.touched.get(key).into_iter().flat_map(|t| &t.wanted) {
-                let Some(entry) = shard.entries.get(file) else { continue };
-                if let Ok(artifact) = Artifact::read(shard, file, entry) {
+            for wanted in judgment.touched.get(key).into_iter().flat_map(|t| &t.wanted) {
+                let Some(entry) = shard.entries.get(&wanted.file) else { continue };
+                let Ok(artifact) = Artifact::read(shard, &wanted.file, entry) else { continue };
+                let bytes_max = match wanted.is_probe {
+                    true => budget.take(artifact.size),
+                    false => Some(ARTIFACT_BYTES_MAX),
+                };
+                if let Some(bytes_max) = bytes_max {
                     let location = locate(channel, &ShardKey::parse(key), &artifact, state);
-                    out.push(Wanted { key: key.clone(), artifact, location });
+                    out.push(Wanted { key: key.clone(), artifact, location, bytes_max });
                 }
             }
         }
@@ -242,7 +259,7 @@ async fn fetch_one(
     };
     let mut staged = store.blobs.stage()?;
     let mut md5 = artifact.sha256.is_none().then(Md5::new);
-    let most = artifact.size.unwrap_or(ARTIFACT_BYTES_MAX).min(ARTIFACT_BYTES_MAX);
+    let most = artifact.size.unwrap_or(wanted.bytes_max).min(wanted.bytes_max);
     client
         .get_file(location, most, |piece| {
             match piece {

@@ -8,17 +8,15 @@ use serde::Serialize;
 use airlock_core::id::{Digest, Id};
 use airlock_core::ledger::{self, LedgerHead};
 use airlock_core::snapshot::Snapshot;
-use airlock_formats::conda::RENDERER;
 use airlock_store::RefChange;
 
 use crate::channel::{self, ref_name};
 use crate::error::{Error, Result};
 use crate::progress::Unit;
-use crate::publish::Rendered;
 use crate::scrub::{self, Checked};
 use crate::station::Station;
 use crate::walk::{self, Place, Walk};
-use crate::{feeds, fetch, render, trees};
+use crate::{feeds, fetch, publish, trees};
 
 /// Objects that are checked at once.
 const OBJECTS_AT_ONCE: usize = 2000;
@@ -254,9 +252,12 @@ async fn repair(station: &Station, report: &mut Report, bad: Vec<Digest>) -> Res
         let of_channel = |place: &&Place| place.channel() == Some(&*channel.name);
         let mut lost: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let mut ids: BTreeMap<String, Vec<Digest>> = BTreeMap::new();
+        // What describes the indexes is made again with them.
         let rendered = ref_name(&channel.name, "rendered");
-        let objects = report.damages.iter().filter(|d| d.kind == Kind::Object);
-        let mut is_index = objects.flat_map(|d| &d.places).any(|place| *place.of == *rendered);
+        let objects = report.damages.iter().filter(|d| d.kind == Kind::Object && !d.repaired);
+        let of_index = objects.filter(|d| d.places.iter().any(|place| *place.of == *rendered));
+        let of_index: Vec<Digest> = of_index.filter_map(|d| d.id).collect();
+        let mut is_index = !of_index.is_empty();
         for damage in report.damages.iter().filter(|d| d.kind == Kind::File && !d.repaired) {
             for place in damage.places.iter().filter(of_channel) {
                 match (&place.key, &place.file) {
@@ -285,14 +286,19 @@ async fn repair(station: &Station, report: &mut Report, bad: Vec<Digest>) -> Res
             }
         }
         if is_index {
-            here.extend(render_again(station, &channel.name).await?);
+            match render_again(station, &channel.name).await {
+                Ok(digests) => here.extend(digests.into_iter().chain(of_index)),
+                Err(e) => next.extend(of_index.into_iter().map(|id| (id, e.message.clone()))),
+            }
         }
     }
     for damage in report.damages.iter_mut().filter(|d| !d.repaired) {
         let Some(id) = damage.id else { continue };
         let is_here = match damage.kind {
             Kind::File => here.contains(&id) || station.store.blobs.find(id).is_some(),
-            Kind::Object => damage.places.is_empty() || !db.present(&[id]).await?.is_empty(),
+            Kind::Object => {
+                damage.places.is_empty() || here.contains(&id) || !db.present(&[id]).await?.is_empty()
+            }
             Kind::Ledger => false,
         };
         if is_here {
@@ -350,13 +356,19 @@ async fn repair_objects(
     Ok(())
 }
 
-/// Renders the indexes of the newest snapshot again, which gives the same bytes and the same object over them.
+/// Renders the indexes of the newest snapshot again, which gives the same bytes, and names them anew: what was known
+/// of its files may have grown since they were rendered.
 async fn render_again(station: &Station, channel: &str) -> Result<Vec<Digest>> {
     let db = &station.store.db;
     let Some(id) = db.find_ref(&ref_name(channel, "snapshot")).await? else { return Ok(Vec::new()) };
     let snapshot: Snapshot = db.get(Id::new(id)).await?;
-    let done = render::to_store(station, &snapshot, None).await?;
-    let digests = done.files.values().map(|file| file.sha256).collect();
-    db.put(&Rendered { renderer: RENDERER, files: done.files, layout: Some(done.layout) }).await?;
+    let (rendered, _) = publish::rendered(station, &snapshot, None).await?;
+    let digests = rendered.files.values().map(|file| file.sha256).collect();
+    let change =
+        station.move_ref(&ref_name(channel, "rendered"), Some(db.put(&rendered).await?.digest())).await?;
+    if change.from != change.to {
+        let detail = serde_json::json!({ "made_anew": [&change.name] });
+        station.commit(vec![change], "store.repair", "store", &detail).await?;
+    }
     Ok(digests)
 }

@@ -199,8 +199,7 @@ async fn listed(station: &Station, judgment: &Judgment, before: Option<Digest>) 
     Ok(tree_edit::edit(db, Some(before), &changes).await?)
 }
 
-/// Renders what is asked for whole: for conda every index of every subdir; PyPI pages are rendered when
-/// they are asked for. What is published as before is not rendered again.
+/// Renders what is asked for whole. What is published as before is not rendered again.
 async fn render(
     station: &Station,
     judgment: &Judgment,
@@ -210,7 +209,8 @@ async fn render(
 ) -> Result<Digest> {
     let db = &station.store.db;
     let held = match before {
-        Some(id) => Some(db.get(Id::<Rendered>::new(id)).await?).filter(Rendered::is_current),
+        // What is only derived and cannot be read is made anew.
+        Some(id) => db.get(Id::<Rendered>::new(id)).await.ok().filter(Rendered::is_current),
         None => None,
     };
     let previous = judgment.previous.as_ref().map(|(_, snapshot)| snapshot);
@@ -218,15 +218,29 @@ async fn render(
     if let (Some(held), true) = (&held, same) {
         return Ok(db.put(held).await?.digest());
     }
-    let mut rendered = Rendered { renderer: RENDERER, ..Rendered::default() };
-    if judgment.channel.ecosystem == Ecosystem::Conda {
-        let done = render::to_store(station, snapshot, held.as_ref()).await?;
-        rendered.files = done.files;
-        rendered.layout = Some(done.layout);
+    let (rendered, all) = rendered(station, snapshot, held.as_ref()).await?;
+    if let Some(all) = all {
         let until = station.now().await?.after(SHARDS_KEPT);
-        *names = changed_names(judgment, snapshot, done.names, until, held.is_some());
+        *names = changed_names(judgment, snapshot, all, until, held.is_some());
     }
     Ok(db.put(&rendered).await?.digest())
+}
+
+/// What is rendered of a snapshot, with the names of its shards where it has any: for conda every index of every
+/// subdir; PyPI pages are rendered when they are asked for. `before` is what was rendered of the one before it.
+pub(crate) async fn rendered(
+    station: &Station,
+    snapshot: &Snapshot,
+    before: Option<&Rendered>,
+) -> Result<(Rendered, Option<render::Names>)> {
+    let rendered = Rendered { renderer: RENDERER, ..Rendered::default() };
+    match snapshot.ecosystem {
+        Ecosystem::Pypi => Ok((rendered, None)),
+        Ecosystem::Conda => {
+            let done = render::to_store(station, snapshot, before).await?;
+            Ok((Rendered { files: done.files, layout: Some(done.layout), ..rendered }, Some(done.names)))
+        }
+    }
 }
 
 /// How the table of names must change, so that it holds those of the new snapshot.

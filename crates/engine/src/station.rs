@@ -11,6 +11,7 @@ use airlock_core::time::Time;
 use airlock_store::{Change, Lease, Leased, NameChange, NewEntry, RefChange, Store};
 
 use crate::error::{Error, Result, file_error};
+use crate::fetch::Probing;
 use crate::keys::StationKey;
 use crate::network::{self, Network};
 use crate::progress::Progress;
@@ -55,6 +56,9 @@ pub struct Config {
     /// Which snapshots are kept.
     #[serde(default, skip_serializing_if = "Retention::is_default")]
     pub retention: Retention,
+    /// How much is fetched only to be opened.
+    #[serde(default, skip_serializing_if = "Probing::is_default")]
+    pub probing: Probing,
     /// How `serve` looks after the bytes that lie here.
     #[serde(default, skip_serializing_if = "Scrub::is_default")]
     pub scrub: Scrub,
@@ -139,6 +143,7 @@ impl Station {
             proxies: Vec::new(),
             network: Network::default(),
             retention: Retention::default(),
+            probing: Probing::default(),
             scrub: Scrub::default(),
         };
         let traffic = Traffic::default();

@@ -5,12 +5,11 @@ use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use airlock_core::decision::{Ruling, Scope};
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::id::Digest;
 use airlock_engine::fsck::{self, Kind, Report, What};
 use airlock_engine::view::FileAnswer;
-use airlock_engine::{decide, render, scrub, status};
+use airlock_engine::{render, scrub, status};
 use airlock_testkit::{Kit, conda, wheel};
 use serde_json::json;
 
@@ -54,6 +53,13 @@ impl Damaged {
 
     async fn fsck(&self, repair: bool) -> Report {
         fsck::fsck(&self.kit.station, &What { repair, ..What::default() }).await.unwrap()
+    }
+
+    /// The same, where a refusal is no damage.
+    async fn serves_or_refuses(&self) -> bool {
+        let view = self.kit.view();
+        let channel = view.channel("main").await.unwrap().unwrap();
+        matches!(view.file(&channel, "noarch/good", FILE).await.unwrap(), FileAnswer::Serve(_))
     }
 
     async fn serves(&self) -> bool {
@@ -137,31 +143,76 @@ async fn damaged_indexes_are_made_anew() {
 async fn what_describes_the_indexes_is_made_anew_with_them() {
     let s = station().await;
     let db = &s.kit.station.store.db;
+    // What becomes known of a file that is not published changes facts, and no index.
+    let mut source = s.kit.conda_source("source");
+    source.add(&conda("good", "1.0"), &json!({}));
+    source.add(&conda("other", "1.0"), &json!({}));
+    source.add(&conda("good", "2.0"), &json!({"sha256": Digest::of(b"other bytes").to_string()}));
+    source.write();
+    let rendered = db.find_ref("channel/main/rendered").await.unwrap();
+    s.kit.sync("main").await;
+    assert_eq!(db.find_ref("channel/main/rendered").await.unwrap(), rendered);
     let channel = s.kit.view().channel("main").await.unwrap().unwrap();
     let slots = channel.rendered.unwrap().layout.clone().unwrap().slots.digest();
-    let rendered = db.find_ref("channel/main/rendered").await.unwrap().unwrap();
-    for lost in [slots, rendered] {
+    for lost in [Some(slots), None] {
+        let root = db.find_ref("channel/main/rendered").await.unwrap().unwrap();
+        let lost = lost.unwrap_or(root);
         assert_eq!(db.remove_damaged(&[lost]).await.unwrap(), 1);
         let found = s.fsck(false).await;
         assert_eq!(found.damages.iter().map(|d| d.id).collect::<Vec<_>>(), [Some(lost)]);
         assert!(s.fsck(true).await.is_clean());
         assert!(s.fsck(false).await.damages.is_empty());
     }
+    let root = db.find_ref("channel/py/rendered").await.unwrap().unwrap();
+    assert_eq!(db.remove_damaged(&[root]).await.unwrap(), 1);
+    assert!(s.fsck(true).await.is_clean());
+    assert!(s.fsck(false).await.damages.is_empty());
+}
+
+#[tokio::test]
+async fn a_channel_whose_rendered_object_is_lost_is_judged_and_published_all_the_same() {
+    let s = station().await;
+    let db = &s.kit.station.store.db;
+    let root = db.find_ref("channel/main/rendered").await.unwrap().unwrap();
+    assert_eq!(db.remove_damaged(&[root]).await.unwrap(), 1);
+    assert!(s.serves().await);
+    s.kit.block("main", "good").await;
+    assert_eq!(s.kit.judge("main").await.counts.deny, 1);
+    assert!(!s.serves_or_refuses().await);
+    assert!(s.fsck(false).await.damages.is_empty());
 }
 
 #[tokio::test]
 async fn what_a_disk_changed_in_an_index_is_not_taken_over_into_the_next() {
-    let mut s = station().await;
-    let channel = s.kit.view().channel("main").await.unwrap().unwrap();
-    s.rot(channel.rendered.unwrap().files["noarch/repodata.json"].sha256);
-    s.kit.pass(airlock_core::time::Span::days(1));
-    let scope = Scope { channel: "main".to_owned(), spec: "other".to_owned() };
-    decide::decide(&s.kit.station, Ruling::Block(scope), "a test says so", None).await.unwrap();
-    s.kit.judge("main").await;
-    let channel = s.kit.view().channel("main").await.unwrap().unwrap();
-    let all = render::to_memory(&s.kit.station, &channel.snapshot).await.unwrap();
-    for (path, file) in &channel.rendered.unwrap().files {
-        assert_eq!(std::fs::read(s.path(file.sha256)).unwrap(), all[path], "{path}");
+    type Harm = fn(&std::path::Path);
+    let harms: [Harm; 3] = [
+        // A byte of the record that stays.
+        |path| {
+            let mut bytes = std::fs::read(path).unwrap();
+            let at = bytes.windows(FILE.len()).position(|w| w == FILE.as_bytes()).unwrap();
+            bytes[at + FILE.len() + 10] ^= 1;
+            std::fs::write(path, bytes).unwrap();
+        },
+        |path| std::fs::File::options().write(true).open(path).unwrap().set_len(40).unwrap(),
+        |path| {
+            std::fs::remove_file(path).unwrap();
+            std::fs::create_dir(path).unwrap();
+        },
+    ];
+    for (n, harm) in harms.into_iter().enumerate() {
+        let mut s = station().await;
+        let channel = s.kit.view().channel("main").await.unwrap().unwrap();
+        let index = s.path(channel.rendered.unwrap().files["noarch/repodata.json"].sha256);
+        harm(&index);
+        s.kit.pass(airlock_core::time::Span::days(1));
+        s.kit.block("main", "other").await;
+        s.kit.judge("main").await;
+        let channel = s.kit.view().channel("main").await.unwrap().unwrap();
+        let all = render::to_memory(&s.kit.station, &channel.snapshot).await.unwrap();
+        assert!(!all["noarch/repodata.json"].windows(5).any(|w| w == b"other"), "harm {n}");
+        for (path, file) in &channel.rendered.unwrap().files {
+            assert_eq!(std::fs::read(s.path(file.sha256)).unwrap(), all[path], "harm {n}, {path}");
+        }
     }
 }
 

@@ -411,3 +411,42 @@ fn run_exports_channeldata_and_notices_are_valid() {
     let notices: Value = serde_json::from_str(conda::notices()).unwrap();
     assert_eq!(notices, json!({"notices": []}));
 }
+
+/// What an index gives, with any number of threads: more than a thread is begun for, bad records among good ones, files
+/// that stand twice, far apart, and a table that nobody knows.
+#[test]
+fn an_index_gives_the_same_with_any_number_of_threads() {
+    use airlock_formats::conda::read_repodata_on;
+    let record = |n: usize, build: usize| {
+        let version = if n % 7 == 3 { json!(7) } else { json!(format!("1.{n}")) };
+        json!({
+            "name": format!("package-{}", n % 500), "version": version, "build": "0", "build_number": build,
+            "depends": ["python >=3.10,<3.13", "something-else 1.2.*"], "sha256": format!("{n:064x}"), "size": n,
+        })
+    };
+    let file = |n: usize| format!("package-{}-1.{n}-0.tar.bz2", n % 500);
+    let table = |from: usize, to: usize, build: usize| -> String {
+        let members = (from..to).map(|n| format!("{}:{}", json!(file(n)), record(n, build)));
+        members.collect::<Vec<_>>().join(",")
+    };
+    let text = format!(
+        "{{\"packages\":{{{},{}}},\"packages.whl\":{{}},\"packages.conda\":{{}}}}",
+        table(0, 9000, 0),
+        table(0, 40, 1)
+    );
+    assert!(text.len() > 2 << 20);
+    let seen = |threads: usize, text: &str| {
+        let read = read_repodata_on(threads, "linux-64", "repodata.json", text.as_bytes());
+        read.map(|r| (r.shards, r.about, r.bad, r.bad_count)).map_err(|e| e.to_string())
+    };
+    let alone = seen(1, &text).unwrap();
+    assert_eq!(alone.0.len(), 500);
+    assert!(alone.3 > 1285 + 30, "{}", alone.3);
+    for threads in [2, 3, 8] {
+        assert_eq!(seen(threads, &text).unwrap(), alone, "{threads} threads");
+    }
+    let cut = &text[..text.len() - 30];
+    for threads in [1, 2, 8] {
+        assert!(seen(threads, cut).unwrap_err().contains("EOF"), "{threads} threads");
+    }
+}

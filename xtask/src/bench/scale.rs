@@ -63,7 +63,7 @@ fn measure(airlock: &Path, data: &Path, index: &Path, dir: &Path) -> Result<()> 
     );
     let (shards, all) = block(airlock, &at)?;
     println!(
-        "scale, one name blocked: verdict, shard and index of shards after {shards:.3} s, all forms and the refs after {all:.3} s"
+        "scale, one name blocked: verdict, shard and index of shards rendered after {shards:.3} s, all forms and the refs that serve them after {all:.3} s"
     );
     let matching = root().join("target/release/examples/matching");
     let output = Command::new(&matching).args([&at, "main"]).output().map_err(|e| e.to_string())?;

@@ -141,7 +141,10 @@ pub fn json(outcomes: &[Outcome]) -> Result<serde_json::Value> {
                 .collect();
             serde_json::json!({
                 "channel": o.channel, "snapshot": o.snapshot, "counts": o.counts, "records": o.records,
-                "fetched": {"files": o.fetched.files, "bytes": o.fetched.bytes, "faults": faults},
+                "fetched": {
+                    "files": o.fetched.files, "bytes": o.fetched.bytes, "faults": faults,
+                    "probed": o.fetched.probed, "unprobed": o.fetched.unprobed,
+                },
                 "left_out": {"count": o.bad_count, "records": bad},
             })
         })
@@ -169,6 +172,12 @@ pub fn text(cx: &Cx, outcomes: &[Outcome]) -> String {
             for bad in o.bad.iter().take(shown) {
                 out += &format!("    {} in {}: {}\n", bad.file, bad.index, bad.reason);
             }
+        }
+        if o.fetched.unprobed > 0 {
+            out += &format!(
+                "  {} held until opened; the budget of [probing] was used up, and the next sync goes on\n",
+                count(o.fetched.unprobed, "file")
+            );
         }
         for (file, fault) in &o.fetched.faults {
             out += &format!("  did not come: {file}: {}\n", fault.detail());

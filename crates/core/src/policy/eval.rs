@@ -43,6 +43,29 @@ impl std::ops::Not for Truth {
     }
 }
 
+/// What is known of an artifact's licence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Licence<'a> {
+    /// Its record states it, or what the artifact says of itself.
+    Stated(&'a str),
+    /// Neither does.
+    Nowhere,
+    /// Its record does not, and the artifact was not opened yet.
+    Unopened,
+    /// Taken for what makes every predicate on it hold, or none.
+    Assumed(bool),
+}
+
+impl Licence<'_> {
+    fn is_one_of(self, any: &[String]) -> Truth {
+        match self {
+            Self::Stated(text) => any.iter().any(|one| one.eq_ignore_ascii_case(text.trim())).into(),
+            Self::Nowhere | Self::Unopened => Truth::Unknown,
+            Self::Assumed(holds) => holds.into(),
+        }
+    }
+}
+
 /// What a rule is tried on.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
@@ -56,6 +79,8 @@ pub struct Subject<'a> {
     pub time: Option<Time>,
     /// Whether its publisher withdrew it.
     pub yanked: bool,
+    /// Its licence.
+    pub licence: Licence<'a>,
     /// How well advisories cover it.
     pub coverage: Coverage,
     /// When the oldest of the feeds that tell of vulnerabilities was read; `None` if there is none that
@@ -82,6 +107,15 @@ impl Rule {
             hits.truncate(1);
         }
         hits
+    }
+
+    /// Whether a trial that stays unknown may come out false once the artifact is opened.
+    pub fn may_open(&self, subject: &Subject<'_>, finding: Option<&Finding>) -> bool {
+        subject.licence == Licence::Unopened
+            && [false, true].into_iter().any(|holds| {
+                let opened = Subject { licence: Licence::Assumed(holds), ..*subject };
+                self.when.eval(&opened, finding) == Truth::False
+            })
     }
 }
 
@@ -186,6 +220,7 @@ impl ArtifactPredicate {
                 (is_younger == *younger).into()
             }),
             Self::Yanked(wanted) => (subject.yanked == *wanted).into(),
+            Self::Licence(any) => subject.licence.is_one_of(any),
             Self::Coverage(any) => any.contains(&subject.coverage).into(),
             // Never read is older than any limit: no feed must not read as no vulnerability.
             Self::FeedOlderThan(span) => {

@@ -15,7 +15,7 @@ use crate::matching::Status;
 use crate::object::Object;
 use crate::time::Span;
 
-pub use eval::{Subject, Truth};
+pub use eval::{Licence, Subject, Truth};
 pub use parse::PolicyError;
 
 /// The policy that `airlock init` writes.
@@ -135,6 +135,8 @@ pub enum ArtifactPredicate {
     },
     /// Withdrawn by its publisher, or not.
     Yanked(bool),
+    /// The licence is stated as one of these, in any case. Unknown where nobody states one.
+    Licence(Vec<String>),
     /// How well advisories cover it.
     Coverage(Vec<Coverage>),
     /// What is known of vulnerabilities is older than this.

@@ -252,6 +252,11 @@ impl Reader<'_> {
             "younger_than" => artifact(A::Age { younger: true, than: self.span(value)? }),
             "older_than" => artifact(A::Age { younger: false, than: self.span(value)? }),
             "yanked" => artifact(A::Yanked(self.bool(value)?)),
+            "licence" => {
+                let stated: Vec<String> =
+                    self.array(value)?.into_iter().map(|v| self.string(v)).collect::<Read<_>>()?;
+                artifact(A::Licence(stated.iter().map(|s| s.trim().to_owned()).collect()))
+            }
             "coverage" => artifact(A::Coverage(self.words(value, &Coverage::ALL.map(|c| (c.name(), c)))?)),
             "feed_older_than" => artifact(A::FeedOlderThan(self.span(value)?)),
             other => Err(self.unknown(at, "predicate", other, &PREDICATES)),
@@ -283,7 +288,7 @@ impl Reader<'_> {
     }
 }
 
-const PREDICATES: [&str; 19] = [
+const PREDICATES: [&str; 20] = [
     "all",
     "any",
     "not",
@@ -301,6 +306,7 @@ const PREDICATES: [&str; 19] = [
     "younger_than",
     "older_than",
     "yanked",
+    "licence",
     "coverage",
     "feed_older_than",
 ];

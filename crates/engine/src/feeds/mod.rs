@@ -171,8 +171,14 @@ pub async fn update_with(station: &Station, names: &[String], how: Reading) -> R
     // could say.
     while !defs.is_empty() {
         let mut wanted = Vec::with_capacity(defs.len());
-        for (name, id) in &defs {
-            wanted.push(Wanted::of(station, name, *id).await?);
+        for (name, id) in defs.clone() {
+            match Wanted::of(station, &name, id).await {
+                Ok(one) => wanted.push(one),
+                Err(e) => {
+                    updated.failed = updated.failed.or(Some(e.while_(&format!("feed {name}"))));
+                    defs.remove(&name);
+                }
+            }
         }
         tries += 1;
         for (wanted, content) in read::read(station, wanted).await? {

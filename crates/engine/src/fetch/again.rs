@@ -11,7 +11,7 @@ use airlock_core::snapshot::Upstream;
 use airlock_core::trie::TreeId;
 use airlock_store::Db;
 
-use super::{Wanted, fetch_one, locate};
+use super::{ARTIFACT_BYTES_MAX, Wanted, fetch_one, locate};
 use crate::channel::ref_name;
 use crate::error::{Error, Result, joined};
 use crate::mirror::MirrorState;
@@ -120,7 +120,7 @@ async fn one(
             .hint("restore the blob from a copy of the station")
     })?;
     let location = locate(channel, &ShardKey::parse(key), &artifact, &held.state);
-    let wanted = Wanted { key: key.to_owned(), artifact, location };
+    let wanted = Wanted { key: key.to_owned(), artifact, location, bytes_max: ARTIFACT_BYTES_MAX };
     let task =
         station.options.progress.task(format!("fetching {file} again"), Unit::Bytes, wanted.artifact.size);
     let arrived = fetch_one(&station.store, client, channel.ecosystem, &wanted, &task).await?;

@@ -84,7 +84,8 @@ impl Inputs {
             None => None,
         };
         let rendered = match at("rendered").map(Id::<Rendered>::new) {
-            Some(id) => Some(db.get(id).await?),
+            // What is only derived and cannot be read is made anew.
+            Some(id) => db.get(id).await.ok(),
             None => None,
         };
         let (set_id, set) = feeds::current(station).await?;

@@ -62,6 +62,15 @@ pub struct How {
     pub anew: bool,
 }
 
+/// A file to fetch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its name.
+    pub file: String,
+    /// Whether it is held, and fetched only to see what it says: it is in quarantine until that releases it.
+    pub is_probe: bool,
+}
+
 /// What judging one shard anew gave.
 #[derive(Clone, Debug)]
 pub struct Touched {
@@ -69,8 +78,8 @@ pub struct Touched {
     pub before: Option<Id<Shard>>,
     /// Its published shard now.
     pub now: Option<Id<Shard>>,
-    /// Its files that nothing but their bytes keeps out.
-    pub wanted: Vec<String>,
+    /// Its files that nothing but their bytes keeps out, or what opening them may tell.
+    pub wanted: Vec<Wanted>,
     /// Whether the source lists files of it that were never seen before.
     pub has_unseen: bool,
     /// Whether a file of it is held for nothing but its bytes.

@@ -17,11 +17,11 @@ use airlock_core::publish::{self, Published};
 use airlock_core::shard::{Shard, ShardKey};
 use airlock_core::snapshot::Counts;
 use airlock_core::time::Time;
-use airlock_core::verdict::{Judged, Judgement, Verdict, builtin};
+use airlock_core::verdict::{Judged, Judgement, RuleHit, Verdict, builtin};
 use airlock_store::Packed;
 
-use super::Touched;
 use super::changes::OfShard;
+use super::{Touched, Wanted};
 use crate::error::Result;
 
 /// What is the same for every shard.
@@ -149,22 +149,23 @@ pub(super) fn judge(common: &Common, task: Task) -> Result<One> {
     })
 }
 
-/// The files that nothing but their bytes keeps out.
-fn wanted(judgement: &Judgement) -> Vec<String> {
+/// The files that nothing but their bytes keeps out, or what opening them may tell.
+fn wanted(judgement: &Judgement) -> Vec<Wanted> {
     let only_bytes = |judged: &&Judged| {
         let mut against = judged
             .rules
             .iter()
             .filter(|hit| hit.waived_by.is_none() && hit.action >= Action::Hold)
             .peekable();
-        !judged.gone && against.peek().is_some() && against.all(|hit| is_about_bytes(&hit.rule))
+        !judged.gone && against.peek().is_some() && against.all(is_about_bytes)
     };
     let wanted = judgement.artifacts.iter().filter(|(_, judged)| only_bytes(judged));
-    wanted.map(|(file, _)| file.clone()).collect()
+    let probed = |judged: &Judged| judged.rules.iter().any(|hit| hit.waived_by.is_none() && hit.unopened);
+    wanted.map(|(file, judged)| Wanted { file: file.clone(), is_probe: probed(judged) }).collect()
 }
 
-fn is_about_bytes(rule: &str) -> bool {
-    rule == builtin::NOT_FETCHED || rule == builtin::MISMATCH
+fn is_about_bytes(hit: &RuleHit) -> bool {
+    hit.unopened || hit.rule == builtin::NOT_FETCHED || hit.rule == builtin::MISMATCH
 }
 
 fn has_unseen(upstream: Option<&Shard>, facts: Option<&Facts>) -> bool {
@@ -175,7 +176,7 @@ fn has_unseen(upstream: Option<&Shard>, facts: Option<&Facts>) -> bool {
 
 /// Whether the next reading of the source should try to fetch it.
 fn lacks_bytes(judged: &Judged) -> bool {
-    judged.verdict != Verdict::Admit && judged.rules.iter().any(|hit| is_about_bytes(&hit.rule))
+    judged.verdict != Verdict::Admit && judged.rules.iter().any(is_about_bytes)
 }
 
 /// What differs between two judgements of one shard.

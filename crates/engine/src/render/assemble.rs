@@ -94,12 +94,15 @@ pub(super) struct Before {
     wanted: Digest,
     at: u64,
     hasher: Sha256,
+    /// It cannot be read to its end.
+    is_broken: bool,
 }
 
 impl Before {
-    pub fn open(blob: &Verified) -> Result<Self> {
-        let file = File::open(blob.path()).map_err(file_error(blob.path()))?;
-        Ok(Self { file, wanted: blob.digest(), at: 0, hasher: Sha256::new() })
+    /// None where it cannot be opened.
+    pub fn open(blob: &Verified) -> Option<Self> {
+        let file = File::open(blob.path()).ok()?;
+        Some(Self { file, wanted: blob.digest(), at: 0, hasher: Sha256::new(), is_broken: false })
     }
 
     /// Reads on up to `end`, or to the end of the file; gives what was read to `to`.
@@ -112,8 +115,10 @@ impl Before {
         loop {
             let left = end.map_or(u64::MAX, |end| end.saturating_sub(self.at));
             let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-            let read =
-                self.file.read(&mut buffer[..most]).map_err(file_error("an index of the snapshot before"))?;
+            // A disk that does not give it back any more damaged it, as one that gives back something else.
+            let read = self.file.read(&mut buffer[..most]);
+            self.is_broken |= read.is_err();
+            let read = read.unwrap_or(0);
             if read == 0 {
                 return Ok(());
             }
@@ -126,7 +131,7 @@ impl Before {
     /// Reads the rest: whether all of it is what it was when it was written.
     fn ends_whole(mut self, buffer: &mut [u8]) -> Result<bool> {
         self.read_on(None, buffer, &mut |_| Ok(()))?;
-        Ok(Digest::from_bytes(self.hasher.finalize().into()) == self.wanted)
+        Ok(!self.is_broken && Digest::from_bytes(self.hasher.finalize().into()) == self.wanted)
     }
 }
 

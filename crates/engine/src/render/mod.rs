@@ -3,7 +3,7 @@
 //! Only shards that the files before were not rendered from are read, a few at a time, on all threads; what they add
 //! to an index goes to temporary files until its size is known (a zstd frame states it, since some clients fail
 //! without), and then, with what the files before have of all others, once through hash, disk and compressor. So
-//! memory does not grow with the channel.
+//! memory does not grow with the channel, but for one entry per name.
 
 mod assemble;
 mod layout;
@@ -156,7 +156,9 @@ fn names(slots: &Slots, snapshot: &Snapshot) -> Names {
 /// Renders every whole-channel file of a snapshot into memory, by path below the channel.
 pub async fn to_memory(station: &Station, snapshot: &Snapshot) -> Result<BTreeMap<String, Vec<u8>>> {
     let whole = render(station, snapshot, &Place(None), &Previous::default()).await?;
-    let held = whole.into_iter().flat_map(|whole| whole.files).filter_map(|(path, sink)| match sink {
+    // Nothing before it was asked for, so that nothing before it can be damaged.
+    let whole = whole.ok_or_else(|| unrendered(std::io::ErrorKind::InvalidData.into()))?;
+    let held = whole.files.into_iter().filter_map(|(path, sink)| match sink {
         Sink::Memory(bytes) => Some((path, bytes)),
         Sink::Staged(_) => None,
     });
@@ -437,7 +439,13 @@ impl Subdir {
         let task = progress.task(format!("writing the indexes of {}", self.subdir), Unit::Bytes, Some(size));
         for (kind, parts) in kinds {
             let path = format!("{}/{}", self.subdir, kind.file());
-            let before = self.old.get(&path).map(Before::open).transpose()?;
+            let before = match self.old.get(&path) {
+                Some(blob) => match Before::open(blob) {
+                    None => return Ok(None),
+                    opened => opened,
+                },
+                None => None,
+            };
             let Some(done) = assemble(place, &task, parts, before, threads)? else { return Ok(None) };
             let Assembled { plain, packed, tables: begin } = done;
             files.insert(format!("{path}.zst"), packed);

@@ -218,7 +218,8 @@ impl View {
                 None => Arc::default(),
             },
             rendered: match at("rendered") {
-                Some(id) => Some(self.object(Id::new(id)).await?),
+                // What is only derived and cannot be read is rendered when it is asked for.
+                Some(id) => self.object(Id::new(id)).await.ok(),
                 None => None,
             },
             generation: generation.number,

@@ -263,15 +263,15 @@ impl<'a, 't> Reader<'a, 't> {
 
     /// Reads a whole index, record by record: nothing is held but what comes out.
     fn document(mut self, json: &'t str) -> Result<IndexRead, IndexError> {
-        std::thread::scope(|scope| {
+        // It is moved into the scope, so that its queue ends with it, whatever ends it, and the readers with that.
+        self = std::thread::scope(move |scope| {
             // A few records are read sooner than a thread begins.
             if self.threads > 1 && json.len() >= THREADED_BYTES_MIN {
                 self.readers = Some(Readers::start(scope, self.threads));
             }
             let read = self.tables(json);
-            // Without its queue, a reader ends.
             self.readers = None;
-            read
+            read.map(|()| self)
         })?;
         self.name_removed();
         let about = Canonical::object(self.about.iter().map(|(k, v)| (k.as_str(), v)));
@@ -284,11 +284,19 @@ impl<'a, 't> Reader<'a, 't> {
         let mut fault = None;
         let outcome = stream::whole(json, Document { reader: self, fault: &mut fault });
         fault.map_or_else(|| outcome.map_err(IndexError::from), Err)?;
+        self.settle()
+    }
+
+    /// Keeps every record that was seen so far.
+    fn settle(&mut self) -> Result<(), IndexError> {
         self.hand_out()?;
         while let Some(batch) = self.readers.as_mut().and_then(Readers::take) {
             self.keep_all(batch)?;
         }
-        Ok(())
+        match self.readers.as_ref().is_none_or(Readers::is_idle) {
+            true => Ok(()),
+            false => Err(IndexError::Content("reading it was broken off".to_owned())),
+        }
     }
 
     /// Takes what the index says beside its records.
@@ -302,6 +310,8 @@ impl<'a, 't> Reader<'a, 't> {
             }
             // What nobody judged must not be offered.
             key if holds_records(key) => {
+                // What was left out before it is noted before it, with any number of threads.
+                self.settle()?;
                 self.out.leave_out(self.index, key, "a table of records of a kind that is not carried");
             }
             _ => {

@@ -76,10 +76,16 @@ impl<'t> Readers<'t> {
 
     /// Gives them a batch.
     pub fn give(&mut self, records: Vec<Raw<'t>>) {
-        // They take until this is dropped.
-        if self.jobs.send((self.given, records)).is_ok() {
-            self.given += 1;
+        // They take until this is dropped; if they did not, it would be read here.
+        if let Err(mpsc::SendError((number, records))) = self.jobs.send((self.given, records)) {
+            self.early.insert(number, prepare_all(records));
         }
+        self.given += 1;
+    }
+
+    /// Whether all that was given was taken.
+    pub fn is_idle(&self) -> bool {
+        self.taken == self.given
     }
 
     /// Whether so much is under way that what is done should be taken first.

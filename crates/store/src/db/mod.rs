@@ -34,6 +34,8 @@ const MIGRATIONS: [&str; 2] =
 const ROWS_MAX: usize = 500;
 /// How long a writer waits for another process.
 const BUSY: Duration = Duration::from_secs(60);
+/// How long a task waits for one of the connections of its own process, behind others that wait for writers.
+const POOL_WAIT: Duration = Duration::from_secs(600);
 
 /// The database of a station.
 #[derive(Clone, Debug)]
@@ -87,7 +89,11 @@ impl Db {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY);
-        let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await?;
+        let pool = SqlitePoolOptions::new()
+            .max_connections(4)
+            .acquire_timeout(POOL_WAIT)
+            .connect_with(options)
+            .await?;
         let db = Self { pool };
         db.migrate().await?;
         Ok(db)
