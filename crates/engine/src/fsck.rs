@@ -252,11 +252,7 @@ async fn repair(station: &Station, report: &mut Report, bad: Vec<Digest>) -> Res
         let of_channel = |place: &&Place| place.channel() == Some(&*channel.name);
         let mut lost: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let mut ids: BTreeMap<String, Vec<Digest>> = BTreeMap::new();
-        // What describes the indexes is made again with them.
-        let rendered = ref_name(&channel.name, "rendered");
-        let objects = report.damages.iter().filter(|d| d.kind == Kind::Object && !d.repaired);
-        let of_index = objects.filter(|d| d.places.iter().any(|place| *place.of == *rendered));
-        let of_index: Vec<Digest> = of_index.filter_map(|d| d.id).collect();
+        let of_index = beside_indexes(report, &channel.name);
         let mut is_index = !of_index.is_empty();
         for damage in report.damages.iter().filter(|d| d.kind == Kind::File && !d.repaired) {
             for place in damage.places.iter().filter(of_channel) {
@@ -314,6 +310,13 @@ async fn repair(station: &Station, report: &mut Report, bad: Vec<Digest>) -> Res
         station.commit(Vec::new(), "store.repair", "store", &detail).await?;
     }
     Ok(())
+}
+
+/// The damaged objects that describe the indexes of a channel, and are made again with them.
+fn beside_indexes(report: &Report, channel: &str) -> Vec<Digest> {
+    let rendered = ref_name(channel, "rendered");
+    let objects = report.damages.iter().filter(|d| d.kind == Kind::Object && !d.repaired);
+    objects.filter(|d| d.places.iter().any(|place| *place.of == *rendered)).filter_map(|d| d.id).collect()
 }
 
 /// What is derived is made again; what a source can tell again is asked for at the next reading.
