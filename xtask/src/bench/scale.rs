@@ -57,11 +57,13 @@ fn measure(airlock: &Path, data: &Path, index: &Path, dir: &Path) -> Result<()> 
     println!("scale, match and judge everything anew: {}", run(&["judge", "main", "--anew", "--dry-run"])?);
     println!("scale, nothing new: {}", run(&["judge", "main"])?);
     super::write_advisory(Path::new(&one), "changed")?;
+    let update = ["advisories", "update", "osv-one"];
+    let (verdicts, all) = moments(airlock, &at, &update, "judging main")?;
     println!(
-        "scale, one changed advisory, read to published: {}",
-        run(&["advisories", "update", "osv-one"])?
+        "scale, one changed advisory, from its feed: verdicts after {verdicts:.3} s, published after {all:.3} s"
     );
-    let (shards, all) = block(airlock, &at)?;
+    let block = ["block", "main", "zlib", "--reason", "measured"];
+    let (shards, all) = moments(airlock, &at, &block, "writing the index of shards of linux-64")?;
     println!(
         "scale, one name blocked: verdict, shard and index of shards rendered after {shards:.3} s, all forms and the refs that serve them after {all:.3} s"
     );
@@ -71,26 +73,25 @@ fn measure(airlock: &Path, data: &Path, index: &Path, dir: &Path) -> Result<()> 
     Ok(())
 }
 
-/// Blocks one name: after how many seconds its index of shards was there, and after how many everything.
-fn block(airlock: &Path, station: &str) -> Result<(f64, f64)> {
-    let args = ["--station", station, "--verbose", "block", "main", "zlib", "--reason", "measured"];
+/// Runs a command: after how many seconds it had done the step that begins so, and after how many everything.
+fn moments(airlock: &Path, station: &str, args: &[&str], step: &str) -> Result<(f64, f64)> {
     let began = Instant::now();
     let mut child = Command::new(airlock)
+        .args(["--station", station, "--verbose"])
         .args(args)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|e| e.to_string())?;
-    let mut shards = None;
+    let mut done = None;
     for line in BufReader::new(child.stderr.take().ok_or("no output")?).lines() {
-        let line = line.map_err(|e| e.to_string())?;
-        if line.starts_with("writing the index of shards of linux-64") {
-            shards.get_or_insert(began.elapsed().as_secs_f64());
+        if line.map_err(|e| e.to_string())?.starts_with(step) {
+            done.get_or_insert(began.elapsed().as_secs_f64());
         }
     }
     let status = child.wait().map_err(|e| e.to_string())?;
-    match (status.success(), shards) {
-        (true, Some(shards)) => Ok((shards, began.elapsed().as_secs_f64())),
-        _ => Err(format!("blocking one name: {status}, and nothing was said of the index of shards")),
+    match (status.success(), done) {
+        (true, Some(done)) => Ok((done, began.elapsed().as_secs_f64())),
+        _ => Err(format!("{}: {status}, and nothing was said of {step}", args.join(" "))),
     }
 }
