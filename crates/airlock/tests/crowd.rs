@@ -1,5 +1,5 @@
 //! Many clients of two servers over one station, while its channel is published again and again and something is
-//! blocked: nobody meets an error but the blocked file's refusal, which both servers give within two seconds.
+//! blocked: nobody meets an error but the blocked file's refusal, which both servers give; when, is printed.
 //!
 //! `AIRLOCK_CROWD=1000` is the long version: so many packages, and so many requests of each client.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]

@@ -221,9 +221,13 @@ async fn a_medium_that_is_pulled_out_in_the_middle_is_said_and_the_run_ends_when
             high.trust(&low);
             let args = ["import", text(&carried)];
             let (status, said) = disturbed(start(&high, &args), dice.within(took), |_| disk.pull_out());
-            // 2: it was gone before the import looked for it.
-            assert!(matches!(status, Some(0 | 2..=4)), "the import ended with {status:?}: {said}");
-            failed += usize::from(status != Some(0));
+            // 2 and 3: it was gone before the import had seen whose it is.
+            let is_early = status == Some(2) || (status == Some(3) && said.contains("AIRLOCK."));
+            assert!(is_early || matches!(status, Some(0 | 4)), "the import ended with {status:?}: {said}");
+            if status == Some(4) {
+                failed += 1;
+                assert!(said.contains("hint"), "{said}");
+            }
             assert!(disk.plug_in());
             high.run(&args).exits(0);
             assert_eq!(published(&high), published(&reader));

@@ -223,6 +223,10 @@ fn a_licence_is_that_of_the_record_else_of_the_artifact_and_else_unknown() {
     world.facts.files.get_mut(FILE).unwrap().file = None;
     let judged = world.judged();
     assert_eq!((judged.verdict, judged.rules[0].unopened), (Verdict::Hold, true));
+    // Which of several licences would release it is tried one by one.
+    let only_mit = "{ any = [{ licence = [\"GPL-3.0-only\"] }, { not = { licence = [\"MIT\"] } }] }";
+    world.policy = Policy::parse(&one_rule("deny", only_mit)).unwrap();
+    assert!(world.judged().rules[0].unopened);
     // What it says could not release it from a rule that does not ask for it,
     world.policy = Policy::parse(&one_rule("deny", "{ younger_than = \"1 day\" }")).unwrap();
     assert!(!world.judged().rules[0].unopened);

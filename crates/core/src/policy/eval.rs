@@ -52,8 +52,6 @@ pub enum Licence<'a> {
     Nowhere,
     /// Its record does not, and the artifact was not opened yet.
     Unopened,
-    /// Taken for what makes every predicate on it hold, or none.
-    Assumed(bool),
 }
 
 impl Licence<'_> {
@@ -61,7 +59,6 @@ impl Licence<'_> {
         match self {
             Self::Stated(text) => any.iter().any(|one| one.eq_ignore_ascii_case(text.trim())).into(),
             Self::Nowhere | Self::Unopened => Truth::Unknown,
-            Self::Assumed(holds) => holds.into(),
         }
     }
 }
@@ -111,11 +108,16 @@ impl Rule {
 
     /// Whether a trial that stays unknown may come out false once the artifact is opened.
     pub fn may_open(&self, subject: &Subject<'_>, finding: Option<&Finding>) -> bool {
-        subject.licence == Licence::Unopened
-            && [false, true].into_iter().any(|holds| {
-                let opened = Subject { licence: Licence::Assumed(holds), ..*subject };
+        subject.licence == Licence::Unopened && {
+            let mut named = Vec::new();
+            self.when.licences(&mut named);
+            // No licence is called so: it stands for every one that the rule does not name.
+            named.push("");
+            named.into_iter().any(|licence| {
+                let opened = Subject { licence: Licence::Stated(licence), ..*subject };
                 self.when.eval(&opened, finding) == Truth::False
             })
+        }
     }
 }
 
@@ -154,6 +156,16 @@ impl Condition {
             Self::NoFinding(part) => !some(part),
             Self::Finding(predicate) => finding.map_or(Truth::False, |f| predicate.eval(f)),
             Self::Artifact(predicate) => predicate.eval(subject),
+        }
+    }
+
+    /// The licences that it names, in no order.
+    fn licences<'a>(&'a self, into: &mut Vec<&'a str>) {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().for_each(|part| part.licences(into)),
+            Self::Not(part) | Self::AnyFinding(part) | Self::NoFinding(part) => part.licences(into),
+            Self::Artifact(ArtifactPredicate::Licence(any)) => into.extend(any.iter().map(String::as_str)),
+            Self::Artifact(_) | Self::Finding(_) => {}
         }
     }
 

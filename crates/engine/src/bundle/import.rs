@@ -93,8 +93,8 @@ async fn take_in(station: &Station, opened: &Arc<Opened>, trust: &Trust, entry: 
         bundle.check_few(|_| ())?;
         Ok(Arc::new(store.blobs.intake(&bundle.digest.to_string())?))
     };
-    let intake = joined(tokio::task::spawn_blocking(begin).await)?;
-    let verified = verified(station, opened, entry, &intake).await;
+    let intake = joined(tokio::task::spawn_blocking(begin).await).map_err(|e| opened.unless_gone(e))?;
+    let verified = verified(station, opened, entry, &intake).await.map_err(|e| opened.unless_gone(e));
     let only = |intake| Arc::into_inner(intake).ok_or_else(|| Error::fault("an intake is in use"));
     let refs = match verified {
         Ok(refs) => refs,

@@ -12,7 +12,7 @@ use airlock_core::id::Digest;
 use airlock_core::litter;
 
 use super::{media, objects};
-use crate::error::{Error, Result, file_error};
+use crate::error::{Error, Kind, Result, file_error};
 use crate::keys;
 use crate::progress::{Progress, Unit};
 
@@ -164,6 +164,19 @@ pub(super) fn walk(dir: &Path, mut each: impl FnMut(&str, bool) -> Result<()>) -
 }
 
 impl Opened {
+    /// What an error is that came while the bundle was read: if the manifest is gone too, it says nothing of the
+    /// bundle, for the medium was pulled out.
+    pub(super) fn unless_gone(&self, error: Error) -> Error {
+        if error.kind != Kind::Unsafe || File::open(self.dir.join(MANIFEST)).is_ok() {
+            return error;
+        }
+        Error::fault(format!(
+            "{} is gone: the medium was pulled out, or something moved it",
+            self.dir.display()
+        ))
+        .hint("put it back and run it again: what was taken in already is kept")
+    }
+
     /// Compares the files that are there with those that are listed, by name and kind.
     pub fn check_listing(&self) -> Result<()> {
         let mut listed: Vec<&str> = listed(&self.manifest).collect();
@@ -182,8 +195,6 @@ impl Opened {
         })?;
         let Some((missing, _)) = listed.iter().zip(there).find(|(_, there)| !there) else { return Ok(()) };
         let path = self.dir.join(missing);
-        // A medium that was pulled out lacks everything.
-        File::open(self.dir.join(MANIFEST)).map_err(file_error(&self.dir))?;
         Err(Error::unsafe_(format!("{} is missing: the manifest lists it", path.display()))
             .hint("the copy was broken off or the medium is damaged: copy the bundle again"))
     }

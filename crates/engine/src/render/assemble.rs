@@ -19,7 +19,7 @@ use crate::error::{Error, Result, file_error};
 use crate::progress::Task;
 
 /// How much of one table is kept in memory before it goes to a file, in bytes.
-const SPOOL_BYTES: usize = 8 << 20;
+const SPOOL_BYTES: usize = 1 << 20;
 /// Bytes that are copied at once.
 const COPY_BYTES: usize = 1 << 20;
 /// What one thread packs at a time, in bytes. By itself zstd takes 8 MiB, holds 50 MiB for that, and packs no better.

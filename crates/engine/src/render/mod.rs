@@ -38,7 +38,7 @@ pub use layout::{Layout, Slot};
 /// Shards that are read and taken apart at once.
 const CHUNK: usize = 512;
 /// Chunks that are on their way at the same time.
-const CHUNKS_AT_ONCE: usize = 4;
+const CHUNKS_AT_ONCE: usize = 2;
 
 /// The names of rendered shards by subdir and package.
 pub type Names = BTreeMap<String, BTreeMap<String, ShardName>>;
