@@ -13,6 +13,10 @@ use airlock_core::shard::Shard;
 use airlock_core::trie::TreeId;
 use airlock_formats::conda::{ChannelPackage, Pieces, Revisions};
 
+/// The tables of records that all clients read.
+pub(super) const CLASSIC: &str = "packages";
+pub(super) const CONDA: &str = "packages.conda";
+
 /// What one package of a subdir was rendered from, and what it added to the files of the subdir.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slot {
@@ -24,9 +28,9 @@ pub struct Slot {
     /// SHA-256 of the rendered shard.
     pub(super) name: Digest,
     /// Bytes of its records in each table of `repodata.json`.
-    pub(super) records: BTreeMap<String, u64>,
+    pub(super) records: Sizes,
     /// Bytes of its members in each table of `run_exports.json`.
-    pub(super) exports: BTreeMap<String, u64>,
+    pub(super) exports: Sizes,
     /// Files of it that are no longer listed.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) removed: BTreeSet<String>,
@@ -34,6 +38,46 @@ pub struct Slot {
     pub(super) revisions: Revisions,
     /// What `channeldata.json` says of it.
     pub(super) package: ChannelPackage,
+}
+
+/// Bytes in each table of a file. There is one for every name of a channel, so that it holds no map where it need not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sizes {
+    classic: u64,
+    conda: u64,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    v3: BTreeMap<String, u64>,
+}
+
+impl Sizes {
+    /// Of what a package adds to each table.
+    pub(super) fn of(members: Vec<(String, &str)>) -> Self {
+        let mut sizes = Self::default();
+        for (table, text) in members {
+            let bytes = text.len() as u64;
+            match table.as_str() {
+                CLASSIC => sizes.classic = bytes,
+                CONDA => sizes.conda = bytes,
+                _ => {
+                    sizes.v3.insert(table, bytes);
+                }
+            }
+        }
+        sizes
+    }
+
+    fn of_table(&self, table: &str) -> u64 {
+        match table {
+            CLASSIC => self.classic,
+            CONDA => self.conda,
+            other => self.v3.get(other).copied().unwrap_or(0),
+        }
+    }
+
+    /// The tables of records of newer revisions to which it adds.
+    pub(super) fn v3(&self) -> impl Iterator<Item = &str> {
+        self.v3.keys().map(String::as_str)
+    }
 }
 
 impl Slot {
@@ -69,11 +113,10 @@ impl Kind {
 
     /// How many bytes a package adds to a table.
     fn bytes(self, slot: &Slot, table: &str) -> u64 {
-        let tables = match self {
-            Self::Records => &slot.records,
-            Self::Exports => &slot.exports,
-        };
-        tables.get(table).copied().unwrap_or(0)
+        match self {
+            Self::Records => slot.records.of_table(table),
+            Self::Exports => slot.exports.of_table(table),
+        }
     }
 }
 
@@ -83,7 +126,7 @@ pub(super) fn members(pieces: &Pieces, kind: Kind) -> Vec<(String, &str)> {
         Kind::Records => (&pieces.classic, &pieces.conda),
         Kind::Exports => (&pieces.classic_exports, &pieces.conda_exports),
     };
-    let mut out = vec![("packages".to_owned(), classic.as_str()), ("packages.conda".to_owned(), conda)];
+    let mut out = vec![(CLASSIC.to_owned(), classic.as_str()), (CONDA.to_owned(), conda)];
     if kind == Kind::Records {
         out.extend(pieces.v3.iter().map(|(extension, text)| (format!("v3/{extension}"), text.as_str())));
     }
@@ -147,13 +190,13 @@ mod tests {
 
     fn slot(bytes: usize) -> Slot {
         let id = Digest::of(b"");
-        let records = BTreeMap::from([("packages".to_owned(), bytes as u64)]);
+        let records = Sizes { classic: bytes as u64, ..Sizes::default() };
         Slot {
             shard: Id::new(id),
             facts: None,
             name: id,
             records,
-            exports: BTreeMap::new(),
+            exports: Sizes::default(),
             removed: BTreeSet::new(),
             revisions: Revisions::default(),
             package: ChannelPackage::default(),

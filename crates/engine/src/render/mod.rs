@@ -31,7 +31,7 @@ use crate::station::Station;
 use crate::{tree_edit, trees};
 
 use assemble::{Assembled, Before, Part, Place, Sink, Spool, Table, assemble, unrendered};
-use layout::{Kind, members, runs};
+use layout::{CLASSIC, CONDA, Kind, Sizes, members, runs};
 
 pub use layout::{Layout, Slot};
 
@@ -252,13 +252,13 @@ struct Apart {
 
 impl Apart {
     fn slot(&self) -> Slot {
-        let sizes = |kind| members(&self.pieces, kind).into_iter().map(|(t, text)| (t, text.len() as u64));
+        let sizes = |kind| Sizes::of(members(&self.pieces, kind));
         Slot {
             shard: self.shard,
             facts: self.facts,
             name: self.name,
-            records: sizes(Kind::Records).collect(),
-            exports: sizes(Kind::Exports).collect(),
+            records: sizes(Kind::Records),
+            exports: sizes(Kind::Exports),
             removed: self.pieces.removed.clone(),
             revisions: self.pieces.revisions,
             package: self.pieces.package.clone(),
@@ -387,16 +387,16 @@ impl Subdir {
         for slot in self.slots.values() {
             removed.extend(slot.removed.iter().cloned());
             revisions.merge(slot.revisions);
-            extensions.extend(slot.records.keys().filter_map(|table| table.strip_prefix("v3/")));
+            extensions.extend(slot.records.v3().filter_map(|table| table.strip_prefix("v3/")));
         }
         let extensions: Vec<String> = extensions.into_iter().map(str::to_owned).collect();
         let frame = conda::repodata_frame(&self.subdir, Some(&self.about), &removed, &revisions);
         let (heads, tail) = conda::v3_frame(extensions.iter().map(String::as_str));
         let mut parts = vec![
             Part::Text(frame.before),
-            Part::Table(self.table(Kind::Records, "packages")),
+            Part::Table(self.table(Kind::Records, CLASSIC)),
             Part::Text(frame.between),
-            Part::Table(self.table(Kind::Records, "packages.conda")),
+            Part::Table(self.table(Kind::Records, CONDA)),
             Part::Text(frame.behind),
         ];
         let has_v3 = !heads.is_empty();
@@ -413,9 +413,9 @@ impl Subdir {
         let frame = conda::run_exports_frame(&self.subdir);
         vec![
             Part::Text(frame.before),
-            Part::Table(self.table(Kind::Exports, "packages")),
+            Part::Table(self.table(Kind::Exports, CLASSIC)),
             Part::Text(frame.between),
-            Part::Table(self.table(Kind::Exports, "packages.conda")),
+            Part::Table(self.table(Kind::Exports, CONDA)),
             Part::Text(frame.behind),
             Part::Text(frame.end),
         ]
