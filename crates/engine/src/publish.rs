@@ -255,7 +255,8 @@ fn changed_names(
         snapshot.subdirs.keys().map(|subdir| (subdir.clone(), BTreeMap::new())).collect();
     for (key, touched) in &judgment.touched {
         let ShardKey { subdir: Some(subdir), name } = ShardKey::parse(key) else { continue };
-        if touched.now != touched.before {
+        // All that is there follows below, if nothing was rendered before.
+        if touched.now != touched.before && (was_rendered || touched.now.is_none()) {
             let now = all.get(&subdir).and_then(|names| names.get(&name)).copied();
             by_subdir.entry(subdir).or_default().insert(name, now);
         }

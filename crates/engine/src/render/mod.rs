@@ -36,7 +36,7 @@ use layout::{CLASSIC, CONDA, Kind, Sizes, members, runs};
 pub use layout::{Layout, Slot};
 
 /// Shards that are read and taken apart at once.
-const CHUNK: usize = 512;
+const CHUNK: usize = 256;
 /// Chunks that are on their way at the same time.
 const CHUNKS_AT_ONCE: usize = 2;
 
