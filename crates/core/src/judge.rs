@@ -187,10 +187,14 @@ impl Case<'_> {
     /// The record's word, else that of the artifact itself.
     fn licence(&self) -> Licence<'_> {
         let opened = self.fact.and_then(|f| f.file.as_ref());
-        match (&self.artifact.licence, opened) {
-            (Some(stated), _) => Licence::Stated(stated),
+        // A blank text states nothing.
+        fn stated(text: &Option<String>) -> Option<&str> {
+            text.as_deref().filter(|text| !text.trim().is_empty())
+        }
+        match (stated(&self.artifact.licence), opened) {
+            (Some(text), _) => Licence::Stated(text),
             (None, None) => Licence::Unopened,
-            (None, Some(file)) => file.licence.as_deref().map_or(Licence::Nowhere, Licence::Stated),
+            (None, Some(file)) => stated(&file.licence).map_or(Licence::Nowhere, Licence::Stated),
         }
     }
 

@@ -219,6 +219,13 @@ fn a_licence_is_that_of_the_record_else_of_the_artifact_and_else_unknown() {
     assert_eq!(world.verdict(), Verdict::Admit);
     say(&mut world, "GPL-3.0-only");
     assert_eq!(world.verdict(), Verdict::Deny);
+    // A blank text states nothing, and a list without a licence is a mistake.
+    say(&mut world, "  ");
+    assert_eq!(world.verdict(), Verdict::Hold);
+    for list in ["[]", "[\"MIT\", \" \"]", "\"MIT\""] {
+        let when = format!("{{ licence = {list} }}");
+        assert!(Policy::parse(&one_rule("deny", &when)).is_err(), "{list}");
+    }
     // Before it was opened it may turn out either way.
     world.facts.files.get_mut(FILE).unwrap().file = None;
     let judged = world.judged();

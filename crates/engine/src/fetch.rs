@@ -56,7 +56,7 @@ pub struct Fetched {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// How many of the files are held, and came only to be opened.
+    /// How many files are held, and were asked for only to be opened; those that did not come count too.
     pub probed: u64,
     /// Files that wait to be opened, because the budget of this run was used up.
     pub unprobed: u64,

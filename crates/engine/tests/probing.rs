@@ -83,3 +83,13 @@ async fn a_run_opens_what_its_budget_allows_and_the_next_one_goes_on() {
         assert_eq!(served, admitted);
     }
 }
+
+#[tokio::test]
+async fn what_is_only_warned_of_is_fetched_whatever_the_budget() {
+    let mut kit = kit(&[("one", "Proprietary"), ("two", "MIT")]).await;
+    kit.station.config.probing = Probing { files: 0, bytes: 0 };
+    policy::set(&kit.station, "default", &POLICY.replacen("\"deny\"", "\"warn\"", 1)).await.unwrap();
+    let outcome = kit.sync("py").await;
+    assert_eq!((outcome.counts.admit, outcome.counts.hold), (2, 0));
+    assert_eq!((outcome.fetched.probed, outcome.fetched.unprobed), (0, 0));
+}

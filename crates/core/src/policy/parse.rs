@@ -255,6 +255,9 @@ impl Reader<'_> {
             "licence" => {
                 let stated: Vec<String> =
                     self.array(value)?.into_iter().map(|v| self.string(v)).collect::<Read<_>>()?;
+                if stated.is_empty() || stated.iter().any(|s| s.trim().is_empty()) {
+                    return self.at(value, "the list holds no licence, or an empty one".to_owned());
+                }
                 artifact(A::Licence(stated.iter().map(|s| s.trim().to_owned()).collect()))
             }
             "coverage" => artifact(A::Coverage(self.words(value, &Coverage::ALL.map(|c| (c.name(), c)))?)),

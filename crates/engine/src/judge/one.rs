@@ -151,16 +151,14 @@ pub(super) fn judge(common: &Common, task: Task) -> Result<One> {
 
 /// The files that nothing but their bytes keeps out, or what opening them may tell.
 fn wanted(judgement: &Judgement) -> Vec<Wanted> {
+    let counts = |hit: &&RuleHit| hit.waived_by.is_none() && hit.action >= Action::Hold;
     let only_bytes = |judged: &&Judged| {
-        let mut against = judged
-            .rules
-            .iter()
-            .filter(|hit| hit.waived_by.is_none() && hit.action >= Action::Hold)
-            .peekable();
+        let mut against = judged.rules.iter().filter(counts).peekable();
         !judged.gone && against.peek().is_some() && against.all(is_about_bytes)
     };
     let wanted = judgement.artifacts.iter().filter(|(_, judged)| only_bytes(judged));
-    let probed = |judged: &Judged| judged.rules.iter().any(|hit| hit.waived_by.is_none() && hit.unopened);
+    // What is only warned of is admitted, and fetched as such.
+    let probed = |judged: &Judged| judged.rules.iter().filter(counts).any(|hit| hit.unopened);
     wanted.map(|(file, judged)| Wanted { file: file.clone(), is_probe: probed(judged) }).collect()
 }
 
