@@ -4,18 +4,11 @@
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{NOW, Station, World, airlock, files};
+use common::{Station, World, airlock, files, kills};
 use serde_json::Value;
-
-/// How often each is killed; `AIRLOCK_KILLS` says otherwise.
-const KILLS: u32 = 8;
-
-fn kills() -> u32 {
-    std::env::var("AIRLOCK_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(KILLS)
-}
 
 /// The moment of a kill, the same for the same seed.
 fn moment(seed: u32, within: Duration) -> Duration {
@@ -30,13 +23,7 @@ fn moment(seed: u32, within: Duration) -> Duration {
 
 /// Starts a command and kills it after a while.
 fn killed(station: &Station, args: &[&str], after: Duration) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_airlock"))
-        .args(["--station", station.dir.to_str().unwrap(), "--now", NOW, "--quiet"])
-        .args(args)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = station.start(args);
     std::thread::sleep(after);
     child.kill().unwrap();
     child.wait().unwrap();

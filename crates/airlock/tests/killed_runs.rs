@@ -6,11 +6,11 @@
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use airlock_testkit::{Kit, conda, osv, wheel};
-use common::{NOW, Station, files};
+use common::{NOW, Station, files, kills};
 use serde_json::{Value, json};
 
 /// Packages in each source.
@@ -18,7 +18,7 @@ const PACKAGES: usize = 24;
 /// Bytes in each package.
 const PAYLOAD: usize = 20_000;
 /// Kills in a row before a run is let to its end.
-const IN_A_ROW: usize = 4;
+const IN_A_ROW: u32 = 4;
 
 /// Pseudo-random numbers (xorshift), so that a seed tells when everything was killed.
 struct Dice(u64);
@@ -46,10 +46,6 @@ impl Dice {
     fn within(&mut self, span: Duration) -> Duration {
         Duration::from_micros(self.next() % u64::try_from(span.as_micros()).unwrap().max(1))
     }
-}
-
-fn kills() -> usize {
-    std::env::var("AIRLOCK_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(8)
 }
 
 /// Sources and a feed.
@@ -120,20 +116,9 @@ impl Sources {
     }
 }
 
-fn start(station: &Station, args: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_airlock"))
-        .args(["--station", station.dir.to_str().unwrap(), "--now", NOW, "--quiet"])
-        .args(args)
-        .env("USER", "ada")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
-}
-
 /// Starts a command and kills it; whether it had ended before.
 fn kill(station: &Station, args: &[&str], after: Duration) -> bool {
-    let mut child = start(station, args);
+    let mut child = station.start(args);
     std::thread::sleep(after);
     let ended = child.try_wait().unwrap().is_some();
     child.kill().unwrap();

@@ -5,12 +5,12 @@
 mod common;
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use airlock_testkit::conda;
 use common::disk::Disk;
-use common::{NOW, Station, World, airlock};
+use common::{Station, World, airlock, kills};
 use serde_json::{Value, json};
 
 /// File systems that disks are tried with.
@@ -18,13 +18,6 @@ const SYSTEMS: [&str; 2] = ["ext4", "xfs"];
 /// Packages beside those of the world, and the bytes of each: enough that a run takes a while.
 const PACKAGES: usize = 40;
 const PAYLOAD: usize = 400_000;
-/// How often each run is disturbed; `AIRLOCK_KILLS` says otherwise.
-const KILLS: u32 = 8;
-
-fn kills() -> u32 {
-    std::env::var("AIRLOCK_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(KILLS)
-}
-
 /// Numbers that look random and are the same every time.
 struct Dice(u64);
 
@@ -56,17 +49,6 @@ async fn world() -> World {
     }
     source.write();
     world
-}
-
-fn start(station: &Station, args: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_airlock"))
-        .args(["--station", station.dir.to_str().unwrap(), "--now", NOW, "--quiet"])
-        .args(args)
-        .env("USER", "ada")
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
 }
 
 /// How a run ended that something else was done to after a while, and what it said.
@@ -135,7 +117,7 @@ async fn runs_that_are_killed_on_disks_that_fill_end_where_undisturbed_ones_end(
                 clear();
                 disk.fill(dice.below(24 << 20));
                 let moment = dice.within(took * 2);
-                let (status, said) = disturbed(start(station, args), moment, |child| {
+                let (status, said) = disturbed(station.start(args), moment, |child| {
                     let _ = child.kill();
                 });
                 match status {
@@ -147,7 +129,7 @@ async fn runs_that_are_killed_on_disks_that_fill_end_where_undisturbed_ones_end(
                 disk.make_room();
                 clear();
                 // Killed once more, now with room.
-                let (status, _) = disturbed(start(station, args), dice.within(took), |child| {
+                let (status, _) = disturbed(station.start(args), dice.within(took), |child| {
                     let _ = child.kill();
                 });
                 killed += u32::from(status.is_none());
@@ -191,7 +173,7 @@ async fn a_medium_that_is_pulled_out_in_the_middle_is_said_and_the_run_ends_when
         while goes_on(tries, failed) {
             tries += 1;
             let args = ["export", text(&carried)];
-            let (status, said) = disturbed(start(&low, &args), dice.within(took), |_| disk.pull_out());
+            let (status, said) = disturbed(low.start(&args), dice.within(took), |_| disk.pull_out());
             // What was begun after the medium was gone lies below where it belongs, as the command was told.
             let beside = carried.exists();
             if status == Some(0) && beside {
@@ -227,7 +209,7 @@ async fn a_medium_that_is_pulled_out_in_the_middle_is_said_and_the_run_ends_when
             let high = world.station(&format!("high-{tries}-{}", dice.below(1 << 30)), "isolated");
             high.trust(&low);
             let args = ["import", text(&carried)];
-            let (status, said) = disturbed(start(&high, &args), dice.within(took), |_| disk.pull_out());
+            let (status, said) = disturbed(high.start(&args), dice.within(took), |_| disk.pull_out());
             // 2 and 3: it was gone before the import had seen whose it is.
             let is_early = status == Some(2) || (status == Some(3) && said.contains("AIRLOCK."));
             assert!(is_early || matches!(status, Some(0 | 4)), "the import ended with {status:?}: {said}");

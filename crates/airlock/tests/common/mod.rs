@@ -143,6 +143,18 @@ impl Station {
         airlock(&all)
     }
 
+    /// Starts a command, whose errors can be read from it.
+    pub fn start(&self, args: &[&str]) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_airlock"))
+            .args(["--station", self.dir.to_str().unwrap(), "--now", NOW, "--quiet"])
+            .args(args)
+            .env("USER", "ada")
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
     pub fn json(&self, args: &[&str]) -> Value {
         let mut all = vec!["--json"];
         all.extend(args);
@@ -240,6 +252,12 @@ pub fn copy(from: &Path, to: &Path) {
         std::fs::create_dir_all(target.parent().unwrap()).unwrap();
         std::fs::copy(path, target).unwrap();
     }
+}
+
+/// How often each run is killed or disturbed; `AIRLOCK_KILLS` says otherwise.
+pub fn kills() -> u32 {
+    const KILLS: u32 = 8;
+    std::env::var("AIRLOCK_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(KILLS)
 }
 
 /// The hash of a file.
