@@ -253,7 +253,7 @@ async fn repair(station: &Station, report: &mut Report, bad: Vec<Digest>) -> Res
         let mut lost: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let mut ids: BTreeMap<String, Vec<Digest>> = BTreeMap::new();
         let of_index = beside_indexes(report, &channel.name);
-        let mut is_index = !of_index.is_empty();
+        let mut index_files: Vec<Digest> = Vec::new();
         for damage in report.damages.iter().filter(|d| d.kind == Kind::File && !d.repaired) {
             for place in damage.places.iter().filter(of_channel) {
                 match (&place.key, &place.file) {
@@ -261,7 +261,7 @@ async fn repair(station: &Station, report: &mut Report, bad: Vec<Digest>) -> Res
                         lost.entry(key.to_string()).or_default().insert(file.to_string());
                         ids.entry(file.to_string()).or_default().extend(damage.id);
                     }
-                    _ => is_index = true,
+                    _ => index_files.extend(damage.id),
                 }
             }
         }
@@ -281,13 +281,34 @@ async fn repair(station: &Station, report: &mut Report, bad: Vec<Digest>) -> Res
                 }
             }
         }
-        if is_index {
+        if !of_index.is_empty() || !index_files.is_empty() {
             match render_again(station, &channel.name).await {
                 Ok(digests) => here.extend(digests.into_iter().chain(of_index)),
-                Err(e) => next.extend(of_index.into_iter().map(|id| (id, e.message.clone()))),
+                Err(e) if e.is_ours && !e.is_content => return Err(e),
+                Err(e) => {
+                    let why = e.hint.unwrap_or(e.message);
+                    next.extend(of_index.into_iter().chain(index_files).map(|id| (id, why.clone())));
+                }
             }
         }
     }
+    mark(station, report, &here, next).await?;
+    let (found, mended) = (report.damages.len(), report.damages.iter().filter(|d| d.repaired).count());
+    if found > 0 {
+        let detail = serde_json::json!({"damages": found, "repaired": mended});
+        station.commit(Vec::new(), "store.repair", "store", &detail).await?;
+    }
+    Ok(())
+}
+
+/// Says of each damage that it is mended, or else what to do next.
+async fn mark(
+    station: &Station,
+    report: &mut Report,
+    here: &HashSet<Digest>,
+    mut next: HashMap<Digest, String>,
+) -> Result<()> {
+    let db = &station.store.db;
     for damage in report.damages.iter_mut().filter(|d| !d.repaired) {
         let Some(id) = damage.id else { continue };
         let is_here = match damage.kind {
@@ -303,11 +324,6 @@ async fn repair(station: &Station, report: &mut Report, bad: Vec<Digest>) -> Res
         } else if let Some(why) = next.remove(&id) {
             damage.next = Some(why);
         }
-    }
-    let (found, mended) = (report.damages.len(), report.damages.iter().filter(|d| d.repaired).count());
-    if found > 0 {
-        let detail = serde_json::json!({"damages": found, "repaired": mended});
-        station.commit(Vec::new(), "store.repair", "store", &detail).await?;
     }
     Ok(())
 }

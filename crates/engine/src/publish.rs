@@ -15,7 +15,7 @@ use airlock_formats::conda::RENDERER;
 use airlock_store::{NameChange, RefChange, ShardName};
 
 use crate::channel::ref_name;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::judge::{Judgment, Touched};
 use crate::mirror::MirrorState;
 use crate::render::{self, Layout};
@@ -208,11 +208,7 @@ async fn render(
     names: &mut Vec<NameChange>,
 ) -> Result<Digest> {
     let db = &station.store.db;
-    let held = match before {
-        // What is only derived and cannot be read is made anew.
-        Some(id) => db.get(Id::<Rendered>::new(id)).await.ok().filter(Rendered::is_current),
-        None => None,
-    };
+    let held = find_rendered(station, before).await?.filter(Rendered::is_current);
     let previous = judgment.previous.as_ref().map(|(_, snapshot)| snapshot);
     let same = previous.is_some_and(|p| p.content == snapshot.content && p.subdirs == snapshot.subdirs);
     if let (Some(held), true) = (&held, same) {
@@ -224,6 +220,16 @@ async fn render(
         *names = changed_names(judgment, snapshot, all, until, held.is_some());
     }
     Ok(db.put(&rendered).await?.digest())
+}
+
+/// What was rendered. It is only derived: where it is missing or damaged it counts as never made.
+pub(crate) async fn find_rendered(station: &Station, at: Option<Digest>) -> Result<Option<Rendered>> {
+    let Some(id) = at else { return Ok(None) };
+    match station.store.db.get(Id::<Rendered>::new(id)).await.map_err(Error::from) {
+        Ok(rendered) => Ok(Some(rendered)),
+        Err(e) if e.is_content => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
 /// What is rendered of a snapshot, with the names of its shards where it has any: for conda every index of every

@@ -175,7 +175,7 @@ pub fn text(cx: &Cx, outcomes: &[Outcome]) -> String {
         }
         if o.fetched.unprobed > 0 {
             out += &format!(
-                "  {} held until opened; the budget of [probing] was used up, and the next sync goes on\n",
+                "  {} held until opened, which the budget of [probing] did not allow; the next sync tries again\n",
                 count(o.fetched.unprobed, "file")
             );
         }

@@ -16,7 +16,7 @@ use airlock_core::trie::TreeId;
 use super::How;
 use crate::channel::ref_name;
 use crate::error::{Error, Result};
-use crate::publish::Rendered;
+use crate::publish::find_rendered;
 use crate::station::Station;
 use crate::{feeds, policy, trees};
 
@@ -83,11 +83,7 @@ impl Inputs {
             Some(id) => Some((id, db.get(id).await?)),
             None => None,
         };
-        let rendered = match at("rendered").map(Id::<Rendered>::new) {
-            // What is only derived and cannot be read is made anew.
-            Some(id) => db.get(id).await.ok(),
-            None => None,
-        };
+        let rendered = find_rendered(station, at("rendered")).await?;
         let (set_id, set) = feeds::current(station).await?;
         let (decisions_id, decisions) = super::decisions(station).await?;
         let (policy_id, policy) = match &how.policy {

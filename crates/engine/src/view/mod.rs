@@ -218,8 +218,12 @@ impl View {
                 None => Arc::default(),
             },
             rendered: match at("rendered") {
-                // What is only derived and cannot be read is rendered when it is asked for.
-                Some(id) => self.object(Id::new(id)).await.ok(),
+                Some(id) => match self.object(Id::new(id)).await {
+                    Ok(rendered) => Some(rendered),
+                    // It is only derived: what is damaged is rendered when it is asked for.
+                    Err(e) if e.is_content => None,
+                    Err(e) => return Err(e),
+                },
                 None => None,
             },
             generation: generation.number,

@@ -21,8 +21,8 @@ use crate::msgpack;
 pub const RENDERER: u32 = 3;
 
 /// zstd level of everything rendered. Indexes repeat themselves over long distances: level 1 makes them smaller
-/// than level 3 (1.05 MB instead of 1.17 of 7.5, and 55 instead of 59 of 371) in 0.6 of the time; 19 would save a
-/// quarter and take 200 times as long.
+/// than level 3 (1.05 MB instead of 1.17 of 7.5, and 55 instead of 59 of 371) in 0.6 of the time; level 19 would save a
+/// quarter and take more than a hundred times as long.
 pub const ZSTD_LEVEL: i32 = 1;
 
 /// Compresses into one frame that states its content size, since some clients fail without
