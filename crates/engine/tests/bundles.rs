@@ -10,7 +10,7 @@ use airlock_core::fact::Facts;
 use airlock_core::id::Id;
 use airlock_core::trie::TreeId;
 use airlock_engine::bundle::export::{self, What};
-use airlock_engine::bundle::import;
+use airlock_engine::bundle::{import, verify};
 use airlock_engine::error::{Error, Kind};
 use airlock_engine::station::{Side, Station};
 use airlock_engine::{trees, trust};
@@ -233,4 +233,20 @@ async fn while_one_import_runs_another_of_the_stream_is_told_so() {
     let error =
         export::export(&gap.low.station, &gap.low.path().join("x"), &What::default()).await.unwrap_err();
     assert!(error.message.contains("a test"), "{error}");
+}
+
+#[tokio::test]
+async fn a_bundle_whose_medium_vanishes_is_a_fault_and_one_that_lacks_a_file_is_refused() {
+    let mut gap = Gap::new().await;
+    let disk = gap.export().await;
+    let opened = verify::open(&disk, &[gap.low.station.key.public()]).unwrap();
+    opened.check_listing().unwrap();
+    let kind = || opened.check_listing().unwrap_err().kind;
+    std::fs::rename(disk.join("files"), gap.low.path().join("kept")).unwrap();
+    assert_eq!(kind(), Kind::Unsafe);
+    std::fs::rename(&disk, gap.low.path().join("pulled")).unwrap();
+    std::fs::create_dir(&disk).unwrap();
+    assert_eq!(kind(), Kind::Fault);
+    let files = opened.check_files(1, &gap.low.station.options.progress);
+    assert_eq!(files.unwrap_err().kind, Kind::Fault);
 }

@@ -23,7 +23,7 @@ use crate::error::{Error, Result, file_error};
 pub(super) const BUFFER_BYTES: usize = 1 << 20;
 /// Files from this size on, in bytes, count as large: a medium reads and writes few of them at once.
 const LARGE_BYTES: u64 = 4 << 20;
-/// Large files on their way at the same time: one is copied, one waits for the medium, one is read back.
+/// Large files on their way at the same time: two are read, hashed or copied while one waits for the medium.
 const LARGE_AT_ONCE: usize = 3;
 /// Small files on their way at the same time.
 const SMALL_AT_ONCE: usize = 8;

@@ -174,11 +174,15 @@ impl Opened {
             "{} is gone: the medium was pulled out, or something moved it",
             self.dir.display()
         ))
-        .hint("put it back and run it again: what was taken in already is kept")
+        .hint("put it back and run it again")
     }
 
     /// Compares the files that are there with those that are listed, by name and kind.
     pub fn check_listing(&self) -> Result<()> {
+        self.listing().map_err(|e| self.unless_gone(e))
+    }
+
+    fn listing(&self) -> Result<()> {
         let mut listed: Vec<&str> = listed(&self.manifest).collect();
         listed.sort_unstable();
         let mut there = vec![false; listed.len()];
@@ -263,6 +267,10 @@ impl Opened {
 
     /// Compares every file, as the medium gives it back, with its hash and size, and every object with its name.
     pub fn check_files(&self, threads: usize, progress: &Progress) -> Result<()> {
+        self.every_file(threads, progress).map_err(|e| self.unless_gone(e))
+    }
+
+    fn every_file(&self, threads: usize, progress: &Progress) -> Result<()> {
         let task =
             progress.task(format!("verifying {}", self.dir.display()), Unit::Bytes, Some(self.bytes()));
         self.check_few(|n| task.add(n))?;

@@ -55,8 +55,8 @@ impl Folder {
         Ok(Self { dir: dir.to_owned(), is_resumed })
     }
 
-    /// Copies artifacts. They are not looked at: all of them are read back, the large ones here, one while the next is
-    /// on its way, the others by [`Folder::read_back`].
+    /// Copies artifacts. They are not looked at: all of them are read back when everything is written, since a medium
+    /// may lose to a later file what it had of an earlier one.
     pub fn copy(&self, blobs: &Blobs, files: &[BundledFile], progress: &Progress) -> Result<()> {
         let total = files.iter().map(|f| f.size).sum();
         let task = progress.task(format!("writing {}", self.dir.display()), Unit::Bytes, Some(total));
@@ -72,9 +72,7 @@ impl Folder {
                     .find(file.sha256)
                     .ok_or_else(|| Error::fault(format!("{} left the store", file.name)))?;
                 let path = self.dir.join(&file.path);
-                media::copy(blob.path(), &path, file.size, buffer, |n| task.add(n))?;
-                let is_good = !media::is_large(file.size) || gives_back(&path, file.sha256, buffer, |_| ())?;
-                if is_good { Ok(()) } else { Err(self.whose_fault(blobs, file, buffer)) }
+                media::copy(blob.path(), &path, file.size, buffer, |n| task.add(n))
             },
         )
     }
@@ -98,11 +96,9 @@ impl Folder {
         gives_back(&path, file.sha256, buffer, |_| ())
     }
 
-    /// Compares everything that the manifest lists, as the medium gives it back, with its hash; but for the large
-    /// artifacts, of which that was done when they were copied.
+    /// Compares everything that the manifest lists, as the medium gives it back, with its hash.
     pub fn read_back(&self, blobs: &Blobs, manifest: &Manifest, progress: &Progress) -> Result<()> {
-        let small: Vec<&BundledFile> = manifest.files.iter().filter(|f| !media::is_large(f.size)).collect();
-        let total = small.iter().map(|f| f.size).sum();
+        let total = manifest.files.iter().map(|f| f.size).sum();
         let task = progress.task(format!("reading back {}", self.dir.display()), Unit::Bytes, Some(total));
         let mut buffer = vec![0; media::BUFFER_BYTES];
         let objects = manifest.objects.iter().map(|f| (&f.path, f.sha256));
@@ -112,11 +108,14 @@ impl Folder {
                 return Err(damaged(&path));
             }
         }
+        self.read_back_files(blobs, &manifest.files, |n| task.add(n))
+    }
+
+    fn read_back_files(&self, blobs: &Blobs, files: &[BundledFile], told: impl Fn(u64) + Sync) -> Result<()> {
         media::each(
-            &small,
+            files,
             |f| f.size,
-            |file, buffer| match gives_back(&self.dir.join(&file.path), file.sha256, buffer, |n| task.add(n))?
-            {
+            |file, buffer| match gives_back(&self.dir.join(&file.path), file.sha256, buffer, &told)? {
                 true => Ok(()),
                 false => Err(self.whose_fault(blobs, file, buffer)),
             },
@@ -307,14 +306,28 @@ mod tests {
     }
 
     #[test]
-    fn a_large_file_that_changed_in_the_store_ends_the_copying() {
+    fn what_changed_in_the_store_or_on_the_medium_is_found_when_everything_is_written() {
         let dir = tempfile::tempdir().unwrap();
         let (blobs, folder, files) = planted(dir.path());
-        let held = blobs.find(files[0].sha256).unwrap();
-        let mut bytes = fs::read(held.path()).unwrap();
-        *bytes.last_mut().unwrap() ^= 1;
-        fs::write(held.path(), bytes).unwrap();
-        let error = folder.copy(&blobs, &files, &Progress::default()).unwrap_err();
+        let harm = |path: &Path| {
+            let mut bytes = fs::read(path).unwrap();
+            *bytes.last_mut().unwrap() ^= 1;
+            fs::write(path, bytes).unwrap();
+        };
+        let read_back = || folder.read_back_files(&blobs, &files, |_| ());
+        folder.copy(&blobs, &files, &Progress::default()).unwrap();
+        read_back().unwrap();
+        for file in &files {
+            // As a medium does that is smaller than it says.
+            let path = folder.dir.join(&file.path);
+            harm(&path);
+            assert!(read_back().unwrap_err().message.contains(&path.display().to_string()));
+            harm(&path);
+        }
+        harm(blobs.find(files[0].sha256).unwrap().path());
+        fs::remove_file(folder.dir.join("large")).unwrap();
+        folder.copy(&blobs, &files, &Progress::default()).unwrap();
+        let error = read_back().unwrap_err();
         assert!(error.message.contains("the store's copy of large has changed"), "{error}");
     }
 }
