@@ -18,6 +18,8 @@ use crate::station::Station;
 use crate::walk::{self, Place, Walk};
 use crate::{feeds, fetch, publish, trees};
 
+/// How often indexes are rendered again when the channel is published in the meantime.
+const TRIES: u32 = 3;
 /// Objects that are checked at once.
 const OBJECTS_AT_ONCE: usize = 2000;
 /// Ledger entries that are read at once.
@@ -283,8 +285,9 @@ async fn repair(station: &Station, report: &mut Report, bad: Vec<Digest>) -> Res
         }
         if !of_index.is_empty() || !index_files.is_empty() {
             match render_again(station, &channel.name).await {
-                Ok(digests) => here.extend(digests.into_iter().chain(of_index)),
-                Err(e) if e.is_ours && !e.is_content => return Err(e),
+                // Nothing needs the damaged ones any more.
+                Ok(digests) => here.extend(digests.into_iter().chain(of_index).chain(index_files)),
+                Err(e) if e.is_ours && !e.is_content && !e.is_race => return Err(e),
                 Err(e) => {
                     let why = e.hint.unwrap_or(e.message);
                     next.extend(of_index.into_iter().chain(index_files).map(|id| (id, why.clone())));
@@ -375,19 +378,25 @@ async fn repair_objects(
     Ok(())
 }
 
-/// Renders the indexes of the newest snapshot again, which gives the same bytes, and names them anew: what was known
-/// of its files may have grown since they were rendered.
+/// Renders the indexes of the newest snapshot again, and names them anew: what was known of its files may have grown
+/// since they were rendered, and another program may have written other bytes.
 async fn render_again(station: &Station, channel: &str) -> Result<Vec<Digest>> {
     let db = &station.store.db;
-    let Some(id) = db.find_ref(&ref_name(channel, "snapshot")).await? else { return Ok(Vec::new()) };
-    let snapshot: Snapshot = db.get(Id::new(id)).await?;
-    let (rendered, _) = publish::rendered(station, &snapshot, None).await?;
-    let digests = rendered.files.values().map(|file| file.sha256).collect();
-    let change =
-        station.move_ref(&ref_name(channel, "rendered"), Some(db.put(&rendered).await?.digest())).await?;
-    if change.from != change.to {
-        let detail = serde_json::json!({ "made_anew": [&change.name] });
-        station.commit(vec![change], "store.repair", "store", &detail).await?;
+    let mut tries = 0;
+    loop {
+        // At one moment: what is rendered belongs to this snapshot, and stands in the place of this object.
+        let refs = db.refs(&ref_name(channel, "")).await?;
+        let at = |part: &str| refs.get(&ref_name(channel, part)).copied();
+        let Some(id) = at("snapshot").map(Id::<Snapshot>::new) else { return Ok(Vec::new()) };
+        let (rendered, _) = publish::rendered(station, &db.get(id).await?, None).await?;
+        tries += 1;
+        match publish::replace_rendered(station, channel, (id, at("rendered")), &rendered).await {
+            // A newer snapshot was published in the meantime.
+            Err(e) if e.is_race && tries < TRIES => {}
+            replaced => {
+                replaced?;
+                return Ok(rendered.files.values().map(|file| file.sha256).collect());
+            }
+        }
     }
-    Ok(digests)
 }

@@ -54,7 +54,7 @@ impl Rendered {
     }
 }
 
-/// The shards of a channel of which a file is held for nothing but its bytes: the next reading of the source tries
+/// The shards of a channel of which a file is held for nothing but its bytes, or what opening it may tell: the next reading of the source tries
 /// to fetch them again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pending {
@@ -247,6 +247,28 @@ pub(crate) async fn rendered(
             Ok((Rendered { files: done.files, layout: Some(done.layout), ..rendered }, Some(done.names)))
         }
     }
+}
+
+/// Puts what was rendered of a snapshot in the place of what stood there when the snapshot was read. If either moved
+/// since, nothing happens, and the error says that it was a race.
+pub async fn replace_rendered(
+    station: &Station,
+    channel: &str,
+    (snapshot, from): (Id<Snapshot>, Option<Digest>),
+    rendered: &Rendered,
+) -> Result<()> {
+    let to = Some(station.store.db.put(rendered).await?.digest());
+    if from == to {
+        return Ok(());
+    }
+    let name = ref_name(channel, "rendered");
+    let detail = serde_json::json!({ "made_anew": [&name] });
+    let of = Some(snapshot.digest());
+    let refs = vec![
+        RefChange { name: ref_name(channel, "snapshot"), from: of, to: of },
+        RefChange { name, from, to },
+    ];
+    station.commit(refs, "store.repair", "store", &detail).await
 }
 
 /// How the table of names must change, so that it holds those of the new snapshot.

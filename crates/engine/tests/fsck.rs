@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use airlock_core::ecosystem::Ecosystem;
-use airlock_core::id::Digest;
+use airlock_core::id::{Digest, Id};
+use airlock_core::snapshot::Snapshot;
 use airlock_engine::fsck::{self, Kind, Report, What};
+use airlock_engine::publish::{self, Rendered};
 use airlock_engine::view::FileAnswer;
 use airlock_engine::{render, scrub, status};
 use airlock_testkit::{Kit, conda, wheel};
@@ -285,4 +287,26 @@ async fn a_round_goes_on_where_the_last_one_stopped() {
     assert_eq!(scrub::round(&s.kit.station, &|_| ()).await.unwrap(), 0);
     assert!(!place.exists());
     assert_eq!(scrub::round(&s.kit.station, &|_| ()).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_repair_never_puts_the_indexes_of_an_old_snapshot_over_those_of_a_newer_one() {
+    let s = station().await;
+    let (station, db) = (&s.kit.station, &s.kit.station.store.db);
+    let at = async |part: &str| db.find_ref(&format!("channel/main/{part}")).await.unwrap();
+    let seen = (Id::<Snapshot>::new(at("snapshot").await.unwrap()), at("rendered").await);
+    let old = Rendered { renderer: 1, ..Rendered::default() };
+    s.kit.block("main", "other").await;
+    s.kit.judge("main").await;
+    let newer = at("rendered").await;
+    assert_ne!(newer, seen.1);
+    let race = publish::replace_rendered(station, "main", seen, &old).await.unwrap_err();
+    assert!(race.is_race, "{race:?}");
+    // Also where only the snapshot moved.
+    let race = publish::replace_rendered(station, "main", (seen.0, newer), &old).await.unwrap_err();
+    assert!(race.is_race, "{race:?}");
+    assert_eq!(at("rendered").await, newer);
+    let now = (Id::<Snapshot>::new(at("snapshot").await.unwrap()), newer);
+    publish::replace_rendered(station, "main", now, &old).await.unwrap();
+    assert_ne!(at("rendered").await, newer);
 }
