@@ -174,3 +174,25 @@ async fn what_was_read_before_a_run_was_broken_off_tightens_at_the_next_judgemen
     kit.station.commit(vec![back], "test", "advisories", &json!({})).await.unwrap();
     assert_eq!(kit.judge("main").await.counts.deny, 1);
 }
+
+#[tokio::test]
+async fn a_damaged_head_of_a_feed_stops_neither_judging_nor_reading_and_is_written_anew() {
+    let kit = Kit::new(&[osv("PYSEC-1", "PyPI", "old", "2", 9.0)]).await;
+    kit.identify(&json!({"old": "old", "bad": "bad"})).await;
+    let mut source = kit.conda_source("source");
+    source.add(&conda("old", "1.0"), &json!({}));
+    source.add(&conda("bad", "1.0"), &json!({}));
+    source.write();
+    kit.add_channel("main", Ecosystem::Conda, source.path(), &[]).await;
+    kit.sync("main").await;
+    let db = &kit.station.store.db;
+    let heads = db.refs("feed/").await.unwrap();
+    let heads: Vec<_> = heads.into_iter().filter(|(name, _)| name.ends_with("/head")).map(|h| h.1).collect();
+    assert_eq!(db.remove_damaged(&heads).await.unwrap(), heads.len() as u64);
+    // What was known stays known.
+    assert_eq!(kit.judge("main").await.counts.deny, 1);
+    kit.know(&[osv("PYSEC-1", "PyPI", "old", "2", 9.0), osv("PYSEC-2", "PyPI", "bad", "2", 9.0)]).await;
+    assert_eq!(kit.judge("main").await.counts.deny, 2);
+    let heads: Vec<_> = db.refs("feed/").await.unwrap().into_values().collect();
+    assert_eq!(db.present(&heads).await.unwrap().len(), heads.len());
+}

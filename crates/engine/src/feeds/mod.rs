@@ -234,7 +234,7 @@ impl Wanted {
         let db = &station.store.db;
         let from = db.find_ref(&head_ref(name)).await?;
         let before = match from {
-            Some(id) => Some(db.get::<StoredHead>(Id::new(id)).await?.head),
+            Some(id) => Some(stored(station, name, id).await?),
             None => None,
         };
         Ok(Self { name: name.to_owned(), def: db.get(Id::new(def)).await?, from, before })
@@ -310,8 +310,17 @@ pub async fn remove(station: &Station, name: &str, reason: &str) -> Result<()> {
 /// The head of a feed.
 pub async fn head_of(station: &Station, name: &str) -> Result<Option<FeedHead>> {
     match station.store.db.find_ref(&head_ref(name)).await? {
-        Some(id) => Ok(Some(station.store.db.get::<StoredHead>(Id::new(id)).await?.head)),
+        Some(id) => Ok(Some(stored(station, name, id).await?)),
         None => Ok(None),
+    }
+}
+
+/// A head. One that is damaged is what the set of everything known has of the feed: it keeps neither the other feeds
+/// from being read nor anything from being judged, and the next reading writes it anew.
+async fn stored(station: &Station, name: &str, id: Digest) -> Result<FeedHead> {
+    match station.store.db.get::<StoredHead>(Id::new(id)).await.map_err(Error::from) {
+        Err(e) if e.is_content => current(station).await?.1.feeds.remove(name).ok_or(e),
+        head => Ok(head?.head),
     }
 }
 
@@ -320,7 +329,7 @@ pub async fn heads(station: &Station) -> Result<BTreeMap<String, FeedHead>> {
     let mut out = BTreeMap::new();
     for (name, id) in station.store.db.refs("feed/").await? {
         if let Some(name) = name.strip_prefix("feed/").and_then(|n| n.strip_suffix("/head")) {
-            out.insert(name.to_owned(), station.store.db.get::<StoredHead>(Id::new(id)).await?.head);
+            out.insert(name.to_owned(), stored(station, name, id).await?);
         }
     }
     Ok(out)
@@ -390,7 +399,7 @@ pub async fn rebuild(station: &Station) -> Result<Id<AdvisorySet>> {
 }
 
 /// Makes the set follow the heads where a run that read feeds was broken off before it did: what it read tightens
-/// all the same.
+/// all the same. Who only asks what would be goes by the set as it is.
 pub async fn catch_up(station: &Station) -> Result<()> {
     if current(station).await?.1.feeds != heads(station).await? {
         rebuild(station).await?;

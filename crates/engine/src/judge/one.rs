@@ -149,21 +149,27 @@ pub(super) fn judge(common: &Common, task: Task) -> Result<One> {
     })
 }
 
-/// The files that nothing but their bytes keeps out, or what opening them may tell.
+/// What keeps an artifact out.
+fn against(judged: &Judged) -> impl Iterator<Item = &RuleHit> {
+    judged.rules.iter().filter(|hit| hit.waived_by.is_none() && hit.action >= Action::Hold)
+}
+
+/// Whether nothing but its bytes keeps it out, or what opening it may tell.
+fn is_wanted(judged: &Judged) -> bool {
+    !judged.gone
+        && against(judged).next().is_some()
+        && against(judged).all(|hit| hit.unopened || is_about_bytes(hit))
+}
+
 fn wanted(judgement: &Judgement) -> Vec<Wanted> {
-    let counts = |hit: &&RuleHit| hit.waived_by.is_none() && hit.action >= Action::Hold;
-    let only_bytes = |judged: &&Judged| {
-        let mut against = judged.rules.iter().filter(counts).peekable();
-        !judged.gone && against.peek().is_some() && against.all(is_about_bytes)
-    };
-    let wanted = judgement.artifacts.iter().filter(|(_, judged)| only_bytes(judged));
+    let wanted = judgement.artifacts.iter().filter(|(_, judged)| is_wanted(judged));
     // What is only warned of is admitted, and fetched as such.
-    let probed = |judged: &Judged| judged.rules.iter().filter(counts).any(|hit| hit.unopened);
+    let probed = |judged: &Judged| against(judged).any(|hit| hit.unopened);
     wanted.map(|(file, judged)| Wanted { file: file.clone(), is_probe: probed(judged) }).collect()
 }
 
 fn is_about_bytes(hit: &RuleHit) -> bool {
-    hit.unopened || hit.rule == builtin::NOT_FETCHED || hit.rule == builtin::MISMATCH
+    hit.rule == builtin::NOT_FETCHED || hit.rule == builtin::MISMATCH
 }
 
 fn has_unseen(upstream: Option<&Shard>, facts: Option<&Facts>) -> bool {
@@ -174,7 +180,7 @@ fn has_unseen(upstream: Option<&Shard>, facts: Option<&Facts>) -> bool {
 
 /// Whether the next reading of the source should try to fetch it.
 fn lacks_bytes(judged: &Judged) -> bool {
-    judged.verdict != Verdict::Admit && judged.rules.iter().any(is_about_bytes)
+    judged.verdict != Verdict::Admit && (is_wanted(judged) || judged.rules.iter().any(is_about_bytes))
 }
 
 /// What differs between two judgements of one shard.

@@ -340,6 +340,9 @@ impl<'a, 't> Reader<'a, 't> {
     /// Has the records that wait read, and keeps what was read meanwhile, in the order of the text.
     fn hand_out(&mut self) -> Result<(), IndexError> {
         let waiting = std::mem::take(&mut self.waiting);
+        if waiting.is_empty() {
+            return Ok(());
+        }
         let Some(readers) = &mut self.readers else { return self.keep_all(prepare_all(waiting)) };
         readers.give(waiting);
         while let Some(batch) = self.readers.as_mut().filter(|r| r.is_full()).and_then(Readers::take) {
