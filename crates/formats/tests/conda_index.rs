@@ -396,8 +396,17 @@ fn run_exports_channeldata_and_notices_are_valid() {
         timestamp: Some(1_700_000_000),
     };
     let packages = [("x".to_owned(), package), ("y".to_owned(), ChannelPackage::default())].into();
-    let text = conda::channeldata(&packages, &["linux-64".to_owned(), "noarch".to_owned()]).unwrap();
-    let served: Value = serde_json::from_str(&text).unwrap();
+    let channeldata = |packages: &_, subdirs: &[String]| {
+        let mut text = Vec::new();
+        conda::channeldata(packages, subdirs, &mut text).unwrap();
+        let document: Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(
+            String::from_utf8(text).unwrap(),
+            Canonical::of(&document).unwrap().as_str().to_owned() + "\n"
+        );
+        document
+    };
+    let served = channeldata(&packages, &["linux-64".to_owned(), "noarch".to_owned()]);
     assert_eq!(
         (&served["channeldata_version"], &served["subdirs"]),
         (&json!(1), &json!(["linux-64", "noarch"]))
@@ -406,7 +415,7 @@ fn run_exports_channeldata_and_notices_are_valid() {
     assert_eq!(served["packages"]["x"]["subdirs"], json!(["linux-64", "noarch"]));
     assert_eq!(served["packages"]["x"]["timestamp"], 1_700_000_000);
     assert_eq!(served["packages"]["y"]["license"], Value::Null);
-    let empty: Value = serde_json::from_str(&conda::channeldata(&BTreeMap::new(), &[]).unwrap()).unwrap();
+    let empty = channeldata(&BTreeMap::new(), &[]);
     assert_eq!(empty, json!({"channeldata_version": 1, "packages": {}, "subdirs": []}));
     let notices: Value = serde_json::from_str(conda::notices()).unwrap();
     assert_eq!(notices, json!({"notices": []}));

@@ -200,14 +200,13 @@ async fn render(
     }
     let packages = packages(&whole.slots);
     let subdirs: Vec<String> = snapshot.subdirs.keys().cloned().collect();
-    for (path, text) in [
-        ("channeldata.json", conda::channeldata(&packages, &subdirs)?),
-        ("notices.json", conda::notices().to_owned()),
-    ] {
-        let mut sink = place.sink()?;
-        sink.write_all(text.as_bytes()).map_err(unrendered)?;
-        whole.files.insert(path.to_owned(), sink);
-    }
+    let mut sink = std::io::BufWriter::new(place.sink()?);
+    conda::channeldata(&packages, &subdirs, &mut sink).map_err(unrendered)?;
+    let sink = sink.into_inner().map_err(|e| unrendered(e.into_error()))?;
+    whole.files.insert("channeldata.json".to_owned(), sink);
+    let mut sink = place.sink()?;
+    sink.write_all(conda::notices().as_bytes()).map_err(unrendered)?;
+    whole.files.insert("notices.json".to_owned(), sink);
     Ok(Some(whole))
 }
 

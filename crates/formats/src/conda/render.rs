@@ -184,23 +184,22 @@ pub struct ChannelPackage {
     pub timestamp: Option<i64>,
 }
 
-/// `channeldata.json` (CEP 38).
+/// Writes `channeldata.json` (CEP 38), canonical, one package after another, so that the document is never in memory.
 pub fn channeldata(
     packages: &BTreeMap<String, ChannelPackage>,
     subdirs: &[String],
-) -> serde_json::Result<String> {
-    let packages: BTreeMap<&str, serde_json::Value> = packages
-        .iter()
-        .map(|(name, p)| {
-            let value = serde_json::json!({
-                "subdirs": p.subdirs, "version": p.version, "license": p.licence, "summary": p.summary,
-                "timestamp": p.timestamp.unwrap_or(0), "run_exports": {},
-            });
-            (name.as_str(), value)
-        })
-        .collect();
-    let document = serde_json::json!({"channeldata_version": 1, "subdirs": subdirs, "packages": packages});
-    Ok(Canonical::of(&document)?.as_str().to_owned() + "\n")
+    out: &mut impl io::Write,
+) -> io::Result<()> {
+    out.write_all(br#"{"channeldata_version":1,"packages":{"#)?;
+    for (at, (name, p)) in packages.iter().enumerate() {
+        let comma = if at == 0 { "" } else { "," };
+        let package = Canonical::of(&serde_json::json!({
+            "subdirs": p.subdirs, "version": p.version, "license": p.licence, "summary": p.summary,
+            "timestamp": p.timestamp.unwrap_or(0), "run_exports": {},
+        }))?;
+        write!(out, "{comma}{}:{}", Canonical::string(name).as_str(), package.as_str())?;
+    }
+    writeln!(out, "}},\"subdirs\":{}}}", Canonical::of(subdirs)?.as_str())
 }
 
 /// `notices.json` (CEP 6) without a notice.
