@@ -249,6 +249,7 @@ async fn repair(station: &Station, report: &mut Report, bad: Vec<Digest>) -> Res
     db.remove_damaged(&bad).await?;
     let mut here: HashSet<Digest> = HashSet::new();
     let mut next: HashMap<Digest, String> = HashMap::new();
+    let mut superseded: HashSet<Digest> = HashSet::new();
     repair_objects(station, report, &mut next).await?;
     for channel in channel::list(station).await? {
         let of_channel = |place: &&Place| place.channel() == Some(&*channel.name);
@@ -285,8 +286,10 @@ async fn repair(station: &Station, report: &mut Report, bad: Vec<Digest>) -> Res
         }
         if !of_index.is_empty() || !index_files.is_empty() {
             match render_again(station, &channel.name).await {
-                // Nothing needs the damaged ones any more.
-                Ok(digests) => here.extend(digests.into_iter().chain(of_index).chain(index_files)),
+                Ok(digests) => {
+                    here.extend(digests.into_iter().chain(of_index));
+                    superseded.extend(index_files);
+                }
                 Err(e) if e.is_ours && !e.is_content && !e.is_race => return Err(e),
                 Err(e) => {
                     let why = e.hint.unwrap_or(e.message);
@@ -295,6 +298,9 @@ async fn repair(station: &Station, report: &mut Report, bad: Vec<Digest>) -> Res
             }
         }
     }
+    // Two channels may have an index in common: it is mended when neither names it any more.
+    let named = index_files(station).await?;
+    here.extend(superseded.into_iter().filter(|id| !named.contains(id)));
     mark(station, report, &here, next).await?;
     let (found, mended) = (report.damages.len(), report.damages.iter().filter(|d| d.repaired).count());
     if found > 0 {
@@ -302,6 +308,17 @@ async fn repair(station: &Station, report: &mut Report, bad: Vec<Digest>) -> Res
         station.commit(Vec::new(), "store.repair", "store", &detail).await?;
     }
     Ok(())
+}
+
+/// The files of indexes that any channel names.
+async fn index_files(station: &Station) -> Result<HashSet<Digest>> {
+    let mut named = HashSet::new();
+    for channel in channel::list(station).await? {
+        let at = station.store.db.find_ref(&ref_name(&channel.name, "rendered")).await?;
+        let rendered = publish::find_rendered(station, at).await?;
+        named.extend(rendered.iter().flat_map(|r| r.files.values()).map(|file| file.sha256));
+    }
+    Ok(named)
 }
 
 /// Says of each damage that it is mended, or else what to do next.
@@ -378,7 +395,7 @@ async fn repair_objects(
     Ok(())
 }
 
-/// Renders the indexes of the newest snapshot again, and names them anew: what was known of its files may have grown
+/// Renders the indexes of the newest snapshot again, and lets the channel name these: what was known of its files may have grown
 /// since they were rendered, and another program may have written other bytes.
 async fn render_again(station: &Station, channel: &str) -> Result<Vec<Digest>> {
     let db = &station.store.db;

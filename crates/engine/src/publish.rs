@@ -54,8 +54,8 @@ impl Rendered {
     }
 }
 
-/// The shards of a channel of which a file is held for nothing but its bytes, or what opening it may tell: the next reading of the source tries
-/// to fetch them again.
+/// The shards of a channel of which a file that is not admitted lacks its bytes, or what opening it may tell: the next
+/// reading of the source tries to fetch them again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pending {
     /// Their keys.

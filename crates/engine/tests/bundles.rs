@@ -247,6 +247,4 @@ async fn a_bundle_whose_medium_vanishes_is_a_fault_and_one_that_lacks_a_file_is_
     std::fs::rename(&disk, gap.low.path().join("pulled")).unwrap();
     std::fs::create_dir(&disk).unwrap();
     assert_eq!(kind(), Kind::Fault);
-    let files = opened.check_files(1, &gap.low.station.options.progress);
-    assert_eq!(files.unwrap_err().kind, Kind::Fault);
 }

@@ -9,7 +9,7 @@ use airlock_core::ecosystem::Ecosystem;
 use airlock_core::id::{Digest, Id};
 use airlock_core::snapshot::Snapshot;
 use airlock_engine::fsck::{self, Kind, Report, What};
-use airlock_engine::publish::{self, Rendered};
+use airlock_engine::publish::{self, Rendered, RenderedFile};
 use airlock_engine::view::FileAnswer;
 use airlock_engine::{render, scrub, status};
 use airlock_testkit::{Kit, conda, wheel};
@@ -138,6 +138,31 @@ async fn damaged_indexes_are_made_anew() {
     assert_eq!(found.damages.len(), 2);
     assert!(found.damages[0].places[0].to_string().contains("channel/main/rendered, noarch/repodata"));
     assert!(s.fsck(true).await.is_clean());
+    assert!(s.fsck(false).await.damages.is_empty());
+}
+
+/// Another program may have rendered what is damaged, in other bytes: they never come back, and need not.
+#[tokio::test]
+async fn damaged_indexes_that_come_out_in_other_bytes_are_mended_too() {
+    let s = station().await;
+    let (blobs, db) = (&s.kit.station.store.blobs, &s.kit.station.store.db);
+    let mut staged = blobs.stage().unwrap();
+    staged.write(b"{\"of\":\"another program\"}").unwrap();
+    let size = staged.size();
+    let mut batch = blobs.batch();
+    let sha256 = batch.add(staged, None).unwrap();
+    batch.commit().unwrap();
+    let at = async |part: &str| db.find_ref(&format!("channel/main/{part}")).await.unwrap();
+    let mut rendered: Rendered = db.get(Id::new(at("rendered").await.unwrap())).await.unwrap();
+    rendered.files.insert("noarch/repodata.json".to_owned(), RenderedFile { sha256, size });
+    let now = (Id::<Snapshot>::new(at("snapshot").await.unwrap()), at("rendered").await);
+    publish::replace_rendered(&s.kit.station, "main", now, &rendered).await.unwrap();
+    s.rot(sha256);
+    let repaired = s.fsck(true).await;
+    assert_eq!(
+        repaired.damages.iter().map(|d| (d.id, d.repaired)).collect::<Vec<_>>(),
+        [(Some(sha256), true)]
+    );
     assert!(s.fsck(false).await.damages.is_empty());
 }
 

@@ -195,4 +195,14 @@ async fn a_damaged_head_of_a_feed_stops_neither_judging_nor_reading_and_is_writt
     assert_eq!(kit.judge("main").await.counts.deny, 2);
     let heads: Vec<_> = db.refs("feed/").await.unwrap().into_values().collect();
     assert_eq!(db.present(&heads).await.unwrap().len(), heads.len());
+    // Where a first reading was broken off before any set had it, it is read as for the first time.
+    let set = kit.station.move_ref("advisories", None).await.unwrap();
+    kit.station.commit(vec![set], "test", "advisories", &json!({})).await.unwrap();
+    let refs = db.refs("feed/").await.unwrap().into_iter();
+    let heads: Vec<_> =
+        refs.filter(|(name, _)| name.ends_with("/head") && !name.contains("identities")).collect();
+    let heads: Vec<_> = heads.into_iter().map(|(_, id)| id).collect();
+    assert_eq!(db.remove_damaged(&heads).await.unwrap(), 1);
+    kit.know(&[osv("PYSEC-1", "PyPI", "old", "2", 9.0)]).await;
+    assert_eq!(kit.judge("main").await.counts.deny, 1);
 }

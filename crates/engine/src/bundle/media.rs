@@ -2,7 +2,7 @@
 //!
 //! With many small files it is the number of files that costs, and not their bytes; so several are on their way at
 //! the same time, no file is synced by itself, and nobody asks what it knows already. With large ones it is the bytes;
-//! so the medium writes some while others are read and hashed.
+//! so the medium writes some while others are read.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};

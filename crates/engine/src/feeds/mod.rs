@@ -234,7 +234,11 @@ impl Wanted {
         let db = &station.store.db;
         let from = db.find_ref(&head_ref(name)).await?;
         let before = match from {
-            Some(id) => Some(stored(station, name, id).await?),
+            // One that is damaged, and that no set has, is as good as none: it is read as for the first time.
+            Some(id) => match stored(station, name, id).await {
+                Err(e) if e.is_content => None,
+                head => Some(head?),
+            },
             None => None,
         };
         Ok(Self { name: name.to_owned(), def: db.get(Id::new(def)).await?, from, before })
@@ -316,10 +320,12 @@ pub async fn head_of(station: &Station, name: &str) -> Result<Option<FeedHead>> 
 }
 
 /// A head. One that is damaged is what the set of everything known has of the feed: it keeps neither the other feeds
-/// from being read nor anything from being judged, and the next reading writes it anew.
+/// from being read nor anything from being judged, and a reading of the feed that gives another takes its place.
 async fn stored(station: &Station, name: &str, id: Digest) -> Result<FeedHead> {
     match station.store.db.get::<StoredHead>(Id::new(id)).await.map_err(Error::from) {
-        Err(e) if e.is_content => current(station).await?.1.feeds.remove(name).ok_or(e),
+        Err(e) if e.is_content => current(station).await?.1.feeds.remove(name).ok_or_else(|| {
+            e.hint(format!("read it again: `airlock advisories update {name}`; or take it out: `airlock advisories remove {name}`"))
+        }),
         head => Ok(head?.head),
     }
 }

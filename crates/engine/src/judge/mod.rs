@@ -82,7 +82,7 @@ pub struct Touched {
     pub wanted: Vec<Wanted>,
     /// Whether the source lists files of it that were never seen before.
     pub has_unseen: bool,
-    /// Whether a file of it is kept out for nothing but its bytes, or what opening it may tell.
+    /// Whether a file of it that is not admitted lacks its bytes, or what opening it may tell.
     pub lacks_bytes: bool,
 }
 
