@@ -1,7 +1,12 @@
 //! Orders of versions and affected ranges.
 //!
 //! The order is that of the upstream's own scheme, because orders disagree: conda puts `1.9.2.dev1069`
-//! behind `1.9.2rc1`, PEP 440 before it. What an order cannot read still matches as the same text.
+//! behind `1.9.2rc1`, PEP 440 before it; and OpenSSL's `1.1.1k`, a patch of 1.1.1, before 1.1.1. What an order cannot
+//! read still matches as the same text.
+
+mod letters;
+mod r;
+mod semver;
 
 use std::cmp::Ordering;
 use std::str::FromStr as _;
@@ -18,6 +23,12 @@ pub enum Order {
     Pep440,
     /// CEP 33, conda's own.
     Conda,
+    /// Numbers, behind which letters are later patches: C libraries and tools.
+    Letters,
+    /// Semantic Versioning 2.0.0.
+    Semver,
+    /// R packages.
+    R,
 }
 
 /// A version read under an order.
@@ -25,9 +36,15 @@ pub enum Order {
 enum Parsed {
     Pep440(pep440_rs::Version),
     Conda(rattler_conda_version::Version),
+    Letters(letters::Version),
+    Semver(semver::Version),
+    R(r::Version),
 }
 
 impl Order {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Pep440, Self::Conda, Self::Letters, Self::Semver, Self::R];
+
     /// The order in which an ecosystem's own clients compare.
     pub const fn of(ecosystem: Ecosystem) -> Self {
         match ecosystem {
@@ -36,11 +53,25 @@ impl Order {
         }
     }
 
+    /// The name in tables and on the command line.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Pep440 => "pep440",
+            Self::Conda => "conda",
+            Self::Letters => "letters",
+            Self::Semver => "semver",
+            Self::R => "r",
+        }
+    }
+
     /// The name as it stands in evidence.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Pep440 => "PEP 440",
             Self::Conda => "conda (CEP 33)",
+            Self::Letters => "letters behind numbers",
+            Self::Semver => "SemVer",
+            Self::R => "R",
         }
     }
 
@@ -48,16 +79,15 @@ impl Order {
         match self {
             Self::Pep440 => pep440_rs::Version::from_str(version).ok().map(Parsed::Pep440),
             Self::Conda => rattler_conda_version::Version::from_str(version).ok().map(Parsed::Conda),
+            Self::Letters => letters::Version::parse(version).map(Parsed::Letters),
+            Self::Semver => semver::Version::parse(version).map(Parsed::Semver),
+            Self::R => r::Version::parse(version).map(Parsed::R),
         }
     }
 
     /// Compares two versions; `None` if the order cannot read one of them.
     pub fn compare(self, a: &str, b: &str) -> Option<Ordering> {
-        match (self.parse(a)?, self.parse(b)?) {
-            (Parsed::Pep440(a), Parsed::Pep440(b)) => Some(a.cmp(&b)),
-            (Parsed::Conda(a), Parsed::Conda(b)) => Some(a.cmp(&b)),
-            _ => None,
-        }
+        Some(compare(&self.parse(a)?, &self.parse(b)?))
     }
 
     /// Sorts versions, those that the order cannot read first and by their text.
@@ -77,6 +107,8 @@ impl Order {
 pub enum Event {
     /// Affected from here on; `0` is before every version.
     Introduced(String),
+    /// Affected from everything later than this one on; OSV has no such event, CPE ranges do.
+    After(String),
     /// No longer affected from here on.
     Fixed(String),
     /// Affected up to and including this one.
@@ -88,7 +120,11 @@ pub enum Event {
 impl Event {
     fn version(&self) -> &str {
         match self {
-            Self::Introduced(v) | Self::Fixed(v) | Self::LastAffected(v) | Self::Limit(v) => v,
+            Self::Introduced(v)
+            | Self::After(v)
+            | Self::Fixed(v)
+            | Self::LastAffected(v)
+            | Self::Limit(v) => v,
         }
     }
 }
@@ -134,6 +170,7 @@ impl Range {
             let passed = at.as_ref().is_none_or(|at| compare(at, &version) == Ordering::Less);
             match event {
                 Event::Introduced(_) if reached => inside = Inside::Yes,
+                Event::After(_) if passed => inside = Inside::Yes,
                 Event::Fixed(_) | Event::Limit(_) if reached => inside = Inside::No,
                 Event::LastAffected(_) if passed => inside = Inside::No,
                 _ => {}
@@ -157,6 +194,7 @@ impl std::fmt::Display for Range {
         for (i, event) in self.events.iter().enumerate() {
             let sign = match event {
                 Event::Introduced(_) => ">=",
+                Event::After(_) => ">",
                 Event::Fixed(_) | Event::Limit(_) => "<",
                 Event::LastAffected(_) => "<=",
             };
@@ -169,7 +207,7 @@ impl std::fmt::Display for Range {
 fn rank(event: &Event) -> u8 {
     match event {
         Event::Fixed(_) | Event::Limit(_) => 0,
-        Event::Introduced(_) => 1,
+        Event::Introduced(_) | Event::After(_) => 1,
         Event::LastAffected(_) => 2,
     }
 }
@@ -178,7 +216,10 @@ fn compare(a: &Parsed, b: &Parsed) -> Ordering {
     match (a, b) {
         (Parsed::Pep440(a), Parsed::Pep440(b)) => a.cmp(b),
         (Parsed::Conda(a), Parsed::Conda(b)) => a.cmp(b),
-        // One range is read under one order.
+        (Parsed::Letters(a), Parsed::Letters(b)) => a.cmp(b),
+        (Parsed::Semver(a), Parsed::Semver(b)) => a.cmp(b),
+        (Parsed::R(a), Parsed::R(b)) => a.cmp(b),
+        // All versions that are compared were read under one order.
         _ => Ordering::Equal,
     }
 }
@@ -200,6 +241,7 @@ mod tests {
         let events = events.iter().map(|(kind, v)| match *kind {
             "introduced" => Event::Introduced((*v).into()),
             "fixed" => Event::Fixed((*v).into()),
+            "after" => Event::After((*v).into()),
             "limit" => Event::Limit((*v).into()),
             _ => Event::LastAffected((*v).into()),
         });
@@ -238,6 +280,31 @@ mod tests {
     }
 
     #[test]
+    fn an_openssl_release_with_a_letter_is_inside_the_range_of_its_letters() {
+        let range = range(&[("introduced", "1.1.1"), ("fixed", "1.1.1l")]);
+        assert_eq!(range.contains(Order::Letters, "1.1.1k"), Inside::Yes);
+        assert_eq!(range.contains(Order::Letters, "1.1.1l"), Inside::No);
+        assert_eq!(range.contains(Order::Letters, "1.1.0z"), Inside::No);
+        // What conda's own order would say.
+        assert_eq!(range.contains(Order::Conda, "1.1.1k"), Inside::No);
+    }
+
+    #[test]
+    fn what_begins_behind_a_version_does_not_hold_that_version() {
+        let range = range(&[("after", "1.2"), ("last_affected", "1.4")]);
+        for (version, inside) in [
+            ("1.2", Inside::No),
+            ("1.2.0", Inside::No),
+            ("1.2.1", Inside::Yes),
+            ("1.4", Inside::Yes),
+            ("1.5", Inside::No),
+        ] {
+            assert_eq!(range.contains(Order::Letters, version), inside, "{version}");
+        }
+        assert_eq!(range.to_string(), ">1.2, <=1.4");
+    }
+
+    #[test]
     fn a_version_that_is_both_introduced_and_last_affected_is_affected() {
         let one = range(&[("introduced", "3.6"), ("last_affected", "3.6")]);
         assert_eq!(one.contains(Order::Pep440, "3.6"), Inside::Yes);
@@ -249,6 +316,8 @@ mod tests {
         assert_eq!(Order::Pep440.compare("1.9.2.dev1069", "1.9.2rc1"), Some(Ordering::Less));
         assert_eq!(Order::Conda.compare("1.9.2.dev1069", "1.9.2rc1"), Some(Ordering::Greater));
         assert_eq!(Order::Pep440.compare("1.1.1k", "1.1.1"), None);
+        assert_eq!(Order::Conda.compare("1.1.1k", "1.1.1"), Some(Ordering::Less));
+        assert_eq!(Order::Letters.compare("1.1.1k", "1.1.1"), Some(Ordering::Greater));
         let mut versions = ["1.10", "bad one", "1.9", "1.9.post1"].map(String::from);
         Order::Pep440.sort(&mut versions);
         assert_eq!(versions, ["bad one", "1.9", "1.9.post1", "1.10"]);

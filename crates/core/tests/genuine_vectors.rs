@@ -71,6 +71,31 @@ fn pypi_versions_order_as_stated() {
     assert!(unreadable * 100 <= checked, "{unreadable} of {checked} cannot be read");
 }
 
+/// The vectors of the vers specification for the scheme `openssl`.
+#[test]
+fn openssl_versions_order_as_stated() {
+    let own = r#"{"tests":[{"test_type":"comparison","input":{"versions":["1.0.1g","1.0.1f"]},"expected_output":["1.0.1f","1.0.1g"]},
+        {"test_type":"equality","input":{"versions":["0.9.8","0.9.8a"]},"expected_output":false}]}"#;
+    let text = shared("openssl-version-order.json").unwrap_or_else(|| own.to_owned());
+    let vectors: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let texts = |value: &serde_json::Value| -> Vec<String> {
+        value.as_array().unwrap().iter().map(|v| v.as_str().unwrap().to_owned()).collect()
+    };
+    let tests = vectors["tests"].as_array().unwrap();
+    for test in tests {
+        let mut versions = texts(&test["input"]["versions"]);
+        if test["test_type"] == "equality" {
+            let equal = Order::Letters.compare(&versions[0], &versions[1]) == Some(Ordering::Equal);
+            assert_eq!(test["expected_output"], equal, "{versions:?}");
+        } else {
+            Order::Letters.sort(&mut versions);
+            assert_eq!(versions, texts(&test["expected_output"]));
+        }
+    }
+    assert!(tests.len() >= 2);
+    eprintln!("{} vectors agree", tests.len());
+}
+
 #[test]
 fn what_is_no_vector_is_refused() {
     for bad in ["", "CVSS:3.1/AV:X", "CVSS:5.0/AV:N", "7.5", "AV:N", &"A".repeat(10_000)] {
