@@ -3,7 +3,7 @@
 //! A feed is a set of records, each kept raw beside its normal form. From all feeds of a station
 //! [`slices`] makes one object per **match key**: what is known to affect that package. A match key names
 //! a package in the namespace of the data, never in ours: `osv:PyPI/django` is ecosystem and canonical
-//! name as OSV writes them; `cpe:openssl:openssl` would be a CPE's vendor and product.
+//! name as OSV writes them; `cpe:openssl:openssl` is a CPE's vendor and product.
 //!
 //! Records about one vulnerability are joined by the CVE that they name themselves, so that a CVE that
 //! NVD has scored scores the PYSEC entry that has no vector. Two CVEs are never merged: a record that
@@ -31,6 +31,23 @@ impl MatchKey {
     /// The key of a package in an OSV ecosystem; names of PyPI are given in canonical spelling.
     pub fn osv(ecosystem: &str, name: &str) -> Self {
         Self(format!("osv:{ecosystem}/{name}"))
+    }
+
+    /// The key of a product as NVD names it: vendor and product of a CPE, without the quoting. A `:` in one of them,
+    /// of which there is hardly any, counts as `_`.
+    pub fn cpe(vendor: &str, product: &str) -> Self {
+        Self(format!("cpe:{}:{}", vendor.replace(':', "_"), product.replace(':', "_")))
+    }
+
+    /// Reads a key as it is written; none if it is no key.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (first, second) = match text.split_once(':')? {
+            ("osv", rest) => rest.split_once('/')?,
+            ("cpe", rest) => rest.split_once(':')?,
+            _ => return None,
+        };
+        let plain = |part: &str| !part.is_empty() && !part.contains(char::is_whitespace);
+        (plain(first) && plain(second)).then(|| Self(text.to_owned()))
     }
 
     /// The key as text.
@@ -77,7 +94,8 @@ pub struct Advisory {
     pub withdrawn: bool,
 }
 
-/// What one advisory says of one package.
+/// What one advisory says of one package. Where it names neither ranges nor versions, nobody knows which versions are
+/// affected, and each may be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Affected {
     /// The package.
@@ -85,9 +103,23 @@ pub struct Affected {
     /// Affected ranges of versions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ranges: Vec<Range>,
+    /// The software environment for which the affected product is made, as a CPE says (`python`, `wordpress`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
     /// Affected versions, listed one by one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub versions: Vec<String>,
+    /// What must be there too, as far as the record names it; it is shown, and decides nothing, since nobody here
+    /// knows what stands beside a package.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub with: BTreeSet<String>,
+}
+
+impl Affected {
+    /// A package of which nothing more is said.
+    pub const fn of(key: MatchKey) -> Self {
+        Self { key, ranges: Vec::new(), target: None, versions: Vec::new(), with: BTreeSet::new() }
+    }
 }
 
 /// An advisory with the record that it was read from.
@@ -128,8 +160,7 @@ impl AdvisoryRecord {
             key: MatchKey,
         }
         let Names { id, aliases, withdrawn, affected } = Self::decode_part(bytes)?;
-        let affected =
-            affected.into_iter().map(|a| Affected { key: a.key, ranges: Vec::new(), versions: Vec::new() });
+        let affected = affected.into_iter().map(|a| Affected::of(a.key));
         Ok(Advisory { id, aliases, withdrawn, affected: affected.collect(), ..Advisory::default() })
     }
 
@@ -154,13 +185,6 @@ impl Advisory {
     /// All its ids.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         std::iter::once(self.id.as_str()).chain(self.aliases.iter().map(String::as_str))
-    }
-
-    /// What a feed that says nothing of what is affected ([`FeedKind::tells_affected`]) adds to others: its scores
-    /// and its doubts, under its own id. What else such a record may hold counts for nothing.
-    #[must_use]
-    pub fn only_scores(self) -> Self {
-        Self { affected: Vec::new(), aliases: BTreeSet::new(), ..self }
     }
 
     /// The names under which it shares its scores with others: its id, and the CVE that it names.
@@ -209,10 +233,16 @@ pub struct SliceEntry {
     pub scores: Vec<Score>,
     /// One line.
     pub summary: String,
+    /// See [`Affected::target`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
     /// Affected versions one by one.
     pub versions: Vec<String>,
     /// The vulnerability: its CVE where there is exactly one, else the advisory's id.
     pub vulnerability: String,
+    /// See [`Affected::with`].
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub with: BTreeSet<String>,
 }
 
 /// Joins the advisories of all feeds and cuts them into slices. Withdrawn records affect nothing.
@@ -259,7 +289,9 @@ pub fn slices<'a>(
                 disputed: advisory.names().any(|name| disputed.contains(name)),
                 malicious: advisory.malicious,
                 ranges: affected.ranges.clone(),
+                target: affected.target.clone(),
                 versions: affected.versions.clone(),
+                with: affected.with.clone(),
             });
         }
     }
@@ -340,9 +372,9 @@ impl FeedKind {
         matches!(self, Self::Osv | Self::Nvd | Self::Kev)
     }
 
-    /// Whether it says which versions are affected; without such a feed nothing is known.
-    pub const fn tells_affected(self) -> bool {
-        matches!(self, Self::Osv)
+    /// Whether it holds advisories, which say what is affected; without such a feed nothing is known.
+    pub const fn is_advisories(self) -> bool {
+        matches!(self, Self::Osv | Self::Nvd)
     }
 }
 
@@ -381,6 +413,9 @@ pub struct AdvisorySet {
     pub epss: Id<Epss>,
     /// conda name to what it is elsewhere.
     pub identities: TreeId<Identity>,
+    /// The table of [`crate::identity::builtin`] that is a part of them; none in sets of before there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub builtin: Option<Digest>,
 }
 
 impl Object for AdvisorySet {
@@ -401,11 +436,7 @@ mod tests {
                 .into_iter()
                 .collect(),
             affected: affects
-                .then(|| Affected {
-                    key: MatchKey::osv("PyPI", "x"),
-                    ranges: vec![],
-                    versions: vec!["1".into()],
-                })
+                .then(|| Affected { versions: vec!["1".into()], ..Affected::of(MatchKey::osv("PyPI", "x")) })
                 .into_iter()
                 .collect(),
             ..Advisory::default()

@@ -158,6 +158,12 @@ pub fn python_file_version(project: &str, file: &str) -> Option<String> {
         .filter(|version| version.starts_with(|c: char| c.is_ascii_alphanumeric()))
 }
 
+/// The spelling of an R package's name under which it is looked up. CRAN takes no two names that differ in case only,
+/// and conda writes all in small letters.
+pub fn canonical_r_name(name: &str) -> String {
+    name.to_lowercase()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -1,23 +1,127 @@
-//! What a conda package is in other namespaces, and how well a package is covered by advisories.
+//! What a package is in other namespaces, and how well it is covered by advisories.
+//!
+//! Names mean nothing across namespaces: conda's `pytorch` is PyPI's `torch`, and conda's `zbar` is not PyPI's. So a
+//! conda package matches advisories only through mappings, each of which says whence it comes and whether somebody
+//! checked it. There are three layers: [`builtin`] rows, maps that were imported as feeds, and what people of this
+//! station ruled. The first two add up, since two that disagree are both right until a person rules; the third counts
+//! instead of them.
+
+pub mod builtin;
 
 use serde::{Deserialize, Serialize};
 
-/// What a conda name is elsewhere, and who says so.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+use crate::advisory::MatchKey;
+use crate::ecosystem::{self, Ecosystem};
+use crate::version::Order;
+
+/// What a package is elsewhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
-    /// Canonical PyPI names; none where the map knows the package and names no counterpart.
-    pub pypi: Vec<String>,
-    /// The feed that said so.
+    /// Where it is known, sorted by key; none where a map knows the package and names no counterpart.
+    pub mappings: Vec<Mapping>,
+    /// Whether a person ruled that no advisory can concern it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub none_needed: bool,
+}
+
+/// One counterpart.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Mapping {
+    /// Under which advisories about it stand.
+    pub key: MatchKey,
+    /// How its upstream numbers its releases.
+    pub order: Order,
+    /// Who says so: the name of a feed, a table of this program, a decision. Several are joined by `and`.
     pub provenance: String,
+    /// Whether somebody checked it.
+    pub review: Review,
+}
+
+/// Whether a mapping was checked. Ordered from better to worse.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Review {
+    /// It has evidence that a test compares, or a person of this station ruled so.
+    Verified,
+    /// It was made by a program, and nobody here looked at it.
+    Automatic,
+}
+
+impl Mapping {
+    /// One to a PyPI project, as a map says that nobody reviewed.
+    pub fn pypi(name: &str, provenance: &str) -> Self {
+        Self {
+            key: MatchKey::osv("PyPI", name),
+            order: Order::Pep440,
+            provenance: provenance.to_owned(),
+            review: Review::Automatic,
+        }
+    }
+}
+
+impl Identity {
+    /// Adds what another layer, or another map, says of the same package.
+    pub fn join(&mut self, other: Self) {
+        self.none_needed |= other.none_needed;
+        for mapping in other.mappings {
+            match self.mappings.iter_mut().find(|held| held.key == mapping.key) {
+                None => self.mappings.push(mapping),
+                Some(held) => {
+                    if mapping.review < held.review {
+                        // Who checked it knows best how it numbers its releases.
+                        (held.review, held.order) = (mapping.review, mapping.order);
+                    }
+                    if held.provenance.split(" and ").all(|one| one != mapping.provenance) {
+                        held.provenance = format!("{} and {}", held.provenance, mapping.provenance);
+                    }
+                }
+            }
+        }
+        self.mappings.sort();
+    }
+
+    /// Whether it is a Python project.
+    pub fn is_python(&self) -> bool {
+        self.mappings.iter().any(|m| m.key.as_str().starts_with("osv:PyPI/"))
+    }
+}
+
+/// What follows from the name alone: conda-forge calls R packages `r-` and their name on CRAN, or `bioconductor-`.
+pub fn by_rule(ecosystem: Ecosystem, name: &str) -> Option<Mapping> {
+    match ecosystem {
+        Ecosystem::Pypi => None,
+        Ecosystem::Conda => {
+            let of = |prefix: &str, ecosystem: &str| {
+                let package = name.strip_prefix(prefix).filter(|rest| !rest.is_empty())?;
+                Some(Mapping {
+                    key: MatchKey::osv(ecosystem, &ecosystem::canonical_r_name(package)),
+                    order: Order::R,
+                    provenance: format!("the rule that `{prefix}` is {ecosystem}"),
+                    review: Review::Automatic,
+                })
+            };
+            of("r-", "CRAN").or_else(|| of("bioconductor-", "Bioconductor"))
+        }
+    }
+}
+
+/// The conda package that [`by_rule`] maps to a key.
+pub fn named_by_rule(key: &MatchKey) -> Option<String> {
+    let (ecosystem, name) = key.as_str().strip_prefix("osv:")?.split_once('/')?;
+    match ecosystem {
+        "CRAN" => Some(format!("r-{name}")),
+        "Bioconductor" => Some(format!("bioconductor-{name}")),
+        _ => None,
+    }
 }
 
 /// How well advisories can be expected to speak of a package.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Coverage {
-    /// The identity is certain: the package's own namespace, or reviewed by a person.
+    /// The identity is certain: the package's own namespace, or a mapping that was checked.
     Verified,
-    /// The identity comes from a map that nobody here reviewed.
+    /// The identity comes from a map or a rule that nobody here reviewed.
     Automatic,
     /// A person ruled that no advisory can concern it.
     NoneNeeded,
@@ -37,5 +141,39 @@ impl Coverage {
             Self::NoneNeeded => "none-needed",
             Self::Unknown => "unknown",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_two_maps_say_adds_up_and_the_reviewed_one_names_the_order() {
+        let mut identity = Identity { mappings: vec![Mapping::pypi("torch", "a")], none_needed: false };
+        let mut other = Mapping::pypi("torch", "b");
+        (other.review, other.order) = (Review::Verified, Order::Letters);
+        identity.join(Identity { mappings: vec![other, Mapping::pypi("abc", "b")], none_needed: false });
+        identity.join(Identity { mappings: vec![Mapping::pypi("torch", "a")], none_needed: false });
+        let said: Vec<_> =
+            identity.mappings.iter().map(|m| (m.key.as_str(), m.provenance.as_str(), m.order)).collect();
+        assert_eq!(
+            said,
+            [("osv:PyPI/abc", "b", Order::Pep440), ("osv:PyPI/torch", "a and b", Order::Letters)]
+        );
+        assert!(identity.is_python());
+    }
+
+    #[test]
+    fn r_packages_are_known_by_their_prefix() {
+        let key = |name| by_rule(Ecosystem::Conda, name).map(|m| m.key.as_str().to_owned());
+        assert_eq!(key("r-data.table").as_deref(), Some("osv:CRAN/data.table"));
+        assert_eq!(key("bioconductor-limma").as_deref(), Some("osv:Bioconductor/limma"));
+        assert_eq!((key("r-"), key("ruby"), by_rule(Ecosystem::Pypi, "r-x")), (None, None, None));
+        for name in ["r-data.table", "bioconductor-limma"] {
+            let mapping = by_rule(Ecosystem::Conda, name).unwrap();
+            assert_eq!(named_by_rule(&mapping.key).as_deref(), Some(name));
+        }
+        assert_eq!(named_by_rule(&MatchKey::osv("PyPI", "x")), None);
     }
 }

@@ -46,7 +46,7 @@ pub struct Context<'a> {
 /// When the oldest of the feeds that tell of vulnerabilities was read; `None` if none tells what is
 /// affected, for then nothing is known at all.
 pub fn feeds_read(set: &AdvisorySet) -> Option<Time> {
-    set.feeds.values().any(|f| f.kind.tells_affected()).then_some(())?;
+    set.feeds.values().any(|f| f.kind.is_advisories()).then_some(())?;
     set.feeds.values().filter(|f| f.kind.ages()).map(|f| f.read_at).min()
 }
 
@@ -69,7 +69,7 @@ pub struct Local<'a> {
 
 /// Judges one shard.
 pub fn judge_local(cx: &Context<'_>, key: &ShardKey, local: &Local<'_>) -> Judgement {
-    let coverage = matching::coverage(cx.ecosystem, local.identity);
+    let coverage = matching::coverage(cx.ecosystem, &key.name, local.identity);
     let mut findings: BTreeMap<String, Vec<Finding>> = BTreeMap::new();
     let mut artifacts = BTreeMap::new();
     for (file, entry, gone) in files(local) {

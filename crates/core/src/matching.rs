@@ -1,16 +1,17 @@
 //! Matching: which advisories concern a version of a package, with the evidence.
 //!
-//! PyPI names match under PEP 440. A conda name matches through its PyPI identities, compared in PEP
-//! 440 too, since that is the scheme in which the upstream numbers its releases and the advisory
-//! speaks; a conda version that PEP 440 cannot read is compared in conda's order.
+//! PyPI names match under PEP 440. A conda name matches through its [mappings](crate::identity::Mapping), each compared
+//! in the order in which that upstream numbers its releases, since that is what the advisory speaks; a conda version
+//! that this order cannot read is compared in conda's.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::advisory::{Epss, Kev, MatchKey, Slice, SliceEntry};
 use crate::ecosystem::Ecosystem;
-use crate::identity::{Coverage, Identity};
+use crate::identity::{self, Coverage, Identity, Mapping, Review};
 use crate::severity::{self, Score};
 use crate::time::Time;
 use crate::version::{Inside, Order};
@@ -76,6 +77,10 @@ pub struct Finding {
     pub fixed: BTreeSet<String>,
     /// Why it matches, one for each record that does.
     pub evidence: Vec<Evidence>,
+    /// Whether no record tells that this version is affected, and some leave it open: they name no versions, or such
+    /// as cannot be compared. Rules that it satisfies are unknown, and hold.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undecided: bool,
 }
 
 impl Finding {
@@ -106,35 +111,55 @@ pub struct Evidence {
 pub struct Lookup {
     /// The key.
     pub key: MatchKey,
+    /// The orders in which versions are compared: the next one where one cannot read them.
+    pub orders: Vec<Order>,
+    /// Whether the package is a Python project, so that what is said of Python's packages concerns it.
+    pub is_python: bool,
     /// What stands in the evidence.
     pub via: String,
 }
 
 /// The keys under which advisories about a package may stand.
 pub fn lookups(ecosystem: Ecosystem, name: &str, identity: Option<&Identity>) -> Vec<Lookup> {
-    let pypi = |name: &str| MatchKey::osv("PyPI", name);
     match ecosystem {
         Ecosystem::Pypi => {
-            let key = pypi(name);
-            vec![Lookup { via: key.as_str().to_owned(), key }]
+            let key = MatchKey::osv("PyPI", name);
+            let orders = vec![Order::Pep440, Order::Conda];
+            vec![Lookup { via: key.as_str().to_owned(), key, orders, is_python: true }]
         }
         Ecosystem::Conda => {
-            let Some(identity) = identity else { return Vec::new() };
-            let lookup = |other: &String| {
-                let key = pypi(other);
-                Lookup { via: format!("{} (conda {name}, by {})", key.as_str(), identity.provenance), key }
+            let is_python = identity.is_some_and(Identity::is_python);
+            let lookup = |mapping: &Mapping| Lookup {
+                via: format!("{} (conda {name}, by {})", mapping.key.as_str(), mapping.provenance),
+                key: mapping.key.clone(),
+                orders: match mapping.order {
+                    Order::Conda => vec![Order::Conda],
+                    upstream => vec![upstream, Order::Conda],
+                },
+                is_python,
             };
-            identity.pypi.iter().map(lookup).collect()
+            let mapped = identity.map(|i| i.mappings.as_slice()).unwrap_or_default();
+            match identity::by_rule(ecosystem, name).filter(|_| mapped.is_empty()) {
+                Some(rule) => vec![lookup(&rule)],
+                None => mapped.iter().map(lookup).collect(),
+            }
         }
     }
 }
 
 /// How well a package is covered.
-pub fn coverage(ecosystem: Ecosystem, identity: Option<&Identity>) -> Coverage {
-    match (ecosystem, identity) {
-        (Ecosystem::Pypi, _) => Coverage::Verified,
-        (Ecosystem::Conda, Some(identity)) if !identity.pypi.is_empty() => Coverage::Automatic,
-        (Ecosystem::Conda, _) => Coverage::Unknown,
+pub fn coverage(ecosystem: Ecosystem, name: &str, identity: Option<&Identity>) -> Coverage {
+    match ecosystem {
+        Ecosystem::Pypi => Coverage::Verified,
+        Ecosystem::Conda if identity.is_some_and(|i| i.none_needed) => Coverage::NoneNeeded,
+        Ecosystem::Conda => {
+            let mapped = identity.and_then(|i| i.mappings.iter().map(|m| m.review).min());
+            match mapped.or_else(|| identity::by_rule(ecosystem, name).map(|m| m.review)) {
+                Some(Review::Verified) => Coverage::Verified,
+                Some(Review::Automatic) => Coverage::Automatic,
+                None => Coverage::Unknown,
+            }
+        }
     }
 }
 
@@ -145,7 +170,7 @@ pub fn match_version(slices: &[(Lookup, &Slice)], version: &str) -> Vec<Finding>
     let mut findings: BTreeMap<String, Finding> = BTreeMap::new();
     for (lookup, slice) in slices {
         for entry in &slice.entries {
-            let Some(hit) = hit(entry, version) else { continue };
+            let Some(hit) = hit(lookup, entry, version) else { continue };
             let evidence = Evidence {
                 record: entry.advisory.clone(),
                 modified: entry.modified,
@@ -161,6 +186,7 @@ pub fn match_version(slices: &[(Lookup, &Slice)], version: &str) -> Vec<Finding>
             if entry.disputed {
                 finding.status = Status::Disputed;
             }
+            finding.undecided &= hit.is_undecided;
             finding.fixed.extend(hit.fixed);
             finding.evidence.push(evidence);
         }
@@ -181,6 +207,7 @@ fn blank(entry: &SliceEntry) -> Finding {
         summary: entry.summary.clone(),
         fixed: BTreeSet::new(),
         evidence: Vec::new(),
+        undecided: true,
     }
 }
 
@@ -208,34 +235,78 @@ struct Hit {
     text: String,
     order: Order,
     fixed: Vec<String>,
+    is_undecided: bool,
 }
 
-fn hit(entry: &SliceEntry, version: &str) -> Option<Hit> {
+/// Environments that a CPE may name and in which a package of any kind may stand.
+const PLATFORMS: [&str; 9] =
+    ["windows", "linux", "linux_kernel", "macos", "mac_os_x", "unix", "x64", "x86", "-"];
+/// Those that mean packages of Python, as NVD writes them.
+const PYTHON: [&str; 3] = ["python", "pypi", "pypl"];
+
+/// Whether what is said of a product for one environment (`wordpress`, `node.js`) may concern this package.
+fn is_for(lookup: &Lookup, entry: &SliceEntry) -> bool {
+    entry
+        .target
+        .as_deref()
+        .is_none_or(|target| PLATFORMS.contains(&target) || (lookup.is_python && PYTHON.contains(&target)))
+}
+
+fn hit(lookup: &Lookup, entry: &SliceEntry, version: &str) -> Option<Hit> {
+    if !is_for(lookup, entry) {
+        return None;
+    }
+    let mut hit = match entry.ranges.is_empty() && entry.versions.is_empty() {
+        true => Hit {
+            text: "undecided: it names no version".to_owned(),
+            order: *lookup.orders.first()?,
+            fixed: Vec::new(),
+            is_undecided: true,
+        },
+        false => compare(lookup, entry, version)?,
+    };
+    if let Some(target) = &entry.target {
+        hit.text += &format!(", for {target}");
+    }
+    if !entry.with.is_empty() {
+        let with: Vec<&str> = entry.with.iter().map(String::as_str).collect();
+        hit.text += &format!(", together with {}", with.join(" or "));
+    }
+    Some(hit)
+}
+
+fn compare(lookup: &Lookup, entry: &SliceEntry, version: &str) -> Option<Hit> {
     // conda forbids `-` in versions, so that `1.0-1` of an upstream is `1.0_1` there.
     let respelled = version.replace('_', "-");
     // `2.0.0+cu118` is 2.0.0 with something of the packager's; advisories speak of the upstream's release.
     let public = respelled.split('+').next().unwrap_or_default();
     let mut undecided = None;
     let spellings = [version, &*respelled, public];
-    for (order, spellings) in [(Order::Pep440, &spellings[..]), (Order::Conda, &spellings[..1])] {
+    for order in lookup.orders.iter().copied() {
         let mut answered = false;
+        // conda's own order reads conda's own spelling.
+        let spellings = if order == Order::Conda { &spellings[..1] } else { &spellings[..] };
         for spelling in spellings {
             let mut unreadable = None;
             for range in &entry.ranges {
                 match range.contains(order, spelling) {
                     Inside::Yes => {
                         let fixed = range.fixed().map(str::to_owned).collect();
-                        return Some(Hit { text: format!("range {range}"), order, fixed });
+                        return Some(Hit {
+                            text: format!("range {range}"),
+                            order,
+                            fixed,
+                            is_undecided: false,
+                        });
                     }
                     Inside::No => {}
                     Inside::Unknown => unreadable = Some((order, range)),
                 }
             }
-            let equal =
-                |v: &String| v == spelling || order.compare(v, spelling) == Some(std::cmp::Ordering::Equal);
-            if entry.versions.iter().any(equal) {
+            if names(&entry.versions, order, spelling) {
                 let fixed = entry.ranges.iter().flat_map(|r| r.fixed().map(str::to_owned)).collect();
-                return Some(Hit { text: "its list of affected versions".to_owned(), order, fixed });
+                let text = "its list of affected versions".to_owned();
+                return Some(Hit { text, order, fixed, is_undecided: false });
             }
             // An answer is one only if every range gave it.
             answered |= unreadable.is_none() && !entry.ranges.is_empty();
@@ -251,8 +322,31 @@ fn hit(entry: &SliceEntry, version: &str) -> Option<Hit> {
             text: format!("undecided: `{version}` and the range {range} cannot be compared"),
             order,
             fixed: Vec::new(),
+            is_undecided: true,
         }),
         _ => None,
+    }
+}
+
+/// Whether a list names a version, in this spelling or an equal one.
+fn names(versions: &[String], order: Order, spelling: &str) -> bool {
+    let beginning = beginning(spelling);
+    versions.iter().any(|v| {
+        v == spelling
+            || (self::beginning(v) == beginning && order.compare(v, spelling) == Some(Ordering::Equal))
+    })
+}
+
+/// The first number of a version. Equal versions have the same one, and lists are long.
+fn beginning(version: &str) -> &str {
+    let version = version.trim_start().trim_start_matches(['v', 'V']);
+    let end = version.find(|c: char| !c.is_ascii_digit()).unwrap_or(version.len());
+    let number = version[..end].trim_start_matches('0');
+    // An epoch of zero goes without saying (`0!1.0`).
+    if number.is_empty() && version[end..].starts_with('!') {
+        self::beginning(&version[end + 1..])
+    } else {
+        number
     }
 }
 
@@ -275,8 +369,19 @@ mod tests {
             ranges: vec![Range {
                 events: vec![Event::Introduced(introduced.into()), Event::Fixed(fixed.into())],
             }],
+            target: None,
             versions: vec![],
+            with: BTreeSet::new(),
         }
+    }
+
+    fn mapped(mappings: Vec<Mapping>) -> Identity {
+        Identity { mappings, none_needed: false }
+    }
+
+    fn cpe(vendor: &str, product: &str, order: Order) -> Mapping {
+        let (key, provenance) = (MatchKey::cpe(vendor, product), "built in".to_owned());
+        Mapping { key, order, provenance, review: Review::Verified }
     }
 
     fn run(
@@ -308,20 +413,17 @@ mod tests {
 
     #[test]
     fn conda_matches_through_its_identity_and_not_by_its_name() {
-        let identity = Identity { pypi: vec!["torch".into()], provenance: "map".into() };
+        let identity = mapped(vec![Mapping::pypi("torch", "map")]);
         let entries = || vec![entry("PYSEC-1", "CVE-1-1", "0", "2")];
         let found = run(Ecosystem::Conda, Some(&identity), entries(), "1.9.2rc1");
         assert_eq!(found[0].evidence[0].via, "osv:PyPI/torch (conda pytorch, by map)");
         assert!(run(Ecosystem::Conda, None, entries(), "1").is_empty());
-        assert_eq!(coverage(Ecosystem::Conda, None), Coverage::Unknown);
-        let known = Identity { pypi: vec![], provenance: "map".into() };
-        assert_eq!(coverage(Ecosystem::Conda, Some(&known)), Coverage::Unknown);
     }
 
     #[test]
     fn conda_versions_are_compared_in_pep_440_first() {
         // conda would put 1.0.dev5 behind 1.0rc1 and miss it.
-        let identity = Identity { pypi: vec!["torch".into()], provenance: "map".into() };
+        let identity = mapped(vec![Mapping::pypi("torch", "map")]);
         let range = || vec![entry("PYSEC-1", "CVE-1-1", "0", "1.0rc1")];
         assert_eq!(run(Ecosystem::Conda, Some(&identity), range(), "1.0.dev5").len(), 1);
         // What PEP 440 cannot read is compared in conda's order.
@@ -332,11 +434,82 @@ mod tests {
     #[test]
     fn what_no_order_can_read_is_a_finding_and_never_clean() {
         let found = run(Ecosystem::Pypi, None, vec![entry("PYSEC-1", "CVE-1-1", "0", "x y")], "1");
-        assert!(found[0].evidence[0].hit.starts_with("undecided"));
+        assert!(found[0].evidence[0].hit.starts_with("undecided") && found[0].undecided);
+        let mut silent = entry("PYSEC-1", "CVE-1-1", "0", "2");
+        silent.ranges.clear();
+        let found = run(Ecosystem::Pypi, None, vec![silent.clone()], "1");
+        assert!(found[0].undecided);
+        assert_eq!(found[0].evidence[0].hit, "undecided: it names no version");
+        // What another record decides is decided.
+        let found = run(Ecosystem::Pypi, None, vec![silent, entry("GHSA-1", "CVE-1-1", "0", "2")], "1");
+        assert!(!found[0].undecided && found.len() == 1);
         let mut listed = entry("PYSEC-1", "CVE-1-1", "0", "x y");
         listed.versions = vec!["0.1-bulbasaur".into()];
         assert!(run(Ecosystem::Pypi, None, vec![listed.clone()], "1").is_empty());
         assert_eq!(run(Ecosystem::Pypi, None, vec![listed], "0.1-bulbasaur").len(), 1);
+    }
+
+    #[test]
+    fn a_letter_behind_a_release_of_openssl_is_a_later_patch() {
+        let identity = mapped(vec![cpe("openssl", "openssl", Order::Letters)]);
+        let range = || vec![entry("CVE-1-1", "CVE-1-1", "1.1.1", "1.1.1l")];
+        let found = run(Ecosystem::Conda, Some(&identity), range(), "1.1.1k");
+        assert_eq!(found[0].evidence[0].order, Order::Letters);
+        assert_eq!(found[0].evidence[0].via, "cpe:openssl:openssl (conda pytorch, by built in)");
+        assert!(run(Ecosystem::Conda, Some(&identity), range(), "1.1.1l").is_empty());
+        assert!(run(Ecosystem::Conda, Some(&identity), range(), "1.1.0l").is_empty());
+    }
+
+    #[test]
+    fn what_is_said_of_a_product_for_another_environment_does_not_concern_it() {
+        let library = mapped(vec![cpe("x", "zlib", Order::Letters)]);
+        let python = mapped(vec![cpe("x", "zlib", Order::Letters), Mapping::pypi("other", "map")]);
+        let made_for = |target: &str| {
+            let mut entry = entry("CVE-1-1", "CVE-1-1", "0", "2");
+            entry.target = Some(target.into());
+            vec![entry]
+        };
+        for (target, of_library, of_python) in
+            [("wordpress", 0, 0), ("node.js", 0, 0), ("python", 0, 1), ("windows", 1, 1)]
+        {
+            let count = |identity| run(Ecosystem::Conda, Some(identity), made_for(target), "1").len();
+            assert_eq!((count(&library), count(&python)), (of_library, of_python), "{target}");
+        }
+        let mut beside = entry("CVE-1-1", "CVE-1-1", "0", "2");
+        beside.with = ["vendor:other".to_owned()].into();
+        let found = run(Ecosystem::Conda, Some(&library), vec![beside], "1");
+        assert_eq!(found[0].evidence[0].hit, "range >=0, <2, together with vendor:other");
+    }
+
+    #[test]
+    fn coverage_is_that_of_the_best_mapping_and_never_made_up() {
+        let of = |name, identity: Option<&Identity>| coverage(Ecosystem::Conda, name, identity);
+        let automatic = mapped(vec![Mapping::pypi("torch", "map")]);
+        let both = mapped(vec![Mapping::pypi("torch", "map"), cpe("a", "b", Order::Letters)]);
+        let none_needed = Identity { none_needed: true, ..both.clone() };
+        assert_eq!(of("pytorch", None), Coverage::Unknown);
+        // A map that knows the name and no counterpart says nothing.
+        assert_eq!(of("pytorch", Some(&Identity::default())), Coverage::Unknown);
+        assert_eq!(of("pytorch", Some(&automatic)), Coverage::Automatic);
+        assert_eq!(of("pytorch", Some(&both)), Coverage::Verified);
+        assert_eq!(of("pytorch", Some(&none_needed)), Coverage::NoneNeeded);
+        assert_eq!(of("r-rcpp", Some(&Identity::default())), Coverage::Automatic);
+        assert_eq!(coverage(Ecosystem::Pypi, "torch", None), Coverage::Verified);
+    }
+
+    #[test]
+    fn lists_of_versions_are_compared_in_every_spelling() {
+        let listed = |version: &str| [version.to_owned()];
+        for (list, spelling, is_named) in [
+            ("v1.0", "1.0.0", true),
+            ("01.0", "1", true),
+            ("0!1.0", "1.0", true),
+            ("1!1.0", "1.0", false),
+            ("1.0", "2.0", false),
+            ("10", "1", false),
+        ] {
+            assert_eq!(names(&listed(list), Order::Pep440, spelling), is_named, "{list} {spelling}");
+        }
     }
 
     #[test]

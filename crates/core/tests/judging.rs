@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use airlock_core::advisory::{Epss, Kev, MatchKey, Slice, SliceEntry};
+use airlock_core::advisory::{Epss, Kev, Slice, SliceEntry};
 use airlock_core::canon::Canonical;
 use airlock_core::decision::{Decision, Decisions, Ruling, Scope};
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::fact::{Fact, Facts, Fault, FileFact};
 use airlock_core::id::Digest;
 use airlock_core::judge::{self, Context, Local};
-use airlock_core::matching::Lookup;
+use airlock_core::matching;
 use airlock_core::policy::{self, Policy};
 use airlock_core::severity::{Score, Tenths};
 use airlock_core::shard::{Entry, Shard, ShardKey};
@@ -59,7 +59,9 @@ fn advisory(id: &str, score: Option<f64>) -> SliceEntry {
         disputed: false,
         malicious: false,
         ranges: vec![Range { events: vec![Event::Introduced("0".into())] }],
+        target: None,
         versions: vec![],
+        with: [].into(),
     }
 }
 
@@ -108,9 +110,9 @@ impl World {
             now: self.now,
             needs_bytes: self.needs_bytes,
         };
-        let key = MatchKey::osv("PyPI", "x");
         let slice = Slice { entries: self.advisories.clone() };
-        let slices = [(Lookup { via: key.as_str().to_owned(), key }, &slice)];
+        let lookup = matching::lookups(Ecosystem::Pypi, "x", None).remove(0);
+        let slices = [(lookup, &slice)];
         let local = Local {
             upstream: self.shard.as_ref(),
             listed: self.listed.as_ref(),
@@ -304,6 +306,35 @@ fn a_waiver_lifts_one_rule_for_one_scope_until_one_date() {
     world.now = day(0);
     world.decide(Ruling::Revoke { decision: "d1".into() }, None);
     assert_eq!(world.verdict(), Verdict::Deny, "it was revoked");
+}
+
+/// A record that names the package and no version may concern it or not: a rule that would deny holds.
+#[test]
+fn what_may_concern_a_version_or_not_holds_it_and_does_not_deny_it() {
+    let mut world = World::new(policy::DEFAULT);
+    let mut silent = advisory("CVE-2021-1", Some(9.8));
+    world.advisories = vec![silent.clone()];
+    assert_eq!(world.judged().verdict, Verdict::Deny);
+    silent.ranges.clear();
+    world.advisories = vec![silent.clone()];
+    let judged = world.judged();
+    assert_eq!(judged.verdict, Verdict::Hold);
+    assert!(judged.rules.iter().all(|hit| hit.unknown && hit.advisory.as_deref() == Some("CVE-2021-1")));
+    // Neither does the contrary follow from it.
+    let rule = |when: &str| {
+        World::new(&format!(
+            "[policy]\nname = \"p\"\n[[rule]]\nname = \"r\"\naction = \"deny\"\nwhen = {when}\n"
+        ))
+    };
+    for (when, verdict) in [
+        ("{ any_finding = { cvss = { above = 7.0 } } }", Verdict::Hold),
+        ("{ no_finding = { cvss = { above = 7.0 } } }", Verdict::Hold),
+        ("{ cvss = { below = 7.0 } }", Verdict::Admit),
+    ] {
+        let mut world = rule(when);
+        world.advisories = vec![silent.clone()];
+        assert_eq!(world.judged().verdict, verdict, "{when}");
+    }
 }
 
 #[test]

@@ -191,6 +191,8 @@ pub struct FindingView {
     pub score_source: Option<String>,
     /// The state.
     pub status: Status,
+    /// Whether it is open if it concerns this version at all.
+    pub undecided: bool,
     /// Known to be exploited.
     pub kev: bool,
     /// The probability of exploitation.
@@ -225,6 +227,7 @@ impl FindingView {
             vector: score.map(|s| s.vector.clone()),
             score_source: score.map(|s| s.source.clone()),
             status: finding.status,
+            undecided: finding.undecided,
             kev: finding.kev,
             epss: finding.epss,
             malicious: finding.malicious,

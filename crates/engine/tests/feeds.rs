@@ -58,7 +58,12 @@ impl World {
             let state = if dice.roll(6) == 0 { "Rejected" } else { "Analyzed" };
             let vector = VECTORS[dice.roll(3) as usize];
             let tags = if dice.roll(5) == 0 { json!([{"tags": ["disputed"]}]) } else { json!([]) };
+            // The last one is no product that any package is.
+            let product = ["openssl:openssl", "zlib:zlib", "v:unheard-of"][dice.roll(3) as usize];
+            let criteria = format!("cpe:2.3:a:{product}:{}:*:*:*:*:*:*:*", dice.roll(2));
+            let found = json!({"vulnerable": true, "criteria": criteria});
             let item = json!({"cve": {"id": id, "vulnStatus": state, "cveTags": tags,
+                "configurations": [{"nodes": [{"operator": "OR", "cpeMatch": [found]}]}],
                 "metrics": {"cvssMetricV31": [{"source": "x", "cvssData": {"vectorString": vector}}]}}});
             self.nvd.insert(id, item);
             return;
@@ -116,7 +121,9 @@ impl World {
         }
         let read = |r: &Value| nvd::read_item(&r.to_string()).unwrap().advisory;
         all.extend(self.nvd.values().map(|r| ("nvd".to_owned(), read(r))));
-        slices(all.iter().map(|(feed, advisory)| (feed.as_str(), advisory)))
+        let mut slices = slices(all.iter().map(|(feed, advisory)| (feed.as_str(), advisory)));
+        slices.retain(|key, _| !key.as_str().contains("unheard-of"));
+        slices
     }
 }
 
@@ -137,8 +144,7 @@ async fn all_slices(station: &Station) -> BTreeMap<MatchKey, Slice> {
     let ids = trees::load::<Id<Slice>>(db, set(station).await.slices).await.unwrap();
     let mut out = BTreeMap::new();
     for (key, id) in ids {
-        let (ecosystem, name) = key.strip_prefix("osv:").unwrap().split_once('/').unwrap();
-        out.insert(MatchKey::osv(ecosystem, name), db.get(id).await.unwrap());
+        out.insert(MatchKey::parse(&key).unwrap(), db.get(id).await.unwrap());
     }
     out
 }

@@ -185,7 +185,7 @@ async fn a_package_page_says_what_to_type_and_why_not_the_others() {
             "conda install --override-channels -c http://packages.example:8080/conda/main idna=3.7"
         )
     );
-    assert!(html.contains("a map of names that nobody here has reviewed"));
+    assert!(html.contains("a map or a rule of names that nobody here has reviewed"));
     let html = text(&server, "/packages/main/idna/3.6").await;
     assert!(html.contains("this version may not be installed") && html.contains(">3.7</a>"));
     assert!(html.contains("osv:PyPI/idna (conda idna"));

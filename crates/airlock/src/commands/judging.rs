@@ -9,7 +9,7 @@ use airlock_core::spec::Spec;
 use airlock_core::time::Time;
 use airlock_engine::channel;
 use airlock_engine::error::{Error, Result};
-use airlock_engine::explain::{self, Explained};
+use airlock_engine::explain::{self, Explained, FindingView};
 use airlock_engine::feeds;
 use airlock_engine::judge::How;
 use airlock_engine::station::Station;
@@ -256,7 +256,8 @@ fn explained_text(a: &Explained) -> String {
         let by = f.score_source.as_ref().map(|s| format!(" by {s}")).unwrap_or_default();
         let kev = if f.kev { ", known to be exploited" } else { "" };
         let aliases: Vec<&str> = f.aliases.iter().map(String::as_str).collect();
-        out += &format!("  {} ({}): {score}{by}, {}{kev}\n", f.advisory, aliases.join(", "), f.status.name());
+        let aliases = aliases.join(", ");
+        out += &format!("  {} ({aliases}): {score}{by}, {}{kev}\n", f.advisory, state(f));
         out += &format!("    {}\n", f.summary);
         for e in &f.evidence.records {
             out += &format!("    {} by {} in {} order, via {}\n", e.record, e.hit, e.order.name(), e.via);
@@ -310,11 +311,16 @@ pub async fn findings(
                 f.artifact.clone(),
                 f.finding.advisory.clone(),
                 score,
-                f.finding.status.name().to_owned(),
+                state(&f.finding).to_owned(),
                 f.finding.summary.clone(),
             ]
         })
         .collect();
     cx.out.answer(|| Ok(serde_json::json!({"channel": name, "findings": found})), || table(&rows))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The state of a finding, as people read it.
+const fn state(finding: &FindingView) -> &'static str {
+    if finding.undecided { "undecided" } else { finding.status.name() }
 }

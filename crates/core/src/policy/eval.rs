@@ -96,7 +96,7 @@ impl Rule {
         let trials = std::iter::once(None).chain(subject.findings.iter().map(Some));
         let mut hits: Vec<_> = trials
             .filter(|finding| finding.is_none() || self.when.binds_finding())
-            .map(|finding| (finding, self.when.eval(subject, finding)))
+            .map(|finding| (finding, of_finding(finding, self.when.eval(subject, finding))))
             .filter(|(_, truth)| *truth != Truth::False)
             .collect();
         // A rule that holds for the artifact itself says nothing more by holding for each finding too.
@@ -119,6 +119,11 @@ impl Rule {
             })
         }
     }
+}
+
+/// What a trial on a finding gives: of one that may not concern the artifact at all, nothing more is known than that.
+fn of_finding(finding: Option<&Finding>, truth: Truth) -> Truth {
+    if finding.is_some_and(|f| f.undecided) { truth.min(Truth::Unknown) } else { truth }
 }
 
 impl Condition {
@@ -144,7 +149,7 @@ impl Condition {
 
     fn eval(&self, subject: &Subject<'_>, finding: Option<&Finding>) -> Truth {
         let some = |part: &Self| {
-            let truths = subject.findings.iter().map(|f| part.eval(subject, Some(f)));
+            let truths = subject.findings.iter().map(|f| of_finding(Some(f), part.eval(subject, Some(f))));
             truths.max().unwrap_or(Truth::False)
         };
         match self {

@@ -14,13 +14,12 @@ use airlock_core::advisory::{
     self, Advisory, AdvisoryRecord, AdvisorySet, Epss, FeedHead, FeedKind, Kev, MatchKey, Slice,
 };
 use airlock_core::id::{Digest, Id};
-use airlock_core::identity::Identity;
+use airlock_core::identity::{self, Identity, Review};
 use airlock_core::object::{self, ObjectError};
 use airlock_core::trie::TreeId;
 use airlock_store::{Db, Packed, StoreError};
 
 use super::index::{FeedIndex, IndexEdits, Members, Skim};
-use super::read::is_records;
 use crate::error::Result;
 use crate::station::Station;
 use crate::tree_edit::{self, Difference};
@@ -40,18 +39,31 @@ pub(super) struct Base {
     pub(super) index: FeedIndex,
 }
 
-/// The set that these feeds add up to, with the trees of its index by key and by name.
+/// A set that is not stored yet, and what its index is made of.
+pub(super) struct Assembled {
+    pub(super) set: AdvisorySet,
+    keys: TreeId<Members>,
+    names: TreeId<Members>,
+    products: BTreeSet<String>,
+}
+
+impl Assembled {
+    /// The index of the set, which is stored under this name.
+    pub(super) fn index(self, set: Id<AdvisorySet>) -> FeedIndex {
+        FeedIndex { set, keys: self.keys, names: self.names, products: self.products }
+    }
+}
+
+/// The set that these feeds add up to. Slices of products are cut for those that some identity names: NVD speaks of many
+/// thousands, and no package is any of the others.
 pub(super) async fn assemble(
     station: &Station,
     base: Option<&Base>,
     feeds: BTreeMap<String, FeedHead>,
-) -> Result<(AdvisorySet, TreeId<Members>, TreeId<Members>)> {
+) -> Result<Assembled> {
     let db = &station.store.db;
     let blank = BTreeMap::new();
     let before = base.map_or(&blank, |b| &b.set.feeds);
-    let touched = changes(station, before, &feeds, base).await?;
-    let (by_key, by_name) = (touched.by_key, touched.by_name);
-    let slices = cut(station, &feeds, touched, base.map(|b| b.set.slices)).await?;
     let same = |kind: FeedKind| base.filter(|_| contents(before, kind) == contents(&feeds, kind));
     let kev = match same(FeedKind::Kev) {
         Some(base) => base.set.kev,
@@ -61,11 +73,30 @@ pub(super) async fn assemble(
         Some(base) => base.set.epss,
         None => join_epss(db, &contents(&feeds, FeedKind::Epss)).await?,
     };
-    let identities = match same(FeedKind::Identities) {
-        Some(base) => base.set.identities,
-        None => join_identities(db, &contents(&feeds, FeedKind::Identities)).await?,
+    let builtin = Some(identity::builtin::digest());
+    let (identities, products) = match same(FeedKind::Identities).filter(|base| base.set.builtin == builtin) {
+        Some(base) => (base.set.identities, base.index.products.clone()),
+        None => join_identities(db, &feeds).await?,
     };
-    Ok((AdvisorySet { feeds, slices, kev, epss, identities }, by_key, by_name))
+    let mut touched = changes(station, before, &feeds, base).await?;
+    let none = BTreeSet::new();
+    let held = base.map_or(&none, |b| &b.index.products);
+    touched.keys.retain(|key| !is_product(key) || products.contains(key));
+    touched.keys.extend(products.difference(held).cloned());
+    let gone: Vec<String> = held.difference(&products).cloned().collect();
+    let (keys, names) = (touched.by_key, touched.by_name);
+    let slices = cut(station, &feeds, touched, gone, base.map(|b| b.set.slices)).await?;
+    Ok(Assembled {
+        set: AdvisorySet { feeds, slices, kev, epss, identities, builtin },
+        keys,
+        names,
+        products,
+    })
+}
+
+/// Whether a match key is that of a CPE product.
+fn is_product(key: &str) -> bool {
+    key.starts_with("cpe:")
 }
 
 /// The contents of all feeds of one kind, by the feeds' names.
@@ -101,32 +132,20 @@ async fn changes(
     let mut changed: HashSet<Place> = HashSet::new();
     let names: BTreeSet<&String> = before.keys().chain(feeds.keys()).collect();
     for feed in names {
-        // One that tells something else now went and came.
-        for tells in [false, true] {
-            let root = |heads: &BTreeMap<String, FeedHead>| {
-                let head = heads.get(feed).filter(|h| is_records(h.kind));
-                head.filter(|h| h.kind.tells_affected() == tells).map(FeedHead::records)
-            };
-            if base.is_none() && !tells {
-                // What only scores touches nothing but slices of other records, all of which are cut anyway.
-                continue;
-            }
-            let differences = tree_edit::diff(db, root(before), root(feeds)).await?;
-            if !tells {
-                lock(&gathered).shared.extend(differences.into_iter().map(|d| d.key));
-                continue;
-            }
-            if base.is_some() {
-                changed.extend(differences.iter().map(|d| (feed.clone(), d.key.clone())));
-            }
-            let chunks = differences.chunks(RECORDS_AT_ONCE).map(<[_]>::to_vec).collect();
-            let (db, feed, gathered) = (db.clone(), feed.clone(), Arc::clone(&gathered));
-            let runtime = Handle::current();
-            trees::on_threads(station.options.threads, chunks, move |chunk| {
-                runtime.block_on(gather(&db, &feed, &chunk, &gathered))
-            })
-            .await?;
+        let root = |heads: &BTreeMap<String, FeedHead>| {
+            heads.get(feed).filter(|h| h.kind.is_advisories()).map(FeedHead::records)
+        };
+        let differences = tree_edit::diff(db, root(before), root(feeds)).await?;
+        if base.is_some() {
+            changed.extend(differences.iter().map(|d| (feed.clone(), d.key.clone())));
         }
+        let chunks = differences.chunks(RECORDS_AT_ONCE).map(<[_]>::to_vec).collect();
+        let (db, feed, gathered) = (db.clone(), feed.clone(), Arc::clone(&gathered));
+        let runtime = Handle::current();
+        trees::on_threads(station.options.threads, chunks, move |chunk| {
+            runtime.block_on(gather(&db, &feed, &chunk, &gathered))
+        })
+        .await?;
     }
     let Gathered { mut keys, shared, edits } = std::mem::take(&mut *lock(&gathered));
     let (by_key, by_name) = edits.apply(db, base.map(|b| &b.index)).await?;
@@ -174,7 +193,7 @@ async fn referrers(
 ) -> Result<BTreeSet<String>> {
     let mut places = named(db, by_name, shared).await?;
     let mut roots = Vec::new();
-    for (feed, root) in telling(feeds, true) {
+    for (feed, root) in records(feeds) {
         let found = tree_edit::find_many(db, root, texts(shared)).await?;
         places.entry(feed.clone()).or_default().extend(found.into_keys());
         roots.push((feed, root));
@@ -193,9 +212,9 @@ async fn referrers(
     Ok(keys)
 }
 
-/// The feeds that tell what is affected, or the others that hold advisories.
-fn telling(feeds: &BTreeMap<String, FeedHead>, tells: bool) -> Vec<(&String, Records)> {
-    let wanted = |head: &FeedHead| is_records(head.kind) && head.kind.tells_affected() == tells;
+/// The feeds that hold advisories.
+fn records(feeds: &BTreeMap<String, FeedHead>) -> Vec<(&String, Records)> {
+    let wanted = |head: &FeedHead| head.kind.is_advisories();
     feeds.iter().filter(|(_, head)| wanted(head)).map(|(name, head)| (name, head.records())).collect()
 }
 
@@ -231,18 +250,19 @@ async fn advisories(
     Ok(out)
 }
 
-/// Cuts the touched slices anew, some on each thread, and puts them in their places.
+/// Cuts the touched slices anew, some on each thread, and puts them in their places; takes out those that are gone.
 async fn cut(
     station: &Station,
     feeds: &BTreeMap<String, FeedHead>,
     touched: Touched,
+    gone: Vec<String>,
     slices: Option<TreeId<Id<Slice>>>,
 ) -> Result<TreeId<Id<Slice>>> {
     let db = &station.store.db;
     let Touched { keys, by_key, by_name } = touched;
     let bearing = tree_edit::find_many(db, by_key, texts(&keys)).await?;
-    let mut edits: BTreeMap<String, Option<Id<Slice>>> =
-        keys.into_iter().filter(|key| !bearing.contains_key(key)).map(|key| (key, None)).collect();
+    let silent = keys.into_iter().filter(|key| !bearing.contains_key(key));
+    let mut edits: BTreeMap<String, Option<Id<Slice>>> = silent.chain(gone).map(|key| (key, None)).collect();
     let (mut chunks, mut chunk, mut records) = (Vec::new(), Vec::new(), 0);
     for (key, members) in bearing {
         records += members.values().map(BTreeSet::len).sum::<usize>();
@@ -284,7 +304,7 @@ async fn cut_chunk(
         bearing.iter().flat_map(|(_, a)| a.names().map(str::to_owned).collect::<Vec<_>>()).collect();
     // Who shares a score under one of these names: by alias, and by id in any feed.
     let mut sharing = named(db, by_name, &names).await?;
-    for (feed, root) in [telling(feeds, true), telling(feeds, false)].concat() {
+    for (feed, root) in records(feeds) {
         let found = tree_edit::find_many(db, root, texts(&names)).await?;
         sharing.entry(feed.clone()).or_default().extend(found.into_keys());
     }
@@ -306,7 +326,7 @@ async fn cut_chunk(
     Ok(cut)
 }
 
-/// Reads records by feed and id, as far as they count for others.
+/// Reads records by feed and id.
 async fn load(
     db: &Db,
     feeds: &BTreeMap<String, FeedHead>,
@@ -316,14 +336,8 @@ async fn load(
     for (feed, ids) in wanted {
         let Some(head) = feeds.get(feed) else { continue };
         let found = tree_edit::find_many(db, head.records(), texts(ids)).await?;
-        let records = advisories(db, found.into_values().collect(), AdvisoryRecord::decode_advisory)
-            .await?
-            .into_values();
-        if head.kind.tells_affected() {
-            out.extend(records.map(|advisory| (feed.clone(), advisory)));
-        } else {
-            out.extend(records.map(|advisory| (feed.clone(), advisory.only_scores())));
-        }
+        let records = advisories(db, found.into_values().collect(), AdvisoryRecord::decode_advisory).await?;
+        out.extend(records.into_values().map(|advisory| (feed.clone(), advisory)));
     }
     Ok(out)
 }
@@ -357,28 +371,27 @@ async fn join_epss(db: &Db, contents: &[Digest]) -> Result<Id<Epss>> {
     Ok(db.put(&epss.unwrap_or_default()).await?)
 }
 
-/// All maps as one.
-async fn join_identities(db: &Db, contents: &[Digest]) -> Result<TreeId<Identity>> {
-    if let [one] = contents {
-        return Ok(TreeId::new(*one));
-    }
-    let mut identities: BTreeMap<String, Identity> = BTreeMap::new();
-    for content in contents {
-        for (name, identity) in trees::load::<Identity>(db, TreeId::new(*content)).await? {
-            join_identity(identities.entry(name), identity);
+/// The rows that are built in and all maps as one. Two that disagree are both right until a person rules: what either
+/// names is looked up. A map that came as a feed was checked by nobody here, whatever it says of itself, and nothing
+/// in it takes a package out of what is looked up.
+///
+/// Gives also the CPE products that they name.
+async fn join_identities(
+    db: &Db,
+    feeds: &BTreeMap<String, FeedHead>,
+) -> Result<(TreeId<Identity>, BTreeSet<String>)> {
+    let mut identities = identity::builtin::identities();
+    for (feed, head) in feeds.iter().filter(|(_, head)| head.kind == FeedKind::Identities) {
+        for (name, mut identity) in trees::load::<Identity>(db, TreeId::new(head.content)).await? {
+            identity.none_needed = false;
+            for mapping in &mut identity.mappings {
+                mapping.review = Review::Automatic;
+                mapping.provenance.clone_from(feed);
+            }
+            identities.entry(name).or_default().join(identity);
         }
     }
-    trees::store(db, &identities).await
-}
-
-/// Two maps that disagree are both right until a person rules: what either names is looked up.
-fn join_identity(place: std::collections::btree_map::Entry<'_, String, Identity>, identity: Identity) {
-    let held = place.or_insert_with(|| Identity { pypi: Vec::new(), provenance: String::new() });
-    let new: Vec<String> = identity.pypi.into_iter().filter(|n| !held.pypi.contains(n)).collect();
-    if !new.is_empty() || held.provenance.is_empty() {
-        let and = if held.provenance.is_empty() { "" } else { " and " };
-        held.provenance = format!("{}{and}{}", held.provenance, identity.provenance);
-        held.pypi.extend(new);
-        held.pypi.sort();
-    }
+    let keys = identities.values().flat_map(|i| &i.mappings).map(|m| m.key.as_str());
+    let products = keys.filter(|key| is_product(key)).map(str::to_owned).collect();
+    Ok((trees::store(db, &identities).await?, products))
 }

@@ -31,6 +31,9 @@ pub(crate) struct FeedIndex {
     pub(super) keys: TreeId<Members>,
     /// By alias: the records that go by it too.
     pub(super) names: TreeId<Members>,
+    /// The CPE products whose slices were cut.
+    #[serde(default)]
+    pub(super) products: BTreeSet<String>,
 }
 
 impl FeedIndex {

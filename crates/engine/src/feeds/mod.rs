@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use airlock_core::advisory::{AdvisorySet, FeedHead, FeedKind};
 use airlock_core::id::{Digest, Id};
+use airlock_core::identity;
 use airlock_core::object::Object;
 use airlock_formats::feeds::BadAdvisory;
 use airlock_store::RefChange;
@@ -347,7 +348,7 @@ pub async fn current(station: &Station) -> Result<(Id<AdvisorySet>, AdvisorySet)
         let id = Id::new(id);
         return Ok((id, station.store.db.get(id).await?));
     }
-    let (set, ..) = build::assemble(station, None, BTreeMap::new()).await?;
+    let set = build::assemble(station, None, BTreeMap::new()).await?.set;
     Ok((station.store.db.put(&set).await?, set))
 }
 
@@ -358,8 +359,7 @@ async fn based(station: &Station) -> Result<Base> {
     let index = match index::find(db, id).await? {
         Some(index) => index,
         None => {
-            let (_, keys, names) = build::assemble(station, None, set.feeds.clone()).await?;
-            let index = FeedIndex { set: id, keys, names };
+            let index = build::assemble(station, None, set.feeds.clone()).await?.index(id);
             index::keep(station, &index).await?;
             index
         }
@@ -376,9 +376,9 @@ async fn derive(station: &Station, feeds: BTreeMap<String, FeedHead>) -> Result<
     {
         base = Some(Base { set: db.get(id).await?, index });
     }
-    let (set, keys, names) = build::assemble(station, base.as_ref(), feeds).await?;
-    let set = db.put(&set).await?;
-    index::keep(station, &FeedIndex { set, keys, names }).await?;
+    let assembled = build::assemble(station, base.as_ref(), feeds).await?;
+    let set = db.put(&assembled.set).await?;
+    index::keep(station, &assembled.index(set)).await?;
     Ok(set)
 }
 
@@ -407,7 +407,9 @@ pub async fn rebuild(station: &Station) -> Result<Id<AdvisorySet>> {
 /// Makes the set follow the heads where a run that read feeds was broken off before it did: what it read tightens
 /// all the same. Who only asks what would be goes by the set as it is.
 pub async fn catch_up(station: &Station) -> Result<()> {
-    if current(station).await?.1.feeds != heads(station).await? {
+    let (_, set) = current(station).await?;
+    // A newer program brings newer rows of its own.
+    if set.builtin != Some(identity::builtin::digest()) || set.feeds != heads(station).await? {
         rebuild(station).await?;
     }
     Ok(())

@@ -76,7 +76,7 @@ async fn read_one(station: &Station, wanted: &Wanted, packed: mpsc::Sender<Vec<P
     let (kind, provenance) = (def.speaks, name.clone());
     let place = Location::parse(&def.location)?.shown();
     // What the last reading wrote needs no packing.
-    let known: HashSet<Digest> = match before.as_ref().filter(|b| is_records(b.kind)) {
+    let known: HashSet<Digest> = match before.as_ref().filter(|b| b.kind.is_advisories()) {
         Some(head) => {
             trees::load(&station.store.db, head.records()).await?.values().map(Id::digest).collect()
         }
@@ -88,11 +88,6 @@ async fn read_one(station: &Station, wanted: &Wanted, packed: mpsc::Sender<Vec<P
         read_content(&job, kind, local.path(), &provenance, &place)
     });
     joined(reading.await)
-}
-
-/// Whether a feed of this kind is a tree of advisories.
-pub(super) const fn is_records(kind: FeedKind) -> bool {
-    matches!(kind, FeedKind::Osv | FeedKind::Nvd)
 }
 
 /// Writes what comes, one batch while the next is gathered. Nothing names it yet.

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use airlock_core::advisory::AdvisoryRecord;
 use airlock_core::id::Id;
 
-use super::read::is_records;
 use super::{based, heads};
 use crate::error::{Error, Result};
 use crate::station::Station;
@@ -27,7 +26,7 @@ pub async fn show(station: &Station, id: &str) -> Result<Vec<(String, AdvisoryRe
     }
     let mut out = Vec::new();
     for (feed, head) in heads(station).await? {
-        if !is_records(head.kind) {
+        if !head.kind.is_advisories() {
             continue;
         }
         let others = places.iter().filter(|(of, _)| *of == feed).map(|(_, id)| id.as_str());

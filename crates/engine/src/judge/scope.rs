@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use airlock_core::advisory::Slice;
+use airlock_core::advisory::{MatchKey, Slice};
 use airlock_core::channel::Channel;
 use airlock_core::decision::{self, Decisions};
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::fact::Facts;
 use airlock_core::id::Id;
-use airlock_core::identity::Identity;
+use airlock_core::identity::{self, Identity};
 use airlock_core::judge::feeds_read;
 use airlock_core::matching;
 use airlock_core::reach;
@@ -123,11 +123,15 @@ async fn advised(
             names.extend(differing(db, old.identities, new.identities).await?);
             if all || !slices.is_empty() {
                 for (name, identity) in trees::load(db, new.identities).await? {
-                    let lookups = matching::lookups(channel.ecosystem, &name, Some(&identity));
-                    if all || lookups.iter().any(|l| slices.contains(l.key.as_str())) {
+                    if all || identity.mappings.iter().any(|m| slices.contains(m.key.as_str())) {
                         names.insert(name);
                     }
                 }
+            }
+            let by_rule = |key: &String| identity::named_by_rule(&MatchKey::parse(key)?);
+            names.extend(slices.iter().filter_map(by_rule));
+            if all {
+                names.extend(trees::load(db, new.slices).await?.keys().filter_map(by_rule));
             }
         }
     }

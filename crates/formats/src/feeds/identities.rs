@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 
 use airlock_core::ecosystem::{self, Ecosystem};
-use airlock_core::identity::Identity;
+use airlock_core::identity::{Identity, Mapping};
 
 use super::{BadAdvisory, FeedError};
 use crate::limits;
@@ -94,13 +94,11 @@ impl Map<'_> {
         if names.len() > limits::IDENTITY_NAMES_MAX {
             return Err(many());
         }
-        let blank = || Identity { pypi: Vec::new(), provenance: self.provenance.to_owned() };
-        let held = self.map.entry(conda).or_insert_with(blank);
-        held.pypi.extend(names);
-        held.pypi.sort();
-        held.pypi.dedup();
-        if held.pypi.len() > limits::IDENTITY_NAMES_MAX {
-            held.pypi.truncate(limits::IDENTITY_NAMES_MAX);
+        let mappings = names.iter().map(|name| Mapping::pypi(name, self.provenance)).collect();
+        let held = self.map.entry(conda).or_default();
+        held.join(Identity { mappings, none_needed: false });
+        if held.mappings.len() > limits::IDENTITY_NAMES_MAX {
+            held.mappings.truncate(limits::IDENTITY_NAMES_MAX);
             return Err(many());
         }
         Ok(())
@@ -114,7 +112,8 @@ mod tests {
     #[test]
     fn a_name_in_two_spellings_maps_to_all_that_is_said_of_it() {
         let (map, bad) = read(r#"{"Pair":"b","pair":["a","b"],"PAIR":null}"#.as_bytes(), "x").unwrap();
-        assert_eq!((map["pair"].pypi.clone(), bad.len()), (vec!["a".to_owned(), "b".to_owned()], 0));
+        let both = vec![Mapping::pypi("a", "x"), Mapping::pypi("b", "x")];
+        assert_eq!((map["pair"].mappings.clone(), bad.len()), (both, 0));
     }
 
     #[test]

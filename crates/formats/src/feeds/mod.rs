@@ -3,6 +3,7 @@
 //! A reader hands each record to a callback, good or bad, so that no feed is ever held as a whole and one
 //! record that makes no sense never stops the rest.
 
+mod cpe;
 pub mod epss;
 pub mod identities;
 pub mod kev;

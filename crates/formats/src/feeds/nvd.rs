@@ -1,7 +1,7 @@
 //! NVD: pages of the API 2.0, which the 2.0 feeds are too.
 //!
-//! Of a CVE come its scores, its state and its description, which are joined to the records that say what is
-//! affected by the CVE's number.
+//! Of a CVE come its scores, its state, its description, and the products and versions that its configurations say are
+//! affected. Many have none: since April 2026 NVD adds them to few CVEs.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use airlock_core::advisory::{Advisory, AdvisoryRecord};
 
+use super::cpe::{self, Configuration};
 use super::list::{self, Item};
 use super::{BadAdvisory, FeedError, is_cve, one_line, score};
 use crate::limits;
@@ -38,6 +39,8 @@ struct Cve<'a> {
     metrics: BTreeMap<Cow<'a, str>, Vec<Metric<'a>>>,
     #[serde(borrow, default)]
     weaknesses: Vec<Weakness<'a>>,
+    #[serde(borrow, default)]
+    configurations: Vec<Configuration<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -101,6 +104,7 @@ pub fn read_item(json: &str) -> Result<AdvisoryRecord, BadAdvisory> {
     }
     scores.sort();
     scores.dedup();
+    let affected = cpe::affected(&cve.configurations).map_err(|e| bad(&cve.id, e))?;
     let tagged = |tag: &str| cve.cve_tags.iter().any(|t| t.tags.iter().any(|x| x == tag));
     let advisory = Advisory {
         modified: time(&cve.last_modified),
@@ -116,6 +120,7 @@ pub fn read_item(json: &str) -> Result<AdvisoryRecord, BadAdvisory> {
             .filter(|text| text.lang == "en" && text.value.starts_with("CWE-"))
             .map(|text| text.value.clone().into_owned())
             .collect(),
+        affected,
         id: cve.id,
         ..Advisory::default()
     };

@@ -132,20 +132,23 @@ fn check_counts(record: &Record<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// What one entry says; ranges of commits say nothing about releases.
+/// What one entry says. Ranges of commits say nothing about releases: where there is nothing else, nobody knows which
+/// versions are affected.
 fn affected(raw: AffectedRaw) -> Option<Affected> {
     let package = raw.package?;
     // `Debian:12` is release 12 of Debian; nothing here is keyed by a release.
     let name = match package.ecosystem.as_str() {
         "PyPI" => ecosystem::canonical_name(Ecosystem::Pypi, &package.name)?,
+        "CRAN" | "Bioconductor" => ecosystem::canonical_r_name(&package.name),
         _ => package.name,
     };
     let ranges: Vec<Range> =
         raw.ranges.into_iter().filter(|r| r.kind != "GIT").map(|r| Range { events: r.events }).collect();
-    if ranges.is_empty() && raw.versions.is_empty() {
-        return None;
-    }
-    Some(Affected { key: MatchKey::osv(&package.ecosystem, &name), ranges, versions: raw.versions })
+    Some(Affected {
+        ranges,
+        versions: raw.versions,
+        ..Affected::of(MatchKey::osv(&package.ecosystem, &name))
+    })
 }
 
 /// Cuts records apart, one a line, for [`read_record`].
@@ -236,6 +239,13 @@ mod tests {
         let mut bad = 0;
         read_all(&mut &long[..], &mut |r| bad += usize::from(r.is_err())).unwrap();
         assert_eq!(bad, 1);
+    }
+
+    #[test]
+    fn a_record_that_names_commits_only_leaves_the_versions_open() {
+        let json = r#"{"id":"A-1","affected":[{"package":{"ecosystem":"CRAN","name":"RCurl"},"ranges":[{"type":"GIT","repo":"x","events":[{"introduced":"0"}]}]}]}"#;
+        let affected = read_record(json).unwrap().advisory.affected;
+        assert_eq!(affected, [Affected::of(MatchKey::osv("CRAN", "rcurl"))]);
     }
 
     #[test]

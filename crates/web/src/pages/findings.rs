@@ -189,6 +189,10 @@ pub(super) fn rules(reading: &Reading, artifact: &Explained) -> (Vec<Rule>, Vec<
     (made, other)
 }
 
+/// What it means that a finding is undecided.
+const UNDECIDED: &str =
+    "no record tells whether this version is affected; a rule that would deny for it holds";
+
 const fn status_means(status: Status) -> &'static str {
     match status {
         Status::Reported => "matched by this program; nobody here has looked at it",
@@ -220,8 +224,8 @@ impl FindingRow {
             source: finding.score_source.clone().unwrap_or_default(),
             vector: finding.vector.clone().unwrap_or_default(),
             others: others.map(|s| (Severity::of(Some(s.score)), s.source.clone())).collect(),
-            status: finding.status.name(),
-            status_means: status_means(finding.status),
+            status: if finding.undecided { "undecided" } else { finding.status.name() },
+            status_means: if finding.undecided { UNDECIDED } else { status_means(finding.status) },
             kev: finding.kev,
             epss: finding.epss.map(|p| format!("{:.1} %", p * 100.0)),
             malicious: finding.malicious,

@@ -220,7 +220,7 @@ pub(super) const fn coverage(coverage: Coverage) -> &'static str {
             "Verified: the name is certain, so an advisory about this package would be found."
         }
         Coverage::Automatic => {
-            "Automatic: advisories are found through a map of names that nobody here has reviewed."
+            "Automatic: advisories are found through a map or a rule of names that nobody here has reviewed."
         }
         Coverage::NoneNeeded => "None needed: a person ruled that no advisory can concern this package.",
         Coverage::Unknown => {

@@ -117,7 +117,7 @@ fn fresh(status: &Status) -> String {
 
 fn alarms(feeds: &[FeedStatus]) -> Vec<Prose> {
     let mut out = Vec::new();
-    if !feeds.iter().any(|f| kind_of(f).is_some_and(FeedKind::tells_affected)) {
+    if !feeds.iter().any(|f| kind_of(f).is_some_and(FeedKind::is_advisories)) {
         out.push(Prose::new(
             "No feed here tells which versions are affected. No vulnerability can be found; this is not the same as there being none. \
              Add one with `airlock advisories add osv URL|PATH`, then run `airlock advisories update`.",
