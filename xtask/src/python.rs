@@ -1,20 +1,22 @@
-//! The Python environment with the real clients: py-rattler, pip and uv.
+//! The Python environment with the real clients: py-rattler, pip, uv and pip-audit.
 
 use std::path::Path;
 use std::process::Command;
 
 /// The clients that the tests drive.
-const CLIENTS: [&str; 2] = ["py-rattler", "uv"];
+const CLIENTS: [&str; 3] = ["py-rattler", "uv", "pip-audit"];
 
 /// Makes the environment below `target` and gives its interpreter, or says what is skipped and why.
 pub fn prepare(root: &Path) -> Option<String> {
     let dir = root.join("target/test-env");
     let python = dir.join("bin/python");
     let ready = dir.join("ready");
-    if !ready.exists() {
+    // It says what is in there, so that one of before a client came is filled up.
+    let wanted = CLIENTS.join(" ");
+    if std::fs::read_to_string(&ready).ok().as_ref() != Some(&wanted) {
         let made = make(&dir);
-        if let Err(error) = made.and_then(|()| std::fs::write(&ready, "").map_err(|e| e.to_string())) {
-            println!("skipped: the tests with real clients (py-rattler, pip, uv), because {error}");
+        if let Err(error) = made.and_then(|()| std::fs::write(&ready, &wanted).map_err(|e| e.to_string())) {
+            println!("skipped: the tests with real clients ({wanted} and pip), because {error}");
             return None;
         }
     }

@@ -1,4 +1,5 @@
-//! Real clients install from an isolated station: py-rattler by shards, zst and json; pip; uv.
+//! Real clients install from an isolated station: py-rattler by shards, zst and json; pip; uv. Scanners ask it: pip-audit
+//! and uv audit.
 //!
 //! `cargo xtask test` installs them; without it these tests say that they were skipped.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
@@ -182,4 +183,65 @@ async fn uv_installs_what_is_offered_and_finds_nothing_else() {
     run.args(["-c", "import tree; print(tree.version, tree.leaf.colour)"]).env("PYTHONPATH", &target);
     assert_eq!(String::from_utf8_lossy(&succeeds(run).stdout).trim(), "2.0 green");
     fails_saying(uv("tree==1.0"), "no version of tree==1.0");
+}
+
+/// What `airlock explain` names against each version, and both scanners, which know nothing but this station.
+#[tokio::test]
+async fn scanners_say_of_each_package_what_the_station_finds() {
+    let Some(python) = python() else { return };
+    let (world, server) = served().await;
+    let url = server.url("osv");
+    let requirements = world.kit.write("audit/requirements.txt", b"tree==1.0\nleaf==1.5\n");
+    let mut pip_audit = Command::new(python.with_file_name("pip-audit"));
+    pip_audit.args(["--no-deps", "--disable-pip", "-f", "json", "-s", "osv", "--progress-spinner", "off"]);
+    pip_audit.arg("--osv-url").arg(format!("{url}/v1/query")).arg("-r").arg(&requirements);
+    let output = pip_audit.output().unwrap();
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)));
+    let found: Vec<(String, Vec<String>, serde_json::Value)> = said["dependencies"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|d| {
+            let vulns = d["vulns"].as_array().unwrap();
+            let ids = vulns.iter().map(|v| v["id"].as_str().unwrap().to_owned()).collect();
+            (
+                d["name"].as_str().unwrap().to_owned(),
+                ids,
+                vulns.first().map_or(json!([]), |v| v["fix_versions"].clone()),
+            )
+        })
+        .collect();
+    let expected = [
+        ("tree".to_owned(), vec!["PYSEC-9".to_owned()], json!(["2.0"])),
+        ("leaf".to_owned(), vec![], json!([])),
+    ];
+    assert_eq!(found, expected);
+
+    let package = |name: &str, version: &str| {
+        format!(
+            "[[package]]\nname = \"{name}\"\nversion = \"{version}\"\nsource = {{ registry = \"https://upstream.example/simple\" }}\n\n"
+        )
+    };
+    let lock = format!(
+        "version = 1\nrequires-python = \">=3.9\"\n\n{}[[package]]\nname = \"project\"\nversion = \"0.1\"\nsource = {{ virtual = \".\" }}\n\
+         dependencies = [{{ name = \"tree\" }}, {{ name = \"leaf\" }}]\n\n[package.metadata]\nrequires-dist = [{{ name = \"tree\", specifier = \"==1.0\" }}, \
+         {{ name = \"leaf\", specifier = \"==1.5\" }}]\n\n{}",
+        package("leaf", "1.5"),
+        package("tree", "1.0"),
+    );
+    let project = world.kit.write("audit/uv.lock", lock.as_bytes());
+    world.kit.write(
+        "audit/pyproject.toml",
+        b"[project]\nname = \"project\"\nversion = \"0.1\"\nrequires-python = \">=3.9\"\ndependencies = [\"tree==1.0\", \"leaf==1.5\"]\n",
+    );
+    let mut uv = Command::new(python.with_file_name("uv"));
+    uv.args(["audit", "--frozen", "--no-cache", "--service-url"]).arg(format!("{url}/"));
+    uv.current_dir(project.parent().unwrap());
+    let output = uv.output().unwrap();
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("Found 1 known vulnerability"), "{said}");
+    assert!(said.contains("tree 1.0 has 1 known vulnerability") && said.contains("PYSEC-9"), "{said}");
+    assert!(!said.contains("leaf 1.5 has"), "{said}");
 }

@@ -16,6 +16,7 @@ pub mod judge;
 pub mod keys;
 pub mod mirror;
 pub mod network;
+pub mod osv;
 pub mod policy;
 pub mod progress;
 pub mod publish;

@@ -5,6 +5,7 @@ mod conda;
 mod flight;
 mod hot;
 mod memo;
+mod osv;
 mod pages;
 mod problem;
 mod pypi;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{get, post};
 
 pub use app::App;
 pub use server::{Limits, Site, serve};
@@ -32,6 +33,10 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/pypi/{*path}", get(pypi::serve))
         .route("/t/{token}/conda/{*path}", get(conda::serve))
         .route("/t/{token}/pypi/{*path}", get(pypi::serve))
+        // What is known of vulnerabilities, for scanners.
+        .route("/osv/v1/query", post(osv::query))
+        .route("/osv/v1/querybatch", post(osv::batch))
+        .route("/osv/v1/vulns/{id}", get(osv::record))
         // Pages for people, and the same as JSON for whoever asks for it.
         .route("/", get(pages::station))
         .route("/channels/{channel}", get(pages::channel))
