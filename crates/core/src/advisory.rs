@@ -20,7 +20,7 @@ use crate::object::{Object, ObjectError};
 use crate::severity::Score;
 use crate::time::Time;
 use crate::trie::TreeId;
-use crate::version::Range;
+use crate::version::{Order, Range};
 
 /// Where to look up what affects a package, for example `osv:PyPI/django`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -48,6 +48,15 @@ impl MatchKey {
         };
         let plain = |part: &str| !part.is_empty() && !part.contains(char::is_whitespace);
         (plain(first) && plain(second)).then(|| Self(text.to_owned()))
+    }
+
+    /// The order in which upstreams of this namespace number their releases, as far as the namespace tells.
+    pub fn order(&self) -> Order {
+        match self.0.split_once('/').map(|(namespace, _)| namespace) {
+            Some("osv:PyPI") => Order::Pep440,
+            Some("osv:CRAN" | "osv:Bioconductor") => Order::R,
+            _ => Order::Letters,
+        }
     }
 
     /// The key as text.

@@ -16,12 +16,34 @@ use crate::version::Order;
 
 /// What a package is elsewhere.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Stored")]
 pub struct Identity {
     /// Where it is known, sorted by key; none where a map knows the package and names no counterpart.
     pub mappings: Vec<Mapping>,
     /// Whether a person ruled that no advisory can concern it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub none_needed: bool,
+}
+
+/// An identity as it is stored, also by programs that knew PyPI names only.
+#[derive(Deserialize)]
+struct Stored {
+    #[serde(default)]
+    mappings: Vec<Mapping>,
+    #[serde(default)]
+    none_needed: bool,
+    #[serde(default)]
+    pypi: Vec<String>,
+    #[serde(default)]
+    provenance: String,
+}
+
+impl From<Stored> for Identity {
+    fn from(stored: Stored) -> Self {
+        let Stored { mut mappings, none_needed, pypi, provenance } = stored;
+        mappings.extend(pypi.iter().map(|name| Mapping::pypi(name, &provenance)));
+        Self { mappings, none_needed }
+    }
 }
 
 /// One counterpart.
@@ -78,6 +100,18 @@ impl Identity {
             }
         }
         self.mappings.sort();
+    }
+
+    /// What counts of an identity that came in a feed: it was checked by nobody here, whatever it says of itself, takes
+    /// nothing out of what is looked up, and does not say how versions are compared.
+    #[must_use]
+    pub fn from_feed(self, feed: &str) -> Self {
+        let mapping = |mapping: Mapping| {
+            let key = MatchKey::parse(mapping.key.as_str())?;
+            let (order, provenance) = (key.order(), feed.to_owned());
+            Some(Mapping { key, order, provenance, review: Review::Automatic })
+        };
+        Self { mappings: self.mappings.into_iter().filter_map(mapping).collect(), none_needed: false }
     }
 
     /// Whether it is a Python project.
@@ -162,6 +196,17 @@ mod tests {
             [("osv:PyPI/abc", "b", Order::Pep440), ("osv:PyPI/torch", "a and b", Order::Letters)]
         );
         assert!(identity.is_python());
+    }
+
+    #[test]
+    fn a_feed_says_what_a_package_is_and_nothing_more() {
+        let text = r#"{"mappings":[{"key":"osv:PyPI/torch","order":"conda","provenance":"built in","review":"verified"},
+            {"key":"no key","order":"conda","provenance":"x","review":"verified"}],"none_needed":true}"#;
+        let identity: Identity = serde_json::from_str(text).unwrap();
+        assert_eq!(identity.from_feed("map").mappings, [Mapping::pypi("torch", "map")]);
+        // What was stored before there were mappings.
+        let old: Identity = serde_json::from_str(r#"{"pypi":["torch"],"provenance":"map"}"#).unwrap();
+        assert_eq!(old, Identity { mappings: vec![Mapping::pypi("torch", "map")], none_needed: false });
     }
 
     #[test]

@@ -132,17 +132,18 @@ pub fn lookups(ecosystem: Ecosystem, name: &str, identity: Option<&Identity>) ->
             let lookup = |mapping: &Mapping| Lookup {
                 via: format!("{} (conda {name}, by {})", mapping.key.as_str(), mapping.provenance),
                 key: mapping.key.clone(),
+                // Where the other orders cannot read a version, conda's would say no for the wrong reason (`1.1.1k`).
                 orders: match mapping.order {
-                    Order::Conda => vec![Order::Conda],
-                    upstream => vec![upstream, Order::Conda],
+                    Order::Pep440 => vec![Order::Pep440, Order::Conda],
+                    upstream => vec![upstream],
                 },
                 is_python,
             };
             let mapped = identity.map(|i| i.mappings.as_slice()).unwrap_or_default();
-            match identity::by_rule(ecosystem, name).filter(|_| mapped.is_empty()) {
-                Some(rule) => vec![lookup(&rule)],
-                None => mapped.iter().map(lookup).collect(),
-            }
+            // No map takes away what follows from the name.
+            let rule = identity::by_rule(ecosystem, name);
+            let rule = rule.filter(|rule| mapped.iter().all(|m| m.key != rule.key));
+            mapped.iter().chain(&rule).map(lookup).collect()
         }
     }
 }
@@ -153,8 +154,9 @@ pub fn coverage(ecosystem: Ecosystem, name: &str, identity: Option<&Identity>) -
         Ecosystem::Pypi => Coverage::Verified,
         Ecosystem::Conda if identity.is_some_and(|i| i.none_needed) => Coverage::NoneNeeded,
         Ecosystem::Conda => {
-            let mapped = identity.and_then(|i| i.mappings.iter().map(|m| m.review).min());
-            match mapped.or_else(|| identity::by_rule(ecosystem, name).map(|m| m.review)) {
+            let mapped = identity.map(|i| i.mappings.as_slice()).unwrap_or_default();
+            let rule = identity::by_rule(ecosystem, name);
+            match mapped.iter().chain(&rule).map(|m| m.review).min() {
                 Some(Review::Verified) => Coverage::Verified,
                 Some(Review::Automatic) => Coverage::Automatic,
                 None => Coverage::Unknown,
@@ -239,21 +241,54 @@ struct Hit {
 }
 
 /// Environments that a CPE may name and in which a package of any kind may stand.
-const PLATFORMS: [&str; 9] =
-    ["windows", "linux", "linux_kernel", "macos", "mac_os_x", "unix", "x64", "x86", "-"];
+const PLATFORMS: [&str; 8] = ["windows", "linux", "linux_kernel", "macos", "mac_os_x", "unix", "x64", "x86"];
 /// Those that mean packages of Python, as NVD writes them.
 const PYTHON: [&str; 3] = ["python", "pypi", "pypl"];
+/// Those in which no conda package and no wheel stands: other registries, systems with stores of their own, and
+/// programs that take plugins.
+const ELSEWHERE: [&str; 24] = [
+    "wordpress",
+    "node.js",
+    "nodejs",
+    "ruby",
+    "rust",
+    "go",
+    "php",
+    "perl",
+    "maven",
+    "java",
+    ".net",
+    "jenkins",
+    "android",
+    "iphone_os",
+    "ipados",
+    "drupal",
+    "joomla",
+    "joomla\\!",
+    "typo3",
+    "shopware",
+    "discourse",
+    "chrome",
+    "firefox",
+    "visual_studio_code",
+];
 
-/// Whether what is said of a product for one environment (`wordpress`, `node.js`) may concern this package.
-fn is_for(lookup: &Lookup, entry: &SliceEntry) -> bool {
-    entry
-        .target
-        .as_deref()
-        .is_none_or(|target| PLATFORMS.contains(&target) || (lookup.is_python && PYTHON.contains(&target)))
+/// Whether what is said of a product for one environment (`wordpress`, `python`) concerns this package; none if that
+/// is open.
+fn is_for(lookup: &Lookup, entry: &SliceEntry) -> Option<bool> {
+    let Some(target) = entry.target.as_deref() else { return Some(true) };
+    if PLATFORMS.contains(&target) || (lookup.is_python && PYTHON.contains(&target)) {
+        return Some(true);
+    }
+    if ELSEWHERE.contains(&target) { Some(false) } else { None }
 }
 
+/// Of a version that somebody made up, this many characters are shown.
+const SHOWN: usize = 60;
+
 fn hit(lookup: &Lookup, entry: &SliceEntry, version: &str) -> Option<Hit> {
-    if !is_for(lookup, entry) {
+    let is_for = is_for(lookup, entry);
+    if is_for == Some(false) {
         return None;
     }
     let mut hit = match entry.ranges.is_empty() && entry.versions.is_empty() {
@@ -267,6 +302,7 @@ fn hit(lookup: &Lookup, entry: &SliceEntry, version: &str) -> Option<Hit> {
     };
     if let Some(target) = &entry.target {
         hit.text += &format!(", for {target}");
+        hit.is_undecided |= is_for.is_none();
     }
     if !entry.with.is_empty() {
         let with: Vec<&str> = entry.with.iter().map(String::as_str).collect();
@@ -319,7 +355,10 @@ fn compare(lookup: &Lookup, entry: &SliceEntry, version: &str) -> Option<Hit> {
     // A list of versions that does not name this one has answered; ranges that nobody can read have not.
     match undecided {
         Some((order, range)) if entry.versions.is_empty() => Some(Hit {
-            text: format!("undecided: `{version}` and the range {range} cannot be compared"),
+            text: format!(
+                "undecided: `{}` and the range {range} cannot be compared",
+                version.chars().take(SHOWN).collect::<String>()
+            ),
             order,
             fixed: Vec::new(),
             is_undecided: true,
@@ -458,6 +497,9 @@ mod tests {
         assert_eq!(found[0].evidence[0].via, "cpe:openssl:openssl (conda pytorch, by built in)");
         assert!(run(Ecosystem::Conda, Some(&identity), range(), "1.1.1l").is_empty());
         assert!(run(Ecosystem::Conda, Some(&identity), range(), "1.1.0l").is_empty());
+        // What that order cannot read is open, and not what conda's order says of it.
+        let odd = vec![entry("CVE-1-1", "CVE-1-1", "1.1.1", "1.1.1-premium")];
+        assert!(run(Ecosystem::Conda, Some(&identity), odd, "1.1.1k")[0].undecided);
     }
 
     #[test]
@@ -469,11 +511,19 @@ mod tests {
             entry.target = Some(target.into());
             vec![entry]
         };
-        for (target, of_library, of_python) in
-            [("wordpress", 0, 0), ("node.js", 0, 0), ("python", 0, 1), ("windows", 1, 1)]
-        {
-            let count = |identity| run(Ecosystem::Conda, Some(identity), made_for(target), "1").len();
-            assert_eq!((count(&library), count(&python)), (of_library, of_python), "{target}");
+        for (target, of_library, of_python) in [
+            ("wordpress", None, None),
+            ("node.js", None, None),
+            ("windows", Some("decided"), Some("decided")),
+            // What is open holds.
+            ("python", Some("undecided"), Some("decided")),
+            ("unheard-of", Some("undecided"), Some("undecided")),
+        ] {
+            let found = |identity| {
+                let found = run(Ecosystem::Conda, Some(identity), made_for(target), "1");
+                found.first().map(|f| if f.undecided { "undecided" } else { "decided" })
+            };
+            assert_eq!((found(&library), found(&python)), (of_library, of_python), "{target}");
         }
         let mut beside = entry("CVE-1-1", "CVE-1-1", "0", "2");
         beside.with = ["vendor:other".to_owned()].into();
@@ -494,6 +544,10 @@ mod tests {
         assert_eq!(of("pytorch", Some(&both)), Coverage::Verified);
         assert_eq!(of("pytorch", Some(&none_needed)), Coverage::NoneNeeded);
         assert_eq!(of("r-rcpp", Some(&Identity::default())), Coverage::Automatic);
+        // A map adds to what follows from the name.
+        let keys: Vec<_> =
+            lookups(Ecosystem::Conda, "r-rcpp", Some(&automatic)).into_iter().map(|l| l.key).collect();
+        assert_eq!(keys, [MatchKey::osv("PyPI", "torch"), MatchKey::osv("CRAN", "rcpp")]);
         assert_eq!(coverage(Ecosystem::Pypi, "torch", None), Coverage::Verified);
     }
 

@@ -84,7 +84,7 @@ async fn lookups(view: &View, set: &AdvisorySet, package: &Package) -> Result<(V
             .ok_or_else(|| Error::usage(format!("`{}` is no name of a package", package.name)))
     };
     let (ecosystem, name) = match package.ecosystem.as_str() {
-        "PyPI" => (Ecosystem::Pypi, spelt(Ecosystem::Pypi)?),
+        "PyPI" | "pypi" => (Ecosystem::Pypi, spelt(Ecosystem::Pypi)?),
         "conda" => (Ecosystem::Conda, spelt(Ecosystem::Conda)?),
         other => {
             let (name, orders) = match other {
@@ -108,19 +108,23 @@ async fn lookups(view: &View, set: &AdvisorySet, package: &Package) -> Result<(V
 }
 
 /// A record by its own id, in the form of OSV: as its publisher wrote it, or, for one that speaks another form, made of
-/// what was read of it. Of two feeds that hold it the one counts where it was changed last.
+/// what was read of it. Of two feeds that hold it the one counts where it stands, and was changed last.
 pub async fn record(view: &View, set: &AdvisorySet, id: &str) -> Result<Option<Value>> {
-    let mut newest: Option<(bool, Option<Time>, Arc<AdvisoryRecord>)> = None;
+    // Whether it is in OSV's form, whether it stands, and when it was changed.
+    type Rank = (bool, bool, Option<Time>);
+    let mut newest: Option<(Rank, Arc<AdvisoryRecord>)> = None;
     for head in set.feeds.values().filter(|head| head.kind.is_advisories()) {
         let Some(at) = view.look_up(head.records(), id).await? else { continue };
         let record = view.object(at).await?;
-        let rank = (head.kind == FeedKind::Osv, record.advisory.modified);
-        if newest.as_ref().is_none_or(|(is_osv, modified, _)| (*is_osv, *modified) < rank) {
-            newest = Some((rank.0, rank.1, record));
+        // No feed takes back what another says.
+        let stands = !record.advisory.withdrawn;
+        let rank = (head.kind == FeedKind::Osv, stands, record.advisory.modified);
+        if newest.as_ref().is_none_or(|(held, _)| *held < rank) {
+            newest = Some((rank, record));
         }
     }
     newest
-        .map(|(is_osv, _, record)| match is_osv {
+        .map(|((is_osv, ..), record)| match is_osv {
             true => record.raw.read::<Value>().map_err(|e| Error::fault(format!("{id} cannot be read: {e}"))),
             false => Ok(as_osv(&record.advisory)),
         })

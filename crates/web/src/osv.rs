@@ -20,11 +20,13 @@ use crate::App;
 use crate::problem::Problem;
 
 /// The body of a question, in bytes.
-const BODY_BYTES_MAX: usize = 1 << 20;
+const BODY_BYTES_MAX: usize = 256 << 10;
 /// How long a client may take to send it.
 const BODY_WAIT: Duration = Duration::from_secs(30);
 /// Questions in one batch, as at the original.
 const QUERIES_MAX: usize = 1000;
+/// A version, in bytes.
+const VERSION_BYTES_MAX: usize = 200;
 /// Records that one answer names; more are on further pages.
 const NAMED_MAX: usize = 1000;
 /// Bytes of whole records in one answer, about; more are on further pages.
@@ -130,6 +132,9 @@ async fn ask(app: &App, set: &AdvisorySet, query: &Query) -> Result<(Affecting, 
 impl Asked {
     fn package(&self, version: Option<&str>) -> Result<Package, Problem> {
         let version = version.filter(|v| !v.is_empty());
+        if version.is_some_and(|v| v.len() > VERSION_BYTES_MAX) {
+            return Err(wrong(&format!("a version has at most {VERSION_BYTES_MAX} bytes")));
+        }
         if let (Some(name), Some(ecosystem)) = (&self.name, &self.ecosystem) {
             let version = version.map(str::to_owned);
             return Ok(Package { ecosystem: ecosystem.clone(), name: name.clone(), version });
@@ -142,7 +147,12 @@ impl Asked {
             "pypi" => "PyPI",
             "cran" => "CRAN",
             "bitnami" => "Bitnami",
-            other => other,
+            "conda" => "conda",
+            other => {
+                return Err(wrong(&format!(
+                    "purls of the type `{other}` are not known here; give ecosystem and name"
+                )));
+            }
         };
         if version.is_some() && purl.version().is_some() {
             return Err(wrong("the version stands in the purl and beside it"));

@@ -122,6 +122,7 @@ async fn questions_that_make_no_sense_are_refused_and_no_knowledge_is_no_answer(
         (r#"{"commit":"6879efc2c1596d11a6a6ad296f80063b558d5e0f"}"#, 400),
         (r#"{"package":{"name":"idna"}}"#, 400),
         (r#"{"package":{"purl":"nonsense"}}"#, 400),
+        (r#"{"package":{"purl":"pkg:npm/%40babel/traverse@1"}}"#, 400),
         (r#"{"package":{"purl":"pkg:pypi/idna@1"},"version":"2"}"#, 400),
         (r#"{"package":{"name":"../x","ecosystem":"PyPI"},"version":"1"}"#, 400),
         (r#"{"package":{"name":"idna","ecosystem":"PyPI"},"page_token":"x"}"#, 400),
@@ -130,8 +131,10 @@ async fn questions_that_make_no_sense_are_refused_and_no_knowledge_is_no_answer(
         assert_eq!(found, status, "{body} {problem}");
         assert!(problem["detail"].is_string());
     }
-    let (status, _) = post(&server, "/osv/v1/query", Body::from(" ".repeat((1 << 20) + 1))).await;
+    let (status, _) = post(&server, "/osv/v1/query", Body::from(" ".repeat((256 << 10) + 1))).await;
     assert_eq!(status, 413);
+    let long = package("PyPI", "idna", &"1".repeat(201));
+    assert_eq!(query(&server, &long).await.0, 400);
     let many = json!({"queries": vec![package("PyPI", "idna", "1"); 1001]});
     assert_eq!(post(&server, "/osv/v1/querybatch", Body::from(many.to_string())).await.0, 400);
     // Past what there is lies nothing.

@@ -122,8 +122,9 @@ impl Rule {
 }
 
 /// What a trial on a finding gives: of one that may not concern the artifact at all, nothing more is known than that.
+/// Malware is believed all the same.
 fn of_finding(finding: Option<&Finding>, truth: Truth) -> Truth {
-    if finding.is_some_and(|f| f.undecided) { truth.min(Truth::Unknown) } else { truth }
+    if finding.is_some_and(|f| f.undecided && !f.malicious) { truth.min(Truth::Unknown) } else { truth }
 }
 
 impl Condition {

@@ -14,7 +14,7 @@ use airlock_core::advisory::{
     self, Advisory, AdvisoryRecord, AdvisorySet, Epss, FeedHead, FeedKind, Kev, MatchKey, Slice,
 };
 use airlock_core::id::{Digest, Id};
-use airlock_core::identity::{self, Identity, Review};
+use airlock_core::identity::{self, Identity};
 use airlock_core::object::{self, ObjectError};
 use airlock_core::trie::TreeId;
 use airlock_store::{Db, Packed, StoreError};
@@ -74,10 +74,11 @@ pub(super) async fn assemble(
         None => join_epss(db, &contents(&feeds, FeedKind::Epss)).await?,
     };
     let builtin = Some(identity::builtin::digest());
-    let (identities, products) = match same(FeedKind::Identities).filter(|base| base.set.builtin == builtin) {
-        Some(base) => (base.set.identities, base.index.products.clone()),
-        None => join_identities(db, &feeds).await?,
-    };
+    let (identities, products) =
+        match base.filter(|base| base.set.builtin == builtin && maps(before) == maps(&feeds)) {
+            Some(base) => (base.set.identities, base.index.products.clone()),
+            None => join_identities(db, &feeds).await?,
+        };
     let mut touched = changes(station, before, &feeds, base).await?;
     let none = BTreeSet::new();
     let held = base.map_or(&none, |b| &b.index.products);
@@ -92,6 +93,12 @@ pub(super) async fn assemble(
         names,
         products,
     })
+}
+
+/// The maps of identities by name and content: evidence names them.
+fn maps(feeds: &BTreeMap<String, FeedHead>) -> Vec<(&String, Digest)> {
+    let maps = feeds.iter().filter(|(_, head)| head.kind == FeedKind::Identities);
+    maps.map(|(name, head)| (name, head.content)).collect()
 }
 
 /// Whether a match key is that of a CPE product.
@@ -372,8 +379,7 @@ async fn join_epss(db: &Db, contents: &[Digest]) -> Result<Id<Epss>> {
 }
 
 /// The rows that are built in and all maps as one. Two that disagree are both right until a person rules: what either
-/// names is looked up. A map that came as a feed was checked by nobody here, whatever it says of itself, and nothing
-/// in it takes a package out of what is looked up.
+/// names is looked up. Of a map that came as a feed counts what [`Identity::from_feed`] says.
 ///
 /// Gives also the CPE products that they name.
 async fn join_identities(
@@ -382,13 +388,8 @@ async fn join_identities(
 ) -> Result<(TreeId<Identity>, BTreeSet<String>)> {
     let mut identities = identity::builtin::identities();
     for (feed, head) in feeds.iter().filter(|(_, head)| head.kind == FeedKind::Identities) {
-        for (name, mut identity) in trees::load::<Identity>(db, TreeId::new(head.content)).await? {
-            identity.none_needed = false;
-            for mapping in &mut identity.mappings {
-                mapping.review = Review::Automatic;
-                mapping.provenance.clone_from(feed);
-            }
-            identities.entry(name).or_default().join(identity);
+        for (name, identity) in trees::load::<Identity>(db, TreeId::new(head.content)).await? {
+            identities.entry(name).or_default().join(identity.from_feed(feed));
         }
     }
     let keys = identities.values().flat_map(|i| &i.mappings).map(|m| m.key.as_str());

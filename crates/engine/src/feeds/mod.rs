@@ -359,7 +359,11 @@ async fn based(station: &Station) -> Result<Base> {
     let index = match index::find(db, id).await? {
         Some(index) => index,
         None => {
-            let index = build::assemble(station, None, set.feeds.clone()).await?.index(id);
+            let mut index = build::assemble(station, None, set.feeds.clone()).await?.index(id);
+            if set.builtin != Some(identity::builtin::digest()) {
+                // The set was cut for other products.
+                index.products.clear();
+            }
             index::keep(station, &index).await?;
             index
         }

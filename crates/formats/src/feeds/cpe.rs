@@ -23,7 +23,7 @@ pub(super) struct Configuration<'a> {
     operator: Option<Cow<'a, str>>,
     #[serde(default, deserialize_with = "null_as_default")]
     negate: bool,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "null_as_default")]
     nodes: Vec<Node<'a>>,
 }
 
@@ -34,13 +34,15 @@ struct Node<'a> {
     operator: Option<Cow<'a, str>>,
     #[serde(default, deserialize_with = "null_as_default")]
     negate: bool,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "null_as_default")]
     cpe_match: Vec<Match<'a>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Match<'a> {
+    /// Where it is not said, it counts.
+    #[serde(default = "yes")]
     vulnerable: bool,
     #[serde(borrow)]
     criteria: Cow<'a, str>,
@@ -54,6 +56,10 @@ struct Match<'a> {
     version_end_excluding: Option<Cow<'a, str>>,
 }
 
+const fn yes() -> bool {
+    true
+}
+
 /// What the affected versions of one product in one environment and one company are.
 type Products = BTreeMap<(MatchKey, Option<String>, BTreeSet<String>), Versions>;
 
@@ -61,50 +67,76 @@ type Products = BTreeMap<(MatchKey, Option<String>, BTreeSet<String>), Versions>
 struct Versions {
     ranges: BTreeSet<Range>,
     versions: BTreeSet<String>,
+    /// Some of its versions are named by a pattern, which says only that there are some.
+    is_open: bool,
+}
+
+impl Versions {
+    fn is_empty(&self) -> bool {
+        self.ranges.is_empty() && self.versions.is_empty()
+    }
 }
 
 /// What is affected. Of applications only: no package is an operating system or a device. What stands beside a
 /// product in an `AND` (the system that it runs on, as a rule) is named and decides nothing. Of a product that is
-/// named with no version at all, but with versions elsewhere in the record, those count.
+/// named with no version at all, but with versions elsewhere in the record, those count. A name that nobody can read is
+/// left out: what else the record says, its scores above all, counts.
 ///
 /// # Errors
 ///
-/// A name of a vulnerable product that is no CPE, or more products than a record may name.
+/// More products than a record may name.
 pub(super) fn affected(configurations: &[Configuration<'_>]) -> Result<Vec<Affected>, String> {
     let mut products = Products::new();
     // A configuration that is negated says what is not affected, and so does a node.
     for configuration in configurations.iter().filter(|c| !c.negate) {
-        let names: Vec<BTreeSet<String>> = configuration.nodes.iter().map(Node::products).collect();
-        for (at, node) in configuration.nodes.iter().enumerate().filter(|(_, node)| !node.negate) {
-            let mut with = BTreeSet::new();
-            if is_and(&configuration.operator) {
-                let others = names.iter().enumerate().filter(|(other, _)| *other != at);
-                with.extend(others.flat_map(|(_, names)| names.iter().cloned()));
+        // Some of all names are enough to show some of the others' for each node.
+        let mut names: Vec<(usize, String)> = Vec::new();
+        if is_and(&configuration.operator) {
+            for (at, node) in configuration.nodes.iter().enumerate() {
+                if names.len() > 2 * CONTEXT_MAX {
+                    break;
+                }
+                names.extend(node.products().into_iter().map(|name| (at, name)));
             }
+        }
+        let vulnerable = |node: &Node<'_>| !node.negate && node.cpe_match.iter().any(|m| m.vulnerable);
+        for (at, node) in configuration.nodes.iter().enumerate().filter(|(_, node)| vulnerable(node)) {
+            let others = names.iter().filter(|(other, _)| *other != at).map(|(_, name)| name.clone());
+            let mut with: BTreeSet<String> = others.collect();
             if is_and(&node.operator) {
-                with.extend(names.get(at).into_iter().flatten().cloned());
+                with.extend(node.products());
             }
             node.add(&with, &mut products)?;
         }
     }
     if products.len() > limits::ADVISORY_AFFECTED_MAX {
-        return Err(format!("it names more than {} products", limits::ADVISORY_AFFECTED_MAX));
+        return Err(too_many());
     }
-    let versioned: BTreeSet<MatchKey> = products
+    let versioned: BTreeSet<(MatchKey, Option<String>)> = products
         .iter()
-        .filter(|(_, v)| !v.ranges.is_empty() || !v.versions.is_empty())
-        .map(|((key, ..), _)| key.clone())
+        .filter(|(_, versions)| !versions.is_empty())
+        .map(|((key, target, _), _)| (key.clone(), target.clone()))
         .collect();
-    products
-        .retain(|(key, ..), v| !v.ranges.is_empty() || !v.versions.is_empty() || !versioned.contains(key));
-    let affected = |((key, target, with), versions): (_, Versions)| Affected {
-        key,
-        ranges: versions.ranges.into_iter().collect(),
-        target,
-        versions: versions.versions.into_iter().collect(),
-        with,
-    };
-    Ok(products.into_iter().map(affected).collect())
+    let mut out = Vec::new();
+    for ((key, target, with), found) in products {
+        let is_silent = found.is_empty() && !versioned.contains(&(key.clone(), target.clone()));
+        let blank = Affected { target, with, ..Affected::of(key) };
+        // A list answers for itself only, and not for a range that cannot be read.
+        if !found.ranges.is_empty() {
+            out.push(Affected { ranges: found.ranges.into_iter().collect(), ..blank.clone() });
+        }
+        if !found.versions.is_empty() {
+            out.push(Affected { versions: found.versions.into_iter().collect(), ..blank.clone() });
+        }
+        if found.is_open || is_silent {
+            out.push(blank);
+        }
+    }
+    Ok(out)
+}
+
+fn too_many() -> String {
+    format!("it names more than {} products or versions of one", limits::ADVISORY_AFFECTED_MAX)
 }
 
 fn is_and(operator: &Option<Cow<'_, str>>) -> bool {
@@ -124,7 +156,7 @@ impl Node<'_> {
 
     fn add(&self, with: &BTreeSet<String>, products: &mut Products) -> Result<(), String> {
         for found in self.cpe_match.iter().filter(|m| m.vulnerable) {
-            let cpe = Cpe::parse(&found.criteria)?;
+            let Ok(cpe) = Cpe::parse(&found.criteria) else { continue };
             // Where vendor or product is left open, there is nothing to look it up by.
             let (Some(vendor), Some(product)) = (cpe.vendor.value(), cpe.product.value()) else { continue };
             if !matches!(cpe.part, Part::Application | Part::Any) {
@@ -133,7 +165,14 @@ impl Node<'_> {
             let own = format!("{vendor}:{product}");
             let with = with.iter().filter(|name| **name != own).take(CONTEXT_MAX).cloned().collect();
             let target = cpe.target_sw.value().map(str::to_owned);
+            // So that a hostile record is not gathered whole.
+            if products.len() > limits::ADVISORY_AFFECTED_MAX {
+                return Err(too_many());
+            }
             let versions = products.entry((MatchKey::cpe(vendor, product), target, with)).or_default();
+            if versions.ranges.len() + versions.versions.len() >= limits::ADVISORY_AFFECTED_MAX {
+                return Err(too_many());
+            }
             match found.range() {
                 Some(range) => {
                     versions.ranges.insert(range);
@@ -156,8 +195,9 @@ impl Versions {
             Attribute::Value(version) => {
                 self.versions.insert(format!("{version}{}", cpe.update.value().unwrap_or_default()));
             }
+            Attribute::Pattern(_) => self.is_open = true,
             // Which versions it means, it does not say.
-            Attribute::NotApplicable | Attribute::Pattern(_) => {}
+            Attribute::NotApplicable => {}
         }
     }
 }
@@ -255,9 +295,25 @@ mod tests {
     }
 
     #[test]
-    fn a_vulnerable_product_that_nobody_can_read_is_an_error() {
-        assert!(read(&format!(r#"[{{"nodes":[{}]}}]"#, node(&[(true, "a:short:1", "")]))).is_err());
-        assert!(read(&format!(r#"[{{"nodes":[{}]}}]"#, node(&[(false, "a:short:1", "")]))).is_ok());
+    fn what_nobody_can_read_takes_nothing_else_away() {
+        let some = node(&[
+            (true, "a:short:1", ""),
+            (true, "a:v:lib:2.1:*:*:*:*:*:*:*", ""),
+            (true, "a:v:lib:1.0.*:*:*:*:*:*:*:*", ""),
+            (true, "a:v:lib:*:*:*:*:*:*:*:*", r#","versionEndExcluding":"1.0 (build 3)""#),
+        ]);
+        // A list, a range that no order reads, and what a pattern leaves open: each by itself.
+        assert_eq!(
+            read(&format!(r#"[{{"nodes":[{some},{{"cpeMatch":null}}]}},{{"nodes":null}}]"#)).unwrap(),
+            [
+                r#"cpe:v:lib * [">=0, <1.0 (build 3)"] [] []"#,
+                r#"cpe:v:lib * [] ["2.1"] []"#,
+                r"cpe:v:lib * [] [] []",
+            ]
+        );
+        // Of a node of many nothing is looked at twice.
+        let many = vec!["{}"; 200_000].join(",");
+        assert_eq!(read(&format!(r#"[{{"operator":"AND","nodes":[{many}]}}]"#)).unwrap(), [""; 0]);
         let many: Vec<String> =
             (0..=limits::ADVISORY_AFFECTED_MAX).map(|n| format!("a:v:p{n}:1:*:*:*:*:*:*:*")).collect();
         let many: Vec<(bool, &str, &str)> = many.iter().map(|name| (true, name.as_str(), "")).collect();

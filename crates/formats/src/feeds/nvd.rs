@@ -14,7 +14,7 @@ use airlock_core::advisory::{Advisory, AdvisoryRecord};
 
 use super::cpe::{self, Configuration};
 use super::list::{self, Item};
-use super::{BadAdvisory, FeedError, is_cve, one_line, score};
+use super::{BadAdvisory, FeedError, is_cve, null_as_default, one_line, score};
 use crate::limits;
 use crate::read::{brief, canonical};
 
@@ -39,7 +39,7 @@ struct Cve<'a> {
     metrics: BTreeMap<Cow<'a, str>, Vec<Metric<'a>>>,
     #[serde(borrow, default)]
     weaknesses: Vec<Weakness<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "null_as_default")]
     configurations: Vec<Configuration<'a>>,
 }
 
