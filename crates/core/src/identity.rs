@@ -2,9 +2,8 @@
 //!
 //! Names mean nothing across namespaces: conda's `pytorch` is PyPI's `torch`, and conda's `zbar` is not PyPI's. So a
 //! conda package matches advisories only through mappings, each of which says whence it comes and whether somebody
-//! checked it. There are three layers: [`builtin`] rows, maps that were imported as feeds, and what people of this
-//! station ruled. The first two add up, since two that disagree are both right until a person rules; the third counts
-//! instead of them.
+//! checked it. [`builtin`] rows and maps that were imported as feeds add up, since two that disagree are both right
+//! until a person rules.
 
 pub mod builtin;
 
@@ -53,7 +52,7 @@ pub struct Mapping {
     pub key: MatchKey,
     /// How its upstream numbers its releases.
     pub order: Order,
-    /// Who says so: the name of a feed, a table of this program, a decision. Several are joined by `and`.
+    /// Who says so: the name of a feed, or the table of this program. Several are joined by `and`.
     pub provenance: String,
     /// Whether somebody checked it.
     pub review: Review,

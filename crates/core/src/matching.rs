@@ -1,8 +1,8 @@
 //! Matching: which advisories concern a version of a package, with the evidence.
 //!
 //! PyPI names match under PEP 440. A conda name matches through its [mappings](crate::identity::Mapping), each compared
-//! in the order in which that upstream numbers its releases, since that is what the advisory speaks; a conda version
-//! that this order cannot read is compared in conda's.
+//! in the order in which that upstream numbers its releases, since that is what the advisory speaks. What PEP 440 cannot
+//! read is compared in conda's order; what another order cannot read is undecided.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -264,7 +264,7 @@ const ELSEWHERE: [&str; 24] = [
     "ipados",
     "drupal",
     "joomla",
-    "joomla\\!",
+    "joomla!",
     "typo3",
     "shopware",
     "discourse",

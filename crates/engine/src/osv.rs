@@ -88,10 +88,8 @@ async fn lookups(view: &View, set: &AdvisorySet, package: &Package) -> Result<(V
         "conda" => (Ecosystem::Conda, spelt(Ecosystem::Conda)?),
         other => {
             let (name, orders) = match other {
-                "CRAN" | "Bioconductor" => {
-                    (ecosystem::canonical_r_name(&package.name), vec![Order::R, Order::Conda])
-                }
-                _ => (package.name.clone(), vec![Order::Semver, Order::Letters, Order::Conda]),
+                "CRAN" | "Bioconductor" => (ecosystem::canonical_r_name(&package.name), vec![Order::R]),
+                _ => (package.name.clone(), vec![Order::Semver, Order::Letters]),
             };
             let key = MatchKey::osv(other, &name);
             let lookup = Lookup { via: key.as_str().to_owned(), key, orders, is_python: false };

@@ -132,12 +132,18 @@ async fn ask(app: &App, set: &AdvisorySet, query: &Query) -> Result<(Affecting, 
 impl Asked {
     fn package(&self, version: Option<&str>) -> Result<Package, Problem> {
         let version = version.filter(|v| !v.is_empty());
-        if version.is_some_and(|v| v.len() > VERSION_BYTES_MAX) {
-            return Err(wrong(&format!("a version has at most {VERSION_BYTES_MAX} bytes")));
-        }
+        let short = |version: Option<&str>| match version {
+            Some(v) if v.len() > VERSION_BYTES_MAX => {
+                Err(wrong(&format!("a version has at most {VERSION_BYTES_MAX} bytes")))
+            }
+            version => Ok(version.map(str::to_owned)),
+        };
         if let (Some(name), Some(ecosystem)) = (&self.name, &self.ecosystem) {
-            let version = version.map(str::to_owned);
-            return Ok(Package { ecosystem: ecosystem.clone(), name: name.clone(), version });
+            return Ok(Package {
+                ecosystem: ecosystem.clone(),
+                name: name.clone(),
+                version: short(version)?,
+            });
         }
         let purl =
             self.purl.as_deref().ok_or_else(|| wrong("a package has a name and an ecosystem, or a purl"))?;
@@ -157,7 +163,7 @@ impl Asked {
         if version.is_some() && purl.version().is_some() {
             return Err(wrong("the version stands in the purl and beside it"));
         }
-        let version = version.or(purl.version()).map(str::to_owned);
+        let version = short(version.or(purl.version()))?;
         Ok(Package { ecosystem: ecosystem.to_owned(), name: purl.name().to_owned(), version })
     }
 }

@@ -135,6 +135,8 @@ async fn questions_that_make_no_sense_are_refused_and_no_knowledge_is_no_answer(
     assert_eq!(status, 413);
     let long = package("PyPI", "idna", &"1".repeat(201));
     assert_eq!(query(&server, &long).await.0, 400);
+    let long = json!({"package": {"purl": format!("pkg:pypi/idna@{}", "1".repeat(201))}});
+    assert_eq!(query(&server, &long).await.0, 400);
     let many = json!({"queries": vec![package("PyPI", "idna", "1"); 1001]});
     assert_eq!(post(&server, "/osv/v1/querybatch", Body::from(many.to_string())).await.0, 400);
     // Past what there is lies nothing.
