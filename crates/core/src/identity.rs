@@ -19,9 +19,6 @@ use crate::version::Order;
 pub struct Identity {
     /// Where it is known, sorted by key; none where a map knows the package and names no counterpart.
     pub mappings: Vec<Mapping>,
-    /// Whether a person ruled that no advisory can concern it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub none_needed: bool,
 }
 
 /// An identity as it is stored, also by programs that knew PyPI names only.
@@ -30,8 +27,6 @@ struct Stored {
     #[serde(default)]
     mappings: Vec<Mapping>,
     #[serde(default)]
-    none_needed: bool,
-    #[serde(default)]
     pypi: Vec<String>,
     #[serde(default)]
     provenance: String,
@@ -39,9 +34,9 @@ struct Stored {
 
 impl From<Stored> for Identity {
     fn from(stored: Stored) -> Self {
-        let Stored { mut mappings, none_needed, pypi, provenance } = stored;
+        let Stored { mut mappings, pypi, provenance } = stored;
         mappings.extend(pypi.iter().map(|name| Mapping::pypi(name, &provenance)));
-        Self { mappings, none_needed }
+        Self { mappings }
     }
 }
 
@@ -83,7 +78,6 @@ impl Mapping {
 impl Identity {
     /// Adds what another layer, or another map, says of the same package.
     pub fn join(&mut self, other: Self) {
-        self.none_needed |= other.none_needed;
         for mapping in other.mappings {
             match self.mappings.iter_mut().find(|held| held.key == mapping.key) {
                 None => self.mappings.push(mapping),
@@ -101,8 +95,8 @@ impl Identity {
         self.mappings.sort();
     }
 
-    /// What counts of an identity that came in a feed: it was checked by nobody here, whatever it says of itself, takes
-    /// nothing out of what is looked up, and does not say how versions are compared.
+    /// What counts of an identity that came in a feed: it was checked by nobody here, whatever it says of itself, and
+    /// does not say how versions are compared.
     #[must_use]
     pub fn from_feed(self, feed: &str) -> Self {
         let mapping = |mapping: Mapping| {
@@ -110,7 +104,7 @@ impl Identity {
             let (order, provenance) = (key.order(), feed.to_owned());
             Some(Mapping { key, order, provenance, review: Review::Automatic })
         };
-        Self { mappings: self.mappings.into_iter().filter_map(mapping).collect(), none_needed: false }
+        Self { mappings: self.mappings.into_iter().filter_map(mapping).collect() }
     }
 
     /// Whether it is a Python project.
@@ -183,11 +177,11 @@ mod tests {
 
     #[test]
     fn what_two_maps_say_adds_up_and_the_reviewed_one_names_the_order() {
-        let mut identity = Identity { mappings: vec![Mapping::pypi("torch", "a")], none_needed: false };
+        let mut identity = Identity { mappings: vec![Mapping::pypi("torch", "a")] };
         let mut other = Mapping::pypi("torch", "b");
         (other.review, other.order) = (Review::Verified, Order::Letters);
-        identity.join(Identity { mappings: vec![other, Mapping::pypi("abc", "b")], none_needed: false });
-        identity.join(Identity { mappings: vec![Mapping::pypi("torch", "a")], none_needed: false });
+        identity.join(Identity { mappings: vec![other, Mapping::pypi("abc", "b")] });
+        identity.join(Identity { mappings: vec![Mapping::pypi("torch", "a")] });
         let said: Vec<_> =
             identity.mappings.iter().map(|m| (m.key.as_str(), m.provenance.as_str(), m.order)).collect();
         assert_eq!(
@@ -200,12 +194,12 @@ mod tests {
     #[test]
     fn a_feed_says_what_a_package_is_and_nothing_more() {
         let text = r#"{"mappings":[{"key":"osv:PyPI/torch","order":"conda","provenance":"built in","review":"verified"},
-            {"key":"no key","order":"conda","provenance":"x","review":"verified"}],"none_needed":true}"#;
+            {"key":"no key","order":"conda","provenance":"x","review":"verified"}]}"#;
         let identity: Identity = serde_json::from_str(text).unwrap();
         assert_eq!(identity.from_feed("map").mappings, [Mapping::pypi("torch", "map")]);
         // What was stored before there were mappings.
         let old: Identity = serde_json::from_str(r#"{"pypi":["torch"],"provenance":"map"}"#).unwrap();
-        assert_eq!(old, Identity { mappings: vec![Mapping::pypi("torch", "map")], none_needed: false });
+        assert_eq!(old, Identity { mappings: vec![Mapping::pypi("torch", "map")] });
     }
 
     #[test]

@@ -152,7 +152,6 @@ pub fn lookups(ecosystem: Ecosystem, name: &str, identity: Option<&Identity>) ->
 pub fn coverage(ecosystem: Ecosystem, name: &str, identity: Option<&Identity>) -> Coverage {
     match ecosystem {
         Ecosystem::Pypi => Coverage::Verified,
-        Ecosystem::Conda if identity.is_some_and(|i| i.none_needed) => Coverage::NoneNeeded,
         Ecosystem::Conda => {
             let mapped = identity.map(|i| i.mappings.as_slice()).unwrap_or_default();
             let rule = identity::by_rule(ecosystem, name);
@@ -415,7 +414,7 @@ mod tests {
     }
 
     fn mapped(mappings: Vec<Mapping>) -> Identity {
-        Identity { mappings, none_needed: false }
+        Identity { mappings }
     }
 
     fn cpe(vendor: &str, product: &str, order: Order) -> Mapping {
@@ -536,13 +535,11 @@ mod tests {
         let of = |name, identity: Option<&Identity>| coverage(Ecosystem::Conda, name, identity);
         let automatic = mapped(vec![Mapping::pypi("torch", "map")]);
         let both = mapped(vec![Mapping::pypi("torch", "map"), cpe("a", "b", Order::Letters)]);
-        let none_needed = Identity { none_needed: true, ..both.clone() };
         assert_eq!(of("pytorch", None), Coverage::Unknown);
         // A map that knows the name and no counterpart says nothing.
         assert_eq!(of("pytorch", Some(&Identity::default())), Coverage::Unknown);
         assert_eq!(of("pytorch", Some(&automatic)), Coverage::Automatic);
         assert_eq!(of("pytorch", Some(&both)), Coverage::Verified);
-        assert_eq!(of("pytorch", Some(&none_needed)), Coverage::NoneNeeded);
         assert_eq!(of("r-rcpp", Some(&Identity::default())), Coverage::Automatic);
         // A map adds to what follows from the name.
         let keys: Vec<_> =
