@@ -1,10 +1,10 @@
-//! The Python environment with the real clients: py-rattler, pip, uv and pip-audit.
+//! The Python environment with the real clients: py-rattler, pip, uv and pip-audit; and the official schema of CSAF.
 
 use std::path::Path;
 use std::process::Command;
 
-/// The clients that the tests drive.
-const CLIENTS: [&str; 3] = ["py-rattler", "uv", "pip-audit"];
+/// The clients that the tests drive, and what they check documents with.
+const CLIENTS: [&str; 5] = ["py-rattler", "uv", "pip-audit", "csaf", "jsonschema"];
 
 /// Makes the environment below `target` and gives its interpreter, or says what is skipped and why.
 pub fn prepare(root: &Path) -> Option<String> {

@@ -7,6 +7,10 @@ use airlock_core::time::{Span, Time};
 use airlock_engine::station::Side;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod review;
+
+pub use review::ReviewCommand;
+
 /// Open-source packages for networks that may not touch the internet: mirrored, judged by their
 /// vulnerabilities, carried across the gap, served to unmodified clients.
 #[derive(Debug, Parser)]
@@ -168,6 +172,14 @@ pub enum Command {
         /// Only findings with at least this score.
         #[arg(long)]
         min_score: Option<f64>,
+    },
+    /// What was ruled of the findings of a channel, as a VEX document on stdout, for scanners elsewhere.
+    Vex {
+        /// The channel.
+        channel: String,
+        /// The form.
+        #[arg(long, value_enum, default_value_t = VexForm::Openvex)]
+        format: VexForm,
     },
     /// Policies: what is denied, held or warned of.
     #[command(subcommand)]
@@ -378,39 +390,13 @@ pub enum PolicyCommand {
     },
 }
 
-/// `airlock review`
-#[derive(Debug, Subcommand)]
-pub enum ReviewCommand {
-    /// List the decisions.
-    List,
-    /// Lift one rule for one scope until a date.
-    Waive {
-        /// The channel.
-        channel: String,
-        /// The scope: a name, or a name and versions.
-        #[arg(long)]
-        scope: String,
-        /// The rule.
-        #[arg(long)]
-        rule: String,
-        /// Only as far as the rule rests on this vulnerability; needed where it rests on any.
-        #[arg(long)]
-        advisory: Option<String>,
-        /// Until when.
-        #[arg(long, value_parser = parse_time)]
-        expires: Time,
-        /// Why.
-        #[arg(long)]
-        reason: String,
-    },
-    /// Take a decision back.
-    Revoke {
-        /// The decision.
-        decision: String,
-        /// Why.
-        #[arg(long)]
-        reason: String,
-    },
+/// A form of VEX documents.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum VexForm {
+    /// OpenVEX 0.2.0.
+    Openvex,
+    /// CSAF 2.0, profile VEX.
+    Csaf,
 }
 
 /// `airlock trust`

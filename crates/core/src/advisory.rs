@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::assess::Statements;
 use crate::canon::Canonical;
 use crate::id::{Digest, Id};
 use crate::identity::Identity;
@@ -359,11 +360,13 @@ pub enum FeedKind {
     Epss,
     /// A map from conda names to PyPI names.
     Identities,
+    /// Statements on findings: OpenVEX, CSAF, CycloneDX.
+    Vex,
 }
 
 impl FeedKind {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Osv, Self::Nvd, Self::Kev, Self::Epss, Self::Identities];
+    pub const ALL: [Self; 6] = [Self::Osv, Self::Nvd, Self::Kev, Self::Epss, Self::Identities, Self::Vex];
 
     /// The name on the command line.
     pub const fn name(self) -> &'static str {
@@ -373,6 +376,7 @@ impl FeedKind {
             Self::Kev => "kev",
             Self::Epss => "epss",
             Self::Identities => "identities",
+            Self::Vex => "vex",
         }
     }
 
@@ -394,7 +398,7 @@ pub struct FeedHead {
     pub kind: FeedKind,
     /// When a connected station last read it successfully.
     pub read_at: Time,
-    /// The object that holds its content: a tree of advisories or identities, or one KEV or EPSS object.
+    /// The object that holds its content: a tree of advisories, identities or statements, or one KEV or EPSS object.
     pub content: Digest,
     /// Records.
     pub count: u64,
@@ -425,6 +429,9 @@ pub struct AdvisorySet {
     /// The table of [`crate::identity::builtin`] that is a part of them; none in sets of before there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub builtin: Option<Digest>,
+    /// Match key to what feeds of statements say of that package; none where no feed says anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statements: Option<TreeId<Id<Statements>>>,
 }
 
 impl Object for AdvisorySet {

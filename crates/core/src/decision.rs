@@ -1,9 +1,14 @@
 //! Decisions: what people ruled. Append-only; a later decision may revoke an earlier one.
 
 use serde::{Deserialize, Serialize};
+use wildmatch::WildMatch;
 
+use crate::advisory::MatchKey;
+use crate::assess::{Basis, Justification};
 use crate::ecosystem::Ecosystem;
-use crate::matching::Finding;
+use crate::id::Digest;
+use crate::identity::{Identity, Mapping};
+use crate::matching::{Finding, Status};
 use crate::object::Object;
 use crate::spec::Spec;
 use crate::time::Time;
@@ -42,6 +47,34 @@ pub enum Ruling {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         advisory: Option<String>,
     },
+    /// A finding is in this state within this scope. One that makes it milder stands on what was known.
+    Status {
+        /// The vulnerability, by the name under which it is one entry.
+        advisory: String,
+        /// What was known when it was ruled.
+        basis: Basis,
+        /// Why it is cleared, in terms that scanners read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        justification: Option<Justification>,
+        /// Where.
+        scope: Scope,
+        /// The state.
+        status: Status,
+    },
+    /// What this source states of findings counts within this scope.
+    Statements {
+        /// Where.
+        scope: Scope,
+        /// The name of a feed of statements, or [`crate::assess::PACKAGE`].
+        source: String,
+    },
+    /// What a conda package is elsewhere: this instead of what maps, rules and the built-in table say.
+    Identity {
+        /// Its counterparts; none if no advisory can concern it.
+        mappings: Vec<Mapping>,
+        /// The package: an exact name.
+        scope: Scope,
+    },
     /// Take an earlier decision back.
     Revoke {
         /// The decision's id.
@@ -56,9 +89,20 @@ pub struct Scope {
     pub channel: String,
     /// Name and versions, as a spec.
     pub spec: String,
+    /// Only conda packages whose build string matches this pattern (`*` and `?`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<String>,
+    /// Only the file with this hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Digest>,
 }
 
 impl Scope {
+    /// Everything in a channel that a spec means.
+    pub fn of(channel: &str, spec: &str) -> Self {
+        Self { channel: channel.to_owned(), spec: spec.to_owned(), build: None, sha256: None }
+    }
+
     /// Whether this artifact is in the scope. A version that cannot be held against the scope is in it for a
     /// block and not for a waiver: what is not known is never milder.
     fn covers(&self, target: &Target<'_>, if_unknown: bool) -> bool {
@@ -68,7 +112,11 @@ impl Scope {
                 if spec.can_tell(target.version) { spec.matches_version(target.version) } else { if_unknown };
             spec.matches_name(target.name) && version
         };
-        self.channel == target.channel && spec.is_ok_and(in_scope)
+        let build = |pattern: &str| target.build.is_some_and(|build| WildMatch::new(pattern).matches(build));
+        self.channel == target.channel
+            && spec.is_ok_and(in_scope)
+            && self.build.as_deref().is_none_or(build)
+            && self.sha256.is_none_or(|hash| target.sha256.map_or(if_unknown, |of| of == hash))
     }
 }
 
@@ -94,6 +142,16 @@ pub struct Target<'a> {
     pub name: &'a str,
     /// The version.
     pub version: &'a str,
+    /// The name of the file.
+    pub file: &'a str,
+    /// The conda build string.
+    pub build: Option<&'a str>,
+    /// The conda build number.
+    pub build_number: Option<u64>,
+    /// The conda subdir.
+    pub subdir: Option<&'a str>,
+    /// The hash of the file: that of its bytes, else that which its record declares.
+    pub sha256: Option<Digest>,
 }
 
 impl Decisions {
@@ -115,7 +173,11 @@ impl Decisions {
 
     fn scope<'a>(&'a self, decision: &'a Decision) -> Option<&'a Scope> {
         match &decision.ruling {
-            Ruling::Block(scope) | Ruling::Waive { scope, .. } => Some(scope),
+            Ruling::Block(scope)
+            | Ruling::Waive { scope, .. }
+            | Ruling::Status { scope, .. }
+            | Ruling::Statements { scope, .. }
+            | Ruling::Identity { scope, .. } => Some(scope),
             Ruling::Revoke { decision } => {
                 let revoked = self.list.iter().find(|d| d.id == *decision)?;
                 // A revocation is never revoked itself; whoever wrote one all the same gets everything judged anew.
@@ -128,7 +190,67 @@ impl Decisions {
     pub fn block(&self, target: &Target<'_>, now: Time) -> Option<&Decision> {
         self.in_force(now).find(|d| match &d.ruling {
             Ruling::Block(scope) => scope.covers(target, true),
-            Ruling::Waive { .. } | Ruling::Revoke { .. } => false,
+            _ => false,
+        })
+    }
+
+    /// The last ruling on the state of a finding of the artifact.
+    pub fn status(&self, target: &Target<'_>, finding: &Finding, now: Time) -> Option<&Decision> {
+        let rules = |d: &&Decision| match &d.ruling {
+            // Where it cannot be told whether a version is in the scope, it is for what is confirmed only.
+            Ruling::Status { advisory, scope, status, .. } => {
+                finding.is_called(advisory) && scope.covers(target, *status == Status::Active)
+            }
+            _ => false,
+        };
+        self.in_force(now).filter(rules).last()
+    }
+
+    /// What people of this station ruled that a package is elsewhere.
+    pub fn identity(&self, channel: &str, name: &str, now: Time) -> Option<Identity> {
+        let ruled = |d: &Decision| match &d.ruling {
+            Ruling::Identity { mappings, scope } if scope.channel == channel && scope.spec == name => {
+                let provenance = format!("decision {} of {}", d.id, d.author);
+                let own = |m: &Mapping| Mapping { provenance: provenance.clone(), ..m.clone() };
+                Some(Identity { mappings: mappings.iter().map(own).collect(), is_ruled: true })
+            }
+            _ => None,
+        };
+        self.in_force(now).filter_map(ruled).last()
+    }
+
+    /// The names in a channel that people ruled on in this way, whether the rulings are in force or not.
+    pub fn ruled_names(&self, channel: &str) -> impl Iterator<Item = &str> {
+        self.list.iter().filter_map(move |d| match &d.ruling {
+            Ruling::Identity { scope, .. } if scope.channel == channel => Some(scope.spec.as_str()),
+            _ => None,
+        })
+    }
+
+    /// The match keys that people named in rulings on identities, whether these are in force or not.
+    pub fn keys(&self) -> impl Iterator<Item = &MatchKey> {
+        let all = self.list.iter().filter_map(|d| match &d.ruling {
+            Ruling::Identity { mappings, .. } => Some(mappings),
+            _ => None,
+        });
+        all.flatten().map(|m| &m.key)
+    }
+
+    /// Whether any of them is about the state of a finding.
+    pub fn rule_findings(&self) -> bool {
+        self.list.iter().any(|d| matches!(d.ruling, Ruling::Status { .. }))
+    }
+
+    /// Whether any of them lets what a source states count.
+    pub fn trust_statements(&self) -> bool {
+        self.list.iter().any(|d| matches!(d.ruling, Ruling::Statements { .. }))
+    }
+
+    /// Whether what this source states of the artifact counts.
+    pub fn trusts(&self, source: &str, target: &Target<'_>, now: Time) -> bool {
+        self.in_force(now).any(|d| match &d.ruling {
+            Ruling::Statements { source: trusted, scope } => trusted == source && scope.covers(target, false),
+            _ => false,
         })
     }
 
@@ -149,7 +271,7 @@ impl Decisions {
                         Some(id) => finding.is_some_and(|f| f.is_called(id)),
                     }
             }
-            Ruling::Block(_) | Ruling::Revoke { .. } => false,
+            _ => false,
         })
     }
 

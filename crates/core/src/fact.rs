@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::assess::Statement;
 use crate::canon::Canonical;
 use crate::id::Digest;
 use crate::object::Object;
@@ -53,6 +54,9 @@ pub struct FileFact {
     /// The `info/run_exports.json` of a conda package (CEP 12).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_exports: Option<Canonical>,
+    /// What a conda package states of vulnerabilities in its `info/security.json`. It counts where a person trusts it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub security: Vec<Statement>,
 }
 
 /// What went wrong with an artifact's bytes.

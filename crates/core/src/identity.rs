@@ -19,6 +19,9 @@ use crate::version::Order;
 pub struct Identity {
     /// Where it is known, sorted by key; none where a map knows the package and names no counterpart.
     pub mappings: Vec<Mapping>,
+    /// Whether people of this station ruled that this is all there is, so that nothing follows from the name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_ruled: bool,
 }
 
 /// An identity as it is stored, also by programs that knew PyPI names only.
@@ -36,7 +39,8 @@ impl From<Stored> for Identity {
     fn from(stored: Stored) -> Self {
         let Stored { mut mappings, pypi, provenance } = stored;
         mappings.extend(pypi.iter().map(|name| Mapping::pypi(name, &provenance)));
-        Self { mappings }
+        // A ruling is a decision, and none that a feed could bring.
+        Self { mappings, is_ruled: false }
     }
 }
 
@@ -104,7 +108,7 @@ impl Identity {
             let (order, provenance) = (key.order(), feed.to_owned());
             Some(Mapping { key, order, provenance, review: Review::Automatic })
         };
-        Self { mappings: self.mappings.into_iter().filter_map(mapping).collect() }
+        Self { mappings: self.mappings.into_iter().filter_map(mapping).collect(), is_ruled: false }
     }
 
     /// Whether it is a Python project.
@@ -132,12 +136,13 @@ pub fn by_rule(ecosystem: Ecosystem, name: &str) -> Option<Mapping> {
     }
 }
 
-/// The conda package that [`by_rule`] maps to a key.
+/// The conda package that is looked up under a key whatever its mappings say: by [`by_rule`], or under its own name.
 pub fn named_by_rule(key: &MatchKey) -> Option<String> {
     let (ecosystem, name) = key.as_str().strip_prefix("osv:")?.split_once('/')?;
     match ecosystem {
         "CRAN" => Some(format!("r-{name}")),
         "Bioconductor" => Some(format!("bioconductor-{name}")),
+        crate::matching::CONDA => Some(name.to_owned()),
         _ => None,
     }
 }
@@ -177,11 +182,11 @@ mod tests {
 
     #[test]
     fn what_two_maps_say_adds_up_and_the_reviewed_one_names_the_order() {
-        let mut identity = Identity { mappings: vec![Mapping::pypi("torch", "a")] };
+        let mut identity = Identity { is_ruled: false, mappings: vec![Mapping::pypi("torch", "a")] };
         let mut other = Mapping::pypi("torch", "b");
         (other.review, other.order) = (Review::Verified, Order::Letters);
-        identity.join(Identity { mappings: vec![other, Mapping::pypi("abc", "b")] });
-        identity.join(Identity { mappings: vec![Mapping::pypi("torch", "a")] });
+        identity.join(Identity { is_ruled: false, mappings: vec![other, Mapping::pypi("abc", "b")] });
+        identity.join(Identity { is_ruled: false, mappings: vec![Mapping::pypi("torch", "a")] });
         let said: Vec<_> =
             identity.mappings.iter().map(|m| (m.key.as_str(), m.provenance.as_str(), m.order)).collect();
         assert_eq!(
@@ -199,7 +204,7 @@ mod tests {
         assert_eq!(identity.from_feed("map").mappings, [Mapping::pypi("torch", "map")]);
         // What was stored before there were mappings.
         let old: Identity = serde_json::from_str(r#"{"pypi":["torch"],"provenance":"map"}"#).unwrap();
-        assert_eq!(old, Identity { mappings: vec![Mapping::pypi("torch", "map")] });
+        assert_eq!(old, Identity { is_ruled: false, mappings: vec![Mapping::pypi("torch", "map")] });
     }
 
     #[test]

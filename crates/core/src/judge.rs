@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::advisory::{AdvisorySet, Epss, Kev, Slice};
+use crate::assess::{self, Assessing, Assessments, Statements};
 use crate::block::BlockSet;
 use crate::decision::{Decision, Decisions, Target};
 use crate::ecosystem::Ecosystem;
@@ -63,6 +64,8 @@ pub struct Local<'a> {
     pub identity: Option<&'a Identity>,
     /// What was found under each of [`matching::lookups`].
     pub slices: &'a [(Lookup, &'a Slice)],
+    /// What sources state of its findings, under the same.
+    pub statements: &'a [(Lookup, &'a Statements)],
     /// The judgement of the snapshot before.
     pub previous: Option<&'a Judgement>,
 }
@@ -70,6 +73,7 @@ pub struct Local<'a> {
 /// Judges one shard.
 pub fn judge_local(cx: &Context<'_>, key: &ShardKey, local: &Local<'_>) -> Judgement {
     let coverage = matching::coverage(cx.ecosystem, &key.name, local.identity);
+    let assessing = assessing(cx, local);
     let mut findings: BTreeMap<String, Vec<Finding>> = BTreeMap::new();
     let mut artifacts = BTreeMap::new();
     for (file, entry, gone) in files(local) {
@@ -87,10 +91,11 @@ pub fn judge_local(cx: &Context<'_>, key: &ShardKey, local: &Local<'_>) -> Judge
         });
         let case = Case {
             cx,
-            name: &key.name,
+            key,
             artifact: &artifact,
             coverage,
             findings: found,
+            assessing: &assessing,
             fact: local.facts.and_then(|f| f.files.get(file)),
             before: local.previous.and_then(|p| p.artifacts.get(file)),
             gone,
@@ -98,7 +103,9 @@ pub fn judge_local(cx: &Context<'_>, key: &ShardKey, local: &Local<'_>) -> Judge
         artifacts.insert(file.to_owned(), case.judge());
     }
     findings.retain(|_, found| !found.is_empty());
+    let own: Vec<_> = stated(local).collect();
     Judgement {
+        weighed: assessing.weighed(findings.values().flatten(), &own),
         ecosystem: cx.ecosystem,
         name: key.name.clone(),
         subdir: key.subdir.clone(),
@@ -106,6 +113,18 @@ pub fn judge_local(cx: &Context<'_>, key: &ShardKey, local: &Local<'_>) -> Judge
         findings,
         artifacts,
     }
+}
+
+/// What packages of the shard state of themselves.
+fn stated<'a>(local: &Local<'a>) -> impl Iterator<Item = &'a assess::Statement> {
+    let files = local.facts.into_iter().flat_map(|facts| facts.files.values());
+    files.filter_map(|fact| fact.file.as_ref()).flat_map(|file| &file.security)
+}
+
+fn assessing<'a>(cx: &Context<'a>, local: &Local<'a>) -> Assessing<'a> {
+    let packages_state = stated(local).next().is_some();
+    let weighed = local.previous.map(|previous| &previous.weighed);
+    Assessing::of(cx.decisions, (local.slices, cx.kev), local.statements, packages_state, weighed)
 }
 
 /// Everything that must be judged: what the source lists, and what only a kept snapshot lists.
@@ -142,27 +161,37 @@ fn unreadable(gone: bool, detail: String) -> Judged {
         review_by: None,
         flips_at: None,
         gone,
+        assessed: Assessments::new(),
     }
 }
 
 struct Case<'a> {
     cx: &'a Context<'a>,
-    name: &'a str,
+    key: &'a ShardKey,
     artifact: &'a Artifact,
     coverage: Coverage,
     findings: &'a [Finding],
+    assessing: &'a Assessing<'a>,
     fact: Option<&'a Fact>,
     before: Option<&'a Judged>,
     gone: bool,
 }
 
+/// What comes of all rules at one moment: with the deadline of what is held but published.
+struct Ruled {
+    rules: Vec<RuleHit>,
+    verdict: Verdict,
+    review_by: Option<Time>,
+    assessed: Assessments,
+}
+
 impl Case<'_> {
     fn judge(&self) -> Judged {
         let now = self.cx.now;
-        let (rules, verdict, review_by) = self.rule(now);
+        let Ruled { rules, verdict, review_by, assessed } = self.rule(now);
         let mut turning_points = BTreeSet::new();
         let mut points = Vec::new();
-        let subject = self.subject(now);
+        let subject = self.subject(self.findings, now);
         for rule in &self.cx.policy.rules {
             rule.when.turning_points(&subject, &mut points);
         }
@@ -170,9 +199,12 @@ impl Case<'_> {
         turning_points.extend(self.cx.decisions.turning_points(now));
         turning_points.extend(review_by.filter(|at| *at > now));
         let flips_at = turning_points.into_iter().find(|at| {
-            let (hits, then, review) = self.rule(*at);
+            let then = self.rule(*at);
             // Also what only changes the reasons counts: a judgement says what is so until then.
-            then != verdict || review.is_some() != review_by.is_some() || hits != rules
+            then.verdict != verdict
+                || then.review_by.is_some() != review_by.is_some()
+                || then.rules != rules
+                || then.assessed != assessed
         });
         Judged {
             version: self.artifact.version.clone(),
@@ -181,6 +213,7 @@ impl Case<'_> {
             review_by,
             flips_at,
             gone: self.gone,
+            assessed,
         }
     }
 
@@ -198,24 +231,26 @@ impl Case<'_> {
         }
     }
 
-    fn subject(&self, now: Time) -> Subject<'_> {
+    fn subject<'s>(&'s self, findings: &'s [Finding], now: Time) -> Subject<'s> {
         Subject {
             ecosystem: self.cx.ecosystem,
-            name: self.name,
+            name: &self.key.name,
             kind: self.artifact.kind,
             time: self.artifact.time,
             yanked: self.artifact.yanked,
             licence: self.licence(),
             coverage: self.coverage,
             feeds_read: self.cx.feeds_read,
-            findings: self.findings,
+            findings,
             now,
         }
     }
 
-    /// The rules that have a say at `now`, the verdict, and the deadline of what is held but published.
-    fn rule(&self, now: Time) -> (Vec<RuleHit>, Verdict, Option<Time>) {
-        let mut rules = self.policy_rules(now);
+    /// What has a say at `now`, and what comes of it.
+    fn rule(&self, now: Time) -> Ruled {
+        let own = self.fact.and_then(|f| f.file.as_ref()).map_or(&[][..], |file| &file.security);
+        let assessed = self.assessing.assess(&self.target(), self.findings, own, now);
+        let mut rules = self.policy_rules(&assess::apply(self.findings, &assessed), now);
         rules.extend(self.blocked(now));
         let kept_out = rules.iter().any(|r| r.waived_by.is_none() && r.action >= Action::Hold);
         // Nobody misses the bytes of what is not wanted anyway.
@@ -229,26 +264,30 @@ impl Case<'_> {
         };
         let lacks_bytes = self.cx.needs_bytes && self.fact.is_none_or(|f| f.file.is_none());
         let was_offered = self.before.filter(|b| b.is_offered());
-        if verdict != Verdict::Hold || lacks_bytes {
-            return (rules, verdict, None);
-        }
-        let Some(before) = was_offered else { return (rules, verdict, None) };
+        let ruled = |verdict, review_by| Ruled { rules, verdict, review_by, assessed };
+        let Some(before) = was_offered.filter(|_| verdict == Verdict::Hold && !lacks_bytes) else {
+            return ruled(verdict, None);
+        };
         let deadline = before.review_by.unwrap_or_else(|| self.cx.now.after(self.cx.policy.hold_deadline));
-        let verdict = if now < deadline { Verdict::Admit } else { Verdict::Hold };
-        (rules, verdict, Some(deadline))
+        ruled(if now < deadline { Verdict::Admit } else { Verdict::Hold }, Some(deadline))
     }
 
     fn target(&self) -> Target<'_> {
         Target {
             ecosystem: self.cx.ecosystem,
             channel: self.cx.channel,
-            name: self.name,
+            name: &self.key.name,
             version: &self.artifact.version,
+            file: &self.artifact.file,
+            build: self.artifact.build.as_deref(),
+            build_number: self.artifact.build_number,
+            subdir: self.key.subdir.as_deref(),
+            sha256: self.fact.and_then(|f| f.file.as_ref()).map(|f| f.sha256).or(self.artifact.sha256),
         }
     }
 
-    fn policy_rules(&self, now: Time) -> Vec<RuleHit> {
-        let subject = self.subject(now);
+    fn policy_rules(&self, findings: &[Finding], now: Time) -> Vec<RuleHit> {
+        let subject = self.subject(findings, now);
         let mut out = Vec::new();
         for rule in &self.cx.policy.rules {
             for (finding, truth) in rule.hits(&subject) {
@@ -260,7 +299,9 @@ impl Case<'_> {
                     rule: rule.name.clone(),
                     action,
                     unknown,
-                    unopened: unknown && rule.may_open(&subject, finding),
+                    unopened: (unknown && rule.may_open(&subject, finding))
+                        || finding
+                            .is_some_and(|f| self.may_clear(f, now) && rule.spares_cleared(&subject, f)),
                     advisory: finding.map(|f| f.advisory.clone()),
                     detail: None,
                     waived_by: waiver.map(|d| d.id.clone()),
@@ -268,6 +309,17 @@ impl Case<'_> {
             }
         }
         out
+    }
+
+    /// Whether the package, which nobody opened yet, may clear itself of a finding and would be believed.
+    fn may_clear(&self, finding: &Finding, now: Time) -> bool {
+        let is_unopened = self.fact.is_none_or(|fact| fact.file.is_none());
+        self.cx.ecosystem == Ecosystem::Conda
+            && is_unopened
+            && finding.status.is_open()
+            && !finding.kev
+            && !finding.malicious
+            && self.cx.decisions.trusts(assess::PACKAGE, &self.target(), now)
     }
 
     fn blocked(&self, now: Time) -> Option<RuleHit> {

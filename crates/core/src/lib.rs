@@ -5,6 +5,7 @@
 //! machine. `ARCHITECTURE.md` says how the rooms fit together; each module says what it promises.
 
 pub mod advisory;
+pub mod assess;
 pub mod block;
 pub mod bundle;
 pub mod canon;
@@ -38,4 +39,4 @@ pub mod version;
 /// The number of the rules by which this program judges: matching, ordering and the evaluation of
 /// policies. It is an input of every snapshot, so that a program that judges differently never
 /// claims to have reproduced what an older one published. Raised with every change of a verdict.
-pub const RULES_REVISION: u32 = 3;
+pub const RULES_REVISION: u32 = 4;

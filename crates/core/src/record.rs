@@ -27,6 +27,8 @@ pub struct Artifact {
     pub version: String,
     /// The conda build string.
     pub build: Option<String>,
+    /// The conda build number.
+    pub build_number: Option<u64>,
     /// The declared SHA-256, if any.
     pub sha256: Option<Digest>,
     /// The declared MD5, if any: some old conda records have nothing better.
@@ -77,6 +79,8 @@ struct CondaRecord<'a> {
     name: Cow<'a, str>,
     version: String,
     build: Option<String>,
+    #[serde(borrow)]
+    build_number: Option<&'a RawValue>,
     #[serde(borrow)]
     sha256: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -175,6 +179,7 @@ impl Artifact {
             kind,
             version: record.version,
             build: Some(build),
+            build_number: record.build_number.and_then(|number| number.get().parse().ok()),
             sha256,
             md5: record.md5.and_then(string).and_then(|text| hex::decode(&text)),
             size: record.size,
@@ -197,6 +202,7 @@ impl Artifact {
             kind,
             version,
             build: None,
+            build_number: None,
             sha256: digest(record.hashes.get("sha256"))?,
             md5: record.hashes.get("md5").and_then(Value::as_str).and_then(hex::decode),
             size: record.size,

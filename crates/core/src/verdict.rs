@@ -1,9 +1,11 @@
 //! Verdicts and everything that made them so.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::assess::{self, Assessments, Basis};
 use crate::ecosystem::Ecosystem;
 use crate::identity::Coverage;
 use crate::matching::Finding;
@@ -91,6 +93,9 @@ pub struct Judged {
     /// The index lists it no longer; it is judged because a kept snapshot does.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub gone: bool,
+    /// What was ruled of its findings.
+    #[serde(default, skip_serializing_if = "Assessments::is_empty")]
+    pub assessed: Assessments,
 }
 
 impl Judged {
@@ -127,6 +132,9 @@ pub struct Judgement {
     pub findings: BTreeMap<String, Vec<Finding>>,
     /// The verdicts by file name.
     pub artifacts: BTreeMap<String, Judged>,
+    /// What was known when statements about the package counted for the first time (see [`assess`]).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub weighed: BTreeMap<String, Basis>,
 }
 
 impl Object for Judgement {
@@ -134,8 +142,9 @@ impl Object for Judgement {
 }
 
 impl Judgement {
-    /// What is known against one artifact.
-    pub fn findings_of(&self, judged: &Judged) -> &[Finding] {
-        self.findings.get(&judged.version).map_or(&[], Vec::as_slice)
+    /// What is known against one artifact, in the states that were ruled.
+    pub fn findings_of(&self, judged: &Judged) -> Cow<'_, [Finding]> {
+        let findings = self.findings.get(&judged.version).map_or(&[][..], Vec::as_slice);
+        assess::apply(findings, &judged.assessed)
     }
 }

@@ -41,6 +41,7 @@ fn facts(fault: Option<Fault>) -> Facts {
         licence: None,
         summary: None,
         run_exports: None,
+        security: vec![],
     };
     Facts { files: [(FILE.to_owned(), Fact { first_seen: day(0), file: Some(file), fault })].into() }
 }
@@ -119,6 +120,7 @@ impl World {
             facts: Some(&self.facts),
             identity: None,
             slices: &slices,
+            statements: &[],
             previous: self.previous.as_ref(),
         };
         judge::judge_local(&cx, &ShardKey { subdir: None, name: "x".into() }, &local)
@@ -146,7 +148,7 @@ impl World {
 }
 
 fn scope(spec: &str) -> Scope {
-    Scope { channel: "main".into(), spec: spec.into() }
+    Scope::of("main", spec)
 }
 
 #[test]

@@ -1,9 +1,13 @@
 //! Decisions: blocking, waiving, taking back.
 
+use airlock_core::advisory::{FeedHead, FeedKind, Kev, Slice};
+use airlock_core::assess::{self, Basis, Justification};
 use airlock_core::block::BlockSet;
 use airlock_core::channel::Channel;
 use airlock_core::decision::{Decision, Decisions, Ruling, Scope};
+use airlock_core::ecosystem::Ecosystem;
 use airlock_core::id::Id;
+use airlock_core::matching::{self, Lookup, Status};
 use airlock_core::record::Artifact;
 use airlock_core::shard::{Shard, ShardKey};
 use airlock_core::spec::Spec;
@@ -15,7 +19,7 @@ use airlock_store::RefChange;
 use crate::channel::ref_name;
 use crate::error::{Error, Result};
 use crate::station::Station;
-use crate::{channel, judge, trees};
+use crate::{channel, judge, tree_edit, trees};
 
 /// The ref of all decisions.
 pub const REF: &str = "decisions";
@@ -64,15 +68,40 @@ async fn check(station: &Station, ruling: &Ruling, expires: Option<Time>) -> Res
         Ruling::Block(scope) => check_scope(station, scope).await,
         Ruling::Waive { rule, scope, advisory } => {
             check_scope(station, scope).await?;
-            let hint = "give one that lies ahead with --expires 2027-01-31";
-            let ends =
-                expires.ok_or_else(|| Error::usage("a waiver needs a date on which it ends").hint(hint))?;
-            if ends <= station.now().await? {
-                return Err(
-                    Error::usage(format!("the waiver would have ended on {}", ends.date())).hint(hint)
-                );
+            if expires.is_none() {
+                return Err(Error::usage("a waiver needs a date on which it ends").hint(ENDS));
             }
+            check_ahead(station, expires).await?;
             check_waived(station, &scope.channel, rule, advisory.as_deref()).await
+        }
+        Ruling::Status { scope, status, .. } => {
+            check_scope(station, scope).await?;
+            if *status == Status::Reported {
+                return Err(Error::usage("a finding is `reported` until somebody rules otherwise")
+                    .hint("take the ruling back with `airlock review revoke ID`"));
+            }
+            check_ahead(station, expires).await
+        }
+        Ruling::Statements { scope, source } => {
+            check_scope(station, scope).await?;
+            let heads = crate::feeds::heads(station).await?;
+            let is_one = |head: &FeedHead| head.kind == FeedKind::Vex;
+            if source != assess::PACKAGE && !heads.get(source).is_some_and(is_one) {
+                let known = heads.iter().filter(|(_, head)| is_one(head)).map(|(name, _)| name.as_str());
+                let known: Vec<&str> = known.chain([assess::PACKAGE]).collect();
+                return Err(Error::usage(format!("there is no source of statements called `{source}`"))
+                    .hint(format!("there are: {}", known.join(", "))));
+            }
+            check_ahead(station, expires).await
+        }
+        Ruling::Identity { scope, .. } => {
+            let channel = channel::find(station, &scope.channel).await?;
+            let name = airlock_core::ecosystem::canonical_name(channel.ecosystem, &scope.spec);
+            if channel.ecosystem != Ecosystem::Conda || name.as_ref() != Some(&scope.spec) {
+                return Err(Error::usage(format!("`{}` is no name of a conda package", scope.spec))
+                    .hint("only conda packages need an identity, each by its exact name"));
+            }
+            Ok(())
         }
         Ruling::Revoke { decision } => {
             let (_, decisions) = judge::decisions(station).await?;
@@ -87,6 +116,18 @@ async fn check(station: &Station, ruling: &Ruling, expires: Option<Time>) -> Res
             }
             Ok(())
         }
+    }
+}
+
+/// How to say when a decision ends.
+const ENDS: &str = "give one that lies ahead with --expires 2027-01-31";
+
+async fn check_ahead(station: &Station, expires: Option<Time>) -> Result<()> {
+    match expires {
+        Some(ends) if ends <= station.now().await? => {
+            Err(Error::usage(format!("it would have ended on {}", ends.date())).hint(ENDS))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -116,6 +157,60 @@ async fn check_scope(station: &Station, scope: &Scope) -> Result<()> {
     Spec::parse(channel.ecosystem, &scope.spec).map(|_| ()).map_err(|e| Error::usage(e.to_string()))
 }
 
+/// Rules on the state of a finding: it stands on what is known at this moment. The scope names one package.
+pub async fn status(
+    station: &Station,
+    scope: Scope,
+    (advisory, status): (&str, Status),
+    justification: Option<Justification>,
+    reason: &str,
+    expires: Option<Time>,
+) -> Result<Decision> {
+    let channel = channel::find(station, &scope.channel).await?;
+    let spec = Spec::parse(channel.ecosystem, &scope.spec).map_err(|e| Error::usage(e.to_string()))?;
+    let name = spec.exact_name().ok_or_else(|| {
+        Error::usage("a ruling on a finding is about one package")
+            .hint("name it without wildcards in --scope")
+    })?;
+    let (advisory, basis) = known_of(station, &channel, name, advisory).await?;
+    let ruling = Ruling::Status { advisory, basis, justification, scope, status };
+    decide(station, ruling, reason, expires).await
+}
+
+/// What is known now of one vulnerability of a package: the name under which it is one entry, and the basis.
+async fn known_of(
+    station: &Station,
+    channel: &Channel,
+    name: &str,
+    advisory: &str,
+) -> Result<(String, Basis)> {
+    let db = &station.store.db;
+    let (_, set) = crate::feeds::current(station).await?;
+    let mapped = tree_edit::find_many(db, set.identities, [name]).await?;
+    let ruled = judge::decisions(station).await?.1.identity(&channel.name, name, station.now().await?);
+    let lookups = matching::lookups(channel.ecosystem, name, ruled.as_ref().or(mapped.get(name)));
+    let found = tree_edit::find_many(db, set.slices, lookups.iter().map(|l| l.key.as_str())).await?;
+    let mut slices: Vec<(Lookup, Slice)> = Vec::new();
+    for lookup in lookups {
+        if let Some(id) = found.get(lookup.key.as_str()) {
+            slices.push((lookup, db.get(*id).await?));
+        }
+    }
+    let slices: Vec<(Lookup, &Slice)> = slices.iter().map(|(l, s)| (l.clone(), s)).collect();
+    let kev: Kev = db.get(set.kev).await?;
+    let vulnerability = assess::vulnerability(&slices, advisory);
+    let basis = vulnerability.and_then(|name| Some((name.to_owned(), Basis::of(name, &slices, &kev)?)));
+    basis.ok_or_else(|| {
+        Error::no(format!("nothing that is known here says that `{advisory}` concerns `{name}`")).hint(
+            format!(
+                "`airlock explain {} {name}` shows what does; \
+             `airlock advisories show {advisory}` what is known of it",
+                channel.name
+            ),
+        )
+    })
+}
+
 /// Blocks what matches `spec`, on every server within moments: the block set takes it in before anything is
 /// judged again, and whoever is judging at this moment has to start over.
 pub async fn block(
@@ -124,7 +219,7 @@ pub async fn block(
     spec: &str,
     reason: &str,
 ) -> Result<(Decision, usize)> {
-    let scope = Scope { channel: channel.name.clone(), spec: spec.to_owned() };
+    let scope = Scope::of(&channel.name, spec);
     let decision = decide(station, Ruling::Block(scope), reason, None).await?;
     let why = format!("blocked: decision {} by {}: {}", decision.id, decision.author, decision.reason);
     let spec = Spec::parse(channel.ecosystem, spec).map_err(|e| Error::usage(e.to_string()))?;

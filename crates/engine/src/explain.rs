@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use airlock_core::assess::Assessed;
 use airlock_core::explain::Offered;
 use airlock_core::identity::Coverage;
 use airlock_core::matching::{Evidence, Finding, Status};
@@ -162,7 +163,7 @@ fn one(
         version: judged.version.clone(),
         verdict: verdict.word(),
         rules: judged.rules.clone(),
-        findings: judgement.findings_of(judged).iter().map(FindingView::of).collect(),
+        findings: FindingView::all(judgement, judged),
         coverage: judgement.coverage,
         nearest: if verdict == Verdict::Admit && !judged.gone {
             None
@@ -191,6 +192,8 @@ pub struct FindingView {
     pub score_source: Option<String>,
     /// The state.
     pub status: Status,
+    /// Who ruled so, why, and whether that counts; none where nobody looked at it.
+    pub assessed: Option<Assessed>,
     /// Whether it is open if it concerns this version at all.
     pub undecided: bool,
     /// Known to be exploited.
@@ -217,8 +220,13 @@ pub struct EvidenceView {
 }
 
 impl FindingView {
-    /// The same, in this form.
-    pub fn of(finding: &Finding) -> Self {
+    /// What is known against an artifact, in this form.
+    fn all(judgement: &Judgement, judged: &Judged) -> Vec<Self> {
+        let findings = judgement.findings_of(judged);
+        findings.iter().map(|f| Self::of(f, judged.assessed.get(&f.advisory))).collect()
+    }
+
+    fn of(finding: &Finding, assessed: Option<&Assessed>) -> Self {
         let score = finding.score.as_ref();
         Self {
             advisory: finding.advisory.clone(),
@@ -227,6 +235,7 @@ impl FindingView {
             vector: score.map(|s| s.vector.clone()),
             score_source: score.map(|s| s.source.clone()),
             status: finding.status,
+            assessed: assessed.cloned(),
             undecided: finding.undecided,
             kev: finding.kev,
             epss: finding.epss,
@@ -258,14 +267,14 @@ pub async fn findings(view: &View, channel: &ChannelView) -> Result<Vec<Publishe
     for (name, package) in judgements(view, channel, |_| true).await? {
         for judgement in &package.ours {
             for (file, judged) in judgement.artifacts.iter().filter(|(_, j)| j.is_offered()) {
-                for finding in judgement.findings_of(judged) {
+                for finding in FindingView::all(judgement, judged) {
                     let artifact =
                         judgement.subdir.as_ref().map_or_else(|| file.clone(), |s| format!("{s}/{file}"));
                     out.push(PublishedFinding {
                         artifact,
                         name: name.clone(),
                         version: judged.version.clone(),
-                        finding: FindingView::of(finding),
+                        finding,
                     });
                 }
             }

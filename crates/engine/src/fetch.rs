@@ -22,6 +22,7 @@ use airlock_core::record::Artifact;
 use airlock_core::shard::{Shard, ShardKey};
 use airlock_core::snapshot::Upstream;
 use airlock_formats::archive::{self, ArchiveLimits, Opened};
+use airlock_formats::feeds::vex::security;
 use airlock_store::{Batch, Staged, Store};
 
 use crate::error::{Error, Kind, Result, joined};
@@ -332,6 +333,7 @@ fn open(
         licence: opened.licence,
         summary: opened.summary,
         run_exports: opened.run_exports.and_then(|bytes| run_exports(&bytes)),
+        security: opened.security.map(|bytes| security::read(&bytes)).unwrap_or_default(),
     };
     Ok(Arrived { staged, metadata, fact })
 }

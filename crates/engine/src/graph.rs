@@ -6,6 +6,7 @@
 use std::str::FromStr;
 
 use airlock_core::advisory::{AdvisoryRecord, AdvisorySet, Epss, FeedHead, FeedKind, Kev, Slice};
+use airlock_core::assess::Statements;
 use airlock_core::block::BlockSet;
 use airlock_core::channel::Channel;
 use airlock_core::decision::Decisions;
@@ -69,6 +70,7 @@ kinds! {
     Shard: Shard,
     Slice: Slice,
     Snapshot: Snapshot,
+    Statements: Statements,
     Taken: Taken,
     Tree: Node<Value>,
     Trust: Trust,
@@ -125,6 +127,8 @@ pub enum Item {
     Judgements,
     /// Slices of advisories.
     Slices,
+    /// Statements on findings.
+    Statements,
     /// Records of a feed.
     Advisories,
 }
@@ -139,6 +143,7 @@ impl Item {
             Self::Pinned => Role::Pinned,
             Self::Judgements => Role::Plain(Kind::Judgement),
             Self::Slices => Role::Plain(Kind::Slice),
+            Self::Statements => Role::Plain(Kind::Statements),
             Self::Advisories => Role::Plain(Kind::Advisory),
         }
     }
@@ -188,6 +193,7 @@ impl Role {
             | Kind::Policy
             | Kind::Shard
             | Kind::Slice
+            | Kind::Statements
             | Kind::Trust
             // What of the bundles is needed, retention decides.
             | Kind::ExportState => true,
@@ -255,6 +261,7 @@ impl Named {
         let role = match head.kind {
             FeedKind::Osv | FeedKind::Nvd => Role::Tree(Item::Advisories),
             FeedKind::Identities => Role::Tree(Item::Values),
+            FeedKind::Vex => Role::Tree(Item::Statements),
             FeedKind::Kev => Role::Plain(Kind::Kev),
             FeedKind::Epss => Role::Plain(Kind::Epss),
         };
@@ -345,6 +352,9 @@ fn plain(out: &mut Named, kind: Kind, bytes: &[u8]) -> Result<(), ObjectError> {
             out.add(set.kev.digest(), Role::Plain(Kind::Kev));
             out.add(set.epss.digest(), Role::Plain(Kind::Epss));
             out.add(set.identities.digest(), Role::Tree(Item::Values));
+            if let Some(statements) = set.statements {
+                out.add(statements.digest(), Role::Tree(Item::Statements));
+            }
         }
         Kind::FeedHead => out.add_feed(&object::decode::<StoredHead>(bytes)?.head),
         Kind::FeedIndex => {
@@ -394,6 +404,7 @@ fn plain(out: &mut Named, kind: Kind, bytes: &[u8]) -> Result<(), ObjectError> {
         | Kind::Policy
         | Kind::Shard
         | Kind::Slice
+        | Kind::Statements
         | Kind::Trust => {}
     }
     Ok(())

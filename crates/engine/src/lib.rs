@@ -30,5 +30,6 @@ pub mod tree_edit;
 pub mod trees;
 pub mod trust;
 pub mod upstream;
+pub mod vex;
 pub mod view;
 mod walk;

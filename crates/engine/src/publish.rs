@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::judge::{Judgment, Touched};
 use crate::mirror::MirrorState;
 use crate::render::{self, Layout};
-use crate::station::Station;
+use crate::station::{Station, entry};
 use crate::{tree_edit, trees};
 
 /// The whole-channel indexes of the newest snapshot, by path below the channel.
@@ -156,7 +156,17 @@ pub async fn publish(
         "hold": counts.hold, "deny": counts.deny, "changes": judgment.changes.len(),
     });
     let action = if id.is_some() { "channel.publish" } else { "channel.read" };
-    station.commit_with(refs, names, action, &format!("channel/{name}"), &detail).await?;
+    let subject = format!("channel/{name}");
+    let mut entries = vec![entry(action, &subject, &detail)?];
+    if id.is_some() {
+        for ((by, vulnerability, package), (why, files)) in &judgment.reopened {
+            let detail = serde_json::json!({
+                "by": by, "advisory": vulnerability, "name": package, "why": why, "artifacts": files,
+            });
+            entries.push(entry("finding.reopen", &subject, &detail)?);
+        }
+    }
+    station.commit_all(refs, names, entries).await?;
     Ok(id)
 }
 

@@ -121,6 +121,11 @@ pub struct Station {
     pub traffic: Traffic,
 }
 
+/// An entry of the ledger.
+pub(crate) fn entry(action: &str, subject: &str, detail: &serde_json::Value) -> Result<NewEntry> {
+    Ok(NewEntry { action: action.to_owned(), subject: subject.to_owned(), detail: Canonical::of(detail)? })
+}
+
 impl Station {
     /// Makes a station in `dir`, which must not hold one.
     pub async fn init(dir: &Path, name: &str, side: Side, options: Options) -> Result<Self> {
@@ -206,25 +211,18 @@ impl Station {
         subject: &str,
         detail: &serde_json::Value,
     ) -> Result<()> {
-        self.commit_with(refs, Vec::new(), action, subject, detail).await
+        self.commit_all(refs, Vec::new(), vec![entry(action, subject, detail)?]).await
     }
 
-    /// The same, with the names of the shards that are published.
-    pub async fn commit_with(
+    /// The same with several entries of the ledger, and the names of the shards that are published.
+    pub async fn commit_all(
         &self,
         refs: Vec<RefChange>,
         names: Vec<NameChange>,
-        action: &str,
-        subject: &str,
-        detail: &serde_json::Value,
+        entries: Vec<NewEntry>,
     ) -> Result<()> {
-        let entry = NewEntry {
-            action: action.to_owned(),
-            subject: subject.to_owned(),
-            detail: Canonical::of(detail)?,
-        };
         let (time, actor) = (self.now().await?, self.options.actor.clone());
-        let change = Change { time, actor, refs, entries: vec![entry], names };
+        let change = Change { time, actor, refs, entries, names };
         self.store.db.commit(&change).await?;
         Ok(())
     }

@@ -1,14 +1,17 @@
 //! Judging what a change reaches gives what judging everything gives, whatever changed in whatever order.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+use airlock_core::advisory::{FeedKind, MatchKey};
 use airlock_core::decision::{Ruling, Scope};
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::id::Id;
+use airlock_core::identity::{Mapping, Review};
+use airlock_core::matching::Status;
 use airlock_core::snapshot::{Snapshot, Upstream};
 use airlock_core::time::Span;
 use airlock_engine::judge::{self, How, Judgment};
 use airlock_engine::publish::Rendered;
-use airlock_engine::{channel, decide, render, trees};
+use airlock_engine::{channel, decide, feeds, render, trees};
 use airlock_formats::make::CondaPackage;
 use airlock_testkit::{Kit, conda, osv};
 use serde_json::{Value, json};
@@ -34,9 +37,23 @@ async fn judged(kit: &Kit, anew: bool) -> Judgment {
 }
 
 async fn decide(kit: &Kit, name: &str, random: &mut Random) {
-    let scope = Scope { channel: "main".to_owned(), spec: name.to_owned() };
-    let ruling = match random.below(3) {
+    let scope = Scope::of("main", name);
+    let ruling = match random.below(6) {
         0 => Ruling::Block(scope),
+        2 => {
+            // Where nothing is known of it there is nothing to rule.
+            let of = ("PYSEC-1", [Status::Cleared, Status::Active][random.below(2) as usize]);
+            let _ = decide::status(&kit.station, scope, of, None, "a test says so", None).await;
+            return;
+        }
+        3 => {
+            let key = MatchKey::osv("PyPI", &format!("q{}", random.below(NAMES as u64)));
+            let mapping =
+                Mapping { order: key.order(), key, provenance: String::new(), review: Review::Verified };
+            let mappings = if random.below(3) == 0 { vec![] } else { vec![mapping] };
+            Ruling::Identity { mappings, scope }
+        }
+        4 => Ruling::Statements { scope, source: "vex".to_owned() },
         1 => {
             let until = kit.now().await.after(Span::days(2));
             let advisory = Some("PYSEC-1".to_owned());
@@ -56,6 +73,15 @@ async fn decide(kit: &Kit, name: &str, random: &mut Random) {
         }
     };
     decide::decide(&kit.station, ruling, "a test says so", None).await.unwrap();
+}
+
+/// What a feed of statements says from now on, where there is one already.
+async fn state(kit: &Kit, statements: &[Value]) -> String {
+    let document = json!({"@context": "https://openvex.dev/ns/v0.2.0", "@id": "urn:test", "author": "tester",
+        "timestamp": "2026-02-01T00:00:00Z", "version": 1, "statements": statements});
+    let path = kit.write("vex.json", document.to_string().as_bytes()).display().to_string();
+    feeds::update(&kit.station, &[]).await.unwrap();
+    path
 }
 
 /// What was taken over from the files before is what rendering everything gives.
@@ -78,6 +104,10 @@ async fn what_a_change_does_not_reach_is_judged_as_if_all_were_judged_anew() {
             .collect::<serde_json::Map<_, _>>()
             .into();
         kit.identify(&identities).await;
+        let of_none = json!({"vulnerability": {"name": "X-1"}, "products": [{"@id": "pkg:pypi/none"}], "status": "fixed"});
+        let vex = state(&kit, &[of_none]).await;
+        feeds::add(&kit.station, FeedKind::Vex, &vex).await.unwrap();
+        feeds::update(&kit.station, &[]).await.unwrap();
         let mut source = kit.conda_source("source");
         for n in 0..NAMES {
             source.add(&conda(&format!("p{n}"), "1.0"), &json!({}));
@@ -107,6 +137,12 @@ async fn what_a_change_does_not_reach_is_judged_as_if_all_were_judged_anew() {
                     kit.know(&records).await;
                 }
                 3 => decide(&kit, &format!("p{n}"), &mut random).await,
+                4 if random.below(3) == 0 => {
+                    let product = format!("pkg:conda/p{n}");
+                    let said = json!({"vulnerability": {"name": "PYSEC-1"}, "products": [{"@id": product}],
+                        "status": "not_affected", "impact_statement": format!("as said in step {step}")});
+                    state(&kit, &[said]).await;
+                }
                 4 => {
                     source.remove("noarch", &format!("p{n}-1.0-0.conda"));
                     source.write();

@@ -59,6 +59,14 @@ pub const IDENTITIES_MAX: usize = 500_000;
 pub const IDENTITY_NAMES_MAX: usize = 100;
 /// A name in a map of identities, in bytes.
 pub const IDENTITY_NAME_BYTES_MAX: usize = 200;
+/// One document of statements (VEX), in bytes.
+pub const VEX_DOCUMENT_BYTES_MAX: u64 = 32 << 20;
+/// Statements in one feed.
+pub const VEX_STATEMENTS_MAX: usize = 1_000_000;
+/// Statements about one package in one feed, and of one package about itself.
+pub const VEX_STATEMENTS_OF_ONE_MAX: usize = 20_000;
+/// What is kept of the reason of a statement, in characters.
+pub const VEX_NOTE_CHARS_MAX: usize = 2000;
 /// How deep a record or advisory may nest. Lower than what canonical text may, since records are stored and
 /// served inside of documents.
 pub const RECORD_DEPTH_MAX: usize = 48;

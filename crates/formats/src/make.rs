@@ -49,6 +49,8 @@ pub struct CondaPackage<'a> {
     /// Paths below the environment and contents. In a `noarch: python` package each path that does not start
     /// with `site-packages/` or `python-scripts/` is put below `site-packages/`.
     pub files: &'a [(&'a str, &'a [u8])],
+    /// What `info/security.json` states, where there is to be one.
+    pub security: Option<&'a str>,
 }
 
 impl CondaPackage<'_> {
@@ -148,6 +150,8 @@ impl CondaPackage<'_> {
             ("info/index.json".into(), self.index_json().to_string().into_bytes()),
             ("info/paths.json".into(), json!({"paths": paths, "paths_version": 1}).to_string().into_bytes()),
         ]);
+        let security = self.security.map(|text| ("info/security.json".to_owned(), text.as_bytes().to_vec()));
+        info.extend(security);
         if self.noarch_python {
             let link = json!({"noarch": {"type": "python"}, "package_metadata_version": 1});
             info.insert("info/link.json".into(), link.to_string().into_bytes());

@@ -59,6 +59,7 @@ fn published(read: &IndexRead) -> Shard {
             licence: None,
             summary: None,
             run_exports: None,
+            security: Vec::new(),
         };
         entry.record = publish::record(Ecosystem::Pypi, file, entry, &fact);
     }

@@ -156,6 +156,7 @@ fn pinned(sha256: Digest, size: u64) -> FileFact {
         licence: Some("MIT".to_owned()),
         summary: Some("Planted for a measurement".to_owned()),
         run_exports: None,
+        security: Vec::new(),
     }
 }
 

@@ -357,6 +357,7 @@ pub fn sample(name: &str) -> Vec<u8> {
         summary: "A sample",
         timestamp_ms: 1_700_000_000_000,
         noarch_python: true,
+        security: None,
         files: &[("x.py", b"X = 1\n")],
     };
     let python = Wheel {

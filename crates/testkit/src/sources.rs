@@ -26,6 +26,7 @@ pub const fn conda<'a>(name: &'a str, version: &'a str) -> CondaPackage<'a> {
         summary: "A package of a test",
         timestamp_ms: BUILT_MS,
         noarch_python: false,
+        security: None,
         files: &[("share/a.txt", b"a\n")],
     }
 }

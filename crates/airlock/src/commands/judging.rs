@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use airlock_core::assess::Assessed;
 use airlock_core::fact::Fault;
 use airlock_core::matching::Status;
 use airlock_core::spec::Spec;
@@ -15,8 +16,10 @@ use airlock_engine::judge::How;
 use airlock_engine::station::Station;
 use airlock_engine::sync::{self, Outcome, Wish};
 use airlock_engine::view::{ChannelView, View};
+use airlock_formats::feeds::vex::write;
 
 use super::{Cx, advisories};
+use crate::cli::VexForm;
 use crate::output::{bytes, count, table};
 
 /// Changes that are shown without --verbose.
@@ -259,6 +262,9 @@ fn explained_text(a: &Explained) -> String {
         let aliases = aliases.join(", ");
         out += &format!("  {} ({aliases}): {score}{by}, {}{kev}\n", f.advisory, state(f));
         out += &format!("    {}\n", f.summary);
+        if let Some(ruled) = &f.assessed {
+            out += &format!("    {}\n", ruled_text(ruled));
+        }
         for e in &f.evidence.records {
             out += &format!("    {} by {} in {} order, via {}\n", e.record, e.hit, e.order.name(), e.via);
         }
@@ -317,6 +323,29 @@ pub async fn findings(
         })
         .collect();
     cx.out.answer(|| Ok(serde_json::json!({"channel": name, "findings": found})), || table(&rows))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What was ruled of a finding, and whether that counts.
+fn ruled_text(ruled: &Assessed) -> String {
+    let reason = if ruled.reason.is_empty() { String::new() } else { format!(": {}", ruled.reason) };
+    let void = ruled.void.as_ref().map(|why| format!("; it does not count: {why}")).unwrap_or_default();
+    format!("{} by {}{reason}{void}", ruled.status.name(), ruled.by)
+}
+
+pub async fn vex(cx: &Cx, name: &str, form: VexForm) -> Result<ExitCode> {
+    let station = cx.open().await?;
+    let (view, channel) = published(&station, name).await?;
+    let document = airlock_engine::vex::document(&view, &channel).await?;
+    if document.rulings.is_empty() {
+        return Err(Error::no(format!("nothing was ruled of the findings of channel `{name}`"))
+            .hint("`airlock review status` rules; `airlock findings` shows what there is to rule on"));
+    }
+    let written = match form {
+        VexForm::Openvex => write::openvex(&document),
+        VexForm::Csaf => write::csaf(&document),
+    };
+    cx.out.answer(|| Ok(written.clone()), || format!("{written:#}\n"))?;
     Ok(ExitCode::SUCCESS)
 }
 

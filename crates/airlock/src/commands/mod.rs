@@ -91,6 +91,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Findings { channel, status, min_score } => {
             judging::findings(&cx, &channel, status, min_score).await
         }
+        Command::Vex { channel, format } => judging::vex(&cx, &channel, format).await,
         Command::Policy(command) => review::policy(&cx, command).await,
         Command::Block { channel, spec, reason } => review::block(&cx, &channel, &spec, &reason).await,
         Command::Review(command) => review::run(&cx, command).await,

@@ -105,8 +105,30 @@ pub async fn run(cx: &Cx, command: ReviewCommand) -> Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         ReviewCommand::Waive { channel, scope, rule, advisory, expires, reason } => {
-            let scope = Scope { channel, spec: scope };
+            let scope = Scope::of(&channel, &scope);
             decide::decide(&station, Ruling::Waive { rule, scope, advisory }, &reason, Some(expires)).await?
+        }
+        ReviewCommand::Status {
+            channel,
+            scope,
+            build,
+            sha256,
+            advisory,
+            status,
+            justification,
+            expires,
+            reason,
+        } => {
+            let scope = Scope { build, sha256, ..Scope::of(&channel, &scope) };
+            decide::status(&station, scope, (&advisory, status), justification, &reason, expires).await?
+        }
+        ReviewCommand::Statements { channel, scope, source, expires, reason } => {
+            let scope = Scope::of(&channel, &scope);
+            decide::decide(&station, Ruling::Statements { scope, source }, &reason, expires).await?
+        }
+        ReviewCommand::Identity { channel, name, keys, none: _, reason } => {
+            let (scope, mappings) = (Scope::of(&channel, &name), keys);
+            decide::decide(&station, Ruling::Identity { mappings, scope }, &reason, None).await?
         }
         ReviewCommand::Revoke { decision, reason } => {
             decide::decide(&station, Ruling::Revoke { decision }, &reason, None).await?
@@ -115,12 +137,29 @@ pub async fn run(cx: &Cx, command: ReviewCommand) -> Result<ExitCode> {
     rejudge(cx, &station, &decision).await
 }
 
+fn place(scope: &Scope) -> String {
+    let build = scope.build.as_ref().map(|build| format!(", builds {build}")).unwrap_or_default();
+    let file = scope.sha256.map(|hash| format!(", the file {hash}")).unwrap_or_default();
+    format!("{} in {}{build}{file}", scope.spec, scope.channel)
+}
+
 fn row(d: &Decision, in_force: bool) -> Vec<String> {
     let what = match &d.ruling {
-        Ruling::Block(scope) => format!("block {} in {}", scope.spec, scope.channel),
+        Ruling::Block(scope) => format!("block {}", place(scope)),
         Ruling::Waive { rule, scope, advisory } => {
             let only = advisory.as_ref().map(|a| format!(" as far as it rests on {a}")).unwrap_or_default();
-            format!("waive {rule} for {} in {}{only}", scope.spec, scope.channel)
+            format!("waive {rule} for {}{only}", place(scope))
+        }
+        Ruling::Status { advisory, status, scope, .. } => {
+            format!("{advisory} is {} for {}", status.name(), place(scope))
+        }
+        Ruling::Statements { scope, source } => format!("what {source} states counts for {}", place(scope)),
+        Ruling::Identity { mappings, scope } if mappings.is_empty() => {
+            format!("no advisory can concern {}", place(scope))
+        }
+        Ruling::Identity { mappings, scope } => {
+            let keys: Vec<&str> = mappings.iter().map(|m| m.key.as_str()).collect();
+            format!("{} is {}", place(scope), keys.join(" and "))
         }
         Ruling::Revoke { decision } => format!("revoke {decision}"),
     };

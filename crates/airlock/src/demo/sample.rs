@@ -136,6 +136,7 @@ fn write_conda(noarch: &Path) -> Result<()> {
         summary: "A stand-in for an interpreter",
         timestamp_ms,
         noarch_python: false,
+        security: None,
         files: &[("share/doc/python-stand-in.txt", b"a stand-in\n")],
     })?;
     for stub in &STUBS {
@@ -156,6 +157,7 @@ fn write_conda(noarch: &Path) -> Result<()> {
             summary: stub.summary,
             timestamp_ms,
             noarch_python: true,
+            security: None,
             files: &[(&path, code.as_bytes())],
         })?;
     }

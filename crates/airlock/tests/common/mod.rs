@@ -34,6 +34,12 @@ impl Answer {
         self
     }
 
+    /// The answer, which must have this on stdout.
+    pub fn shows(self, text: &str) -> Self {
+        assert!(self.stdout.contains(text), "expected `{text}` in: {}\n{}", self.stdout, self.stderr);
+        self
+    }
+
     /// The answer, which must say this on stderr.
     pub fn says(self, text: &str) -> Self {
         assert!(self.stderr.contains(text), "expected `{text}` in: {}", self.stderr);

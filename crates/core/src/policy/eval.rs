@@ -11,7 +11,7 @@ use wildmatch::WildMatch;
 use super::{ArtifactPredicate, Condition, FindingPredicate, Rule};
 use crate::ecosystem::{ArtifactKind, Ecosystem, name_pattern};
 use crate::identity::Coverage;
-use crate::matching::Finding;
+use crate::matching::{Finding, Status};
 use crate::time::{Span, Time};
 
 /// A truth value of Kleene's logic. Ordered, so that `all` is the least and `any` the greatest.
@@ -118,6 +118,14 @@ impl Rule {
                 self.when.eval(&opened, finding) == Truth::False
             })
         }
+    }
+}
+
+impl Rule {
+    /// Whether it would not hold for a finding that was cleared.
+    pub fn spares_cleared(&self, subject: &Subject<'_>, finding: &Finding) -> bool {
+        let cleared = Finding { status: Status::Cleared, ..finding.clone() };
+        !self.when.quantifies() && self.when.eval(subject, Some(&cleared)) == Truth::False
     }
 }
 

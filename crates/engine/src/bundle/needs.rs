@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use airlock_core::advisory::{AdvisoryRecord, FeedHead, FeedKind};
+use airlock_core::assess::Statements;
 use airlock_core::fact::Facts;
 use airlock_core::id::{Digest, Id};
 use airlock_core::identity::Identity;
@@ -151,6 +152,11 @@ impl Needs {
             FeedKind::Identities => {
                 let (nodes, _) = trees::walk::<Identity>(db, TreeId::new(head.content)).await?;
                 self.add_objects(nodes);
+            }
+            FeedKind::Vex => {
+                let (nodes, said) = trees::walk::<Id<Statements>>(db, TreeId::new(head.content)).await?;
+                self.add_objects(nodes);
+                self.add_objects(said.into_values().map(|id| id.digest()));
             }
             FeedKind::Kev | FeedKind::Epss => self.add_objects([head.content]),
         }

@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use airlock_core::advisory::{
     self, Advisory, AdvisoryRecord, AdvisorySet, Epss, FeedHead, FeedKind, Kev, MatchKey, Slice,
 };
+use airlock_core::assess::{Statement, Statements};
 use airlock_core::id::{Digest, Id};
 use airlock_core::identity::{self, Identity};
 use airlock_core::object::{self, ObjectError};
@@ -23,7 +24,7 @@ use super::index::{FeedIndex, IndexEdits, Members, Skim};
 use crate::error::Result;
 use crate::station::Station;
 use crate::tree_edit::{self, Difference};
-use crate::trees;
+use crate::{judge, trees};
 
 /// Records that one thread holds at once.
 const RECORDS_AT_ONCE: usize = 2000;
@@ -74,11 +75,18 @@ pub(super) async fn assemble(
         None => join_epss(db, &contents(&feeds, FeedKind::Epss)).await?,
     };
     let builtin = Some(identity::builtin::digest());
-    let (identities, products) =
-        match base.filter(|base| base.set.builtin == builtin && maps(before) == maps(&feeds)) {
-            Some(base) => (base.set.identities, base.index.products.clone()),
-            None => join_identities(db, &feeds).await?,
-        };
+    let of = |heads, kind| named_contents(heads, kind);
+    let is_same = |kind| base.is_some() && of(before, kind) == of(&feeds, kind);
+    let statements = match base.filter(|_| is_same(FeedKind::Vex)) {
+        Some(base) => base.set.statements,
+        None => join_statements(db, &feeds).await?,
+    };
+    let same_names = is_same(FeedKind::Identities);
+    let (identities, mut products) = match base.filter(|base| same_names && base.set.builtin == builtin) {
+        Some(base) => (base.set.identities, base.index.products.clone()),
+        None => join_identities(db, &feeds).await?,
+    };
+    products.extend(ruled_products(station).await?);
     let mut touched = changes(station, before, &feeds, base).await?;
     let none = BTreeSet::new();
     let held = base.map_or(&none, |b| &b.index.products);
@@ -88,17 +96,23 @@ pub(super) async fn assemble(
     let (keys, names) = (touched.by_key, touched.by_name);
     let slices = cut(station, &feeds, touched, gone, base.map(|b| b.set.slices)).await?;
     Ok(Assembled {
-        set: AdvisorySet { feeds, slices, kev, epss, identities, builtin },
+        set: AdvisorySet { feeds, slices, kev, epss, identities, builtin, statements },
         keys,
         names,
         products,
     })
 }
 
-/// The maps of identities by name and content: evidence names them.
-fn maps(feeds: &BTreeMap<String, FeedHead>) -> Vec<(&String, Digest)> {
-    let maps = feeds.iter().filter(|(_, head)| head.kind == FeedKind::Identities);
-    maps.map(|(name, head)| (name, head.content)).collect()
+/// The feeds of one kind by name and content: evidence names them.
+fn named_contents(feeds: &BTreeMap<String, FeedHead>, kind: FeedKind) -> Vec<(&String, Digest)> {
+    let wanted = feeds.iter().filter(|(_, head)| head.kind == kind);
+    wanted.map(|(name, head)| (name, head.content)).collect()
+}
+
+/// The CPE products that people of this station named in rulings on identities.
+pub(super) async fn ruled_products(station: &Station) -> Result<BTreeSet<String>> {
+    let (_, decisions) = judge::decisions(station).await?;
+    Ok(decisions.keys().map(MatchKey::as_str).filter(|key| is_product(key)).map(str::to_owned).collect())
 }
 
 /// Whether a match key is that of a CPE product.
@@ -395,4 +409,28 @@ async fn join_identities(
     let keys = identities.values().flat_map(|i| &i.mappings).map(|m| m.key.as_str());
     let products = keys.filter(|key| is_product(key)).map(str::to_owned).collect();
     Ok((trees::store(db, &identities).await?, products))
+}
+
+/// What all feeds of statements say, each statement with the feed that it comes from.
+async fn join_statements(
+    db: &Db,
+    feeds: &BTreeMap<String, FeedHead>,
+) -> Result<Option<TreeId<Id<Statements>>>> {
+    let mut joined: BTreeMap<String, Statements> = BTreeMap::new();
+    for (feed, head) in feeds.iter().filter(|(_, head)| head.kind == FeedKind::Vex) {
+        for (key, id) in trees::load::<Id<Statements>>(db, TreeId::new(head.content)).await? {
+            let said: Statements = db.get(id).await?;
+            let said = said.list.into_iter().map(|one| Statement { source: feed.clone(), ..one });
+            joined.entry(key).or_default().list.extend(said);
+        }
+    }
+    if joined.is_empty() {
+        return Ok(None);
+    }
+    let (mut encoded, mut tree) = (Vec::new(), BTreeMap::new());
+    for (key, statements) in joined {
+        tree.insert(key, trees::encode_into(&statements, &mut encoded)?);
+    }
+    db.put_many(&encoded).await?;
+    trees::store(db, &tree).await.map(Some)
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use airlock_core::advisory::{AdvisoryRecord, Epss, FeedHead, FeedKind, Kev};
+use airlock_core::assess::Statements;
 use airlock_core::id::Id;
 use airlock_core::identity::Identity;
 use airlock_core::trie::TreeId;
@@ -33,6 +34,10 @@ pub(super) async fn check(
             FeedKind::Identities => {
                 let old = held.map(|held| TreeId::new(held.content));
                 tree(db, old, TreeId::<Identity>::new(head.content)).await.map(|_| ())
+            }
+            FeedKind::Vex => {
+                let old = held.map(|held| TreeId::new(held.content));
+                statements(db, old, TreeId::new(head.content)).await
             }
         };
         result.map_err(|flaw| flaw.of(name))?;
@@ -78,6 +83,19 @@ async fn tree<V: Value + PartialEq>(
         return Err(Flaw::Content(format!("its tree {new} is malformed")));
     }
     Ok(differences)
+}
+
+async fn statements(
+    db: &Db,
+    old: Option<TreeId<Id<Statements>>>,
+    new: TreeId<Id<Statements>>,
+) -> std::result::Result<(), Flaw> {
+    for difference in tree(db, old, new).await? {
+        if let Some(id) = difference.new {
+            db.get(id).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn records(db: &Db, held: Option<&FeedHead>, head: &FeedHead) -> std::result::Result<(), Flaw> {

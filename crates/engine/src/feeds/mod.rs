@@ -5,6 +5,7 @@ mod check;
 mod index;
 mod read;
 mod show;
+mod statements;
 
 use std::collections::BTreeMap;
 
@@ -411,9 +412,13 @@ pub async fn rebuild(station: &Station) -> Result<Id<AdvisorySet>> {
 /// Makes the set follow the heads where a run that read feeds was broken off before it did: what it read tightens
 /// all the same. Who only asks what would be goes by the set as it is.
 pub async fn catch_up(station: &Station) -> Result<()> {
-    let (_, set) = current(station).await?;
-    // A newer program brings newer rows of its own.
-    if set.builtin != Some(identity::builtin::digest()) || set.feeds != heads(station).await? {
+    let (id, set) = current(station).await?;
+    // A newer program brings newer rows of its own, and people may have named more products.
+    let cut = match index::find(&station.store.db, id).await? {
+        Some(index) => build::ruled_products(station).await?.is_subset(&index.products),
+        None => false,
+    };
+    if set.builtin != Some(identity::builtin::digest()) || set.feeds != heads(station).await? || !cut {
         rebuild(station).await?;
     }
     Ok(())

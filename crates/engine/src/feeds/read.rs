@@ -21,7 +21,7 @@ use airlock_formats::feeds::{self as formats, BadAdvisory, FeedError, RecordForm
 use airlock_formats::limits;
 use airlock_store::Packed;
 
-use super::Wanted;
+use super::{Wanted, statements};
 use crate::error::{Error, Result, file_error, joined};
 use crate::station::Station;
 use crate::trees;
@@ -144,7 +144,7 @@ async fn localize(station: &Station, location: &str) -> Result<Local> {
 }
 
 /// How a feed is read.
-struct Job<'a> {
+pub(super) struct Job<'a> {
     threads: usize,
     /// Objects that are in the store for certain.
     known: &'a HashSet<Digest>,
@@ -160,7 +160,7 @@ impl Job<'_> {
     }
 
     /// Packs and sends what a feed comes to: a tree, or one object.
-    fn content(
+    pub(super) fn content(
         &self,
         root: Digest,
         objects: &[Encoded],
@@ -211,6 +211,7 @@ fn read_content(
             let bad_count = bad.len() as u64;
             job.content(root.digest(), &nodes, map.len(), bad, bad_count)
         }
+        FeedKind::Vex => files_of(path).and_then(statements::read).map_err(unusable)?.content(job),
     }
 }
 
@@ -263,7 +264,7 @@ fn lock(sum: &Mutex<Sum>) -> std::sync::MutexGuard<'_, Sum> {
     sum.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-type FeedResult<T> = std::result::Result<T, FeedError>;
+pub(super) type FeedResult<T> = std::result::Result<T, FeedError>;
 
 fn read_records(job: &Job<'_>, kind: FeedKind, path: &Path) -> FeedResult<Records> {
     let sum = Mutex::new(Sum::default());

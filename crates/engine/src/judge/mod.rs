@@ -15,6 +15,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt as _, stream};
 
 use airlock_core::advisory::{Epss, Kev, Slice};
+use airlock_core::assess::Statements;
 use airlock_core::block::BlockSet;
 use airlock_core::channel::Channel;
 use airlock_core::decision::Decisions;
@@ -37,6 +38,7 @@ use crate::{tree_edit, trees};
 
 pub use changes::{Changes, VerdictChange};
 use inputs::Inputs;
+pub use one::Reopened;
 use one::{Common, One, Task};
 use scope::{Maps, Scope};
 
@@ -101,6 +103,8 @@ pub struct Judgment {
     pub blocks: BlockSet,
     /// What changes.
     pub changes: Changes,
+    /// What people or sources ruled of findings and stands no longer, since something became known.
+    pub reopened: Reopened,
     /// The snapshot before it.
     pub previous: Option<(Id<Snapshot>, Snapshot)>,
     /// What stood in the refs that make verdicts stricter when judging began: block set, decisions, advisories,
@@ -153,6 +157,7 @@ pub async fn judge(
         touched: sum.touched,
         blocks: settled.blocks,
         changes: sum.changes,
+        reopened: sum.reopened,
         previous: inputs.previous,
         known: inputs.known,
     })
@@ -231,7 +236,7 @@ async fn judge_chunk(
     let mut slices: BTreeSet<Id<Slice>> = BTreeSet::new();
     for key in keys {
         let name = ShardKey::parse(key).name;
-        let all = matching::lookups(common.channel.ecosystem, &name, maps.identities.get(&name));
+        let all = matching::lookups(common.channel.ecosystem, &name, maps.identity(&name));
         slices.extend(all.iter().filter_map(|l| maps.slices.get(l.key.as_str())));
         lookups.push(all);
     }
@@ -243,6 +248,7 @@ async fn judge_chunk(
     .await?
     .into_iter()
     .collect();
+    let statements = statements(db, maps, &lookups).await?;
     let shards = lying(db, &[&maps.upstream, &maps.listed], keys).await?;
     let facts = lying(db, &[&maps.facts], keys).await?;
     let before = lying(db, &[&maps.judgements], keys).await?;
@@ -251,6 +257,8 @@ async fn judge_chunk(
             let id = map.get(key)?;
             Some((*id, shards.get(&id.digest())?.clone()))
         };
+        let stated = |lookup: &Lookup| Some((lookup.clone(), statements.get(lookup.key.as_str())?.clone()));
+        let stated = lookups.iter().filter_map(stated).collect();
         let found = lookups.into_iter().filter_map(|lookup| {
             let id = maps.slices.get(lookup.key.as_str())?;
             Some((lookup, slices.get(&id.digest())?.clone()))
@@ -261,14 +269,30 @@ async fn judge_chunk(
             facts: maps.facts.get(key).and_then(|id| facts.get(&id.digest())).cloned(),
             before: maps.judgements.get(key).and_then(|id| before.get(&id.digest())).cloned(),
             content: maps.content.get(key).copied(),
-            identity: maps.identities.get(&ShardKey::parse(key).name).cloned(),
+            identity: maps.identity(&ShardKey::parse(key).name).cloned(),
             slices: found.collect(),
+            statements: stated,
             key: key.clone(),
         }
     };
     let tasks: Vec<Task> = keys.iter().zip(lookups).map(task).collect();
     let common = common.clone();
     trees::on_threads(threads, tasks, move |task| one::judge(&common, task)).await
+}
+
+/// What feeds state under these keys.
+async fn statements(
+    db: &Db,
+    maps: &Maps,
+    lookups: &[Vec<Lookup>],
+) -> Result<HashMap<String, Arc<Statements>>> {
+    let mut out = HashMap::new();
+    for key in lookups.iter().flatten().map(|l| l.key.as_str()) {
+        if let Some(id) = maps.statements.get(key).filter(|_| !out.contains_key(key)) {
+            out.insert(key.to_owned(), Arc::new(db.get(*id).await?));
+        }
+    }
+    Ok(out)
 }
 
 /// The objects that these maps name under some keys, as they lie in the store.
@@ -290,6 +314,7 @@ struct Sum {
     judgements: BTreeMap<String, Option<Id<Judgement>>>,
     touched: BTreeMap<String, Touched>,
     changes: Changes,
+    reopened: Reopened,
 }
 
 impl Sum {
@@ -297,6 +322,9 @@ impl Sum {
         self.settled.merge(one.settled);
         self.before.add(one.before);
         self.changes.add(one.changes);
+        for (of, (why, files)) in one.reopened {
+            self.reopened.entry(of).or_insert((why, 0)).1 += files;
+        }
         self.judgements.insert(one.key.clone(), one.judgement);
         self.touched.insert(one.key, one.touched);
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use airlock_core::advisory::{Epss, Kev, Slice};
+use airlock_core::assess::{By, Statements};
 use airlock_core::channel::Channel;
 use airlock_core::decision::Decisions;
 use airlock_core::fact::Facts;
@@ -53,6 +54,9 @@ impl Common {
     }
 }
 
+/// What stands no longer: who ruled, of which vulnerability of which package; why not, and for how many files.
+pub type Reopened = BTreeMap<(By, String, String), (String, u64)>;
+
 /// What is known of one shard, as it lies in the store.
 pub(super) struct Task {
     pub key: String,
@@ -64,6 +68,7 @@ pub(super) struct Task {
     pub content: Option<Id<Shard>>,
     pub identity: Option<Identity>,
     pub slices: Vec<(Lookup, Arc<Slice>)>,
+    pub statements: Vec<(Lookup, Arc<Statements>)>,
 }
 
 /// What judging it gave.
@@ -77,6 +82,7 @@ pub(super) struct One {
     pub settled: Settled,
     pub before: Counts,
     pub changes: OfShard,
+    pub reopened: Reopened,
 }
 
 fn unpack<T: Object>(packed: Option<&Arc<Packed>>) -> Result<Option<T>> {
@@ -94,12 +100,15 @@ pub(super) fn judge(common: &Common, task: Task) -> Result<One> {
     let facts: Option<Facts> = unpack(task.facts.as_ref())?;
     let before: Option<Judgement> = unpack(task.before.as_ref())?;
     let slices: Vec<(Lookup, &Slice)> = task.slices.iter().map(|(l, s)| (l.clone(), &**s)).collect();
+    let statements: Vec<(Lookup, &Statements)> =
+        task.statements.iter().map(|(l, s)| (l.clone(), &**s)).collect();
     let local = Local {
         upstream: upstream.as_ref(),
         listed,
         facts: facts.as_ref(),
         identity: task.identity.as_ref(),
         slices: &slices,
+        statements: &statements,
         previous: before.as_ref(),
     };
     let judgement = judge::judge_local(&cx, &ShardKey::parse(&task.key), &local);
@@ -145,6 +154,7 @@ pub(super) fn judge(common: &Common, task: Task) -> Result<One> {
         settled: settle(&judgement),
         before: before.as_ref().map(|b| settle(b).counts).unwrap_or_default(),
         changes: changes(before.as_ref(), &judgement),
+        reopened: reopened(before.as_ref(), &judgement),
         key: task.key,
     })
 }
@@ -181,6 +191,22 @@ fn has_unseen(upstream: Option<&Shard>, facts: Option<&Facts>) -> bool {
 /// Whether the next reading of the source should try to fetch it.
 fn lacks_bytes(judged: &Judged) -> bool {
     judged.verdict != Verdict::Admit && (is_wanted(judged) || judged.rules.iter().any(is_about_bytes))
+}
+
+/// What stood at the last judgement and stands no longer, because something became known.
+fn reopened(before: Option<&Judgement>, after: &Judgement) -> Reopened {
+    let mut out = Reopened::new();
+    for (file, judged) in &after.artifacts {
+        for (vulnerability, now) in &judged.assessed {
+            let Some(why) = &now.void else { continue };
+            let was = before.and_then(|b| b.artifacts.get(file)).and_then(|j| j.assessed.get(vulnerability));
+            if was.is_some_and(|was| was.by == now.by && was.void.is_none()) {
+                let of = (now.by.clone(), vulnerability.clone(), after.name.clone());
+                out.entry(of).or_insert_with(|| (why.clone(), 0)).1 += 1;
+            }
+        }
+    }
+    out
 }
 
 /// What differs between two judgements of one shard.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use airlock_core::advisory::{MatchKey, Slice};
+use airlock_core::assess::Statements;
 use airlock_core::channel::Channel;
 use airlock_core::decision::{self, Decisions};
 use airlock_core::ecosystem::Ecosystem;
@@ -111,7 +112,10 @@ async fn advised(
     }
     // What is exploited is joined to every finding.
     let all = old.kev != new.kev || old.epss != new.epss;
-    let slices: BTreeSet<String> = differing(db, old.slices, new.slices).await?.into_iter().collect();
+    let mut slices: BTreeSet<String> = differing(db, old.slices, new.slices).await?.into_iter().collect();
+    // What is stated under a key is looked up as what is known under it.
+    let stated = tree_edit::diff(db, old.statements, new.statements).await?;
+    slices.extend(stated.into_iter().map(|difference| difference.key));
     match channel.ecosystem {
         Ecosystem::Pypi => {
             names.extend(slices.iter().filter_map(|k| pypi_name(k)));
@@ -127,6 +131,7 @@ async fn advised(
                         names.insert(name);
                     }
                 }
+                names.extend(inputs.decisions.ruled_names(&channel.name).map(str::to_owned));
             }
             let by_rule = |key: &String| identity::named_by_rule(&MatchKey::parse(key)?);
             names.extend(slices.iter().filter_map(by_rule));
@@ -192,6 +197,9 @@ pub(super) struct Maps {
     pub content: BTreeMap<String, Id<Shard>>,
     pub identities: BTreeMap<String, Identity>,
     pub slices: BTreeMap<String, Id<Slice>>,
+    pub statements: BTreeMap<String, Id<Statements>>,
+    /// What people ruled of identities, which counts instead.
+    ruled: BTreeMap<String, Identity>,
 }
 
 impl Maps {
@@ -222,13 +230,23 @@ impl Maps {
                 tree_edit::find_many(db, inputs.set.identities, names.iter().map(String::as_str)).await?
             }
         };
-        let mut matched = BTreeSet::new();
+        let (mut matched, mut ruled) = (BTreeSet::new(), BTreeMap::new());
         for key in &keys {
             let name = ShardKey::parse(key).name;
-            let lookups = matching::lookups(channel.ecosystem, &name, identities.get(&name));
+            ruled.extend(
+                inputs.decisions.identity(&channel.name, &name, inputs.now).map(|i| (name.clone(), i)),
+            );
+            let identity = ruled.get(&name).or(identities.get(&name));
+            let lookups = matching::lookups(channel.ecosystem, &name, identity);
             matched.extend(lookups.into_iter().map(|l| l.key.as_str().to_owned()));
         }
+        let statements = match inputs.set.statements {
+            Some(tree) => tree_edit::find_many(db, tree, matched.iter().map(String::as_str)).await?,
+            None => BTreeMap::new(),
+        };
         Ok(Self {
+            statements,
+            ruled,
             slices: tree_edit::find_many(db, inputs.set.slices, matched.iter().map(String::as_str)).await?,
             facts: scope.read(db, inputs.facts).await?,
             keys,
@@ -238,6 +256,13 @@ impl Maps {
             content,
             identities,
         })
+    }
+}
+
+impl Maps {
+    /// What a package is elsewhere.
+    pub fn identity(&self, name: &str) -> Option<&Identity> {
+        self.ruled.get(name).or(self.identities.get(name))
     }
 }
 

@@ -20,6 +20,7 @@ const INDEX: &str = "info/index.json";
 const ABOUT: &str = "info/about.json";
 const LINK: &str = "info/link.json";
 const RUN_EXPORTS: &str = "info/run_exports.json";
+const SECURITY: &str = "info/security.json";
 const FORMAT: &str = "metadata.json";
 const FORMAT_VERSION: u64 = 2;
 /// Bytes taken from the archive at once.
@@ -92,7 +93,7 @@ struct Package<'l> {
 
 impl<'l> Package<'l> {
     fn new(limits: &'l ArchiveLimits) -> Self {
-        let wanted = Wanted::new([INDEX, ABOUT, LINK, RUN_EXPORTS, PATHS]);
+        let wanted = Wanted::new([INDEX, ABOUT, LINK, RUN_EXPORTS, PATHS, SECURITY]);
         Self { limits, wanted, contents: Contents::new(limits) }
     }
 
@@ -237,6 +238,7 @@ fn read_info(wanted: &mut Wanted) -> Result<Opened, ArchiveError> {
         summary,
         index_json: Some(index_json),
         run_exports: wanted.take(RUN_EXPORTS),
+        security: wanted.take(SECURITY),
         ..Opened::default()
     })
 }

@@ -194,6 +194,7 @@ mod tests {
         summary: "A demonstration",
         timestamp_ms: 1_700_000_000_000,
         noarch_python: false,
+        security: None,
         files: &[("a", b"1")],
     };
 

@@ -73,6 +73,8 @@ pub struct Opened {
     pub index_json: Option<Vec<u8>>,
     /// The exact bytes of a conda package's `info/run_exports.json`, where it has one.
     pub run_exports: Option<Vec<u8>>,
+    /// The exact bytes of a conda package's `info/security.json`, where it has one.
+    pub security: Option<Vec<u8>>,
     /// `Requires-Python` of a wheel or sdist, as it stands there.
     pub requires_python: Option<String>,
 }

@@ -11,6 +11,7 @@ mod list;
 pub mod nvd;
 pub mod osv;
 mod unpack;
+pub mod vex;
 
 use std::io::{self, BufRead};
 

@@ -27,6 +27,7 @@ pub const CONDA: CondaPackage = CondaPackage {
     summary: "A demonstration",
     timestamp_ms: 1_700_000_000_000,
     noarch_python: true,
+    security: None,
     files: &[("demo/__init__.py", b"X = 1\n")],
 };
 pub const WHEEL: Wheel = Wheel {

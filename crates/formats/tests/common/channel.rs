@@ -56,6 +56,7 @@ pub fn fact(file: &str, entry: &Entry) -> FileFact {
         licence: None,
         summary: None,
         run_exports: None,
+        security: Vec::new(),
     }
 }
 

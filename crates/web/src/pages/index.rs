@@ -245,7 +245,7 @@ fn row(channel: &ChannelView, name: &str, ours: &[&Judgement], sent: &[&Judgemen
         is_blocked: false,
     };
     let mut offered: Vec<String> = Vec::new();
-    let mut known: BTreeSet<&str> = BTreeSet::new();
+    let mut known: BTreeSet<String> = BTreeSet::new();
     for judgement in ours {
         let key = ShardKey { subdir: judgement.subdir.clone(), name: judgement.name.clone() }.to_string();
         for (file, judged) in judgement.artifacts.iter().filter(|(_, j)| !j.gone) {
@@ -259,8 +259,9 @@ fn row(channel: &ChannelView, name: &str, ours: &[&Judgement], sent: &[&Judgemen
                     row.admitted += 1;
                     offered.push(judged.version.clone());
                     row.review_by = [row.review_by, judged.review_by].into_iter().flatten().min();
-                    for finding in judgement.findings_of(judged) {
-                        known.insert(&finding.advisory);
+                    let open = judgement.findings_of(judged);
+                    for finding in open.iter().filter(|finding| finding.status.is_open()) {
+                        known.insert(finding.advisory.clone());
                         row.highest = row.highest.max(finding.score.as_ref().map(|s| s.score));
                     }
                     continue;
@@ -304,8 +305,9 @@ impl Row {
         let (known, unknown): (Vec<_>, Vec<_>) = judged.deciding().partition(|hit| !hit.unknown);
         let named: Vec<Option<&String>> = known.iter().map(|hit| hit.advisory.as_ref()).collect();
         let rest = unknown.into_iter().filter(|hit| !named.contains(&hit.advisory.as_ref()));
+        let findings = judgement.findings_of(judged);
         for hit in known.iter().copied().chain(rest) {
-            let called = |id: &String| judgement.findings_of(judged).iter().find(|f| f.is_called(id));
+            let called = |id: &String| findings.iter().find(|f| f.is_called(id));
             let score =
                 hit.advisory.as_ref().and_then(called).and_then(|f| f.score.as_ref()).map(|s| s.score);
             self.add(&hit.rule, hit.advisory.as_ref(), score, by_sender);

@@ -1,0 +1,138 @@
+//! `airlock review`
+
+use airlock_core::advisory::MatchKey;
+use airlock_core::assess::Justification;
+use airlock_core::id::Digest;
+use airlock_core::identity::{Mapping, Review};
+use airlock_core::matching::Status;
+use airlock_core::time::Time;
+use airlock_core::version::Order;
+use clap::Subcommand;
+
+use super::parse_time;
+
+/// `airlock review`
+#[derive(Debug, Subcommand)]
+pub enum ReviewCommand {
+    /// List the decisions.
+    List,
+    /// Lift one rule for one scope until a date.
+    Waive {
+        /// The channel.
+        channel: String,
+        /// The scope: a name, or a name and versions.
+        #[arg(long)]
+        scope: String,
+        /// The rule.
+        #[arg(long)]
+        rule: String,
+        /// Only as far as the rule rests on this vulnerability; needed where it rests on any.
+        #[arg(long)]
+        advisory: Option<String>,
+        /// Until when.
+        #[arg(long, value_parser = parse_time)]
+        expires: Time,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Rule on the state of a finding: active, mitigated, cleared or disputed. A milder state stands until something new
+    /// becomes known of the vulnerability.
+    Status {
+        /// The channel.
+        channel: String,
+        /// The scope: a name, or a name and versions.
+        #[arg(long)]
+        scope: String,
+        /// Only conda packages whose build string matches this pattern.
+        #[arg(long)]
+        build: Option<String>,
+        /// Only the file with this hash.
+        #[arg(long)]
+        sha256: Option<Digest>,
+        /// The vulnerability, by any of its names.
+        #[arg(long)]
+        advisory: String,
+        /// The state.
+        #[arg(long, value_parser = parse_status)]
+        status: Status,
+        /// Why it is cleared, as OpenVEX names it; scanners read that.
+        #[arg(long, value_parser = parse_justification)]
+        justification: Option<Justification>,
+        /// Until when; for good where nothing is said.
+        #[arg(long, value_parser = parse_time)]
+        expires: Option<Time>,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Let what a source states of findings count: a feed of VEX documents, or the packages themselves. Never against what
+    /// is known to be exploited or malicious.
+    Statements {
+        /// The channel.
+        channel: String,
+        /// The scope: a name with wildcards, or a name and versions.
+        #[arg(long)]
+        scope: String,
+        /// The feed's name, or `package` for what packages state in info/security.json.
+        #[arg(long)]
+        source: String,
+        /// Until when; for good where nothing is said.
+        #[arg(long, value_parser = parse_time)]
+        expires: Option<Time>,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Rule what a conda package is elsewhere, instead of what maps and the built-in table say.
+    Identity {
+        /// The channel.
+        channel: String,
+        /// The package's exact name.
+        name: String,
+        /// A counterpart: `osv:PyPI/torch`, `cpe:openssl:openssl`; with `=ORDER` behind it if its versions are ordered
+        /// otherwise than usual there: pep440, conda, letters, semver, r.
+        #[arg(long = "is", value_name = "KEY[=ORDER]", value_parser = parse_mapping)]
+        keys: Vec<Mapping>,
+        /// No advisory can concern it.
+        #[arg(long, conflicts_with = "keys", required_unless_present = "keys")]
+        none: bool,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Take a decision back.
+    Revoke {
+        /// The decision.
+        decision: String,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+/// One of several words, or what they are.
+fn one_of<T: Copy>(text: &str, all: &[T], name: fn(T) -> &'static str) -> Result<T, String> {
+    let names = || all.iter().map(|one| name(*one)).collect::<Vec<_>>().join(", ");
+    all.iter().copied().find(|one| name(*one) == text).ok_or_else(|| format!("use one of {}", names()))
+}
+
+fn parse_status(text: &str) -> Result<Status, String> {
+    one_of(text, &Status::ALL, Status::name)
+}
+
+fn parse_justification(text: &str) -> Result<Justification, String> {
+    one_of(text, &Justification::ALL, Justification::name)
+}
+
+/// A counterpart that a person names, who thereby has checked it.
+fn parse_mapping(text: &str) -> Result<Mapping, String> {
+    let (key, order) = match text.rsplit_once('=') {
+        Some((key, order)) => (key, Some(one_of(order, &Order::ALL, Order::key)?)),
+        None => (text, None),
+    };
+    let key = MatchKey::parse(key)
+        .ok_or("write `osv:ECOSYSTEM/NAME` or `cpe:VENDOR:PRODUCT`, for example `osv:PyPI/torch`")?;
+    let order = order.unwrap_or_else(|| key.order());
+    Ok(Mapping { key, order, provenance: String::new(), review: Review::Verified })
+}

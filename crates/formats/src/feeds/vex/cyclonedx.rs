@@ -1,0 +1,193 @@
+//! CycloneDX (1.4 to 1.7) with vulnerabilities that were analysed.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use airlock_core::assess::{Justification, Versions};
+use airlock_core::matching::Status;
+use airlock_core::time::Time;
+
+use super::product::{Product, sha256, vers};
+use super::{Claim, Claims, Said};
+use crate::feeds::null_as_default;
+
+#[derive(Deserialize)]
+struct Bom {
+    metadata: Option<Metadata>,
+    #[serde(default, deserialize_with = "null_as_default")]
+    components: Vec<Component>,
+    #[serde(default, deserialize_with = "null_as_default")]
+    vulnerabilities: Vec<serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    timestamp: Option<String>,
+    component: Option<Component>,
+    supplier: Option<Named>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Component {
+    #[serde(rename = "bom-ref")]
+    bom_ref: Option<String>,
+    purl: Option<String>,
+    cpe: Option<String>,
+    #[serde(default, deserialize_with = "null_as_default")]
+    hashes: Vec<Hash>,
+    #[serde(default, deserialize_with = "null_as_default")]
+    components: Vec<Component>,
+}
+
+#[derive(Deserialize)]
+struct Hash {
+    alg: String,
+    content: String,
+}
+
+#[derive(Deserialize)]
+struct Vulnerability {
+    id: Option<String>,
+    #[serde(default, deserialize_with = "null_as_default")]
+    references: Vec<Reference>,
+    analysis: Option<Analysis>,
+    updated: Option<String>,
+    #[serde(default, deserialize_with = "null_as_default")]
+    affects: Vec<Affects>,
+}
+
+#[derive(Deserialize)]
+struct Reference {
+    id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Analysis {
+    state: Option<String>,
+    justification: Option<String>,
+    detail: Option<String>,
+    #[serde(rename = "lastUpdated")]
+    last_updated: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Affects {
+    #[serde(rename = "ref")]
+    of: String,
+    #[serde(default, deserialize_with = "null_as_default")]
+    versions: Vec<Version>,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    version: Option<String>,
+    range: Option<String>,
+    status: Option<String>,
+}
+
+/// What a document claims.
+pub(super) fn read(document: &[u8]) -> Result<Claims, String> {
+    let bom: Bom = serde_json::from_slice(document).map_err(|e| e.to_string())?;
+    let mut products = BTreeMap::new();
+    let mut waiting: Vec<&Component> = bom.components.iter().collect();
+    waiting.extend(bom.metadata.as_ref().and_then(|metadata| metadata.component.as_ref()));
+    while let Some(component) = waiting.pop() {
+        waiting.extend(&component.components);
+        let product = component.purl.as_deref().and_then(Product::purl);
+        let product = product.or_else(|| Product::cpe(component.cpe.as_deref()?));
+        if let (Some(id), Some(mut product)) = (&component.bom_ref, product) {
+            product.sha256.extend(component.hashes.iter().filter_map(|h| sha256(&h.alg, &h.content)));
+            products.insert(id.clone(), product);
+        }
+    }
+    let time = bom.metadata.as_ref().and_then(|metadata| metadata.timestamp.clone());
+    let author = bom.metadata.and_then(|metadata| metadata.supplier?.name);
+    let claim = |raw: &serde_json::Value| {
+        let raw = Vulnerability::deserialize(raw).map_err(|e| e.to_string())?;
+        claim(raw, &products, author.as_ref(), time.as_ref())
+    };
+    // What nobody analysed is no statement.
+    let analysed = bom.vulnerabilities.iter().filter(|v| v.get("analysis").is_some_and(|a| !a.is_null()));
+    Ok(analysed.map(claim).collect())
+}
+
+fn claim(
+    raw: Vulnerability,
+    products: &BTreeMap<String, Product>,
+    author: Option<&String>,
+    time: Option<&String>,
+) -> Result<Claim, String> {
+    let analysis = raw.analysis.unwrap_or(Analysis {
+        state: None,
+        justification: None,
+        detail: None,
+        last_updated: None,
+    });
+    let time = [analysis.last_updated.as_ref(), raw.updated.as_ref(), time];
+    let names = raw.id.into_iter().chain(raw.references.into_iter().filter_map(|reference| reference.id));
+    Ok(Claim {
+        names: names.collect(),
+        products: raw.affects.iter().flat_map(|affects| of(affects, products)).collect(),
+        said: said(analysis.state.as_deref(), analysis.justification.as_deref())?,
+        note: analysis.detail.unwrap_or_default(),
+        author: author.cloned(),
+        time: time.into_iter().flatten().find_map(|text| text.parse::<Time>().ok()),
+    })
+}
+
+/// The products that are affected, each with the versions that are.
+fn of(affects: &Affects, products: &BTreeMap<String, Product>) -> Vec<Product> {
+    // A link to another document ends in the reference there.
+    let local = affects.of.rsplit_once('#').map_or(affects.of.as_str(), |(_, id)| id);
+    let decoded = percent_encoding::percent_decode_str(local).decode_utf8_lossy();
+    let held = || products.get(affects.of.as_str()).or_else(|| products.get(decoded.as_ref()));
+    let Some(product) = held().cloned().or_else(|| Product::purl(&decoded)) else { return Vec::new() };
+    if affects.versions.is_empty() || product.versions.is_some() {
+        return vec![product];
+    }
+    let is_meant = |version: &&Version| version.status.as_deref() != Some("unaffected");
+    let versions = |version: &Version| {
+        let one = version.version.clone().map(Versions::One);
+        one.or_else(|| vers(version.range.as_deref()?).map(Versions::Ranges))
+    };
+    let all = affects.versions.iter().filter(is_meant).filter_map(versions);
+    all.map(|versions| Product { versions: Some(versions), ..product.clone() }).collect()
+}
+
+fn said(state: Option<&str>, justification: Option<&str>) -> Result<Option<Said>, String> {
+    let Some(state) = state else { return Ok(None) };
+    let justification = justification.and_then(|text| match text {
+        "code_not_present" => Some(Justification::VulnerableCodeNotPresent),
+        "code_not_reachable" => Some(Justification::VulnerableCodeNotInExecutePath),
+        "requires_configuration" | "requires_dependency" | "requires_environment" => {
+            Some(Justification::VulnerableCodeCannotBeControlledByAdversary)
+        }
+        "protected_by_compiler"
+        | "protected_at_runtime"
+        | "protected_at_perimeter"
+        | "protected_by_mitigating_control" => Some(Justification::InlineMitigationsAlreadyExist),
+        _ => None,
+    });
+    let status = match state {
+        "resolved" | "resolved_with_pedigree" => Status::Mitigated,
+        "not_affected" if justification == Some(Justification::InlineMitigationsAlreadyExist) => {
+            Status::Mitigated
+        }
+        "not_affected" | "false_positive" => Status::Cleared,
+        "exploitable" => Status::Active,
+        "in_triage" => Status::Reported,
+        other => {
+            return Err(format!(
+                "`{}` is no state of an analysis",
+                other.chars().take(60).collect::<String>()
+            ));
+        }
+    };
+    Ok(Some(Said { status, justification }))
+}
