@@ -191,15 +191,23 @@ impl Versions {
             Attribute::Any => {
                 self.ranges.insert(Range { events: vec![Event::Introduced("0".to_owned())] });
             }
-            // `1.0.2` with the update `beta1` is 1.0.2beta1.
             Attribute::Value(version) => {
-                self.versions.insert(format!("{version}{}", cpe.update.value().unwrap_or_default()));
+                self.versions.insert(updated(version, cpe.update.value().unwrap_or_default()));
             }
             Attribute::Pattern(_) => self.is_open = true,
             // Which versions it means, it does not say.
             Attribute::NotApplicable => {}
         }
     }
+}
+
+/// `1.0.2` with the update `beta1` is 1.0.2beta1. Where the two would run into each other a dash keeps them apart: `1.0`
+/// with the update `2` is not 1.02, and `1.0.2a` with `beta1` no `abeta`.
+fn updated(version: &str, update: &str) -> String {
+    let kind = |c: char| (c.is_ascii_digit(), c.is_alphabetic());
+    let (last, first) = (version.chars().last().map(kind), update.chars().next().map(kind));
+    let between = if last == first && last.is_some() { "-" } else { "" };
+    format!("{version}{between}{update}")
 }
 
 impl Match<'_> {
@@ -270,6 +278,27 @@ mod tests {
                 r#"cpe:zlib:zlib * [">=0, <1.2.12", ">1.3, <=1.4"] [] []"#,
             ]
         );
+    }
+
+    #[test]
+    fn an_update_is_a_part_of_its_own_behind_the_version() {
+        for (version, update, whole) in [
+            ("1.0.2", "beta1", "1.0.2beta1"),
+            ("1.0", "2", "1.0-2"),
+            ("1.0.2a", "beta1", "1.0.2a-beta1"),
+            ("1.0-", "2", "1.0-2"),
+            ("1.0", "", "1.0"),
+        ] {
+            assert_eq!(updated(version, update), whole);
+        }
+        let node =
+            node(&[(true, "a:x:lib:1.0:2:*:*:*:*:*:*", ""), (true, "a:x:lib:1.0.2a:rc1:*:*:*:*:*:*", "")]);
+        let found = read(&format!(r#"[{{"nodes":[{node}]}}]"#)).unwrap();
+        assert_eq!(found, [r#"cpe:x:lib * [] ["1.0-2", "1.0.2a-rc1"] []"#]);
+        // Which says nothing of the release 1.2.
+        let order = airlock_core::version::Order::Letters;
+        assert_eq!(order.compare("1.0-2", "1.2"), Some(std::cmp::Ordering::Less));
+        assert_eq!(order.compare("1.02", "1.2"), Some(std::cmp::Ordering::Equal));
     }
 
     #[test]
