@@ -85,9 +85,11 @@ impl Version {
         // What a packager adds behind `+` is no part of the release.
         let text = text.split('+').next().unwrap_or_default().to_ascii_lowercase();
         let mut tokens = tokens(text.strip_prefix('v').unwrap_or(&text))?.into_iter().peekable();
-        let mut release = Vec::new();
-        while let Some(number) = tokens.next_if(|t| t.starts_with(|c: char| c.is_ascii_digit())) {
-            release.push(Number::of(number));
+        let mut release = numbers(&mut tokens);
+        if let Some(time) = time_of_day(&release, &tokens) {
+            tokens = time;
+            release.extend(numbers(&mut tokens));
+            tokens.next_if_eq(&"z");
         }
         if release.is_empty() {
             return None;
@@ -115,6 +117,23 @@ impl Version {
         rest.push(Part::End);
         Some(Self { release, rest })
     }
+}
+
+type Tokens<'a> = std::iter::Peekable<std::vec::IntoIter<&'a str>>;
+
+/// The numbers that come next.
+fn numbers(tokens: &mut Tokens<'_>) -> Vec<Number> {
+    let number = || tokens.next_if(|t| t.starts_with(|c: char| c.is_ascii_digit()));
+    std::iter::from_fn(number).map(Number::of).collect()
+}
+
+/// What follows the `T` between a day and a time of day. MinIO calls its releases by moments (`2022-04-12T06-55-35Z`),
+/// and conda by the numbers of them alone.
+fn time_of_day<'a>(day: &[Number], tokens: &Tokens<'a>) -> Option<Tokens<'a>> {
+    let is_day = day.len() == 3 && day[0].0.len() == 4;
+    let mut rest = tokens.clone();
+    let is_time = rest.next() == Some("t") && rest.peek()?.starts_with(|c: char| c.is_ascii_digit());
+    (is_day && is_time).then_some(rest)
 }
 
 /// Runs of digits and of letters; none if there is anything else but what may lie between them.
@@ -188,9 +207,26 @@ mod tests {
             ("2.0+local.1", "2.0"),
             ("4.2.8p15", "4.2.8-patch15"),
             ("4.0.final", "4.0"),
+            ("2022-04-12t06-55-35z", "2022.04.12.06.55.35"),
         ] {
             assert_eq!(Version::parse(a).unwrap(), Version::parse(b).unwrap(), "{a} {b}");
         }
+    }
+
+    #[test]
+    fn a_moment_is_later_than_its_day_and_earlier_than_the_next() {
+        let moment = Version::parse("2022-04-12T06-55-35Z").unwrap();
+        for (other, order) in [
+            ("2022-04-12", Ordering::Greater),
+            ("2022.04.12.06.55.34", Ordering::Greater),
+            ("2022-04-12T06-55-36Z", Ordering::Less),
+            ("2022.04.13", Ordering::Less),
+        ] {
+            assert_eq!(moment.cmp(&Version::parse(other).unwrap()), order, "{other}");
+        }
+        // Elsewhere it is a letter like others.
+        assert!(Version::parse("1.2.3t4").unwrap() < Version::parse("1.2.3u").unwrap());
+        assert!(Version::parse("2022.4.12t").unwrap() > Version::parse("2022.4.12s").unwrap());
     }
 
     #[test]
