@@ -3,6 +3,7 @@
 mod carry;
 mod feeds;
 mod index;
+mod matching;
 mod scale;
 mod serve;
 
@@ -18,9 +19,12 @@ const RUNS: usize = 5;
 
 /// Measures what can be measured on this machine, and says what is skipped; one measurement by its name, or all.
 pub fn run(wanted: Option<&str>) -> Result<()> {
-    const NAMES: [&str; 6] = ["demo", "index", "feeds", "scale", "carry", "serve"];
+    const NAMES: [&str; 7] = ["demo", "index", "feeds", "scale", "carry", "serve", "match"];
     if let Some(other) = wanted.filter(|w| !NAMES.contains(w)) {
         return Err(format!("there is no measurement `{other}`; there are {}", NAMES.join(", ")));
+    }
+    if wanted == Some("match") {
+        return matching::run();
     }
     cargo(&["build", "--release", "--locked"], &[])?;
     let airlock = root().join("target/release/airlock");
@@ -34,6 +38,7 @@ pub fn run(wanted: Option<&str>) -> Result<()> {
             "index" => index::run(&airlock)?,
             "carry" => carry::run()?,
             "serve" => serve::run(&airlock)?,
+            "match" => matching::run()?,
             _ if !data.is_dir() => println!("skipped: {name}, because {} is not there", data.display()),
             "feeds" => feeds::run(&airlock, &data)?,
             _ => scale::run(&airlock, &data)?,
