@@ -15,7 +15,7 @@ use airlock_formats::archive::{
     ArchiveError, ArchiveLimits, Opened, open_conda, open_sdist, open_sdist_zip, open_tar_bz2, open_wheel,
     parse_metadata,
 };
-use airlock_formats::feeds::{epss, identities, kev, nvd, osv};
+use airlock_formats::feeds::{epss, identities, kev, nvd, osv, vex};
 use airlock_formats::make::{CondaPackage, Sdist, Wheel};
 use airlock_formats::{IndexError, IndexRead, conda, msgpack, pypi};
 
@@ -23,7 +23,7 @@ use airlock_formats::{IndexError, IndexRead, conda, msgpack, pypi};
 pub type Body = fn(&[u8]);
 
 /// Every function of this module by its name, which is that of its target in `fuzz/`.
-pub const ALL: [(&str, Body); 24] = [
+pub const ALL: [(&str, Body); 25] = [
     ("repodata", repodata),
     ("repodata_zst", repodata_zst),
     ("shard", shard),
@@ -39,6 +39,7 @@ pub const ALL: [(&str, Body); 24] = [
     ("sdist_zip", sdist_zip),
     ("core_metadata", core_metadata),
     ("osv_feed", osv_feed),
+    ("vex_feed", vex_feed),
     ("nvd_feed", nvd_feed),
     ("kev_feed", kev_feed),
     ("epss_feed", epss_feed),
@@ -262,6 +263,13 @@ pub fn conda_of(info: &[u8], package: &[u8]) -> Vec<u8> {
 
 // ---- feeds
 
+/// Statements in any form, and what a package states of itself.
+pub fn vex_feed(data: &[u8]) {
+    let (mut stated, mut faults) = (vex::Stated::default(), vex::Faults::default());
+    vex::read(data, "fuzz", &mut stated, &mut faults);
+    let _ = (stated.into_statements(), vex::security::read(data));
+}
+
 /// OSV records.
 pub fn osv_feed(data: &[u8]) {
     let _ = osv::read_record(text(data));
@@ -400,6 +408,10 @@ pub fn sample(name: &str) -> Vec<u8> {
         "sdist" => source.bytes().unwrap(),
         "sdist_zip" => source.zip_bytes().unwrap(),
         "core_metadata" => python.metadata(),
+        "vex_feed" => {
+            let said = serde_json::json!({"vulnerability": {"name": "CVE-2026-1"}, "products": [{"@id": "pkg:pypi/x@1"}], "status": "fixed"});
+            serde_json::json!({"@context": "https://openvex.dev/ns/v0.2.0", "statements": [said]}).to_string().into_bytes()
+        }
         "osv_feed" => crate::osv("PYSEC-1", "PyPI", "x", "2", 9.8).to_string().into_bytes(),
         "nvd_feed" => br#"{"vulnerabilities":[{"cve":{"id":"CVE-2022-1","lastModified":"2022-02-02T00:00:00.000","vulnStatus":"Analyzed","descriptions":[{"lang":"en","value":"bad"}],"metrics":{},"weaknesses":[]}}]}"#.to_vec(),
         "kev_feed" => br#"{"vulnerabilities":[{"cveID":"CVE-1-1","dateAdded":"2024-01-01"}]}"#.to_vec(),
