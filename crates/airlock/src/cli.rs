@@ -335,7 +335,7 @@ pub enum ChannelCommand {
 pub enum AdvisoriesCommand {
     /// Add a feed; `update` and the next `sync` read it.
     Add {
-        /// osv, nvd, kev, epss or identities.
+        /// osv, nvd, kev, epss, identities or vex.
         kind: String,
         /// A URL, a file or a directory.
         location: String,
@@ -355,6 +355,30 @@ pub enum AdvisoriesCommand {
         /// Why, for the ledger.
         #[arg(long)]
         reason: String,
+    },
+    /// Say whether what becomes milder in a feed of this station acts by itself (the default), or waits for a person.
+    Set {
+        /// The feed.
+        name: String,
+        /// What happens when a record disappears, is withdrawn, narrows or scores lower.
+        #[arg(long, value_enum)]
+        loosening: LooseningArg,
+    },
+    /// What became milder and waits for a person; until then its stricter form counts.
+    Waiting,
+    /// Accept what became milder.
+    Accept {
+        /// The feeds; all by default.
+        feeds: Vec<String>,
+        /// Only these records.
+        #[arg(long = "id", value_name = "ID")]
+        ids: Vec<String>,
+        /// Only show what would change.
+        #[arg(long)]
+        dry_run: bool,
+        /// Why, for the ledger.
+        #[arg(long, required_unless_present = "dry_run")]
+        reason: Option<String>,
     },
     /// Age, count and hash of each feed.
     Status,
@@ -390,6 +414,22 @@ pub enum PolicyCommand {
     },
 }
 
+/// What happens with what becomes milder.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LooseningArg {
+    /// It acts by itself.
+    Accept,
+    /// It waits.
+    Ask,
+}
+
+/// What of a sender needs no person here.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum AcceptArg {
+    /// Advisories and maps that are milder than those before.
+    Loosening,
+}
+
 /// A form of VEX documents.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum VexForm {
@@ -417,6 +457,9 @@ pub enum TrustCommand {
         /// Only these channels.
         #[arg(long = "channel", value_name = "CHANNEL")]
         channels: Vec<String>,
+        /// What of theirs needs no person here.
+        #[arg(long, value_enum, value_delimiter = ',')]
+        accept: Vec<AcceptArg>,
     },
     /// List the keys.
     List,

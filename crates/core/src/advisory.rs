@@ -19,6 +19,7 @@ use crate::id::{Digest, Id};
 use crate::identity::Identity;
 use crate::object::{Object, ObjectError};
 use crate::severity::Score;
+use crate::strictness::KEPT;
 use crate::time::Time;
 use crate::trie::TreeId;
 use crate::version::{Order, Range};
@@ -276,10 +277,13 @@ pub fn slices<'a>(
     }
     let mut scores: BTreeMap<&str, BTreeSet<&Score>> = BTreeMap::new();
     let mut disputed: BTreeSet<&str> = BTreeSet::new();
-    for advisory in newest.values().filter(|a| !a.withdrawn) {
+    for ((id, feed), advisory) in newest.iter().filter(|(_, a)| !a.withdrawn) {
+        // What was undisputed before stays so until a person accepts the doubt.
+        let is_kept = || newest.get(&(*id, format!("{feed}{KEPT}").as_str())).is_some_and(|k| !k.disputed);
+        let is_disputed = advisory.disputed && !is_kept();
         for name in advisory.shares() {
             scores.entry(name).or_default().extend(&advisory.scores);
-            if advisory.disputed {
+            if is_disputed {
                 disputed.insert(name);
             }
         }

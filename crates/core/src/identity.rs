@@ -80,6 +80,11 @@ impl Mapping {
 }
 
 impl Identity {
+    /// What is known of a package by these counterparts.
+    pub const fn of(mappings: Vec<Mapping>) -> Self {
+        Self { mappings, is_ruled: false }
+    }
+
     /// Adds what another layer, or another map, says of the same package.
     pub fn join(&mut self, other: Self) {
         for mapping in other.mappings {
@@ -182,11 +187,11 @@ mod tests {
 
     #[test]
     fn what_two_maps_say_adds_up_and_the_reviewed_one_names_the_order() {
-        let mut identity = Identity { is_ruled: false, mappings: vec![Mapping::pypi("torch", "a")] };
+        let mut identity = Identity::of(vec![Mapping::pypi("torch", "a")]);
         let mut other = Mapping::pypi("torch", "b");
         (other.review, other.order) = (Review::Verified, Order::Letters);
-        identity.join(Identity { is_ruled: false, mappings: vec![other, Mapping::pypi("abc", "b")] });
-        identity.join(Identity { is_ruled: false, mappings: vec![Mapping::pypi("torch", "a")] });
+        identity.join(Identity::of(vec![other, Mapping::pypi("abc", "b")]));
+        identity.join(Identity::of(vec![Mapping::pypi("torch", "a")]));
         let said: Vec<_> =
             identity.mappings.iter().map(|m| (m.key.as_str(), m.provenance.as_str(), m.order)).collect();
         assert_eq!(
@@ -204,7 +209,7 @@ mod tests {
         assert_eq!(identity.from_feed("map").mappings, [Mapping::pypi("torch", "map")]);
         // What was stored before there were mappings.
         let old: Identity = serde_json::from_str(r#"{"pypi":["torch"],"provenance":"map"}"#).unwrap();
-        assert_eq!(old, Identity { is_ruled: false, mappings: vec![Mapping::pypi("torch", "map")] });
+        assert_eq!(old, Identity::of(vec![Mapping::pypi("torch", "map")]));
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub mod severity;
 pub mod shard;
 pub mod snapshot;
 pub mod spec;
+pub mod strictness;
 pub mod time;
 pub mod trie;
 pub mod verdict;

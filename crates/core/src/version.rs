@@ -151,6 +151,19 @@ pub enum Inside {
 impl Range {
     /// Whether `version` is inside, by the algorithm of the OSV schema.
     pub fn contains(&self, order: Order, version: &str) -> Inside {
+        self.at(order, version, compare)
+    }
+
+    /// Whether the versions right behind `version` are inside.
+    pub fn contains_behind(&self, order: Order, version: &str) -> Inside {
+        self.at(order, version, |at, version| match compare(at, version) {
+            Ordering::Equal => Ordering::Less,
+            other => other,
+        })
+    }
+
+    /// Whether a place is inside, by how each event lies to it.
+    fn at(&self, order: Order, version: &str, lies: impl Fn(&Parsed, &Parsed) -> Ordering) -> Inside {
         let Some(version) = order.parse(version) else { return Inside::Unknown };
         let mut sorted: Vec<(Option<Parsed>, &Event)> = Vec::with_capacity(self.events.len());
         for event in &self.events {
@@ -166,8 +179,8 @@ impl Range {
         sorted.sort_by(|a, b| at_most(a.0.as_ref(), b.0.as_ref()).then_with(|| rank(a.1).cmp(&rank(b.1))));
         let mut inside = Inside::No;
         for (at, event) in &sorted {
-            let reached = at.as_ref().is_none_or(|at| compare(at, &version) != Ordering::Greater);
-            let passed = at.as_ref().is_none_or(|at| compare(at, &version) == Ordering::Less);
+            let reached = at.as_ref().is_none_or(|at| lies(at, &version) != Ordering::Greater);
+            let passed = at.as_ref().is_none_or(|at| lies(at, &version) == Ordering::Less);
             match event {
                 Event::Introduced(_) if reached => inside = Inside::Yes,
                 Event::After(_) if passed => inside = Inside::Yes,
@@ -177,6 +190,11 @@ impl Range {
             }
         }
         inside
+    }
+
+    /// The versions at which what it says changes.
+    pub fn bounds(&self) -> impl Iterator<Item = &str> {
+        self.events.iter().map(Event::version)
     }
 
     /// The versions from which on it is fixed, as the record writes them.

@@ -230,7 +230,7 @@ impl Role {
             ("channel", "mirror") => plain(Kind::MirrorState),
             ("channel", "pending") => plain(Kind::Pending),
             ("feed", "def") => plain(Kind::Feed),
-            ("feed", "head") => plain(Kind::FeedHead),
+            ("feed", "head" | "kept") => plain(Kind::FeedHead),
             ("policy", _) => plain(Kind::Policy),
             ("trust", _) => plain(Kind::Trust),
             ("export", _) => plain(Kind::ExportState),

@@ -21,6 +21,7 @@ pub mod policy;
 pub mod progress;
 pub mod publish;
 pub mod render;
+pub mod report;
 pub mod retention;
 pub mod scrub;
 pub mod station;

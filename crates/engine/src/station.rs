@@ -62,6 +62,24 @@ pub struct Config {
     /// How `serve` looks after the bytes that lie here.
     #[serde(default, skip_serializing_if = "Scrub::is_default")]
     pub scrub: Scrub,
+    /// Who is told what changed.
+    #[serde(default, skip_serializing_if = "Notify::is_default")]
+    pub notify: Notify,
+}
+
+/// `[notify]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Notify {
+    /// A URL that takes what changed as JSON, by `POST`. An isolated station has to list its host in `hosts`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<String>,
+}
+
+impl Notify {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 fn default_listen() -> String {
@@ -150,6 +168,7 @@ impl Station {
             retention: Retention::default(),
             probing: Probing::default(),
             scrub: Scrub::default(),
+            notify: Notify::default(),
         };
         let traffic = Traffic::default();
         let station = Self { dir: dir.to_owned(), config, key, store, options, traffic };

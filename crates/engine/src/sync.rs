@@ -8,7 +8,7 @@ use airlock_formats::BadEntry;
 use crate::error::{Error, Result};
 use crate::feeds;
 use crate::fetch::{self, Fetched};
-use crate::judge::{self, Changes, How, Judgment};
+use crate::judge::{self, Changes, FindingChanges, How, Judgment};
 use crate::mirror::{self, Mirrored};
 use crate::progress::Unit;
 use crate::publish::{self, Along, Read};
@@ -25,6 +25,8 @@ pub struct Outcome {
     pub counts: Counts,
     /// What changed.
     pub changes: Changes,
+    /// What changed in what is known of vulnerabilities.
+    pub findings: FindingChanges,
     /// What was fetched.
     pub fetched: Fetched,
     /// Records in scope.
@@ -124,7 +126,7 @@ pub async fn rejudge(
     dry: bool,
     why: &str,
 ) -> Result<Outcome> {
-    let hypothetical = dry || how.as_of.is_some() || how.policy.is_some();
+    let hypothetical = dry || how.as_of.is_some() || how.policy.is_some() || how.advisories.is_some();
     let (judgment, id) = if hypothetical {
         (judge::judge(station, channel, &How { dry: true, ..how.clone() }, None).await?, None)
     } else {
@@ -142,11 +144,25 @@ pub async fn rejudge_all(station: &Station, why: &str) -> Result<Rejudged> {
 
 /// The same for the channels whose name is wanted.
 pub async fn rejudge_some(station: &Station, wanted: impl Fn(&str) -> bool, why: &str) -> Result<Rejudged> {
+    rejudge_each(station, wanted, &How::default(), why).await
+}
+
+/// What judging every channel so would change; how it is to be judged must be such that nothing is published.
+pub async fn rejudge_as(station: &Station, how: &How, why: &str) -> Result<Rejudged> {
+    rejudge_each(station, |_| true, &How { dry: true, ..how.clone() }, why).await
+}
+
+async fn rejudge_each(
+    station: &Station,
+    wanted: impl Fn(&str) -> bool,
+    how: &How,
+    why: &str,
+) -> Result<Rejudged> {
     let mut out = Rejudged { outcomes: Vec::new(), failed: None };
     for channel in crate::channel::list(station).await?.into_iter().filter(|c| wanted(&c.name)) {
         let filled = station.store.db.find_ref(&crate::channel::ref_name(&channel.name, "upstream")).await?;
         if filled.is_some() {
-            match rejudge(station, &channel, &How::default(), false, why).await {
+            match rejudge(station, &channel, how, how.dry, why).await {
                 Ok(outcome) => out.outcomes.push(outcome),
                 Err(e) => out.failed = out.failed.or(Some(e.while_(&format!("channel {}", channel.name)))),
             }
@@ -167,6 +183,7 @@ fn outcome(judgment: Judgment, snapshot: Option<Id<Snapshot>>, fetched: Fetched,
         snapshot,
         counts: judgment.counts,
         changes: judgment.changes,
+        findings: judgment.findings,
         fetched,
         records: read.records,
         bad: read.bad,

@@ -24,12 +24,41 @@ pub struct Trust {
     /// Only these channels; empty: any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub channels: Vec<String>,
+    /// What of theirs needs no person here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accept: Vec<Accept>,
     /// Since when.
     pub since: Time,
 }
 
+/// What a sender may do without a person of this station.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accept {
+    /// Send advisories and maps that are milder than those before.
+    Loosening,
+}
+
+impl Trust {
+    /// Whether this needs no person here.
+    pub fn accepts(&self, what: Accept) -> bool {
+        self.accept.contains(&what)
+    }
+}
+
 impl Object for Trust {
     const KIND: &'static str = "airlock.trust.v1";
+}
+
+/// How far a key is trusted.
+#[derive(Clone, Debug, Default)]
+pub struct Limits {
+    /// See [`Trust::stream`].
+    pub stream: Option<String>,
+    /// See [`Trust::channels`].
+    pub channels: Vec<String>,
+    /// See [`Trust::accept`].
+    pub accept: Vec<Accept>,
 }
 
 /// Trusts a key. The fingerprint is typed by a person who got it another way than with the key: a key
@@ -39,9 +68,10 @@ pub async fn add(
     name: &str,
     public_key: [u8; 32],
     typed: &str,
-    stream: Option<String>,
-    channels: Vec<String>,
+    Limits { stream, channels, mut accept }: Limits,
 ) -> Result<Trust> {
+    accept.sort();
+    accept.dedup();
     if !bundle::fingerprint_matches(&public_key, typed) {
         return Err(Error::unsafe_(format!(
             "the key has the fingerprint {}, not the one that was typed",
@@ -57,7 +87,10 @@ pub async fn add(
             .hint("use letters, digits, `.`, `_` and `-`"));
     }
     if let Some(held) = list(station).await?.into_iter().find(|t| t.name == name)
-        && (held.public_key != hex::encode(&public_key) || held.stream != stream || held.channels != channels)
+        && (held.public_key != hex::encode(&public_key)
+            || held.stream != stream
+            || held.channels != channels
+            || held.accept != accept)
     {
         return Err(Error::usage(format!("`{name}` is here already, as another key or with other limits"))
             .hint(format!("choose another name, or run `airlock trust revoke {name}` first")));
@@ -67,6 +100,7 @@ pub async fn add(
         public_key: hex::encode(&public_key),
         stream,
         channels,
+        accept,
         since: station.now().await?,
     };
     let id = station.store.db.put(&trust).await?;

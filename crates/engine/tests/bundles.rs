@@ -35,7 +35,9 @@ impl Gap {
         let options = low.station.options.clone();
         let high = Station::init(&low.path().join("high"), "high", Side::Isolated, options).await.unwrap();
         let key = low.station.key.public();
-        trust::add(&high, "low", key, &low.station.key.fingerprint(), None, vec![]).await.unwrap();
+        trust::add(&high, "low", key, &low.station.key.fingerprint(), trust::Limits::default())
+            .await
+            .unwrap();
         Self { low, high, disks: 0 }
     }
 
@@ -132,7 +134,7 @@ async fn a_stream_goes_on_where_it_ended_and_belongs_to_one_key() {
     other.add_channel("main", Ecosystem::Conda, source.path(), &[]).await;
     other.sync("main").await;
     let key = &other.station.key;
-    trust::add(&gap.high, "other", key.public(), &key.fingerprint(), None, vec![]).await.unwrap();
+    trust::add(&gap.high, "other", key.public(), &key.fingerprint(), trust::Limits::default()).await.unwrap();
     let disk = other.path().join("disk");
     export::export(&other.station, &disk, &What::default()).await.unwrap();
     let stream = export::stream_of(&gap.low.station, None);
@@ -196,7 +198,7 @@ async fn a_wheel_of_a_channel_that_a_delta_adds_keeps_its_metadata() {
     let options = low.station.options.clone();
     let high = Station::init(&low.path().join("high"), "high", Side::Isolated, options).await.unwrap();
     let key = low.station.key.public();
-    trust::add(&high, "low", key, &low.station.key.fingerprint(), None, vec![]).await.unwrap();
+    trust::add(&high, "low", key, &low.station.key.fingerprint(), trust::Limits::default()).await.unwrap();
     let disk = low.path().join("first");
     let first = export::export(&low.station, &disk, &What::default()).await.unwrap();
     import::import(&high, &disk).await.unwrap();

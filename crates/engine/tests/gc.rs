@@ -221,7 +221,7 @@ async fn deltas_cross_after_both_sides_collected() {
     let options = kit.station.options.clone();
     let high = Station::init(&kit.path().join("high"), "high", Side::Isolated, options).await.unwrap();
     let key = kit.station.key.public();
-    trust::add(&high, "low", key, &kit.station.key.fingerprint(), None, vec![]).await.unwrap();
+    trust::add(&high, "low", key, &kit.station.key.fingerprint(), trust::Limits::default()).await.unwrap();
     let stream = export::stream_of(&kit.station, None);
     let mut base = None;
     kit.station.config.retention = Retention { snapshots: Span::days(0), at_least: 1 };

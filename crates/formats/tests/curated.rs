@@ -237,6 +237,6 @@ fn what_is_too_much_and_too_little_is_counted() {
     assert_eq!((found.pairs, found.reached, found.same, found.missed), (3, 2, 0, 1));
     assert_eq!((found.precision(), found.recall()), (4.0 / 6.0, 4.0 / 5.0));
     // By another name for the same software everything is reached.
-    let other = |_: &Pair| Identity { mappings: vec![Mapping::pypi("lua", "a map")] };
+    let other = |_: &Pair| Identity::of(vec![Mapping::pypi("lua", "a map")]);
     assert_eq!(figures(&all(&data, &pairs, other)).reached, 0);
 }

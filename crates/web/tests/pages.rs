@@ -375,7 +375,7 @@ async fn what_the_sender_left_out_is_shown_as_such() {
     let disk = kit.path().join("disk");
     bundle::export::export(from, &disk, &bundle::export::What::default()).await.unwrap();
     let key = airlock_core::hex::decode(&from.key.public_hex()).unwrap();
-    trust::add(&kit.station, "north", key, &from.key.fingerprint(), None, Vec::new()).await.unwrap();
+    trust::add(&kit.station, "north", key, &from.key.fingerprint(), trust::Limits::default()).await.unwrap();
     bundle::import::import(&kit.station, &disk).await.unwrap();
     let inside = Server::over(kit);
     let html = text(&inside, "/packages/py/idna").await;

@@ -5,12 +5,14 @@ use std::process::ExitCode;
 use airlock_core::advisory::FeedKind;
 use airlock_core::time::Time;
 use airlock_engine::error::{Error, Result};
-use airlock_engine::feeds::{self, FeedReport, Reading};
+use airlock_engine::feeds::{self, Accepted, FeedReport, Loosening, Reading};
+use airlock_engine::judge::How;
+use airlock_engine::station::Station;
 use airlock_engine::status::{self, FeedStatus};
 use airlock_engine::sync::{self, Rejudged};
 
 use super::{Cx, judging};
-use crate::cli::AdvisoriesCommand;
+use crate::cli::{AdvisoriesCommand, LooseningArg};
 use crate::output::{ago, count, table};
 
 pub async fn run(cx: &Cx, command: AdvisoriesCommand) -> Result<ExitCode> {
@@ -27,15 +29,8 @@ pub async fn run(cx: &Cx, command: AdvisoriesCommand) -> Result<ExitCode> {
                 || format!("Added feed `{name}`. Next: `airlock advisories update`.\n"),
             )?;
         }
-        AdvisoriesCommand::Update { feeds: names, accept_shrink } => {
-            let updated = feeds::update_with(&station, &names, Reading { accept_shrink }).await?;
-            say_reports(cx, &updated.read);
-            let Rejudged { outcomes, failed } = sync::rejudge_all(&station, "advisories update").await?;
-            let mut json = judging::json(&outcomes)?;
-            json["feeds"] = updated.read.iter().map(feed_json).collect();
-            cx.out.answer(|| Ok(json), || judging::text(cx, &outcomes))?;
-            // What could be read acts; what could not is an error all the same.
-            updated.failed.or(failed).map_or(Ok(()), Err)?;
+        AdvisoriesCommand::Update { feeds, accept_shrink } => {
+            update(cx, &station, &feeds, accept_shrink).await?
         }
         AdvisoriesCommand::Remove { name, reason } => {
             feeds::remove(&station, &name, &reason).await?;
@@ -46,25 +41,98 @@ pub async fn run(cx: &Cx, command: AdvisoriesCommand) -> Result<ExitCode> {
             cx.out.answer(|| Ok(json), || judging::text(cx, &outcomes))?;
             failed.map_or(Ok(()), Err)?;
         }
+        AdvisoriesCommand::Set { name, loosening } => {
+            let loosening = match loosening {
+                LooseningArg::Accept => Loosening::Accept,
+                LooseningArg::Ask => Loosening::Ask,
+            };
+            feeds::set_loosening(&station, &name, loosening).await?;
+            cx.out.answer(
+                || Ok(serde_json::json!({"feed": name, "loosening": loosening})),
+                || format!("What becomes milder in feed `{name}` {}.\n", loosening_text(loosening)),
+            )?;
+        }
+        AdvisoriesCommand::Waiting => {
+            let waiting = feeds::waiting(&station).await?;
+            let row =
+                |w: &feeds::Waiting| vec![w.feed.clone(), w.id.clone(), w.how.clone(), w.summary.clone()];
+            let text = || match waiting.is_empty() {
+                true => "Nothing waits.\n".to_owned(),
+                false => table(&waiting.iter().map(row).collect::<Vec<_>>()),
+            };
+            cx.out.answer(|| Ok(serde_json::json!({ "waiting": waiting })), text)?;
+        }
+        AdvisoriesCommand::Accept { feeds: names, ids, dry_run, reason } => {
+            let accepted = Accepted { feeds: names.into_iter().collect(), ids: ids.into_iter().collect() };
+            accept(cx, &station, &accepted, dry_run, reason.as_deref().unwrap_or_default()).await?;
+        }
         AdvisoriesCommand::Status => {
             let feeds = status::feed_status(&station).await?;
             let now = station.now().await?;
             cx.out.answer(|| Ok(serde_json::json!({ "feeds": feeds })), || feeds_text(&feeds, now))?;
         }
-        AdvisoriesCommand::Show { id } => {
-            let records = feeds::show(&station, &id).await?;
-            let json = || -> Result<serde_json::Value> {
-                let list: Vec<serde_json::Value> = records
-                    .iter()
-                    .map(|(feed, r)| serde_json::json!({"feed": feed, "advisory": r.advisory, "raw": r.raw}))
-                    .collect();
-                Ok(serde_json::json!({"id": id, "records": list}))
-            };
-            cx.out
-                .answer(json, || records.iter().map(|(feed, r)| record_text(feed, &r.advisory)).collect())?;
-        }
+        AdvisoriesCommand::Show { id } => show(cx, &station, &id).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads feeds and judges by what they say.
+async fn update(cx: &Cx, station: &Station, names: &[String], accept_shrink: bool) -> Result<()> {
+    let updated = feeds::update_with(station, names, Reading { accept_shrink }).await?;
+    say_reports(cx, &updated.read);
+    let Rejudged { outcomes, failed } = sync::rejudge_all(station, "advisories update").await?;
+    let json = || {
+        let mut json = judging::json(&outcomes)?;
+        json["feeds"] = updated.read.iter().map(feed_json).collect();
+        Ok(json)
+    };
+    judging::tell(cx, station, "advisories update", &outcomes, json).await?;
+    // What could be read acts; what could not is an error all the same.
+    updated.failed.or(failed).map_or(Ok(()), Err)
+}
+
+/// What the feeds say of one vulnerability.
+async fn show(cx: &Cx, station: &Station, id: &str) -> Result<()> {
+    let records = feeds::show(station, id).await?;
+    let json = || -> Result<serde_json::Value> {
+        let list: Vec<serde_json::Value> = records
+            .iter()
+            .map(|(feed, r)| serde_json::json!({"feed": feed, "advisory": r.advisory, "raw": r.raw}))
+            .collect();
+        Ok(serde_json::json!({"id": id, "records": list}))
+    };
+    cx.out.answer(json, || records.iter().map(|(feed, r)| record_text(feed, &r.advisory)).collect())
+}
+
+/// Accepts what became milder, or shows what that would do.
+async fn accept(cx: &Cx, station: &Station, accepted: &Accepted, dry: bool, reason: &str) -> Result<()> {
+    let (count, outcomes, failed) = match dry {
+        true => {
+            let (set, count) = feeds::preview(station, accepted).await?;
+            let how = How { advisories: Some(set), ..How::default() };
+            let judged = sync::rejudge_as(station, &how, "advisories accept").await?;
+            (count, judged.outcomes, judged.failed)
+        }
+        false => {
+            let count = feeds::accept(station, accepted, reason).await?;
+            let Rejudged { outcomes, failed } = sync::rejudge_all(station, "advisories accept").await?;
+            (count, outcomes, failed)
+        }
+    };
+    let what = if dry { "would be accepted" } else { "accepted" };
+    cx.out.say(&format!("{} {what}", crate::output::count(count, "record")));
+    let mut json = judging::json(&outcomes)?;
+    json["accepted"] = count.into();
+    json["dry_run"] = dry.into();
+    cx.out.answer(|| Ok(json), || judging::text(cx, &outcomes))?;
+    failed.map_or(Ok(()), Err)
+}
+
+const fn loosening_text(loosening: Loosening) -> &'static str {
+    match loosening {
+        Loosening::Accept => "acts by itself",
+        Loosening::Ask => "waits for a person: `airlock advisories waiting`",
+    }
 }
 
 /// Says what was read while it is worked with.

@@ -10,7 +10,7 @@ use airlock_engine::error::{Error, Result};
 use airlock_engine::{keys, trust};
 
 use super::{Cx, judging};
-use crate::cli::TrustCommand;
+use crate::cli::{AcceptArg, TrustCommand};
 use crate::output::{bytes, count, table};
 
 pub async fn export(
@@ -143,7 +143,7 @@ pub async fn import(cx: &Cx, dirs: &[PathBuf], receipt_out: Option<PathBuf>) -> 
             json["refused"] = refused.iter().map(not).collect();
             Ok(json)
         };
-        cx.out.answer(json, || judging::text(cx, &outcomes))?;
+        judging::tell(cx, &station, "import", &outcomes, json).await?;
     }
     let failed = refused.into_iter().map(|(_, e)| e);
     let mut failed = failed.chain(reports.into_iter().filter_map(|(_, r)| r.failed));
@@ -172,9 +172,11 @@ fn told(report: &import::Report) -> String {
 pub async fn trust(cx: &Cx, command: TrustCommand) -> Result<ExitCode> {
     let station = cx.open().await?;
     match command {
-        TrustCommand::Add { name, keyfile, fingerprint, stream, channels } => {
+        TrustCommand::Add { name, keyfile, fingerprint, stream, channels, accept } => {
             let key = keys::read_public(&keyfile)?;
-            let added = trust::add(&station, &name, key, &fingerprint, stream, channels).await?;
+            let accept = accept.into_iter().map(|AcceptArg::Loosening| trust::Accept::Loosening).collect();
+            let limits = trust::Limits { stream, channels, accept };
+            let added = trust::add(&station, &name, key, &fingerprint, limits).await?;
             cx.out.answer(
                 || Ok(serde_json::to_value(&added)?),
                 || format!("Bundles signed by `{name}` are taken from now on.\n"),

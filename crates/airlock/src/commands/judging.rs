@@ -13,6 +13,7 @@ use airlock_engine::error::{Error, Result};
 use airlock_engine::explain::{self, Explained, FindingView};
 use airlock_engine::feeds;
 use airlock_engine::judge::How;
+use airlock_engine::report::Report;
 use airlock_engine::station::Station;
 use airlock_engine::sync::{self, Outcome, Wish};
 use airlock_engine::view::{ChannelView, View};
@@ -324,6 +325,28 @@ pub async fn findings(
         .collect();
     cx.out.answer(|| Ok(serde_json::json!({"channel": name, "findings": found})), || table(&rows))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Answers with what judging changed after something became known, and tells whoever is to be told.
+pub async fn tell(
+    cx: &Cx,
+    station: &Station,
+    why: &str,
+    outcomes: &[Outcome],
+    json: impl FnOnce() -> Result<serde_json::Value>,
+) -> Result<()> {
+    let report = Report::of(station, why, outcomes).await?;
+    let json = || {
+        let mut json = json()?;
+        json["report"] = serde_json::to_value(&report)?;
+        Ok(json)
+    };
+    cx.out.answer(json, || format!("{}{}", text(cx, outcomes), report.text()))?;
+    if let Err(error) = report.notify(station).await {
+        // What changed has happened; who was not told is said.
+        cx.out.say(&format!("warning: {}", error.message));
+    }
+    Ok(())
 }
 
 /// What was ruled of a finding, and whether that counts.

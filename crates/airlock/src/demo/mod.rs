@@ -178,7 +178,7 @@ async fn cross(cx: &Cx, dir: &Path, low: &Station, story: &mut Story) -> Result<
     let high = Station::init(&dir.join("isolated"), "isolated", Side::Isolated, cx.options()).await?;
     let refused = import::import(&high, &disk).await.err().map(|e| e.message).unwrap_or_default();
     let fingerprint = low.key.fingerprint();
-    trust::add(&high, "connected", low.key.public(), &fingerprint, None, vec![]).await?;
+    trust::add(&high, "connected", low.key.public(), &fingerprint, trust::Limits::default()).await?;
     let taken = import::import(&high, &disk).await?;
     let mut lines = vec![
         format!("first it refuses: {refused}"),

@@ -55,7 +55,7 @@ pub fn identities() -> BTreeMap<String, Identity> {
             provenance: PROVENANCE.to_owned(),
             review: Review::Verified,
         };
-        let identity = Identity { mappings: row.keys.iter().map(mapping).collect(), is_ruled: false };
+        let identity = Identity::of(row.keys.iter().map(mapping).collect());
         for name in row.names {
             out.entry(name.to_owned()).or_default().join(identity.clone());
         }

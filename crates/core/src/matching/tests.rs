@@ -22,7 +22,7 @@ fn entry(id: &str, cve: &str, introduced: &str, fixed: &str) -> SliceEntry {
 }
 
 fn mapped(mappings: Vec<Mapping>) -> Identity {
-    Identity { mappings, is_ruled: false }
+    Identity::of(mappings)
 }
 
 fn cpe(vendor: &str, product: &str, order: Order) -> Mapping {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use airlock_core::bundle::{Base, BundledFile, Manifest};
 use airlock_core::id::Digest;
+use airlock_core::strictness::KEPT;
 use airlock_store::{Intake, Packed, RefChange, Store, StoreError};
 
 use super::admission::{self, Entry, admission, choose};
@@ -20,7 +21,7 @@ use crate::feeds::{self, StoredHead};
 use crate::progress::{Progress, Unit};
 use crate::station::Station;
 use crate::sync::{self, Outcome};
-use crate::trust::{self, Trust};
+use crate::trust::{self, Accept, Trust};
 
 /// What an import did.
 #[derive(Debug)]
@@ -94,7 +95,8 @@ async fn take_in(station: &Station, opened: &Arc<Opened>, trust: &Trust, entry: 
         Ok(Arc::new(store.blobs.intake(&bundle.digest.to_string())?))
     };
     let intake = joined(tokio::task::spawn_blocking(begin).await).map_err(|e| opened.unless_gone(e))?;
-    let verified = verified(station, opened, entry, &intake).await.map_err(|e| opened.unless_gone(e));
+    let verified =
+        verified(station, opened, (trust, entry), &intake).await.map_err(|e| opened.unless_gone(e));
     let only = |intake| Arc::into_inner(intake).ok_or_else(|| Error::fault("an intake is in use"));
     let refs = match verified {
         Ok(refs) => refs,
@@ -120,7 +122,7 @@ async fn take_in(station: &Station, opened: &Arc<Opened>, trust: &Trust, entry: 
 async fn verified(
     station: &Station,
     opened: &Arc<Opened>,
-    entry: &Entry,
+    (trust, entry): (&Trust, &Entry),
     intake: &Arc<Intake>,
 ) -> Result<Vec<RefChange>> {
     let m = &opened.manifest;
@@ -136,7 +138,7 @@ async fn verified(
     for (name, head) in &m.channels {
         channels::check_bytes(station, name, head, &came).await?;
     }
-    refs.extend(feed_refs(station, m).await?);
+    refs.extend(feed_refs(station, m, trust).await?);
     let mut bundles = entry.state.as_ref().map(|s| s.bundles.clone()).unwrap_or_default();
     bundles.push(Base { number: m.number, manifest: opened.digest });
     let state = ImportState { bundles, public_key: m.sender.public_key.clone(), ledger: m.ledger };
@@ -149,10 +151,13 @@ async fn verified(
 
 /// The feeds after the import, and the set of everything known that follows: it is made before anything is
 /// committed, since a feed that lacks a record could not be used at all.
-async fn feed_refs(station: &Station, m: &Manifest) -> Result<Vec<RefChange>> {
+///
+/// What became milder waits, unless it was said of this sender that it need not.
+async fn feed_refs(station: &Station, m: &Manifest, trust: &Trust) -> Result<Vec<RefChange>> {
     let db = &station.store.db;
     let before = db.find_ref(feeds::SET).await?;
-    let mut heads = feeds::heads(station).await?;
+    let held = feeds::heads(station).await?;
+    let (mut heads, mut came) = (held.clone(), Vec::new());
     let mut refs = Vec::new();
     for (name, head) in &m.feeds {
         let name = format!("{}/{name}", m.stream);
@@ -160,14 +165,27 @@ async fn feed_refs(station: &Station, m: &Manifest) -> Result<Vec<RefChange>> {
         if heads.get(&name).is_none_or(|held| held.read_at <= head.read_at) {
             let id = db.put(&StoredHead { head: head.clone() }).await?;
             refs.push(station.move_ref(&format!("feed/{name}/head"), Some(id.digest())).await?);
-            heads.insert(name, head.clone());
+            heads.insert(name.clone(), head.clone());
+            came.push((name, head));
         }
     }
-    let set = feeds::build(station, heads).await.map_err(|e| match e.kind {
+    feeds::check(station, &heads).await.map_err(|e| match e.kind {
         Kind::Unsafe => e.while_("the advisories of the bundle are incomplete"),
         _ => e,
     })?;
-    let id = db.put(&set).await?;
+    for (name, head) in came {
+        let of_it = format!("{name}{KEPT}");
+        let kept = match trust.accepts(Accept::Loosening) {
+            true => None,
+            false => feeds::kept_after(db, held.get(&name), held.get(&of_it), head).await?,
+        };
+        refs.extend(feeds::kept_change(station, &name, kept.as_ref()).await?);
+        match kept {
+            Some(kept) => heads.insert(of_it, kept),
+            None => heads.remove(&of_it),
+        };
+    }
+    let id = feeds::build(station, heads).await?;
     refs.push(RefChange { name: feeds::SET.to_owned(), from: before, to: Some(id.digest()) });
     Ok(refs)
 }

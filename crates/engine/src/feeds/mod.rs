@@ -3,6 +3,7 @@
 mod build;
 mod check;
 mod index;
+mod kept;
 mod read;
 mod show;
 mod statements;
@@ -15,15 +16,19 @@ use airlock_core::advisory::{AdvisorySet, FeedHead, FeedKind};
 use airlock_core::id::{Digest, Id};
 use airlock_core::identity;
 use airlock_core::object::Object;
+use airlock_core::strictness::KEPT;
 use airlock_formats::feeds::BadAdvisory;
 use airlock_store::RefChange;
 
 use self::build::Base;
 pub(crate) use self::index::{FeedIndex, REF as INDEX};
+use self::kept::{base, head_ref};
 use crate::error::{Error, Result};
 use crate::station::Station;
 use crate::upstream::Location;
 
+pub use kept::{Accepted, Loosening, Waiting, accept, preview, waiting};
+pub(crate) use kept::{after as kept_after, change as kept_change};
 pub use show::show;
 
 /// A feed that held at least this many records and holds fewer than one in [`SHRINK_FACTOR`] of them now is not
@@ -44,6 +49,13 @@ pub struct FeedDef {
     pub speaks: FeedKind,
     /// A URL, file or directory.
     pub location: String,
+    /// Whether what becomes milder in it acts by itself, or waits.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub loosening: Loosening,
+}
+
+fn is_default(loosening: &Loosening) -> bool {
+    *loosening == Loosening::default()
 }
 
 impl Object for FeedDef {
@@ -123,7 +135,8 @@ pub async fn add(station: &Station, kind: FeedKind, location: &str) -> Result<St
         return Err(Error::usage(format!("{} does not exist", path.display()))
             .hint("give a URL, a file or a directory"));
     }
-    let id = station.store.db.put(&FeedDef { speaks: kind, location }).await?;
+    let id =
+        station.store.db.put(&FeedDef { speaks: kind, location, loosening: Loosening::default() }).await?;
     let name = free_name(station, &name, id.digest()).await?;
     let change = station.move_ref(&format!("feed/{name}/def"), Some(id.digest())).await?;
     let detail = serde_json::json!({"kind": kind, "location": parsed.shown()});
@@ -247,10 +260,6 @@ impl Wanted {
     }
 }
 
-fn head_ref(name: &str) -> String {
-    format!("feed/{name}/head")
-}
-
 /// Moves a feed's head to what was read of it, last of all.
 async fn keep(
     station: &Station,
@@ -276,14 +285,26 @@ async fn keep(
         count: content.count,
         skipped: content.bad_count,
     };
-    let id = station.store.db.put(&StoredHead { head: head.clone() }).await?;
-    let change = RefChange { name: head_ref(name), from: *from, to: Some(id.digest()) };
+    let db = &station.store.db;
+    let id = db.put(&StoredHead { head: head.clone() }).await?;
+    let mut changes = vec![RefChange { name: head_ref(name), from: *from, to: Some(id.digest()) }];
+    let kept = match def.loosening {
+        Loosening::Accept => None,
+        Loosening::Ask => {
+            let held = head_of(station, &format!("{name}{KEPT}")).await?;
+            kept::after(db, before.as_ref(), held.as_ref(), &head).await?
+        }
+    };
+    changes.extend(kept::change(station, name, kept.as_ref()).await?);
     let mut detail =
         serde_json::json!({"count": head.count, "skipped": head.skipped, "content": head.content});
+    if let Some(kept) = &kept {
+        detail["waiting"] = kept.count.into();
+    }
     if let Some(count) = shrunk {
         detail["accepted_shrink_from"] = count.into();
     }
-    station.commit(vec![change], "feed.read", &format!("feed/{name}"), &detail).await?;
+    station.commit(changes, "feed.read", &format!("feed/{name}"), &detail).await?;
     let changed = before.as_ref().is_none_or(|b| b.content != head.content);
     Ok(FeedReport { name: name.clone(), head, changed, bad: content.bad })
 }
@@ -303,7 +324,7 @@ pub async fn remove(station: &Station, name: &str, reason: &str) -> Result<()> {
     let mut known: BTreeMap<String, Vec<RefChange>> = BTreeMap::new();
     for (full, id) in refs {
         let feed = full.strip_prefix("feed/").and_then(|n| n.rsplit_once('/'));
-        let Some((feed, "def" | "head")) = feed else { continue };
+        let Some((feed, "def" | "head" | "kept")) = feed else { continue };
         let change = RefChange { name: full.clone(), from: Some(id), to: None };
         known.entry(feed.to_owned()).or_default().push(change);
     }
@@ -336,8 +357,9 @@ async fn stored(station: &Station, name: &str, id: Digest) -> Result<FeedHead> {
 pub async fn heads(station: &Station) -> Result<BTreeMap<String, FeedHead>> {
     let mut out = BTreeMap::new();
     for (name, id) in station.store.db.refs("feed/").await? {
-        if let Some(name) = name.strip_prefix("feed/").and_then(|n| n.strip_suffix("/head")) {
-            out.insert(name.to_owned(), stored(station, name, id).await?);
+        if let Some(name) = kept::named_by(&name) {
+            let head = stored(station, &name, id).await?;
+            out.insert(name, head);
         }
     }
     Ok(out)
@@ -375,12 +397,7 @@ async fn based(station: &Station) -> Result<Base> {
 /// The set that these feeds add up to, made from the current one where that has an index.
 async fn derive(station: &Station, feeds: BTreeMap<String, FeedHead>) -> Result<Id<AdvisorySet>> {
     let db = &station.store.db;
-    let mut base = None;
-    if let Some(id) = db.find_ref(SET).await?.map(Id::new)
-        && let Some(index) = index::find(db, id).await?
-    {
-        base = Some(Base { set: db.get(id).await?, index });
-    }
+    let base = base(station).await?;
     let assembled = build::assemble(station, base.as_ref(), feeds).await?;
     let set = db.put(&assembled.set).await?;
     index::keep(station, &assembled.index(set)).await?;
@@ -424,12 +441,26 @@ pub async fn catch_up(station: &Station) -> Result<()> {
     Ok(())
 }
 
-/// The set that these feeds, some of which another station sent, add up to. What is new of them is checked first:
-/// a feed that lacks something, or is not what it should be, is refused as unsafe; a fault of this station's own
-/// disk stays one.
-pub(crate) async fn build(station: &Station, feeds: BTreeMap<String, FeedHead>) -> Result<AdvisorySet> {
+/// Checks what is new of feeds, some of which another station sent: one that lacks something, or is not what it should
+/// be, is refused as unsafe; a fault of this station's own disk stays one.
+pub(crate) async fn check(station: &Station, feeds: &BTreeMap<String, FeedHead>) -> Result<()> {
     let before = current(station).await?.1.feeds;
-    check::check(&station.store.db, &before, &feeds).await?;
-    let set = derive(station, feeds).await?;
-    Ok(station.store.db.get(set).await?)
+    check::check(&station.store.db, &before, feeds).await
+}
+
+/// The set that feeds add up to which were checked.
+pub(crate) async fn build(station: &Station, feeds: BTreeMap<String, FeedHead>) -> Result<Id<AdvisorySet>> {
+    derive(station, feeds).await
+}
+
+/// Says whether what becomes milder in a feed of this station acts by itself, or waits for a person. What waits already
+/// goes on waiting until the feed is read again.
+pub async fn set_loosening(station: &Station, name: &str, loosening: Loosening) -> Result<()> {
+    let defs = defs(station).await?;
+    let held = defs.get(name).ok_or_else(|| unknown_feed(name, defs.keys()))?;
+    let def: FeedDef = station.store.db.get(Id::new(*held)).await?;
+    let id = station.store.db.put(&FeedDef { loosening, ..def }).await?;
+    let change = RefChange { name: format!("feed/{name}/def"), from: Some(*held), to: Some(id.digest()) };
+    let detail = serde_json::json!({ "loosening": loosening });
+    station.commit(vec![change], "feed.set", &format!("feed/{name}"), &detail).await
 }

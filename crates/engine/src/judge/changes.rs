@@ -1,8 +1,11 @@
 //! What changes in the verdicts of a channel, held in little room: a first judgement changes that of every artifact.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::Serialize;
 
-use airlock_core::verdict::Verdict;
+use airlock_core::severity::Tenths;
+use airlock_core::verdict::{Judgement, Verdict};
 
 /// A change of one artifact's verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -21,6 +24,60 @@ pub struct VerdictChange<'a> {
     pub to: Option<&'static str>,
     /// Why.
     pub why: &'a str,
+}
+
+/// How many findings changed, each vulnerability of each version counted once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct FindingChanges {
+    /// Known now, and not before.
+    pub new: u64,
+    /// No longer known.
+    pub gone: u64,
+    /// With a higher highest score than before, or one where there was none.
+    pub scored_higher: u64,
+    /// With a lower one, or none.
+    pub scored_lower: u64,
+    /// Known to be exploited, and not before.
+    pub exploited: u64,
+}
+
+impl FindingChanges {
+    /// Between two judgements of one shard. Versions that only one of them knows count as nothing: that a release came
+    /// is no news of vulnerabilities.
+    pub(super) fn between(before: Option<&Judgement>, after: &Judgement) -> Self {
+        let mut out = Self::default();
+        let Some(before) = before else { return out };
+        let versions = |judgement: &Judgement| -> BTreeSet<String> {
+            judgement.artifacts.values().filter(|j| !j.gone).map(|j| j.version.clone()).collect()
+        };
+        for version in versions(before).intersection(&versions(after)) {
+            let of = |judgement: &'_ Judgement| -> BTreeMap<String, (Option<Tenths>, bool)> {
+                let found = judgement.findings.get(version).into_iter().flatten();
+                found.map(|f| (f.advisory.clone(), (f.score.as_ref().map(|s| s.score), f.kev))).collect()
+            };
+            let (old, new) = (of(before), of(after));
+            out.gone += old.keys().filter(|id| !new.contains_key(*id)).count() as u64;
+            for (id, (score, kev)) in &new {
+                let Some((was, was_kev)) = old.get(id) else {
+                    out.new += 1;
+                    continue;
+                };
+                out.scored_higher += u64::from(score > was);
+                out.scored_lower += u64::from(score < was);
+                out.exploited += u64::from(*kev && !was_kev);
+            }
+        }
+        out
+    }
+
+    /// Takes in those of another shard.
+    pub(super) const fn add(&mut self, other: Self) {
+        self.new += other.new;
+        self.gone += other.gone;
+        self.scored_higher += other.scored_higher;
+        self.scored_lower += other.scored_lower;
+        self.exploited += other.exploited;
+    }
 }
 
 /// Changes of verdicts in one channel, in the order of its shards.

@@ -84,7 +84,10 @@ impl Inputs {
             None => None,
         };
         let rendered = find_rendered(station, at("rendered")).await?;
-        let (set_id, set) = feeds::current(station).await?;
+        let (set_id, set) = match how.advisories {
+            Some(id) => (id, db.get(id).await?),
+            None => feeds::current(station).await?,
+        };
         let (decisions_id, decisions) = super::decisions(station).await?;
         let (policy_id, policy) = match &how.policy {
             Some(text) => {

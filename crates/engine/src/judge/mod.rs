@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
 
-use airlock_core::advisory::{Epss, Kev, Slice};
+use airlock_core::advisory::{AdvisorySet, Epss, Kev, Slice};
 use airlock_core::assess::Statements;
 use airlock_core::block::BlockSet;
 use airlock_core::channel::Channel;
@@ -36,7 +36,7 @@ use crate::station::Station;
 use crate::trees::Writing;
 use crate::{tree_edit, trees};
 
-pub use changes::{Changes, VerdictChange};
+pub use changes::{Changes, FindingChanges, VerdictChange};
 use inputs::Inputs;
 pub use one::Reopened;
 use one::{Common, One, Task};
@@ -54,6 +54,8 @@ pub struct How {
     pub as_of: Option<Time>,
     /// By another policy than the channel's.
     pub policy: Option<String>,
+    /// By another set of advisories than what is known; only to see what would be.
+    pub advisories: Option<Id<AdvisorySet>>,
     /// Ask what would be admitted if its bytes were here.
     pub without_bytes: bool,
     /// Look also at what still lacks its bytes, so that it is tried to fetch it.
@@ -103,6 +105,8 @@ pub struct Judgment {
     pub blocks: BlockSet,
     /// What changes.
     pub changes: Changes,
+    /// What changes in what is known of vulnerabilities.
+    pub findings: FindingChanges,
     /// What people or sources ruled of findings and stands no longer, since something became known.
     pub reopened: Reopened,
     /// The snapshot before it.
@@ -157,6 +161,7 @@ pub async fn judge(
         touched: sum.touched,
         blocks: settled.blocks,
         changes: sum.changes,
+        findings: sum.findings,
         reopened: sum.reopened,
         previous: inputs.previous,
         known: inputs.known,
@@ -314,6 +319,7 @@ struct Sum {
     judgements: BTreeMap<String, Option<Id<Judgement>>>,
     touched: BTreeMap<String, Touched>,
     changes: Changes,
+    findings: FindingChanges,
     reopened: Reopened,
 }
 
@@ -322,6 +328,7 @@ impl Sum {
         self.settled.merge(one.settled);
         self.before.add(one.before);
         self.changes.add(one.changes);
+        self.findings.add(one.findings);
         for (of, (why, files)) in one.reopened {
             self.reopened.entry(of).or_insert((why, 0)).1 += files;
         }

@@ -21,7 +21,7 @@ use airlock_core::time::Time;
 use airlock_core::verdict::{Judged, Judgement, RuleHit, Verdict, builtin};
 use airlock_store::Packed;
 
-use super::changes::OfShard;
+use super::changes::{FindingChanges, OfShard};
 use super::{Touched, Wanted};
 use crate::error::Result;
 
@@ -82,6 +82,7 @@ pub(super) struct One {
     pub settled: Settled,
     pub before: Counts,
     pub changes: OfShard,
+    pub findings: FindingChanges,
     pub reopened: Reopened,
 }
 
@@ -154,6 +155,7 @@ pub(super) fn judge(common: &Common, task: Task) -> Result<One> {
         settled: settle(&judgement),
         before: before.as_ref().map(|b| settle(b).counts).unwrap_or_default(),
         changes: changes(before.as_ref(), &judgement),
+        findings: FindingChanges::between(before.as_ref(), &judgement),
         reopened: reopened(before.as_ref(), &judgement),
         key: task.key,
     })

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use reqwest::header::{HeaderMap, LOCATION};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION};
 use reqwest::{NoProxy, Response, Url};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
@@ -64,6 +64,19 @@ impl Client {
         let line = Line { settings: Arc::new(settings), http };
         held.insert(key, line.clone());
         Ok(line)
+    }
+
+    /// Hands over a document and gives the head of the answer.
+    pub(super) async fn post(&self, url: &Url, body: String) -> Result<Response> {
+        let shown = Location::Http(url.clone()).shown();
+        self.reach.check(url, None).map_err(|e| e.while_(&shown))?;
+        let (line, url) = (self.line(url)?, self.reach.with_credentials(url));
+        let patience = line.settings.connect_timeout() + line.settings.read_timeout();
+        let request = line.http.post(url).header(CONTENT_TYPE, "application/json").body(body);
+        match timeout(patience, request.send()).await {
+            Ok(sent) => sent.map_err(|e| failed(&shown, &line.settings.proxy(), e).error),
+            Err(_) => Err(Error::fault(format!("{shown}: no answer came within {patience:?}"))),
+        }
     }
 
     /// Asks, follows redirects to where this station may go, and gives the answer as soon as its head is there.

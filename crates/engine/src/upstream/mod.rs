@@ -173,6 +173,16 @@ impl Client {
         })
     }
 
+    /// Hands over a small JSON document. It is tried once, and no redirect is followed.
+    pub async fn post_json(&self, url: &Url, body: String) -> Result<()> {
+        let shown = Location::Http(url.clone()).shown();
+        let response = self.post(url, body).await?;
+        if response.status().is_success() {
+            return Ok(());
+        }
+        Err(Error::fault(format!("{shown}: it answered {}", response.status())))
+    }
+
     /// Gets an artifact or a feed, piece by piece. A [`Piece::Restart`] voids what came before it.
     ///
     /// # Errors

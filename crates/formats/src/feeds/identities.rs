@@ -96,7 +96,7 @@ impl Map<'_> {
         }
         let mappings = names.iter().map(|name| Mapping::pypi(name, self.provenance)).collect();
         let held = self.map.entry(conda).or_default();
-        held.join(Identity { mappings, is_ruled: false });
+        held.join(Identity::of(mappings));
         if held.mappings.len() > limits::IDENTITY_NAMES_MAX {
             held.mappings.truncate(limits::IDENTITY_NAMES_MAX);
             return Err(many());

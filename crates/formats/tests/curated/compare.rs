@@ -40,14 +40,12 @@ enum Said {
 
 /// Compares by an identity; none where the curated record leaves open which versions are affected.
 pub fn compare(data: &Data, pair: &Pair, identity: &Identity) -> Option<Compared> {
-    let own = Identity {
-        mappings: vec![Mapping {
-            key: pair.source.key(&pair.package),
-            order: order(pair, identity),
-            provenance: "its name".to_owned(),
-            review: Review::Verified,
-        }],
-    };
+    let own = Identity::of(vec![Mapping {
+        key: pair.source.key(&pair.package),
+        order: order(pair, identity),
+        provenance: "its name".to_owned(),
+        review: Review::Verified,
+    }]);
     let (curated, nvd) = (about(&data.curated, &own, pair), about(&data.nvd, identity, pair));
     let entries = |found: &[(Lookup, Slice)]| -> Vec<SliceEntry> {
         found.iter().flat_map(|(_, slice)| slice.entries.clone()).collect()

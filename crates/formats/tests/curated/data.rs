@@ -117,9 +117,9 @@ impl Data {
         let mut identity = self.identity(pair);
         let order = order(pair, &identity);
         let products = self.products(&pair.cve).into_iter().filter(|key| is_named(key, &pair.package));
-        identity.join(Identity { mappings: products.map(|key| mapping(key, order)).collect() });
+        identity.join(Identity::of(products.map(|key| mapping(key, order)).collect()));
         if pair.source == Source::Pypi {
-            identity.join(Identity { mappings: vec![Mapping::pypi(&pair.package, "its name")] });
+            identity.join(Identity::of(vec![Mapping::pypi(&pair.package, "its name")]));
         }
         identity
     }
@@ -209,7 +209,7 @@ fn pypi_identities() -> Option<Packages<Identity>> {
         let mut mappings: Vec<Mapping> = keys.into_iter().map(|key| mapping(key, Order::Pep440)).collect();
         // So that what is said of Python's packages concerns it.
         mappings.push(Mapping::pypi(name, "its name"));
-        out.entry((Source::Pypi, name.to_owned())).or_default().join(Identity { mappings });
+        out.entry((Source::Pypi, name.to_owned())).or_default().join(Identity::of(mappings));
     };
     for line in purls.lines() {
         let [vendor, product, purl] = <[&str; 3]>::try_from(line.split('\t').collect::<Vec<_>>()).unwrap();
