@@ -483,8 +483,8 @@ fn weighed_key(statement: &Statement, finding: &Finding) -> String {
     format!("{} {}", finding.advisory, statement.digest())
 }
 
-/// The order in which statements of several sources count.
-const fn strictness(status: Status) -> u8 {
+/// How strict a state is; of several the strictest counts.
+pub const fn strictness(status: Status) -> u8 {
     match status {
         Status::Active => 4,
         Status::Reported => 3,

@@ -87,6 +87,7 @@ pub fn judge_local(cx: &Context<'_>, key: &ShardKey, local: &Local<'_>) -> Judge
         let found = findings.entry(artifact.version.clone()).or_insert_with(|| {
             let mut found = matching::match_version(local.slices, &artifact.version);
             matching::join_exploitation(&mut found, cx.kev, cx.epss);
+            matching::choose_scores(&mut found, &cx.policy.scores);
             found
         });
         let case = Case {

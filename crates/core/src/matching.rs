@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::advisory::{Epss, Kev, MatchKey, Slice, SliceEntry};
 use crate::ecosystem::Ecosystem;
 use crate::identity::{self, Coverage, Identity, Mapping, Review};
-use crate::severity::{self, Score};
+use crate::severity::{self, Preferred, Score};
 use crate::time::Time;
 use crate::version::{Inside, Order};
 
@@ -62,9 +62,13 @@ pub struct Finding {
     pub aliases: BTreeSet<String>,
     /// The state.
     pub status: Status,
-    /// The highest score of any source; none is a state of its own, never zero.
+    /// The score that counts: the highest of any source, unless the policy prefers some. None is a state of its own, never
+    /// zero.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<Score>,
+    /// By which preference of the policy it counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preferred: Option<String>,
     /// Every score.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scores: Vec<Score>,
@@ -221,6 +225,7 @@ fn blank(entry: &SliceEntry) -> Finding {
         aliases: BTreeSet::new(),
         status: Status::Reported,
         score: None,
+        preferred: None,
         scores: Vec::new(),
         malicious: false,
         kev: false,
@@ -249,6 +254,17 @@ pub fn join_exploitation(findings: &mut [Finding], kev: &Kev, epss: &Epss) {
         let names = || std::iter::once(&finding.advisory).chain(&finding.aliases);
         finding.kev = names().any(|name| kev.entries.contains_key(name));
         finding.epss = names().filter_map(|name| epss.scores.get(name).copied()).reduce(f64::max);
+    }
+}
+
+/// Lets the scores count that a policy prefers.
+pub fn choose_scores(findings: &mut [Finding], order: &[Preferred]) {
+    if order.is_empty() {
+        return;
+    }
+    for finding in findings {
+        let (score, by) = severity::preferred(&finding.scores, order);
+        (finding.score, finding.preferred) = (score.cloned(), by);
     }
 }
 

@@ -5,6 +5,7 @@ use std::str::FromStr as _;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use wildmatch::WildMatch;
 
 /// A CVSS score from 0.0 to 10.0 in steps of a tenth.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -93,6 +94,60 @@ pub fn score_of(vector: &str) -> Result<Tenths, BadVector> {
         cvss::v2::Vector::from_str(plain).map_err(|_| bad())?.score().value()
     };
     Tenths::new(score).ok_or_else(bad)
+}
+
+/// Assessments that a policy prefers: by their source, and by the version of CVSS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preferred {
+    /// As it is written: a pattern (`*` and `?`) of sources, and behind it, if wanted, a version.
+    pub text: String,
+    source: String,
+    version: Option<&'static str>,
+}
+
+/// The versions of CVSS.
+pub const VERSIONS: [&str; 4] = ["2.0", "3.0", "3.1", "4.0"];
+
+impl Preferred {
+    /// Reads `NVD* 3.1`, or `GHSA-*` for every version.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let (source, version) = match text.rsplit_once(' ') {
+            Some((source, version)) => match VERSIONS.into_iter().find(|known| *known == version) {
+                Some(version) => (source.trim_end(), Some(version)),
+                None => (text, None),
+            },
+            None => (text, None),
+        };
+        let text = text.to_owned();
+        (!source.is_empty()).then(|| Self { text, source: source.to_owned(), version })
+    }
+
+    fn is(&self, score: &Score) -> bool {
+        self.version.is_none_or(|version| version == score.version())
+            && WildMatch::new(&self.source).matches(&score.source)
+    }
+}
+
+impl Score {
+    /// The version of CVSS.
+    pub fn version(&self) -> &'static str {
+        let is = |version: &&str| self.vector.starts_with(&format!("CVSS:{version}/"));
+        // Vectors of version 2 say nothing of it.
+        VERSIONS.into_iter().find(is).unwrap_or("2.0")
+    }
+}
+
+/// The assessment that counts where a policy prefers some: the highest of the first kind of which there is one, with what
+/// it was preferred by; of none of them, the highest of all.
+pub fn preferred<'a>(scores: &'a [Score], order: &[Preferred]) -> (Option<&'a Score>, Option<String>) {
+    for preferred in order {
+        let some: Vec<Score> = scores.iter().filter(|score| preferred.is(score)).cloned().collect();
+        if let Some(best) = highest(&some) {
+            return (scores.iter().find(|score| *score == best), Some(preferred.text.clone()));
+        }
+    }
+    (highest(scores), None)
 }
 
 /// The highest of several assessments; of equals the first by source, so that the answer is one.

@@ -491,3 +491,30 @@ proptest! {
         let _ = Policy::parse(&text);
     }
 }
+
+#[test]
+fn the_score_that_a_policy_prefers_counts() {
+    let mut entry = advisory("CVE-1", None);
+    let score = |score: f64, vector: &str, source: &str| Score {
+        score: Tenths::new(score).unwrap(),
+        vector: vector.into(),
+        source: source.into(),
+    };
+    entry.scores = vec![score(6.5, "CVSS:3.1/x", "NVD (nvd)"), score(9.8, "CVSS:4.0/x", "GHSA-1")];
+    let verdict = |scores: &str| {
+        let policy = policy::DEFAULT.replace("hold_deadline", &format!("{scores}\nhold_deadline"));
+        let mut world = World::new(&policy);
+        world.advisories = vec![entry.clone()];
+        let judgement = world.judgement();
+        let finding = &judgement.findings["1.0"][0];
+        (judgement.artifacts[FILE].verdict, finding.score.clone().unwrap().source, finding.preferred.clone())
+    };
+    assert_eq!(verdict(""), (Verdict::Deny, "GHSA-1".into(), None));
+    let by = |text: &str| Some(text.to_owned());
+    assert_eq!(verdict("scores = [\"NVD*\"]"), (Verdict::Admit, "NVD (nvd)".into(), by("NVD*")));
+    assert_eq!(verdict("scores = [\"* 4.0\", \"NVD*\"]"), (Verdict::Deny, "GHSA-1".into(), by("* 4.0")));
+    assert_eq!(verdict("scores = [\"OTHER\"]"), (Verdict::Deny, "GHSA-1".into(), None));
+    let error =
+        Policy::parse(&policy::DEFAULT.replace("hold_deadline", "scores = [7]\nhold_deadline")).unwrap_err();
+    assert!(error.to_string().contains("expected a text"), "{error}");
+}

@@ -190,6 +190,8 @@ pub struct FindingView {
     pub vector: Option<String>,
     /// Who gave it.
     pub score_source: Option<String>,
+    /// Why it is the one that counts, where there is one.
+    pub score_choice: Option<String>,
     /// The state.
     pub status: Status,
     /// Who ruled so, why, and whether that counts; none where nobody looked at it.
@@ -234,6 +236,7 @@ impl FindingView {
             score: score.map(|s| s.score),
             vector: score.map(|s| s.vector.clone()),
             score_source: score.map(|s| s.source.clone()),
+            score_choice: score.map(|_| choice(finding)),
             status: finding.status,
             assessed: assessed.cloned(),
             undecided: finding.undecided,
@@ -244,6 +247,15 @@ impl FindingView {
             fixed: finding.fixed.clone(),
             evidence: EvidenceView { records: finding.evidence.clone(), scores: finding.scores.clone() },
         }
+    }
+}
+
+/// Why a score is the one that counts.
+fn choice(finding: &Finding) -> String {
+    match (&finding.preferred, finding.scores.len()) {
+        (Some(preferred), _) => format!("the policy prefers `{preferred}`"),
+        (None, 0 | 1) => "the only one".to_owned(),
+        (None, n) => format!("the highest of {n}"),
     }
 }
 

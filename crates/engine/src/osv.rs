@@ -10,13 +10,14 @@ use airlock_core::advisory::{Advisory, AdvisoryRecord, AdvisorySet, FeedKind, Ma
 use airlock_core::ecosystem::{self, Ecosystem};
 use airlock_core::id::Id;
 use airlock_core::identity::Coverage;
-use airlock_core::matching::{self, Lookup};
+use airlock_core::matching::{self, Finding, Lookup};
+use airlock_core::shard::ShardKey;
 use airlock_core::time::Time;
 use airlock_core::version::Order;
 
 use crate::error::{Error, Result};
 use crate::feeds::SET;
-use crate::view::View;
+use crate::view::{ChannelView, View};
 
 /// What somebody asks about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,8 +55,18 @@ pub async fn known(view: &View) -> Result<Arc<AdvisorySet>> {
     })
 }
 
-/// The records that affect a package.
-pub async fn affecting(view: &View, set: &AdvisorySet, package: &Package) -> Result<Affecting> {
+/// The records that affect a package. Where a channel is given, without those that were ruled to be mitigated or cleared for
+/// every file that it has of that version.
+///
+/// # Errors
+///
+/// If the channel is of another ecosystem than the package.
+pub async fn affecting(
+    view: &View,
+    set: &AdvisorySet,
+    package: &Package,
+    channel: Option<&ChannelView>,
+) -> Result<Affecting> {
     let (lookups, coverage) = lookups(view, set, package).await?;
     let mut found: Vec<(Lookup, Arc<Slice>)> = Vec::new();
     for lookup in lookups {
@@ -70,12 +81,59 @@ pub async fn affecting(view: &View, set: &AdvisorySet, package: &Package) -> Res
         }
         Some(version) => {
             let slices: Vec<_> = found.iter().map(|(lookup, slice)| (lookup.clone(), &**slice)).collect();
-            let findings = matching::match_version(&slices, version);
+            let mut findings = matching::match_version(&slices, version);
+            if let Some(channel) = channel {
+                let closed = closed(view, channel, package, version).await?;
+                findings.retain(|finding| !closed.iter().any(|closed| closed.advisory == finding.advisory));
+            }
             let evidence = findings.into_iter().flat_map(|finding| finding.evidence);
             evidence.map(|evidence| (evidence.record, evidence.modified)).collect()
         }
     };
     Ok(Affecting { records, coverage })
+}
+
+/// What was ruled not to speak against any file that a channel has of a version.
+async fn closed(
+    view: &View,
+    channel: &ChannelView,
+    package: &Package,
+    version: &str,
+) -> Result<Vec<Finding>> {
+    let ecosystem = channel.channel.ecosystem;
+    let fits = match ecosystem {
+        Ecosystem::Conda => package.ecosystem == "conda",
+        Ecosystem::Pypi => package.ecosystem.eq_ignore_ascii_case("PyPI"),
+    };
+    let name = ecosystem::canonical_name(ecosystem, &package.name).filter(|_| fits).ok_or_else(|| {
+        Error::usage(format!("channel `{}` has no packages of {}", channel.channel.name, package.ecosystem))
+    })?;
+    let subdirs: Vec<Option<String>> = match ecosystem {
+        Ecosystem::Pypi => vec![None],
+        Ecosystem::Conda => channel.newest.subdirs.keys().cloned().map(Some).collect(),
+    };
+    let mut files = Vec::new();
+    for subdir in subdirs {
+        let key = ShardKey { subdir, name: name.clone() }.to_string();
+        let Some(id) = view.look_up(channel.newest.judgement, &key).await? else { continue };
+        let judgement = view.object(id).await?;
+        for judged in judgement.artifacts.values().filter(|j| !j.gone) {
+            if judged.version == version || is_same(ecosystem, &judged.version, version) {
+                files.push(judgement.findings_of(judged).into_owned());
+            }
+        }
+    }
+    let Some(mut closed) = files.pop() else { return Ok(Vec::new()) };
+    closed.retain(|finding| !finding.status.is_open());
+    for file in files {
+        let is_open = |f: &Finding| file.iter().any(|of| of.advisory == f.advisory && of.status.is_open());
+        closed.retain(|finding| !is_open(finding));
+    }
+    Ok(closed)
+}
+
+fn is_same(ecosystem: Ecosystem, a: &str, b: &str) -> bool {
+    Order::of(ecosystem).compare(a, b) == Some(std::cmp::Ordering::Equal)
 }
 
 async fn lookups(view: &View, set: &AdvisorySet, package: &Package) -> Result<(Vec<Lookup>, Coverage)> {

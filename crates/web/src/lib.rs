@@ -37,6 +37,9 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/osv/v1/query", post(osv::query))
         .route("/osv/v1/querybatch", post(osv::batch))
         .route("/osv/v1/vulns/{id}", get(osv::record))
+        .route("/osv/{channel}/v1/query", post(osv::query_ruled))
+        .route("/osv/{channel}/v1/querybatch", post(osv::batch_ruled))
+        .route("/osv/{channel}/v1/vulns/{id}", get(osv::record_ruled))
         // Pages for people, and the same as JSON for whoever asks for it.
         .route("/", get(pages::station))
         .route("/channels/{channel}", get(pages::channel))

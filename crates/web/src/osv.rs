@@ -7,6 +7,7 @@ use std::time::Duration;
 use airlock_core::advisory::AdvisorySet;
 use airlock_engine::error::{Error, Kind};
 use airlock_engine::osv::{self, Affecting, Package};
+use airlock_engine::view::ChannelView;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Path, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
@@ -55,9 +56,23 @@ struct Batch {
 
 /// `POST /osv/v1/query`: the records that affect a package, whole.
 pub async fn query(State(app): State<Arc<App>>, body: Body) -> Result<Response, Problem> {
+    answer_query(&app, None, body).await
+}
+
+/// `POST /osv/CHANNEL/v1/query`: the same without what was ruled not to matter in a channel.
+pub async fn query_ruled(
+    State(app): State<Arc<App>>,
+    Path(channel): Path<String>,
+    body: Body,
+) -> Result<Response, Problem> {
+    answer_query(&app, Some(&channel), body).await
+}
+
+async fn answer_query(app: &App, channel: Option<&str>, body: Body) -> Result<Response, Problem> {
     let query: Query = read(body).await?;
-    let set = known(&app).await?;
-    let (found, rest) = ask(&app, &set, &query).await?;
+    let known = Known::of(app, channel).await?;
+    let set = &known.set;
+    let (found, rest) = known.ask(&query).await?;
     let (mut vulns, mut bytes, mut answered) = (Vec::new(), 0, 0);
     let ids: Vec<&String> = found.records.keys().skip(rest).collect();
     for id in &ids {
@@ -65,7 +80,7 @@ pub async fn query(State(app): State<Arc<App>>, body: Body) -> Result<Response, 
             break;
         }
         answered += 1;
-        let Some(record) = osv::record(&app.view, &set, id).await? else { continue };
+        let Some(record) = osv::record(&app.view, set, id).await? else { continue };
         bytes += record.to_string().len();
         vulns.push(record);
     }
@@ -75,15 +90,28 @@ pub async fn query(State(app): State<Arc<App>>, body: Body) -> Result<Response, 
 
 /// `POST /osv/v1/querybatch`: the records that affect some packages, by id.
 pub async fn batch(State(app): State<Arc<App>>, body: Body) -> Result<Response, Problem> {
+    answer_batch(&app, None, body).await
+}
+
+/// `POST /osv/CHANNEL/v1/querybatch`: the same without what was ruled not to matter in a channel.
+pub async fn batch_ruled(
+    State(app): State<Arc<App>>,
+    Path(channel): Path<String>,
+    body: Body,
+) -> Result<Response, Problem> {
+    answer_batch(&app, Some(&channel), body).await
+}
+
+async fn answer_batch(app: &App, channel: Option<&str>, body: Body) -> Result<Response, Problem> {
     let batch: Batch = read(body).await?;
     if batch.queries.len() > QUERIES_MAX {
         return Err(wrong(&format!("a batch has at most {QUERIES_MAX} queries")));
     }
-    let set = known(&app).await?;
+    let known = Known::of(app, channel).await?;
     let mut results = Vec::with_capacity(batch.queries.len());
     let mut room = NAMED_MAX;
     for query in &batch.queries {
-        let (found, rest) = ask(&app, &set, query).await?;
+        let (found, rest) = known.ask(query).await?;
         let named = found.records.iter().skip(rest).take(room);
         let vulns: Vec<Value> =
             named.map(|(id, modified)| json!({ "id": id, "modified": modified })).collect();
@@ -97,36 +125,67 @@ pub async fn batch(State(app): State<Arc<App>>, body: Body) -> Result<Response, 
 
 /// `GET /osv/v1/vulns/ID`: one record.
 pub async fn record(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response, Problem> {
-    let set = known(&app).await?;
-    match osv::record(&app.view, &set, &id).await? {
+    answer_record(&app, &id).await
+}
+
+/// `GET /osv/CHANNEL/v1/vulns/ID`: the same; what people ruled changes no record.
+pub async fn record_ruled(
+    State(app): State<Arc<App>>,
+    Path((channel, id)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    Known::of(&app, Some(&channel)).await?;
+    answer_record(&app, &id).await
+}
+
+async fn answer_record(app: &App, id: &str) -> Result<Response, Problem> {
+    let known = Known::of(app, None).await?;
+    match osv::record(&app.view, &known.set, id).await? {
         Some(record) => Ok(answer(&record)),
         None => Err(Problem::not_found("no feed of this station has a record of this id")),
     }
 }
 
-async fn known(app: &App) -> Result<Arc<AdvisorySet>, Problem> {
-    osv::known(&app.view).await.map_err(|error| match error.kind {
-        Kind::No => Problem::new(StatusCode::SERVICE_UNAVAILABLE, &error.message),
-        _ => error.into(),
-    })
+/// What a question is answered from.
+struct Known<'a> {
+    app: &'a App,
+    set: Arc<AdvisorySet>,
+    /// The channel whose rulings count.
+    channel: Option<ChannelView>,
 }
 
-/// What affects the package of a question, and how many records of it were answered before.
-async fn ask(app: &App, set: &AdvisorySet, query: &Query) -> Result<(Affecting, usize), Problem> {
-    if query.commit.is_some() {
-        return Err(wrong("commits are not known here; ask for a package and its version"));
+impl<'a> Known<'a> {
+    async fn of(app: &'a App, channel: Option<&str>) -> Result<Self, Problem> {
+        let set = osv::known(&app.view).await.map_err(|error| match error.kind {
+            Kind::No => Problem::new(StatusCode::SERVICE_UNAVAILABLE, &error.message),
+            _ => error.into(),
+        })?;
+        let channel = match channel {
+            Some(name) => Some(app.view.channel(name).await?.ok_or_else(|| {
+                Problem::not_found("there is no channel of this name, or it was never filled")
+            })?),
+            None => None,
+        };
+        Ok(Self { app, set, channel })
     }
-    let asked = query.package.as_ref().ok_or_else(|| wrong("a query names a package"))?;
-    let package = asked.package(query.version.as_deref())?;
-    let rest = match query.page_token.as_deref() {
-        None | Some("") => 0,
-        Some(token) => token.parse().map_err(|_| wrong("this page_token was not given here"))?,
-    };
-    let found = osv::affecting(&app.view, set, &package).await.map_err(|error: Error| match error.kind {
-        Kind::Usage => wrong(&error.message),
-        _ => error.into(),
-    })?;
-    Ok((found, rest))
+
+    /// What affects the package of a question, and how many records of it were answered before.
+    async fn ask(&self, query: &Query) -> Result<(Affecting, usize), Problem> {
+        if query.commit.is_some() {
+            return Err(wrong("commits are not known here; ask for a package and its version"));
+        }
+        let asked = query.package.as_ref().ok_or_else(|| wrong("a query names a package"))?;
+        let package = asked.package(query.version.as_deref())?;
+        let rest = match query.page_token.as_deref() {
+            None | Some("") => 0,
+            Some(token) => token.parse().map_err(|_| wrong("this page_token was not given here"))?,
+        };
+        let found = osv::affecting(&self.app.view, &self.set, &package, self.channel.as_ref()).await;
+        let found = found.map_err(|error: Error| match error.kind {
+            Kind::Usage => wrong(&error.message),
+            _ => error.into(),
+        })?;
+        Ok((found, rest))
+    }
 }
 
 impl Asked {

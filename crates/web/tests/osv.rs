@@ -4,7 +4,9 @@
 mod common;
 
 use airlock_core::advisory::FeedKind;
-use airlock_engine::feeds;
+use airlock_core::decision::Scope;
+use airlock_core::matching::Status;
+use airlock_engine::{decide, feeds};
 use airlock_testkit::{Kit, osv};
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
@@ -151,4 +153,37 @@ async fn questions_that_make_no_sense_are_refused_and_no_knowledge_is_no_answer(
     let (status, problem) = query(&server, &package("PyPI", "idna", "3.6")).await;
     assert_eq!(status, 503);
     assert!(problem["detail"].as_str().unwrap().contains("no feed of advisories was read here"));
+}
+
+#[tokio::test]
+async fn a_scanner_that_asks_for_a_channel_is_not_told_what_was_cleared_there() {
+    let mut server = server(&[against_idna(), osv("PYSEC-1", "PyPI", "idna", "3.7", 5.0)]).await;
+    let idna = package("PyPI", "idna", "3.6");
+    let all = vec!["CVE-2024-3651", "PYSEC-1"];
+    assert_eq!(ids(&of_channel(&server, "py", &idna).await.1), all);
+    let ruling = ("CVE-2024-3651", Status::Cleared);
+    let scope = Scope::of("py", "idna");
+    decide::status(&server.kit.station, scope, ruling, None, "not here", None).await.unwrap();
+    server.kit.judge("py").await;
+    server.refresh();
+    assert_eq!(ids(&of_channel(&server, "py", &idna).await.1), ["PYSEC-1"]);
+    assert_eq!(ids(&query(&server, &idna).await.1), all, "the station's knowledge is as it was");
+    let batch = json!({"queries": [idna, package("PyPI", "Idna", "3.6.0")]});
+    let (_, found) = post(&server, "/osv/py/v1/querybatch", Body::from(batch.to_string())).await;
+    for result in found["results"].as_array().unwrap() {
+        assert_eq!(ids(result), ["PYSEC-1"]);
+    }
+    // Of a version that the channel does not have nobody ruled anything.
+    assert_eq!(ids(&of_channel(&server, "py", &package("PyPI", "idna", "1.0")).await.1), all);
+    assert_eq!(ids(&of_channel(&server, "main", &package("conda", "idna", "3.6")).await.1), all);
+    let (status, found) = of_channel(&server, "main", &idna).await;
+    assert_eq!(status, 400, "{found}");
+    assert!(found["detail"].as_str().unwrap().contains("has no packages of PyPI"), "{found}");
+    assert_eq!(of_channel(&server, "none", &idna).await.0, 404);
+    assert_eq!(server.status("/osv/py/v1/vulns/PYSEC-1").await, 200);
+    assert_eq!(server.status("/osv/none/v1/vulns/PYSEC-1").await, 404);
+}
+
+async fn of_channel(server: &Server, channel: &str, of: &Value) -> (u16, Value) {
+    post(server, &format!("/osv/{channel}/v1/query"), Body::from(of.to_string())).await
 }

@@ -452,3 +452,32 @@ async fn commands_name_the_host_that_the_reader_used() {
     let hostile = with(&[("host", "x'$(reboot)")]).await;
     assert!(!hostile.contains("reboot") && hostile.contains("http://THIS-STATION/pypi/py/simple/"));
 }
+
+#[tokio::test]
+async fn what_was_ruled_of_a_finding_is_shown_with_whether_it_counts() {
+    let mut server = server(&[evil_advisory()]).await;
+    let rule = async |kit: &airlock_testkit::Kit, status| {
+        let scope = airlock_core::decision::Scope::of("py", "idna");
+        let reason = format!("looked at it {EVIL}");
+        airlock_engine::decide::status(&kit.station, scope, ("CVE-2024-3651", status), None, &reason, None)
+            .await
+            .unwrap();
+        kit.judge("py").await;
+    };
+    rule(&server.kit, airlock_core::matching::Status::Cleared).await;
+    server.refresh();
+    let html = text(&server, "/packages/py/idna/3.6").await;
+    assert!(html.contains("<b>cleared</b> by decision d1 for 1 file: looked at it"), "{html}");
+    assert!(!html.contains("does not count") && !html.contains(EVIL));
+    let mut record = evil_advisory();
+    record["affected"][0]["ranges"][0]["events"] = json!([{"introduced": "0"}, {"fixed": "3.8"}]);
+    server.kit.know(&[record]).await;
+    server.kit.judge("py").await;
+    server.refresh();
+    let html = text(&server, "/packages/py/idna/3.6").await;
+    assert!(
+        html.contains("does not count</b>") && html.contains("says otherwise what is affected"),
+        "{html}"
+    );
+    assert!(html.contains(">reported</span>"), "{html}");
+}

@@ -257,7 +257,8 @@ fn explained_text(a: &Explained) -> String {
     }
     for f in &a.findings {
         let score = f.score.map_or_else(|| "no score".to_owned(), |s| format!("{} {s}", s.band()));
-        let by = f.score_source.as_ref().map(|s| format!(" by {s}")).unwrap_or_default();
+        let choice = f.score_choice.as_deref().unwrap_or_default();
+        let by = f.score_source.as_ref().map(|s| format!(" by {s}, {choice}")).unwrap_or_default();
         let kev = if f.kev { ", known to be exploited" } else { "" };
         let aliases: Vec<&str> = f.aliases.iter().map(String::as_str).collect();
         let aliases = aliases.join(", ");

@@ -13,6 +13,7 @@ use crate::ecosystem::{ArtifactKind, Ecosystem};
 use crate::identity::Coverage;
 use crate::matching::Status;
 use crate::object::Object;
+use crate::severity::Preferred;
 use crate::time::Span;
 
 pub use eval::{Licence, Subject, Truth};
@@ -41,6 +42,9 @@ pub struct Policy {
     pub description: String,
     /// How long what is already published may stay while it is held.
     pub hold_deadline: Span,
+    /// Whose scores count, the first that there is; where there is none of them, and where the list is empty, the highest
+    /// of all.
+    pub scores: Vec<Preferred>,
     /// The rules in the order of the file, which decides nothing.
     pub rules: Vec<Rule>,
 }

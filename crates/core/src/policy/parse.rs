@@ -9,6 +9,7 @@ use super::{Action, ArtifactPredicate, Bound, Condition, FindingPredicate, Polic
 use crate::ecosystem::{ArtifactKind, Ecosystem};
 use crate::identity::Coverage;
 use crate::matching::Status;
+use crate::severity::Preferred;
 use crate::time::Span;
 
 /// Largest policy file, in bytes.
@@ -46,11 +47,15 @@ pub(super) fn parse(text: &str) -> Read<Policy> {
     reader.only(table, &["policy", "rule"])?;
     let head_value = reader.required(table, "policy", 0)?;
     let head = reader.table(head_value)?;
-    reader.only(head, &["name", "description", "hold_deadline"])?;
+    reader.only(head, &["name", "description", "hold_deadline", "scores"])?;
     let name = reader.string(reader.required(head, "name", head_value.span().start)?)?;
     let description = head.get("description").map(|v| reader.string(v)).transpose()?.unwrap_or_default();
     let hold_deadline =
         head.get("hold_deadline").map(|v| reader.span(v)).transpose()?.unwrap_or(Span::days(14));
+    let scores = match head.get("scores") {
+        Some(list) => reader.array(list)?.into_iter().map(|v| reader.preferred(v)).collect::<Read<_>>()?,
+        None => Vec::new(),
+    };
     let mut rules = Vec::new();
     let mut names = BTreeSet::new();
     if let Some(list) = table.get("rule") {
@@ -70,7 +75,7 @@ pub(super) fn parse(text: &str) -> Read<Policy> {
             reader.error(0, "the policy has no [[rule]], so that it would admit everything".to_owned())
         );
     }
-    Ok(Policy { name, description, hold_deadline, rules })
+    Ok(Policy { name, description, hold_deadline, scores, rules })
 }
 
 impl Reader<'_> {
@@ -128,6 +133,17 @@ impl Reader<'_> {
         match value.get_ref().as_str() {
             Some(text) => Ok(text.to_owned()),
             None => self.at(value, format!("expected a text, found a {}", value.get_ref().type_str())),
+        }
+    }
+
+    fn preferred(&self, value: &Value<'_>) -> Read<Preferred> {
+        let text = self.string(value)?;
+        match Preferred::parse(&text) {
+            Some(preferred) => Ok(preferred),
+            None => self.at(
+                value,
+                "expected a source with wildcards and, if wanted, a version, such as `NVD* 3.1`".to_owned(),
+            ),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use airlock_core::assess::{self, Assessed};
 use airlock_core::matching::Status;
 use airlock_core::severity::Tenths;
 use airlock_core::time::Time;
@@ -95,12 +96,16 @@ pub(super) struct FindingRow {
     pub source: String,
     /// By which vector.
     pub vector: String,
+    /// Why this one counts.
+    pub choice: String,
     /// What others say: score and source.
     pub others: Vec<(Severity, String)>,
     /// Its state and what that means.
     pub status: &'static str,
     /// The same in a sentence.
     pub status_means: &'static str,
+    /// What people and sources ruled of it.
+    pub rulings: Vec<Ruling>,
     /// Known to be exploited.
     pub kev: bool,
     /// The probability of exploitation.
@@ -120,6 +125,36 @@ pub(super) struct FindingRow {
     /// How many more.
     pub more: usize,
     order: (bool, bool, Option<Tenths>),
+    /// The strictest state so far, and whether it is decided.
+    state: Option<(u8, bool)>,
+}
+
+/// What one person or source ruled of a finding.
+pub(super) struct Ruling {
+    /// The state.
+    pub status: &'static str,
+    /// Who, and why.
+    pub by: String,
+    /// Why, in their words.
+    pub reason: Option<Prose>,
+    /// Why it does not count.
+    pub void: Option<String>,
+    /// Of how many files.
+    pub files: usize,
+    of: Assessed,
+}
+
+impl Ruling {
+    fn of(ruled: &Assessed) -> Self {
+        Self {
+            status: ruled.status.name(),
+            by: ruled.by.to_string(),
+            reason: (!ruled.reason.is_empty()).then(|| Prose::new(&ruled.reason)),
+            void: ruled.void.clone(),
+            files: 0,
+            of: ruled.clone(),
+        }
+    }
 }
 
 /// Why one record matches.
@@ -223,9 +258,11 @@ impl FindingRow {
             severity: Severity::of(finding.score),
             source: finding.score_source.clone().unwrap_or_default(),
             vector: finding.vector.clone().unwrap_or_default(),
+            choice: finding.score_choice.clone().unwrap_or_default(),
             others: others.map(|s| (Severity::of(Some(s.score)), s.source.clone())).collect(),
-            status: if finding.undecided { "undecided" } else { finding.status.name() },
-            status_means: if finding.undecided { UNDECIDED } else { status_means(finding.status) },
+            status: "",
+            status_means: "",
+            rulings: Vec::new(),
             kev: finding.kev,
             epss: finding.epss.map(|p| format!("{:.1} %", p * 100.0)),
             malicious: finding.malicious,
@@ -236,6 +273,25 @@ impl FindingRow {
             versions: Vec::new(),
             more: 0,
             order: (finding.malicious, finding.kev, finding.score),
+            state: None,
+        }
+    }
+
+    /// Takes in the state of one file: of several the strictest is shown, and each ruling with the number of its files.
+    fn states(&mut self, finding: &FindingView) {
+        let state = (assess::strictness(finding.status), !finding.undecided);
+        if self.state.is_none_or(|held| held < state) {
+            self.state = Some(state);
+            self.status = if finding.undecided { "undecided" } else { finding.status.name() };
+            self.status_means = if finding.undecided { UNDECIDED } else { status_means(finding.status) };
+        }
+        let Some(ruled) = &finding.assessed else { return };
+        let at = self.rulings.iter().position(|held| held.of == *ruled).unwrap_or_else(|| {
+            self.rulings.push(Ruling::of(ruled));
+            self.rulings.len() - 1
+        });
+        if let Some(held) = self.rulings.get_mut(at) {
+            held.files += 1;
         }
     }
 
@@ -257,13 +313,14 @@ pub(super) fn findings<'a>(artifacts: impl IntoIterator<Item = &'a Explained>, n
     let mut last: BTreeMap<&str, &str> = BTreeMap::new();
     for artifact in artifacts {
         for finding in &artifact.findings {
-            // Every artifact of a version has the same findings.
-            if last.insert(&finding.advisory, &artifact.version) == Some(&artifact.version) {
-                continue;
-            }
             let row = rows
                 .entry(&finding.advisory)
                 .or_insert_with(|| FindingRow::new(finding, &artifact.version, now));
+            row.states(finding);
+            // Every artifact of a version has the same findings, but for what was ruled of them.
+            if last.insert(&finding.advisory, &artifact.version) == Some(&artifact.version) {
+                continue;
+            }
             row.fixed
                 .extend(finding.fixed.iter().filter(|f| !row.fixed.contains(f)).cloned().collect::<Vec<_>>());
             row.concerns(&artifact.version);
