@@ -380,6 +380,26 @@ pub enum AdvisoriesCommand {
         #[arg(long, required_unless_present = "dry_run")]
         reason: Option<String>,
     },
+    /// Write what is known of vulnerabilities, and no package, into one file: the next bundle of the stream, signed and
+    /// numbered.
+    Export {
+        /// The file.
+        file: PathBuf,
+        /// The peer that it is meant for.
+        #[arg(long, value_name = "PEER")]
+        to: Option<String>,
+        /// Only what the station that wrote this receipt does not have.
+        #[arg(long, value_name = "FILE")]
+        receipt: Option<PathBuf>,
+    },
+    /// Verify such a file, then take it in and judge by it.
+    Import {
+        /// The file.
+        file: PathBuf,
+        /// Write a receipt, which makes the sender's next bundle a delta.
+        #[arg(long, value_name = "FILE")]
+        receipt_out: Option<PathBuf>,
+    },
     /// Age, count and hash of each feed.
     Status,
     /// What the feeds say of one vulnerability, by any of its ids.

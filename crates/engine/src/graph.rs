@@ -22,9 +22,9 @@ use airlock_core::verdict::Judgement;
 use serde_json::Value;
 
 use crate::bundle::{ExportState, ImportState};
-use crate::feeds::{FeedDef, FeedIndex, StoredHead};
+use crate::feeds::{FeedDef, FeedIndex, NameIndex, StoredHead};
 use crate::mirror::MirrorState;
-use crate::publish::{Pending, Rendered};
+use crate::publish::{Pending, Rendered, Subdirs};
 use crate::retention::{LastBase, OLDEST, Taken};
 use crate::trust::Trust;
 
@@ -64,6 +64,7 @@ kinds! {
     Kev: Kev,
     LastBase: LastBase,
     MirrorState: MirrorState,
+    NameIndex: NameIndex,
     Pending: Pending,
     Policy: PolicyText,
     Rendered: Rendered,
@@ -71,6 +72,7 @@ kinds! {
     Slice: Slice,
     Snapshot: Snapshot,
     Statements: Statements,
+    Subdirs: Subdirs,
     Taken: Taken,
     Tree: Node<Value>,
     Trust: Trust,
@@ -194,12 +196,14 @@ impl Role {
             | Kind::Shard
             | Kind::Slice
             | Kind::Statements
+            | Kind::Subdirs
             | Kind::Trust
             // What of the bundles is needed, retention decides.
             | Kind::ExportState => true,
             Kind::Advisories
             | Kind::FeedHead
             | Kind::FeedIndex
+            | Kind::NameIndex
             | Kind::Rendered
             | Kind::Snapshot
             | Kind::Taken
@@ -214,6 +218,7 @@ impl Role {
         match name {
             "advisories" => return plain(Kind::Advisories),
             "index/advisories" => return plain(Kind::FeedIndex),
+            "index/identities" => return plain(Kind::NameIndex),
             "decisions" => return plain(Kind::Decisions),
             _ => {}
         }
@@ -229,6 +234,7 @@ impl Role {
             ("channel", "rendered") => plain(Kind::Rendered),
             ("channel", "mirror") => plain(Kind::MirrorState),
             ("channel", "pending") => plain(Kind::Pending),
+            ("channel", "subdirs") => plain(Kind::Subdirs),
             ("feed", "def") => plain(Kind::Feed),
             ("feed", "head" | "kept") => plain(Kind::FeedHead),
             ("policy", _) => plain(Kind::Policy),
@@ -362,6 +368,9 @@ fn plain(out: &mut Named, kind: Kind, bytes: &[u8]) -> Result<(), ObjectError> {
                 out.add(tree, Role::Tree(Item::Values));
             }
         }
+        Kind::NameIndex => {
+            out.add(object::decode::<NameIndex>(bytes)?.tree(), Role::Tree(Item::Values));
+        }
         Kind::Rendered => {
             let rendered: Rendered = object::decode(bytes)?;
             out.blobs.extend(rendered.files.into_iter().map(|(path, file)| (file.sha256, path)));
@@ -405,6 +414,7 @@ fn plain(out: &mut Named, kind: Kind, bytes: &[u8]) -> Result<(), ObjectError> {
         | Kind::Shard
         | Kind::Slice
         | Kind::Statements
+        | Kind::Subdirs
         | Kind::Trust => {}
     }
     Ok(())

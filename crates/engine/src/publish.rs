@@ -66,6 +66,17 @@ impl Object for Pending {
     const KIND: &'static str = "airlock.pending.v1";
 }
 
+/// Every subdir in which kept snapshots may list something: what has a name is looked for in them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subdirs {
+    /// Their names.
+    pub subdirs: BTreeSet<String>,
+}
+
+impl Object for Subdirs {
+    const KIND: &'static str = "airlock.subdirs.v1";
+}
+
 /// What else moves with the snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct Along {
@@ -126,6 +137,7 @@ pub async fn publish(
         point("snapshot", judgment.previous.as_ref().map(|(id, _)| id.digest()), id.digest());
         point("rendered", at("rendered"), rendered);
         point("pending", at("pending"), pending(station, judgment, at("pending")).await?);
+        point("subdirs", at("subdirs"), subdirs(station, snapshot, at("subdirs"), at("listed")).await?);
         let blocks = db.put(&judgment.blocks).await?.digest();
         // Stated even where they do not move: whoever denied something, or let old snapshots go, since then moved one
         // of them.
@@ -168,6 +180,27 @@ pub async fn publish(
     }
     station.commit_all(refs, names, entries).await?;
     Ok(id)
+}
+
+/// The subdirs that are listed, those of this snapshot included.
+async fn subdirs(
+    station: &Station,
+    snapshot: &Snapshot,
+    before: Option<Digest>,
+    listed: Option<Digest>,
+) -> Result<Digest> {
+    let db = &station.store.db;
+    let mut all = match (before, listed.map(TreeId::<Id<Shard>>::new)) {
+        (Some(id), _) => db.get(Id::<Subdirs>::new(id)).await?,
+        // Listed by a program that did not note them.
+        (None, Some(listed)) => {
+            let keys = trees::load(db, listed).await?;
+            Subdirs { subdirs: keys.keys().filter_map(|key| ShardKey::parse(key).subdir).collect() }
+        }
+        (None, None) => Subdirs::default(),
+    };
+    all.subdirs.extend(snapshot.subdirs.keys().cloned());
+    Ok(db.put(&all).await?.digest())
 }
 
 /// What still lacks its bytes.

@@ -241,7 +241,7 @@ pub struct TakenBundle {
     /// The bundle that it builds on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Base>,
-    /// What it brought.
+    /// What it brought, and of other channels what its base did.
     pub channels: BTreeMap<String, ChannelHead>,
     /// The feeds that it brought.
     pub feeds: BTreeMap<String, FeedHead>,
@@ -284,10 +284,14 @@ pub(crate) async fn take(station: &Station, m: &Manifest, manifest: Digest) -> R
         Some(id) => db.get::<Taken>(Id::new(id)).await?,
         None => Taken::default(),
     };
+    // Of channels that it does not bring, a delta may rest on what its base brought.
+    let held = m.base.and_then(|base| taken.bundles.iter().find(|b| b.bundle == base));
+    let mut channels = held.map(|held| held.channels.clone()).unwrap_or_default();
+    channels.extend(m.channels.clone());
     taken.bundles.push(TakenBundle {
         bundle: Base { number: m.number, manifest },
         base: m.base,
-        channels: m.channels.clone(),
+        channels,
         feeds: m.feeds.clone(),
     });
     let numbers: Vec<u64> = taken.bundles.iter().map(|b| b.bundle.number).collect();

@@ -11,7 +11,7 @@ use airlock_engine::station::Station;
 use airlock_engine::status::{self, FeedStatus};
 use airlock_engine::sync::{self, Rejudged};
 
-use super::{Cx, judging};
+use super::{Cx, bundles, judging};
 use crate::cli::{AdvisoriesCommand, LooseningArg};
 use crate::output::{ago, count, table};
 
@@ -51,6 +51,12 @@ pub async fn run(cx: &Cx, command: AdvisoriesCommand) -> Result<ExitCode> {
                 || Ok(serde_json::json!({"feed": name, "loosening": loosening})),
                 || format!("What becomes milder in feed `{name}` {}.\n", loosening_text(loosening)),
             )?;
+        }
+        AdvisoriesCommand::Export { file, to, receipt } => {
+            bundles::export_advisories(cx, &file, to, receipt).await?;
+        }
+        AdvisoriesCommand::Import { file, receipt_out } => {
+            return bundles::import(cx, &[file], receipt_out).await;
         }
         AdvisoriesCommand::Waiting => {
             let waiting = feeds::waiting(&station).await?;

@@ -3,15 +3,35 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use airlock_core::bundle;
+use airlock_core::bundle::{self, Base};
 use airlock_engine::bundle::export::{self, What};
-use airlock_engine::bundle::{import, receipt, verify};
+use airlock_engine::bundle::{self as bundle_engine, import, receipt, verify};
 use airlock_engine::error::{Error, Result};
+use airlock_engine::station::Station;
 use airlock_engine::{keys, trust};
 
 use super::{Cx, judging};
 use crate::cli::{AcceptArg, TrustCommand};
 use crate::output::{bytes, count, table};
+
+/// What a receipt says that the receiver has already.
+fn base(station: &Station, receipt_file: Option<&Path>, to: Option<&str>) -> Result<Option<Base>> {
+    match receipt_file {
+        Some(path) => {
+            let receipt = receipt::read(path)?;
+            let stream = export::stream_of(station, to);
+            if receipt.stream != stream {
+                return Err(Error::usage(format!(
+                    "the receipt is for stream `{}`, this export is of `{stream}`",
+                    receipt.stream
+                ))
+                .hint("give the same --to as for the bundle that the receipt answers"));
+            }
+            Ok(Some(receipt.last))
+        }
+        None => Ok(None),
+    }
+}
 
 pub async fn export(
     cx: &Cx,
@@ -22,22 +42,26 @@ pub async fn export(
     plan: bool,
 ) -> Result<ExitCode> {
     let station = cx.open().await?;
-    let base = match &receipt_file {
-        Some(path) => {
-            let receipt = receipt::read(path)?;
-            let stream = export::stream_of(&station, to.as_deref());
-            if receipt.stream != stream {
-                return Err(Error::usage(format!(
-                    "the receipt is for stream `{}`, this export is of `{stream}`",
-                    receipt.stream
-                ))
-                .hint("give the same --to as for the bundle that the receipt answers"));
-            }
-            Some(receipt.last)
-        }
-        None => None,
-    };
-    let report = export::export(&station, dir, &What { channels, to, base, plan }).await?;
+    let base = base(&station, receipt_file.as_deref(), to.as_deref())?;
+    let report = export::export(&station, dir, &What { channels, to, base, plan, advisories: false }).await?;
+    answer_export(cx, &report, plan)
+}
+
+/// Only what is known of vulnerabilities, in one file.
+pub async fn export_advisories(
+    cx: &Cx,
+    file: &Path,
+    to: Option<String>,
+    receipt_file: Option<PathBuf>,
+) -> Result<()> {
+    let station = cx.open().await?;
+    let base = base(&station, receipt_file.as_deref(), to.as_deref())?;
+    let what = What { to, base, advisories: true, ..What::default() };
+    let report = bundle_engine::file::export(&station, file, &what).await?;
+    answer_export(cx, &report, false).map(|_| ())
+}
+
+fn answer_export(cx: &Cx, report: &export::Report, plan: bool) -> Result<ExitCode> {
     let text = || {
         let verb = if plan { "Would write" } else { "Wrote" };
         let base = report
@@ -45,16 +69,19 @@ pub async fn export(
             .map(|b| format!(", on top of bundle {b} ({} not carried again)", count(report.left_out, "file")))
             .unwrap_or_default();
         format!(
-            "{verb} bundle {} of stream {}{base}: {}, {}, {}, for {}.\n",
+            "{verb} bundle {} of stream {}{base}: {}, {}, {}, {}.\n",
             report.number,
             report.stream,
             count(report.files, "file"),
             bytes(report.bytes),
             count(report.objects, "object"),
-            report.channels.join(", "),
+            match report.channels.is_empty() {
+                true => "of advisories alone".to_owned(),
+                false => format!("for {}", report.channels.join(", ")),
+            },
         )
     };
-    cx.out.answer(|| Ok(serde_json::to_value(&report)?), text)?;
+    cx.out.answer(|| Ok(serde_json::to_value(report)?), text)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -111,7 +138,7 @@ pub async fn import(cx: &Cx, dirs: &[PathBuf], receipt_out: Option<PathBuf>) -> 
     let (mut reports, mut refused) = (Vec::new(), Vec::new());
     for dir in dirs {
         // Each folder stands for itself: one that is refused, such as an older one, does not keep out the rest.
-        match import::import(&station, dir).await {
+        match bundle_engine::file::import(&station, dir).await {
             Ok(report) => {
                 cx.out.say(&told(&report));
                 reports.push((dir, report));

@@ -32,10 +32,18 @@ pub struct What {
     pub channels: Vec<String>,
     /// The peer that it is meant for.
     pub to: Option<String>,
+    /// Only what is known of vulnerabilities, and no channel.
+    pub advisories: bool,
     /// What the receiver has already.
     pub base: Option<Base>,
     /// Only say what it would take.
     pub plan: bool,
+}
+
+impl What {
+    fn wants(&self, channel: &str) -> bool {
+        !self.advisories && (self.channels.is_empty() || self.channels.iter().any(|c| c == channel))
+    }
 }
 
 /// What was written, or would be.
@@ -81,14 +89,16 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     if !what.plan {
         lease = Some(station.lease(&state_ref(&stream), "export").await?);
         // What leaves is what may leave now: blocked or run out since the last judgement is not.
-        let wanted = |name: &str| what.channels.is_empty() || what.channels.iter().any(|c| c == name);
-        let judged = crate::sync::rejudge_some(station, wanted, "before export").await?;
+        let judged = crate::sync::rejudge_some(station, |name| what.wants(name), "before export").await?;
         judged.failed.map_or(Ok(()), Err)?;
     }
     let db = &station.store.db;
     let (before, state) = state(db, &stream).await?;
-    let snapshots = snapshots(station, &what.channels).await?;
-    let heads = feeds::heads(station).await?;
+    let (snapshots, heads) = (snapshots(station, what).await?, feeds::heads(station).await?);
+    if what.advisories && heads.is_empty() {
+        return Err(Error::usage("there is nothing to export: no feed was read")
+            .hint("run `airlock advisories update`"));
+    }
     let needs = match what.base {
         Some(base) => base_needs(station, &state, base).await?.beyond(),
         None => Needs::new(station.options.threads),
@@ -188,7 +198,11 @@ async fn seal(
     let Stands { snapshots, heads, mut state, before, base } = stands;
     let digest = Digest::of(text.as_str().as_bytes());
     let bundle = Base { number: report.number, manifest: digest };
-    state.bundles.push(Exported { bundle, channels: snapshots, feeds: heads });
+    // What the receiver has after it: of channels that it does not bring, what its base did.
+    let held = base.and_then(|base| state.bundles.iter().find(|e| e.bundle == base));
+    let mut channels = held.map(|held| held.channels.clone()).unwrap_or_default();
+    channels.extend(snapshots);
+    state.bundles.push(Exported { bundle, channels, feeds: heads });
     let id = station.store.db.put(&state).await?;
     let name = state_ref(&report.stream);
     let mut changes = crate::retention::based_on(station, &report.stream, base).await?;
@@ -243,8 +257,11 @@ async fn gather(
 }
 
 /// The newest snapshots of the channels that are wanted.
-async fn snapshots(station: &Station, wanted: &[String]) -> Result<BTreeMap<String, Id<Snapshot>>> {
-    let mut out = BTreeMap::new();
+async fn snapshots(station: &Station, what: &What) -> Result<BTreeMap<String, Id<Snapshot>>> {
+    let (mut out, wanted) = (BTreeMap::new(), &what.channels);
+    if what.advisories {
+        return Ok(out);
+    }
     for channel in crate::channel::list(station).await? {
         if !wanted.is_empty() && !wanted.contains(&channel.name) {
             continue;

@@ -3,6 +3,7 @@
 mod admission;
 mod channels;
 pub mod export;
+pub mod file;
 pub mod import;
 mod media;
 mod needs;

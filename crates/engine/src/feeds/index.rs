@@ -54,16 +54,20 @@ pub(super) async fn find(db: &Db, set: Id<AdvisorySet>) -> Result<Option<FeedInd
     Ok((index.set == set).then_some(index))
 }
 
-/// Keeps an index. It says itself which set it belongs to, so that no harm is done if another overtakes it, and the
-/// ledger need not know of it.
+/// Keeps an index. It says itself which set it belongs to, so that no harm is done if another overtakes it.
 pub(super) async fn keep(station: &Station, index: &FeedIndex) -> Result<()> {
+    point(station, REF, index).await
+}
+
+/// Points a ref at something that is only derived, of which the ledger need not know.
+pub(super) async fn point<T: Object>(station: &Station, name: &str, object: &T) -> Result<()> {
     let db = &station.store.db;
-    let from = db.find_ref(REF).await?;
-    let to = Some(db.put(index).await?.digest());
+    let from = db.find_ref(name).await?;
+    let to = Some(db.put(object).await?.digest());
     if from == to {
         return Ok(());
     }
-    let refs = vec![RefChange { name: REF.to_owned(), from, to }];
+    let refs = vec![RefChange { name: name.to_owned(), from, to }];
     let time = station.now().await?;
     let change =
         Change { time, actor: station.options.actor.clone(), refs, entries: Vec::new(), names: Vec::new() };

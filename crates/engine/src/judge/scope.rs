@@ -24,7 +24,8 @@ use super::How;
 use super::inputs::Inputs;
 use crate::channel::ref_name;
 use crate::error::Result;
-use crate::publish::Pending;
+use crate::feeds;
+use crate::publish::{Pending, Subdirs};
 use crate::station::Station;
 use crate::tree_edit::{self, Difference, Value};
 use crate::trees;
@@ -54,13 +55,13 @@ impl Scope {
             };
             keys.extend(db.get(Id::<Pending>::new(id)).await?.keys);
         }
-        let Some(names) = advised(db, channel, inputs, before).await? else { return Ok(Self::All) };
+        let Some(names) = advised(station, channel, inputs, before).await? else { return Ok(Self::All) };
         let Some(specs) = decided(db, channel, inputs, before).await? else { return Ok(Self::All) };
         let upstream: Upstream = db.get(before.inputs.upstream).await?;
         keys.extend(differing(db, upstream.tree, inputs.upstream.tree).await?);
         keys.extend(differing(db, before.inputs.facts, inputs.facts).await?);
         keys.extend(newly_listed(db, inputs, before).await?);
-        keys.extend(keys_of(db, inputs, &names, &specs).await?);
+        keys.extend(keys_of(db, channel, inputs, (&names, &specs)).await?);
         Ok(Self::Some(keys))
     }
 }
@@ -96,11 +97,12 @@ async fn decided(
 
 /// The names whose advisories or identities are others than before; none if what changed may reach everything.
 async fn advised(
-    db: &Db,
+    station: &Station,
     channel: &Channel,
     inputs: &Inputs,
     before: &Snapshot,
 ) -> Result<Option<BTreeSet<String>>> {
+    let db = &station.store.db;
     let mut names = BTreeSet::new();
     if inputs.same_set(&before.inputs) {
         return Ok(Some(names));
@@ -126,10 +128,9 @@ async fn advised(
         Ecosystem::Conda => {
             names.extend(differing(db, old.identities, new.identities).await?);
             if all || !slices.is_empty() {
-                for (name, identity) in trees::load(db, new.identities).await? {
-                    if all || identity.mappings.iter().any(|m| slices.contains(m.key.as_str())) {
-                        names.insert(name);
-                    }
+                match all {
+                    true => names.extend(trees::load(db, new.identities).await?.into_keys()),
+                    false => names.extend(feeds::named(station, new.identities, &slices).await?),
                 }
                 names.extend(inputs.decisions.ruled_names(&channel.name).map(str::to_owned));
             }
@@ -150,9 +151,9 @@ fn pypi_name(key: &str) -> Option<String> {
 /// The keys of the channel that have these names, or names that these specs mean.
 async fn keys_of(
     db: &Db,
+    channel: &Channel,
     inputs: &Inputs,
-    names: &BTreeSet<String>,
-    specs: &[Spec],
+    (names, specs): (&BTreeSet<String>, &[Spec]),
 ) -> Result<BTreeSet<String>> {
     let exact: Option<Vec<&str>> = specs.iter().map(Spec::exact_name).collect();
     let mut keys = BTreeSet::new();
@@ -165,25 +166,33 @@ async fn keys_of(
         }));
         return Ok(keys);
     };
-    let all = names.iter().map(String::as_str).chain(exact.iter().copied());
-    let subdirs: Vec<Option<&String>> = match inputs.upstream.ecosystem {
-        Ecosystem::Pypi => vec![None],
-        Ecosystem::Conda => inputs.upstream.subdirs.keys().map(Some).collect(),
+    if names.is_empty() && exact.is_empty() {
+        return Ok(keys);
+    }
+    // What is listed may lie in a subdir that the source has no longer.
+    let at = db.find_ref(&ref_name(&channel.name, "subdirs")).await?;
+    let subdirs: BTreeSet<Option<String>> = match (inputs.upstream.ecosystem, at) {
+        (Ecosystem::Pypi, _) => [None].into(),
+        (Ecosystem::Conda, Some(id)) => {
+            let listed = db.get(Id::<Subdirs>::new(id)).await?.subdirs;
+            listed.into_iter().chain(inputs.upstream.subdirs.keys().cloned()).map(Some).collect()
+        }
+        (Ecosystem::Conda, None) => {
+            let listed = trees::load(db, inputs.listed).await?;
+            let of_listed = listed.keys().map(|key| ShardKey::parse(key).subdir);
+            of_listed.chain(inputs.upstream.subdirs.keys().cloned().map(Some)).collect()
+        }
     };
-    for name in all {
+    for name in names.iter().map(String::as_str).chain(exact.iter().copied()) {
         for subdir in &subdirs {
-            keys.insert(ShardKey { subdir: subdir.cloned(), name: name.to_owned() }.to_string());
+            keys.insert(ShardKey { subdir: subdir.clone(), name: name.to_owned() }.to_string());
         }
     }
-    let found = tree_edit::find_many(db, inputs.upstream.tree, keys.iter().map(String::as_str)).await?;
-    let mut keys: BTreeSet<String> = found.into_keys().collect();
-    if !names.is_empty() || !exact.is_empty() {
-        // What is listed may lie in a subdir that the source has no longer.
-        let is_meant = |name: &str| names.contains(name) || exact.contains(&name);
-        let listed = trees::load(db, inputs.listed).await?;
-        keys.extend(listed.into_keys().filter(|key| is_meant(&ShardKey::parse(key).name)));
+    let mut found: BTreeSet<String> = BTreeSet::new();
+    for tree in [inputs.upstream.tree, inputs.listed] {
+        found.extend(tree_edit::find_many(db, tree, keys.iter().map(String::as_str)).await?.into_keys());
     }
-    Ok(keys)
+    Ok(found)
 }
 
 /// Where everything about the shards in scope lies.

@@ -1,0 +1,83 @@
+//! Which conda packages are looked up under a match key: what a changed slice reaches is found by it. It is derived from
+//! the identities, is no part of what anything is judged by, and is made anew where it is missing or of others.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use airlock_core::id::Digest;
+use airlock_core::identity::Identity;
+use airlock_core::object::Object;
+use airlock_core::trie::TreeId;
+
+use super::index;
+use crate::error::{Error, Result};
+use crate::station::Station;
+use crate::{tree_edit, trees};
+
+/// The ref of the index.
+pub(crate) const REF: &str = "index/identities";
+
+/// The names of one map of identities.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NameIndex {
+    /// The identities that it was made of.
+    identities: Digest,
+    /// By match key: the names that are looked up under it.
+    names: TreeId<BTreeSet<String>>,
+}
+
+impl NameIndex {
+    /// Its tree.
+    pub(crate) const fn tree(&self) -> Digest {
+        self.names.digest()
+    }
+}
+
+impl Object for NameIndex {
+    const KIND: &'static str = "airlock.name-index.v1";
+}
+
+/// The names that these identities have looked up under one of these keys.
+pub(crate) async fn named(
+    station: &Station,
+    identities: TreeId<Identity>,
+    keys: &BTreeSet<String>,
+) -> Result<BTreeSet<String>> {
+    if keys.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let db = &station.store.db;
+    let held = match db.find_ref(REF).await? {
+        Some(id) => match db.get::<NameIndex>(airlock_core::id::Id::new(id)).await.map_err(Error::from) {
+            Ok(held) => Some(held),
+            // It is only derived.
+            Err(e) if e.is_content => None,
+            Err(e) => return Err(e),
+        },
+        None => None,
+    };
+    let names = match held.filter(|held| held.identities == identities.digest()) {
+        Some(held) => held.names,
+        None => make(station, identities).await?,
+    };
+    let look = async |names| tree_edit::find_many(db, names, keys.iter().map(String::as_str)).await;
+    let found = match look(names).await.map_err(Error::from) {
+        Err(e) if e.is_content => look(make(station, identities).await?).await?,
+        found => found?,
+    };
+    Ok(found.into_values().flatten().collect())
+}
+
+async fn make(station: &Station, identities: TreeId<Identity>) -> Result<TreeId<BTreeSet<String>>> {
+    let db = &station.store.db;
+    let mut by_key: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (name, identity) in trees::load::<Identity>(db, identities).await? {
+        for mapping in identity.mappings {
+            by_key.entry(mapping.key.as_str().to_owned()).or_default().insert(name.clone());
+        }
+    }
+    let names = trees::store(db, &by_key).await?;
+    index::point(station, REF, &NameIndex { identities: identities.digest(), names }).await?;
+    Ok(names)
+}
