@@ -1,14 +1,17 @@
 //! Why an artifact is offered or not: one answer for command line, API and pages.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use airlock_core::assess::Assessed;
+use airlock_core::ecosystem::Ecosystem;
 use airlock_core::explain::Offered;
+use airlock_core::id::{Digest, Id};
 use airlock_core::identity::Coverage;
 use airlock_core::matching::{Evidence, Finding, Status};
+use airlock_core::object;
 use airlock_core::severity::{Score, Tenths};
 use airlock_core::shard::ShardKey;
 use airlock_core::spec::Spec;
@@ -17,8 +20,8 @@ use airlock_core::verdict::{Judged, Judgement, RuleHit, Verdict};
 use airlock_core::version::Order;
 
 use crate::error::{Error, Result};
-use crate::trees;
 use crate::view::{ChannelView, View};
+use crate::{feeds, tree_edit, trees};
 
 /// One artifact and why it is offered or not.
 #[derive(Clone, Debug, Serialize)]
@@ -273,22 +276,58 @@ pub struct PublishedFinding {
     pub finding: FindingView,
 }
 
+/// Judgements that are read and unpacked at once.
+const JUDGEMENTS_AT_ONCE: usize = 2000;
+
+/// This station's judgements of all packages of which anything may be known, in the order of their names. Most packages
+/// are looked up under no key that any advisory has, and are not read for it.
+pub async fn known(view: &View, channel: &ChannelView) -> Result<Vec<Judgement>> {
+    let station = view.station();
+    let db = &station.store.db;
+    let inputs = &channel.newest.inputs;
+    let set = view.object(inputs.advisories).await?;
+    let keys = trees::load(db, set.slices).await?.into_keys().collect();
+    let ecosystem = channel.channel.ecosystem;
+    let mut names = feeds::reached(station, ecosystem, set.identities, &keys).await?;
+    let decisions = view.object(inputs.decisions).await?;
+    names.extend(decisions.ruled_names(&channel.channel.name).map(str::to_owned));
+    let subdirs: Vec<Option<&String>> = match ecosystem {
+        Ecosystem::Pypi => vec![None],
+        Ecosystem::Conda => channel.newest.subdirs.keys().map(Some).collect(),
+    };
+    let key = |name: &String, subdir: &Option<&String>| {
+        ShardKey { subdir: subdir.cloned(), name: name.clone() }.to_string()
+    };
+    let keys: Vec<String> =
+        names.iter().flat_map(|name| subdirs.iter().map(move |subdir| key(name, subdir))).collect();
+    let found = tree_edit::find_many(db, channel.newest.judgement, keys.iter().map(String::as_str)).await?;
+    let ids: Vec<Id<Judgement>> = keys.iter().filter_map(|key| found.get(key)).copied().collect();
+    let mut out = Vec::with_capacity(ids.len());
+    for chunk in ids.chunks(JUDGEMENTS_AT_ONCE) {
+        let packed = trees::packed(db, chunk).await?;
+        let decoded = trees::on_threads(station.options.threads, packed, |one| {
+            Ok((one.digest(), object::decode::<Judgement>(&one.unpack()?)?))
+        });
+        let mut decoded: HashMap<Digest, Judgement> = decoded.await?.into_iter().collect();
+        out.extend(chunk.iter().filter_map(|id| decoded.remove(&id.digest())));
+    }
+    Ok(out)
+}
+
 /// What is known against what a channel publishes.
 pub async fn findings(view: &View, channel: &ChannelView) -> Result<Vec<PublishedFinding>> {
     let mut out = Vec::new();
-    for (name, package) in judgements(view, channel, |_| true).await? {
-        for judgement in &package.ours {
-            for (file, judged) in judgement.artifacts.iter().filter(|(_, j)| j.is_offered()) {
-                for finding in FindingView::all(judgement, judged) {
-                    let artifact =
-                        judgement.subdir.as_ref().map_or_else(|| file.clone(), |s| format!("{s}/{file}"));
-                    out.push(PublishedFinding {
-                        artifact,
-                        name: name.clone(),
-                        version: judged.version.clone(),
-                        finding,
-                    });
-                }
+    for judgement in known(view, channel).await? {
+        for (file, judged) in judgement.artifacts.iter().filter(|(_, j)| j.is_offered()) {
+            for finding in FindingView::all(&judgement, judged) {
+                let artifact =
+                    judgement.subdir.as_ref().map_or_else(|| file.clone(), |s| format!("{s}/{file}"));
+                out.push(PublishedFinding {
+                    artifact,
+                    name: judgement.name.clone(),
+                    version: judged.version.clone(),
+                    finding,
+                });
             }
         }
     }

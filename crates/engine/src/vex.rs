@@ -26,9 +26,9 @@ pub async fn document(view: &View, channel: &ChannelView) -> Result<Document> {
     let (_, decisions) = judge::decisions(station).await?;
     let hashes = Hashes { facts: trees::load(&station.store.db, channel.newest.inputs.facts).await?, view };
     let mut products: BTreeMap<About, BTreeSet<Named>> = BTreeMap::new();
-    for package in explain::judgements(view, channel, |_| true).await?.into_values() {
-        let releases = Releases::of(&package.ours);
-        for judgement in &package.ours {
+    for ours in explain::known(view, channel).await?.chunk_by(|a, b| a.name == b.name) {
+        let releases = Releases::of(ours);
+        for judgement in ours {
             let ruled = judgement.artifacts.iter().filter(|(_, j)| !j.gone && !j.assessed.is_empty());
             for (file, judged) in ruled {
                 let hash = hashes.of(judgement, file).await?;
@@ -97,7 +97,7 @@ impl Hashes<'_> {
 struct Releases(BTreeMap<String, Vec<Assessments>>);
 
 impl Releases {
-    fn of(judgements: &[std::sync::Arc<Judgement>]) -> Self {
+    fn of(judgements: &[Judgement]) -> Self {
         let mut files: BTreeMap<String, Vec<_>> = BTreeMap::new();
         for judged in judgements.iter().flat_map(|judgement| judgement.artifacts.values()).filter(|j| !j.gone)
         {

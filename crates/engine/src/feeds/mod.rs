@@ -30,7 +30,7 @@ use crate::upstream::Location;
 
 pub use kept::{Accepted, Loosening, Waiting, accept, preview, waiting};
 pub(crate) use kept::{after as kept_after, change as kept_change};
-pub(crate) use names::{NameIndex, named};
+pub(crate) use names::{NameIndex, index as index_names, reached};
 pub use show::show;
 
 /// A feed that held at least this many records and holds fewer than one in [`SHRINK_FACTOR`] of them now is not

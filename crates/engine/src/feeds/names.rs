@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use airlock_core::advisory::MatchKey;
+use airlock_core::ecosystem::Ecosystem;
 use airlock_core::id::Digest;
-use airlock_core::identity::Identity;
+use airlock_core::identity::{self, Identity};
 use airlock_core::object::Object;
 use airlock_core::trie::TreeId;
 
-use super::index;
+use super::index::point;
 use crate::error::{Error, Result};
 use crate::station::Station;
 use crate::{tree_edit, trees};
@@ -38,8 +40,29 @@ impl Object for NameIndex {
     const KIND: &'static str = "airlock.name-index.v1";
 }
 
+/// The names of packages of an ecosystem that are looked up under one of these keys, but for what people ruled.
+pub(crate) async fn reached(
+    station: &Station,
+    ecosystem: Ecosystem,
+    identities: TreeId<Identity>,
+    keys: &BTreeSet<String>,
+) -> Result<BTreeSet<String>> {
+    match ecosystem {
+        Ecosystem::Pypi => {
+            let name = |key: &String| key.strip_prefix("osv:PyPI/").map(str::to_owned);
+            Ok(keys.iter().filter_map(name).collect())
+        }
+        Ecosystem::Conda => {
+            let mut names = named(station, identities, keys).await?;
+            let by_rule = |key: &String| identity::named_by_rule(&MatchKey::parse(key)?);
+            names.extend(keys.iter().filter_map(by_rule));
+            Ok(names)
+        }
+    }
+}
+
 /// The names that these identities have looked up under one of these keys.
-pub(crate) async fn named(
+async fn named(
     station: &Station,
     identities: TreeId<Identity>,
     keys: &BTreeSet<String>,
@@ -47,6 +70,21 @@ pub(crate) async fn named(
     if keys.is_empty() {
         return Ok(BTreeSet::new());
     }
+    let db = &station.store.db;
+    let names = index(station, identities).await?;
+    let look = async |names| tree_edit::find_many(db, names, keys.iter().map(String::as_str)).await;
+    let found = match look(names).await.map_err(Error::from) {
+        Err(e) if e.is_content => look(make(station, identities).await?).await?,
+        found => found?,
+    };
+    Ok(found.into_values().flatten().collect())
+}
+
+/// Makes the index of these identities, unless it is there: whoever reads all of them anyway spares it the next change.
+pub(crate) async fn index(
+    station: &Station,
+    identities: TreeId<Identity>,
+) -> Result<TreeId<BTreeSet<String>>> {
     let db = &station.store.db;
     let held = match db.find_ref(REF).await? {
         Some(id) => match db.get::<NameIndex>(airlock_core::id::Id::new(id)).await.map_err(Error::from) {
@@ -57,16 +95,10 @@ pub(crate) async fn named(
         },
         None => None,
     };
-    let names = match held.filter(|held| held.identities == identities.digest()) {
-        Some(held) => held.names,
-        None => make(station, identities).await?,
-    };
-    let look = async |names| tree_edit::find_many(db, names, keys.iter().map(String::as_str)).await;
-    let found = match look(names).await.map_err(Error::from) {
-        Err(e) if e.is_content => look(make(station, identities).await?).await?,
-        found => found?,
-    };
-    Ok(found.into_values().flatten().collect())
+    match held.filter(|held| held.identities == identities.digest()) {
+        Some(held) => Ok(held.names),
+        None => make(station, identities).await,
+    }
 }
 
 async fn make(station: &Station, identities: TreeId<Identity>) -> Result<TreeId<BTreeSet<String>>> {
@@ -78,6 +110,6 @@ async fn make(station: &Station, identities: TreeId<Identity>) -> Result<TreeId<
         }
     }
     let names = trees::store(db, &by_key).await?;
-    index::point(station, REF, &NameIndex { identities: identities.digest(), names }).await?;
+    point(station, REF, &NameIndex { identities: identities.digest(), names }).await?;
     Ok(names)
 }

@@ -19,6 +19,7 @@ use airlock_core::assess::Statements;
 use airlock_core::block::BlockSet;
 use airlock_core::channel::Channel;
 use airlock_core::decision::Decisions;
+use airlock_core::ecosystem::Ecosystem;
 use airlock_core::id::{Digest, Id};
 use airlock_core::judge::{Settled, feeds_read};
 use airlock_core::matching::{self, Lookup};
@@ -34,7 +35,7 @@ use crate::error::Result;
 use crate::progress::Unit;
 use crate::station::Station;
 use crate::trees::Writing;
-use crate::{tree_edit, trees};
+use crate::{feeds, tree_edit, trees};
 
 pub use changes::{Changes, FindingChanges, VerdictChange};
 use inputs::Inputs;
@@ -143,6 +144,9 @@ pub async fn judge(
     let maps = Maps::read(station, channel, &inputs, &scope).await?;
     let common = common(station, channel, how, &inputs, &maps).await?;
     let sum = judge_all(station, common, &maps).await?;
+    if matches!(scope, Scope::All) && channel.ecosystem == Ecosystem::Conda && !how.dry {
+        feeds::index_names(station, inputs.set.identities).await?;
+    }
     let settled = sum.settled(station, channel, &inputs, &scope).await?;
     let blocks = object::encode(&settled.blocks)?.0.digest();
     let snapshot = match how.dry {

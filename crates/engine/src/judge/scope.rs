@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use airlock_core::advisory::{MatchKey, Slice};
+use airlock_core::advisory::Slice;
 use airlock_core::assess::Statements;
 use airlock_core::channel::Channel;
 use airlock_core::decision::{self, Decisions};
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::fact::Facts;
 use airlock_core::id::Id;
-use airlock_core::identity::{self, Identity};
+use airlock_core::identity::Identity;
 use airlock_core::judge::feeds_read;
 use airlock_core::matching;
 use airlock_core::reach;
@@ -118,34 +118,17 @@ async fn advised(
     // What is stated under a key is looked up as what is known under it.
     let stated = tree_edit::diff(db, old.statements, new.statements).await?;
     slices.extend(stated.into_iter().map(|difference| difference.key));
-    match channel.ecosystem {
-        Ecosystem::Pypi => {
-            names.extend(slices.iter().filter_map(|k| pypi_name(k)));
-            if all {
-                names.extend(trees::load(db, new.slices).await?.keys().filter_map(|k| pypi_name(k)));
-            }
-        }
-        Ecosystem::Conda => {
-            names.extend(differing(db, old.identities, new.identities).await?);
-            if all || !slices.is_empty() {
-                match all {
-                    true => names.extend(trees::load(db, new.identities).await?.into_keys()),
-                    false => names.extend(feeds::named(station, new.identities, &slices).await?),
-                }
-                names.extend(inputs.decisions.ruled_names(&channel.name).map(str::to_owned));
-            }
-            let by_rule = |key: &String| identity::named_by_rule(&MatchKey::parse(key)?);
-            names.extend(slices.iter().filter_map(by_rule));
-            if all {
-                names.extend(trees::load(db, new.slices).await?.keys().filter_map(by_rule));
-            }
-        }
+    if all {
+        slices.extend(trees::load(db, new.slices).await?.into_keys());
+    }
+    if channel.ecosystem == Ecosystem::Conda {
+        names.extend(differing(db, old.identities, new.identities).await?);
+    }
+    names.extend(feeds::reached(station, channel.ecosystem, new.identities, &slices).await?);
+    if !slices.is_empty() {
+        names.extend(inputs.decisions.ruled_names(&channel.name).map(str::to_owned));
     }
     Ok(Some(names))
-}
-
-fn pypi_name(key: &str) -> Option<String> {
-    key.strip_prefix("osv:PyPI/").map(str::to_owned)
 }
 
 /// The keys of the channel that have these names, or names that these specs mean.
