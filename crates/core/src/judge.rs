@@ -104,6 +104,8 @@ pub fn judge_local(cx: &Context<'_>, key: &ShardKey, local: &Local<'_>) -> Judge
         artifacts.insert(file.to_owned(), case.judge());
     }
     findings.retain(|_, found| !found.is_empty());
+    // A day's EPSS is to change no judgement in which it decides nothing.
+    findings.values_mut().flatten().for_each(|finding| finding.epss = None);
     let own: Vec<_> = stated(local).collect();
     Judgement {
         weighed: assessing.weighed(findings.values().flatten(), &own),

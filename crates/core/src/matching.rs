@@ -76,7 +76,8 @@ pub struct Finding {
     pub malicious: bool,
     /// Whether it is known to be exploited (KEV).
     pub kev: bool,
-    /// The probability of exploitation (EPSS), where there is one.
+    /// The probability of exploitation (EPSS), where there is one. It changes daily: judgements are kept without it, and who
+    /// shows a finding joins it anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epss: Option<f64>,
     /// One line.
@@ -93,6 +94,12 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// The probability of exploitation, as EPSS sees it: the highest under any of its names.
+    pub fn probability(&self, epss: &Epss) -> Option<f64> {
+        let names = std::iter::once(&self.advisory).chain(&self.aliases);
+        names.filter_map(|name| epss.scores.get(name).copied()).reduce(f64::max)
+    }
+
     /// Whether it goes by this id.
     pub fn is_called(&self, id: &str) -> bool {
         self.advisory == id || self.aliases.contains(id)
@@ -253,7 +260,7 @@ pub fn join_exploitation(findings: &mut [Finding], kev: &Kev, epss: &Epss) {
     for finding in findings {
         let names = || std::iter::once(&finding.advisory).chain(&finding.aliases);
         finding.kev = names().any(|name| kev.entries.contains_key(name));
-        finding.epss = names().filter_map(|name| epss.scores.get(name).copied()).reduce(f64::max);
+        finding.epss = finding.probability(epss);
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use airlock_core::advisory::Epss;
 use airlock_core::assess::Assessed;
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::explain::Offered;
@@ -64,9 +65,12 @@ pub struct Explanation {
 /// Explains everything in a channel that matches `spec`.
 pub async fn explain(view: &View, channel: &ChannelView, spec: &Spec) -> Result<Explanation> {
     let by_name = judgements(view, channel, |name| spec.matches_name(name)).await?;
+    let epss = epss(view, channel).await?;
     let mut artifacts = Vec::new();
     for judged in by_name.values() {
-        artifacts.extend(judged.explained(channel).into_iter().filter(|a| spec.matches_version(&a.version)));
+        artifacts.extend(
+            judged.explained(channel, &epss).into_iter().filter(|a| spec.matches_version(&a.version)),
+        );
     }
     if artifacts.is_empty() {
         return Err(Error::no(format!(
@@ -77,6 +81,12 @@ pub async fn explain(view: &View, channel: &ChannelView, spec: &Spec) -> Result<
         .hint("the source has no such package, or the channel's --only and --exclude leave it out"));
     }
     Ok(Explanation { channel: channel.channel.name.clone(), artifacts })
+}
+
+/// What EPSS said when a channel was judged.
+pub async fn epss(view: &View, channel: &ChannelView) -> Result<Arc<Epss>> {
+    let set = view.object(channel.newest.inputs.advisories).await?;
+    view.object(set.epss).await
 }
 
 /// All judgements of one package: of each subdir, and of the sending station.
@@ -118,7 +128,7 @@ pub async fn judgements(
 impl Package {
     /// Every artifact with its explanation, newest version first. What the sender offered is judged here; what
     /// it left out is explained by its own judgement.
-    pub fn explained(&self, channel: &ChannelView) -> Vec<Explained> {
+    pub fn explained(&self, channel: &ChannelView, epss: &Epss) -> Vec<Explained> {
         let unblocked: Vec<Judgement> = self.ours.iter().map(|j| channel.unblocked(j)).collect();
         let offered = Offered::of(channel.channel.ecosystem, &unblocked);
         let mut out = Vec::new();
@@ -132,7 +142,8 @@ impl Package {
             for (file, judged) in &judgement.artifacts {
                 let left_out = !by_sender || !judged.is_offered();
                 if judged.gone == wants_gone && left_out && told.insert((&judgement.subdir, file)) {
-                    out.push(one(channel, &offered, judgement, (file, judged), by_sender));
+                    let explained = one(channel, &offered, judgement, (file, judged), by_sender);
+                    out.push(Explained { findings: FindingView::all(judgement, judged, epss), ..explained });
                 }
             }
         }
@@ -166,7 +177,7 @@ fn one(
         version: judged.version.clone(),
         verdict: verdict.word(),
         rules: judged.rules.clone(),
-        findings: FindingView::all(judgement, judged),
+        findings: Vec::new(),
         coverage: judgement.coverage,
         nearest: if verdict == Verdict::Admit && !judged.gone {
             None
@@ -226,12 +237,12 @@ pub struct EvidenceView {
 
 impl FindingView {
     /// What is known against an artifact, in this form.
-    fn all(judgement: &Judgement, judged: &Judged) -> Vec<Self> {
+    fn all(judgement: &Judgement, judged: &Judged, epss: &Epss) -> Vec<Self> {
         let findings = judgement.findings_of(judged);
-        findings.iter().map(|f| Self::of(f, judged.assessed.get(&f.advisory))).collect()
+        findings.iter().map(|f| Self::of(f, judged.assessed.get(&f.advisory), epss)).collect()
     }
 
-    fn of(finding: &Finding, assessed: Option<&Assessed>) -> Self {
+    fn of(finding: &Finding, assessed: Option<&Assessed>, epss: &Epss) -> Self {
         let score = finding.score.as_ref();
         Self {
             advisory: finding.advisory.clone(),
@@ -244,7 +255,7 @@ impl FindingView {
             assessed: assessed.cloned(),
             undecided: finding.undecided,
             kev: finding.kev,
-            epss: finding.epss,
+            epss: finding.probability(epss),
             malicious: finding.malicious,
             summary: finding.summary.clone(),
             fixed: finding.fixed.clone(),
@@ -317,9 +328,10 @@ pub async fn known(view: &View, channel: &ChannelView) -> Result<Vec<Judgement>>
 /// What is known against what a channel publishes.
 pub async fn findings(view: &View, channel: &ChannelView) -> Result<Vec<PublishedFinding>> {
     let mut out = Vec::new();
+    let epss = epss(view, channel).await?;
     for judgement in known(view, channel).await? {
         for (file, judged) in judgement.artifacts.iter().filter(|(_, j)| j.is_offered()) {
-            for finding in FindingView::all(&judgement, judged) {
+            for finding in FindingView::all(&judgement, judged, &epss) {
                 let artifact =
                     judgement.subdir.as_ref().map_or_else(|| file.clone(), |s| format!("{s}/{file}"));
                 out.push(PublishedFinding {

@@ -305,3 +305,41 @@ async fn what_people_say_a_package_is_counts_instead_of_what_maps_say() {
         assert!(decide::decide(&kit.station, ruling, "r", None).await.is_err());
     }
 }
+
+#[tokio::test]
+async fn a_days_epss_is_shown_at_once_and_changes_no_judgement_in_which_it_decides_nothing() {
+    let (kit, _source) = world().await;
+    let judgement = async || {
+        let view = kit.view();
+        let channel = view.channel("main").await.unwrap().unwrap();
+        (channel.newest.judgement, channel.newest.inputs.advisories)
+    };
+    let epss = |p: f64| {
+        format!(
+            "#model_version:v4,score_date:2026-03-01T00:00:00+0000\ncve,epss,percentile\nCVE-2026-1234,{p},0.5\n"
+        )
+    };
+    let path = kit.write("epss.csv", epss(0.1).as_bytes()).display().to_string();
+    feeds::add(&kit.station, FeedKind::Epss, &path).await.unwrap();
+    feeds::update(&kit.station, &[]).await.unwrap();
+    kit.judge("main").await;
+    let before = judgement().await;
+    assert_eq!(explained(&kit).await[0].findings[0].epss, Some(0.1));
+    kit.write("epss.csv", epss(0.7).as_bytes());
+    feeds::update(&kit.station, &[]).await.unwrap();
+    kit.judge("main").await;
+    let after = judgement().await;
+    assert_eq!((before.0, before.1 == after.1), (after.0, false));
+    assert_eq!(explained(&kit).await[0].findings[0].epss, Some(0.7));
+    // Where a policy asks for it, it acts.
+    let policy = airlock_core::policy::DEFAULT.to_owned()
+        + "\n[[rule]]\nname = \"likely\"\naction = \"deny\"\nwhen = { epss = { above = 0.5 } }\n";
+    airlock_engine::policy::set(&kit.station, "default", &policy).await.unwrap();
+    kit.judge("main").await;
+    let rules = |all: Vec<Explained>| all[0].rules.iter().any(|rule| rule.rule == "likely");
+    assert!(rules(explained(&kit).await));
+    kit.write("epss.csv", epss(0.2).as_bytes());
+    feeds::update(&kit.station, &[]).await.unwrap();
+    kit.judge("main").await;
+    assert!(!rules(explained(&kit).await));
+}

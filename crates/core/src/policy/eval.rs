@@ -146,6 +146,16 @@ impl Condition {
         }
     }
 
+    /// Whether it speaks of the probability of exploitation.
+    pub fn asks_epss(&self) -> bool {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().any(Self::asks_epss),
+            Self::Not(part) | Self::AnyFinding(part) | Self::NoFinding(part) => part.asks_epss(),
+            Self::Finding(predicate) => matches!(predicate, FindingPredicate::Epss(_)),
+            Self::Artifact(_) => false,
+        }
+    }
+
     /// Whether it speaks of the finding at hand (and not only of some or no finding).
     pub fn binds_finding(&self) -> bool {
         match self {

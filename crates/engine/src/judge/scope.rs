@@ -113,7 +113,8 @@ async fn advised(
         return Ok(None);
     }
     // What is exploited is joined to every finding.
-    let all = old.kev != new.kev || old.epss != new.epss;
+    let asks_epss = inputs.policy.rules.iter().any(|rule| rule.when.asks_epss());
+    let all = old.kev != new.kev || (asks_epss && old.epss != new.epss);
     let mut slices: BTreeSet<String> = differing(db, old.slices, new.slices).await?.into_iter().collect();
     // What is stated under a key is looked up as what is known under it.
     let stated = tree_edit::diff(db, old.statements, new.statements).await?;

@@ -4,7 +4,7 @@ use airlock_core::ecosystem::canonical_name;
 use airlock_core::identity::Coverage;
 use airlock_core::time::Time;
 use airlock_core::verdict::Verdict;
-use airlock_engine::explain::{Explained, Explanation};
+use airlock_engine::explain::{self, Explained, Explanation};
 use airlock_engine::view::{ChannelView, View};
 use askama::Template;
 use serde::Deserialize;
@@ -115,7 +115,8 @@ pub(super) async fn find(view: &View, channel: &str, name: &str) -> Result<Found
     };
     match (canonical, reading) {
         (Some(name), Some(reading)) => {
-            let artifacts = reading.package.explained(&channel_view);
+            let epss = explain::epss(view, &channel_view).await?;
+            let artifacts = reading.package.explained(&channel_view, &epss);
             Ok(Found { channel: channel_view, name, reading, artifacts })
         }
         _ => Err(missing::package(view, channel, name).await),
