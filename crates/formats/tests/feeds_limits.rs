@@ -1,7 +1,8 @@
 //! Every limit on feeds is hit, and what is over it is refused or left out by name.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "tests")]
 
-use airlock_formats::feeds::{BadAdvisory, RecordFormat, epss, kev, nvd, osv};
+use airlock_core::advisory::FeedKind;
+use airlock_formats::feeds::{self, BadAdvisory, epss, kev, nvd, osv};
 use airlock_formats::limits;
 
 #[test]
@@ -70,7 +71,13 @@ fn a_record_that_is_too_large_costs_only_itself() {
     );
     assert_eq!(read, [Ok("CVE-1-1".to_owned()), Ok("CVE-1-2".to_owned())]);
     let document = format!("{{\"id\":\"A-1\",\n\"x\":\"{large}\"}}");
-    assert!(RecordFormat::OsvDocument.split(&mut document.as_bytes(), &mut |_| Ok(())).is_err());
+    let mut bad = Vec::new();
+    feeds::split(FeedKind::Osv, "a.json", document.as_bytes(), &mut |_, text| {
+        bad.push(text.unwrap_err().id);
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(bad, ["a.json"]);
 }
 
 #[test]
@@ -79,7 +86,6 @@ fn a_feed_of_too_many_records_is_refused() {
     assert!(osv::read_all(&mut lines.as_bytes(), &mut |_| {}).unwrap_err().to_string().contains("records"));
     let items = "0,".repeat(usize::try_from(limits::FEED_RECORDS_MAX).unwrap());
     let page = format!("{{\"vulnerabilities\":[{items}0]}}");
-    let mut reader = page.as_bytes();
-    let error = RecordFormat::NvdPage.split(&mut reader, &mut |_| Ok(())).unwrap_err();
+    let error = feeds::split(FeedKind::Nvd, "x", page.as_bytes(), &mut |_, _| Ok(())).unwrap_err();
     assert!(error.to_string().contains("records"));
 }

@@ -12,7 +12,8 @@ mod channel;
 #[path = "common/genuine.rs"]
 mod genuine;
 
-use airlock_formats::feeds::{epss, identities, kev, nvd, osv};
+use airlock_core::advisory::FeedKind;
+use airlock_formats::feeds::{self, epss, identities, kev, nvd, osv};
 use airlock_formats::{conda, msgpack, pypi};
 use channel::{ODD, published, render};
 use genuine::Random;
@@ -172,6 +173,16 @@ fn no_damaged_feed_makes_a_reader_panic() {
     damage("OSV", record.as_bytes(), 5000, |bytes| {
         let mut bad = 0;
         osv::read_all(&mut &*bytes, &mut |r| bad += usize::from(r.is_err())).is_ok() && bad == 0
+    });
+    let yaml = "id: PYSEC-1\nmodified: '2024-01-01T00:00:00Z'\naliases: [&cve CVE-1-1]\ndetails: |\n  a\n  b\naffected:\n- package: {ecosystem: PyPI, name: x}\n  ranges:\n  - type: ECOSYSTEM\n    events:\n    - introduced: \"0\"\n    - fixed: 1.10\n  versions: [1.0, !!str 2]\nmore: *cve\n";
+    damage("YAML", yaml.as_bytes(), 20_000, |bytes| {
+        let mut bad = 0;
+        feeds::split(FeedKind::Osv, "a.yaml", bytes, &mut |format, text| {
+            bad += usize::from(text.and_then(|text| format.read(text)).is_err());
+            Ok(())
+        })
+        .is_ok()
+            && bad == 0
     });
     let page = r#"{"resultsPerPage":1,"vulnerabilities":[{"cve":{"id":"CVE-2022-1","lastModified":"2022-02-02T00:00:00.000","vulnStatus":"Analyzed","cveTags":[{"tags":["disputed"]}],"descriptions":[{"lang":"en","value":"bad"}],"metrics":{"cvssMetricV31":[{"source":"a","cvssData":{"vectorString":"CVSS:3.1/AV:L/AC:L/PR:L/UI:N/S:C/C:H/I:N/A:N","baseScore":6.5}}],"cvssMetricV2":[{"source":"a","cvssData":{"vectorString":"AV:L/AC:L/Au:N/C:P/I:N/A:N"}}]},"weaknesses":[{"description":[{"lang":"en","value":"CWE-79"}]}]}}]}"#;
     damage("NVD", page.as_bytes(), 5000, |bytes| {

@@ -5,6 +5,7 @@
 
 use std::io::{Cursor, Write as _};
 
+use airlock_core::advisory::FeedKind;
 use airlock_core::bundle::{Manifest, SignatureLine};
 use airlock_core::canon::Canonical;
 use airlock_core::ecosystem::Ecosystem;
@@ -15,7 +16,7 @@ use airlock_formats::archive::{
     ArchiveError, ArchiveLimits, Opened, open_conda, open_sdist, open_sdist_zip, open_tar_bz2, open_wheel,
     parse_metadata,
 };
-use airlock_formats::feeds::{epss, identities, kev, nvd, osv, vex};
+use airlock_formats::feeds::{self, epss, identities, kev, nvd, osv, vex};
 use airlock_formats::make::{CondaPackage, Sdist, Wheel};
 use airlock_formats::{IndexError, IndexRead, conda, msgpack, pypi};
 
@@ -275,6 +276,12 @@ pub fn osv_feed(data: &[u8]) {
     let _ = osv::read_record(text(data));
     let mut data = data;
     let _ = osv::read_all(&mut data, &mut |_| {});
+    for name in ["x.json", "x.yaml"] {
+        let _ = feeds::split(FeedKind::Osv, name, data, &mut |format, text| {
+            let _ = text.and_then(|text| format.read(text));
+            Ok(())
+        });
+    }
 }
 
 /// A page of NVD.

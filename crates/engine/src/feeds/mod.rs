@@ -2,6 +2,7 @@
 
 mod build;
 mod check;
+mod cut;
 mod index;
 mod kept;
 mod names;
@@ -101,7 +102,8 @@ async fn free_name(station: &Station, wanted: &str, def: Digest) -> Result<Strin
 }
 
 /// Endings of files that say nothing about a feed.
-const EXTENSIONS: [&str; 6] = [".gz", ".zst", ".json", ".jsonl", ".csv", ".txt"];
+const EXTENSIONS: [&str; 10] =
+    [".gz", ".zst", ".json", ".jsonl", ".csv", ".txt", ".yaml", ".yml", ".zip", ".tar"];
 
 /// Adds a feed under a name made of its kind and place.
 pub async fn add(station: &Station, kind: FeedKind, location: &str) -> Result<String> {

@@ -2,11 +2,11 @@
 //! threads, and those of all feeds are written in common batches. What is held is what is on its way, and some hundred
 //! bytes for each record.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::Seek as _;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
 use futures_util::{StreamExt as _, stream};
@@ -17,10 +17,11 @@ use airlock_core::id::{Digest, Id};
 use airlock_core::object::{self, Encoded, Object};
 use airlock_core::time::Time;
 use airlock_core::trie;
-use airlock_formats::feeds::{self as formats, BadAdvisory, FeedError, RecordFormat};
+use airlock_formats::feeds::{self as formats, BadAdvisory, FeedError};
 use airlock_formats::limits;
 use airlock_store::Packed;
 
+use super::cut::{Chunk, cut, files_of, is_json};
 use super::{Wanted, statements};
 use crate::error::{Error, Result, file_error, joined};
 use crate::station::Station;
@@ -28,8 +29,6 @@ use crate::trees;
 use crate::trees::Writing;
 use crate::upstream::{Client, Location, Piece};
 
-/// Text of records that one thread takes at once, in bytes.
-const CHUNK_BYTES: usize = 256 << 10;
 /// Packed objects that are written in one transaction, in bytes.
 const WRITE_BYTES: usize = 8 << 20;
 /// The same by their number.
@@ -211,7 +210,7 @@ fn read_content(
             let bad_count = bad.len() as u64;
             job.content(root.digest(), &nodes, map.len(), bad, bad_count)
         }
-        FeedKind::Vex => files_of(path).and_then(statements::read).map_err(unusable)?.content(job),
+        FeedKind::Vex => files_of(path, is_json).and_then(statements::read).map_err(unusable)?.content(job),
     }
 }
 
@@ -220,16 +219,6 @@ struct Records {
     records: BTreeMap<String, Id<AdvisoryRecord>>,
     bad: Vec<BadAdvisory>,
     bad_count: u64,
-}
-
-/// Records as text, to be read by whatever thread is free.
-struct Chunk {
-    format: RecordFormat,
-    /// The place of the first record in the feed.
-    first: u64,
-    text: String,
-    /// Where each record ends in `text`.
-    ends: Vec<usize>,
 }
 
 /// What was read so far. The order in which threads add to it decides nothing.
@@ -283,7 +272,7 @@ fn read_records(job: &Job<'_>, kind: FeedKind, path: &Path) -> FeedResult<Record
             });
         }
         drop(receive);
-        cut(kind, path, send, &sum)
+        cut(kind, path, send, &mut |place, bad| lock(&sum).leave_out(place, bad))
     });
     let sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
     if let Some(error) = sum.failed {
@@ -297,51 +286,6 @@ fn read_records(job: &Job<'_>, kind: FeedKind, path: &Path) -> FeedResult<Record
     Ok(Records { records, bad: sum.bad.into_values().collect(), bad_count: sum.bad_count })
 }
 
-/// Cuts all files of a feed into chunks.
-fn cut(kind: FeedKind, path: &Path, send: SyncSender<Chunk>, sum: &Mutex<Sum>) -> FeedResult<()> {
-    let mut place = 0;
-    let mut bytes_left = limits::FEED_BYTES_MAX;
-    for path in files_of(path)? {
-        let format = match kind {
-            FeedKind::Nvd => RecordFormat::NvdPage,
-            _ if path.extension().is_some_and(|e| e == "json") => RecordFormat::OsvDocument,
-            _ => RecordFormat::OsvLines,
-        };
-        let named = |e: FeedError| match e {
-            FeedError::Content(why) => FeedError::Content(format!("{}: {why}", path.display())),
-            other => other,
-        };
-        let blank = |first| Chunk { format, first, text: String::new(), ends: Vec::new() };
-        let stopped = |_| FeedError::Content("reading was stopped".to_owned());
-        let mut chunk = blank(place);
-        let mut reader = formats::unpack(File::open(&path)?, bytes_left)?;
-        format
-            .split(&mut reader, &mut |text| {
-                if place >= limits::FEED_RECORDS_MAX {
-                    let most = limits::FEED_RECORDS_MAX;
-                    return Err(FeedError::Content(format!("the feed has more than {most} records")));
-                }
-                match text {
-                    Ok(text) => {
-                        chunk.text.push_str(text);
-                        bytes_left = bytes_left.saturating_sub(text.len() as u64);
-                    }
-                    Err(bad) => lock(sum).leave_out(place, bad),
-                }
-                // What is no text leaves an empty record, so that places keep counting.
-                chunk.ends.push(chunk.text.len());
-                place += 1;
-                if chunk.text.len() >= CHUNK_BYTES {
-                    send.send(std::mem::replace(&mut chunk, blank(place))).map_err(stopped)?;
-                }
-                Ok(())
-            })
-            .map_err(named)?;
-        send.send(chunk).map_err(stopped)?;
-    }
-    Ok(())
-}
-
 /// Reads chunks for as long as there are some.
 fn work(job: &Job<'_>, receive: &Mutex<Receiver<Chunk>>, sum: &Mutex<Sum>) -> FeedResult<()> {
     let failed = |e: airlock_store::StoreError| FeedError::Content(e.to_string());
@@ -350,13 +294,10 @@ fn work(job: &Job<'_>, receive: &Mutex<Receiver<Chunk>>, sum: &Mutex<Sum>) -> Fe
         let Ok(chunk) = next else { return Ok(()) };
         let (mut packed, mut good, mut bad) = (Vec::new(), Vec::new(), Vec::new());
         let mut start = 0;
-        for (place, end) in (chunk.first..).zip(&chunk.ends) {
-            let text = chunk.text.get(start..*end).unwrap_or_default();
-            start = *end;
-            if text.is_empty() {
-                continue;
-            }
-            let read = chunk.format.read(text).and_then(|record| {
+        for piece in &chunk.pieces {
+            let text = chunk.text.get(start..piece.end).unwrap_or_default();
+            start = piece.end;
+            let read = piece.format.read(text).and_then(|record| {
                 let encoded = object::encode(&record)
                     .map_err(|e| BadAdvisory { id: record.advisory.id.clone(), reason: e.to_string() })?;
                 Ok((record.advisory.id, record.advisory.modified, encoded.1))
@@ -368,7 +309,13 @@ fn work(job: &Job<'_>, receive: &Mutex<Receiver<Chunk>>, sum: &Mutex<Sum>) -> Fe
                     }
                     good.push((id, (modified, encoded.digest)));
                 }
-                Err(reason) => bad.push((place, reason)),
+                Err(mut left_out) => {
+                    // One without an id goes by its first words, which say less than the name of its file.
+                    if let Some(file) = piece.file.as_deref().filter(|_| text.starts_with(&left_out.id)) {
+                        left_out.id = file.to_owned();
+                    }
+                    bad.push((piece.place, left_out));
+                }
             }
         }
         if !job.send(packed) {
@@ -378,30 +325,4 @@ fn work(job: &Job<'_>, receive: &Mutex<Receiver<Chunk>>, sum: &Mutex<Sum>) -> Fe
         good.into_iter().for_each(|(id, rank)| sum.add(id, rank));
         bad.into_iter().for_each(|(place, bad)| sum.leave_out(place, bad));
     }
-}
-
-/// A file by itself, or the files below a directory, sorted.
-fn files_of(path: &Path) -> FeedResult<Vec<PathBuf>> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let mut files = BTreeSet::new();
-    let mut folders = vec![path.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder)? {
-            let entry = entry?;
-            let kind = entry.file_type()?;
-            if kind.is_dir() {
-                folders.push(entry.path());
-            } else if kind.is_file() {
-                files.insert(entry.path());
-            }
-        }
-    }
-    let wanted = |p: &PathBuf| {
-        let name = p.to_string_lossy();
-        let plain = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(&name);
-        plain.ends_with(".json") || plain.ends_with(".jsonl")
-    };
-    Ok(files.into_iter().filter(wanted).collect())
 }

@@ -25,7 +25,7 @@ pub fn read(reader: impl Read) -> Result<(Kev, Vec<BadAdvisory>), FeedError> {
     let mut bad = Vec::new();
     let mut number = 0;
     let mut reader = BufReader::new(reader);
-    list::items(&mut reader, "vulnerabilities", limits::KEV_ENTRY_BYTES_MAX, &mut |item| {
+    list::items(&mut reader, Some("vulnerabilities"), limits::KEV_ENTRY_BYTES_MAX, &mut |item| {
         number += 1;
         if number > limits::KEV_ENTRIES_MAX {
             return Err(FeedError::Content(format!("it has more than {} entries", limits::KEV_ENTRIES_MAX)));

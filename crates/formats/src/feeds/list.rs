@@ -25,16 +25,17 @@ pub(super) enum Item<'a> {
     NotText,
 }
 
-/// Hands each item of the list under `member` to `each`. Fails at the end if the document is not a JSON object
-/// with exactly one such list; what was handed over until then is to be forgotten.
+/// Hands each item of the list under `member` to `each`, or of the list that the whole document is. Fails at the end if
+/// the document is not a JSON object with exactly one such list, or one list; what was handed over until then is to be
+/// forgotten.
 pub(super) fn items(
     reader: &mut impl BufRead,
-    member: &str,
+    member: Option<&str>,
     item_bytes_max: u64,
     each: &mut impl FnMut(Item<'_>) -> Result<(), FeedError>,
 ) -> Result<(), FeedError> {
     let mut cutter = Cutter {
-        key: format!("\"{member}\""),
+        key: member.map(|member| format!("\"{member}\"")),
         most: item_bytes_max,
         quoted: false,
         escaped: false,
@@ -55,6 +56,10 @@ pub(super) fn items(
         cutter.take(buffer, each)?;
         reader.consume(used);
     }
+    let Some(member) = member else {
+        serde_json::from_slice::<[IgnoredAny; 0]>(&cutter.around)?;
+        return Ok(());
+    };
     serde_json::from_slice::<std::collections::BTreeMap<String, IgnoredAny>>(&cutter.around)?;
     match cutter.found {
         1 => Ok(()),
@@ -64,8 +69,8 @@ pub(super) fn items(
 }
 
 struct Cutter {
-    /// The key of the list, in quotes.
-    key: String,
+    /// The key of the list, in quotes; none if the list is all there is.
+    key: Option<String>,
     most: u64,
     quoted: bool,
     /// Whether the next byte belongs to an escape.
@@ -127,11 +132,11 @@ impl Cutter {
             b']' if self.inside && self.depth == 0 => {
                 self.push(run)?;
                 self.end_item(true, each)?;
-                (self.inside, self.depth) = (false, 1);
+                (self.inside, self.depth) = (false, self.depth_of_list());
                 self.push(b"]")?;
                 return Ok(true);
             }
-            b'[' if !self.inside && self.depth == 1 => {
+            b'[' if !self.inside && self.depth == self.depth_of_list() => {
                 self.push(run)?;
                 let list = self.at_key();
                 self.push(b"[")?;
@@ -153,10 +158,16 @@ impl Cutter {
         Ok(false)
     }
 
+    /// How many brackets are open where the list begins.
+    const fn depth_of_list(&self) -> usize {
+        if self.key.is_some() { 1 } else { 0 }
+    }
+
     /// Whether what stands around the list ends in its key.
     fn at_key(&self) -> bool {
+        let Some(name) = &self.key else { return self.around.trim_ascii().is_empty() };
         let key = self.around.trim_ascii_end().strip_suffix(b":").map(<[u8]>::trim_ascii_end);
-        let before = key.and_then(|text| text.strip_suffix(self.key.as_bytes()));
+        let before = key.and_then(|text| text.strip_suffix(name.as_bytes()));
         before.is_some_and(|before| !before.ends_with(b"\\"))
     }
 
@@ -206,9 +217,13 @@ mod tests {
 
     /// The items, read in pieces of so many bytes.
     fn cut(text: &[u8], piece: usize) -> Result<Vec<String>, String> {
+        cut_of(text, Some("list"), piece)
+    }
+
+    fn cut_of(text: &[u8], member: Option<&str>, piece: usize) -> Result<Vec<String>, String> {
         let mut out = Vec::new();
         let mut reader = std::io::BufReader::with_capacity(piece, text);
-        items(&mut reader, "list", 20, &mut |item| {
+        items(&mut reader, member, 20, &mut |item| {
             out.push(match item {
                 Item::Text(text) => text.to_owned(),
                 other => format!("{other:?}"),
@@ -227,6 +242,20 @@ mod tests {
             assert_eq!(found, [r#"{"b":"],\"}\\"}"#, "[1,[2]]", "7", r#""\u00e9""#, "null"], "{piece}");
         }
         assert_eq!(cut(b"{\"list\":[ ]}", 3), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_document_that_is_a_list_is_cut_too() {
+        let text = br#" [ {"a":[1]} , "]" ,[[2],{}]] "#;
+        for piece in 1..text.len() {
+            assert_eq!(cut_of(text, None, piece).unwrap(), [r#"{"a":[1]}"#, r#""]""#, "[[2],{}]"], "{piece}");
+        }
+        assert_eq!(cut_of(b"[]", None, 9), Ok(vec![]));
+        for text in
+            ["", "{}", "[1", "[1,]", "[1]]", "[1][2]", "[1] x", "x [1]", "{\"list\":[1]}", "[\"a", "]["]
+        {
+            assert!(cut_of(text.as_bytes(), None, 9).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -7,18 +7,21 @@ mod cpe;
 pub mod epss;
 pub mod identities;
 pub mod kev;
+mod layout;
 mod list;
 pub mod nvd;
 pub mod osv;
 mod unpack;
 pub mod vex;
+mod yaml;
 
 use std::io::{self, BufRead};
 
-use airlock_core::advisory::AdvisoryRecord;
+use airlock_core::advisory::{AdvisoryRecord, FeedKind};
 use airlock_core::severity::{self, Score};
 use serde::{Deserialize, Deserializer};
 
+pub use layout::{EachText, Layout, RecordFormat, split};
 pub use unpack::unpack;
 
 /// A feed that cannot be used at all.
@@ -35,38 +38,20 @@ pub enum FeedError {
     Content(String),
 }
 
-/// Where a feed has records one after another: how they are cut apart, and how one is read. Cutting is quick and
-/// goes in order; reading is what takes long, and any thread may do it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RecordFormat {
-    /// OSV, one record a line.
-    OsvLines,
-    /// OSV, one record that may be written over many lines.
-    OsvDocument,
-    /// A page of the NVD API 2.0.
-    NvdPage,
+/// How the records of one kind of feed are read.
+struct Source {
+    /// Reads one.
+    read: fn(&str) -> Result<AdvisoryRecord, BadAdvisory>,
+    /// The names under which documents have lists of them.
+    lists: &'static [&'static str],
 }
 
-impl RecordFormat {
-    /// Cuts the text of each record out of `reader`, or says why one is none. Stops at the first error of `each`.
-    pub fn split(
-        self,
-        reader: &mut impl BufRead,
-        each: &mut impl FnMut(Result<&str, BadAdvisory>) -> Result<(), FeedError>,
-    ) -> Result<(), FeedError> {
-        match self {
-            Self::OsvLines => osv::split(reader, each),
-            Self::OsvDocument => osv::document(reader, each),
-            Self::NvdPage => nvd::split(reader, each),
-        }
-    }
-
-    /// Reads one record.
-    pub fn read(self, text: &str) -> Result<AdvisoryRecord, BadAdvisory> {
-        match self {
-            Self::OsvLines | Self::OsvDocument => osv::read_record(text),
-            Self::NvdPage => nvd::read_item(text),
-        }
+/// The source of each kind of feed that has records.
+const fn source(kind: FeedKind) -> Option<&'static Source> {
+    match kind {
+        FeedKind::Osv => Some(&osv::SOURCE),
+        FeedKind::Nvd => Some(&nvd::SOURCE),
+        FeedKind::Kev | FeedKind::Epss | FeedKind::Identities | FeedKind::Vex => None,
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::io::{BufRead, Read};
+use std::io::Read;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -13,10 +13,14 @@ use serde_json::value::RawValue;
 use airlock_core::advisory::{Advisory, AdvisoryRecord};
 
 use super::cpe::{self, Configuration};
-use super::list::{self, Item};
-use super::{BadAdvisory, FeedError, is_cve, null_as_default, one_line, score};
-use crate::limits;
+use super::{BadAdvisory, FeedError, Source, is_cve, layout, null_as_default, one_line, score};
 use crate::read::{brief, canonical};
+
+/// The list of a page.
+const PAGE: &str = "vulnerabilities";
+
+/// How its records are read.
+pub(super) const SOURCE: Source = Source { read: read_item, lists: &[PAGE] };
 
 #[derive(Deserialize)]
 struct Listed<'a> {
@@ -127,32 +131,12 @@ pub fn read_item(json: &str) -> Result<AdvisoryRecord, BadAdvisory> {
     Ok(AdvisoryRecord { advisory, raw })
 }
 
-/// Cuts one page or feed, however long, into the texts of its CVEs, for [`read_item`].
-pub fn split(
-    reader: &mut impl BufRead,
-    each: &mut impl FnMut(Result<&str, BadAdvisory>) -> Result<(), FeedError>,
-) -> Result<(), FeedError> {
-    let mut number = 0u64;
-    list::items(reader, "vulnerabilities", limits::ADVISORY_BYTES_MAX, &mut |item| {
-        number += 1;
-        if number > limits::FEED_RECORDS_MAX {
-            return Err(FeedError::Content(format!("it has more than {} records", limits::FEED_RECORDS_MAX)));
-        }
-        let bad = |reason: &str| BadAdvisory { id: format!("item {number}"), reason: reason.to_owned() };
-        each(match item {
-            Item::Text(text) => Ok(text),
-            Item::TooLarge => Err(bad("the record is larger than one advisory may be")),
-            Item::NotText => Err(bad("it is not UTF-8")),
-        })
-    })
-}
-
 /// Reads one page or feed and hands each CVE to `each`.
 pub fn read_all(
     reader: impl Read,
     each: &mut impl FnMut(Result<AdvisoryRecord, BadAdvisory>),
 ) -> Result<(), FeedError> {
-    split(&mut std::io::BufReader::new(reader), &mut |text| {
+    layout::listed(&mut std::io::BufReader::new(reader), Some(PAGE), &mut |text| {
         each(text.and_then(read_item));
         Ok(())
     })

@@ -1,7 +1,7 @@
 //! OSV records (schema 1.7), of any ecosystem: one document, or one a line.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, Read as _};
+use std::io::BufRead;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -10,9 +10,12 @@ use airlock_core::advisory::{Advisory, AdvisoryRecord, Affected, MatchKey};
 use airlock_core::ecosystem::{self, Ecosystem};
 use airlock_core::version::{Event, Range};
 
-use super::{BadAdvisory, FeedError, bounded_line, null_as_default, one_line, score};
+use super::{BadAdvisory, FeedError, Source, layout, null_as_default, one_line, score};
 use crate::limits;
 use crate::read::{brief, canonical};
+
+/// How its records are read. Answers of the OSV API have a list of them.
+pub(super) const SOURCE: Source = Source { read: read_record, lists: &["vulns"] };
 
 #[derive(Deserialize)]
 struct Record<'a> {
@@ -151,51 +154,12 @@ fn affected(raw: AffectedRaw) -> Option<Affected> {
     })
 }
 
-/// Cuts records apart, one a line, for [`read_record`].
-pub fn split(
-    reader: &mut impl BufRead,
-    each: &mut impl FnMut(Result<&str, BadAdvisory>) -> Result<(), FeedError>,
-) -> Result<(), FeedError> {
-    let mut line = Vec::new();
-    let mut number = 0u64;
-    while let Some(fits) = bounded_line(reader, &mut line, limits::ADVISORY_BYTES_MAX)? {
-        number += 1;
-        if number > limits::FEED_RECORDS_MAX {
-            return Err(FeedError::Content(format!("it has more than {} records", limits::FEED_RECORDS_MAX)));
-        }
-        let place = |reason: String| BadAdvisory { id: format!("line {number}"), reason };
-        if !fits {
-            each(Err(place(format!("the record is larger than {} bytes", limits::ADVISORY_BYTES_MAX))))?;
-            continue;
-        }
-        match std::str::from_utf8(&line) {
-            Ok(text) if text.trim().is_empty() => {}
-            Ok(text) => each(Ok(text))?,
-            Err(_) => each(Err(place("it is not UTF-8".to_owned())))?,
-        }
-    }
-    Ok(())
-}
-
-/// The one record of a document that may be written over many lines.
-pub(super) fn document(
-    reader: &mut impl BufRead,
-    each: &mut impl FnMut(Result<&str, BadAdvisory>) -> Result<(), FeedError>,
-) -> Result<(), FeedError> {
-    let mut text = String::new();
-    reader.take(limits::ADVISORY_BYTES_MAX + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > limits::ADVISORY_BYTES_MAX {
-        return Err(FeedError::Content("it is larger than one advisory may be".to_owned()));
-    }
-    each(Ok(&text))
-}
-
 /// Reads records, one a line, and hands each to `each`. A document that spans lines is for [`read_record`].
 pub fn read_all(
     reader: &mut impl BufRead,
     each: &mut impl FnMut(Result<AdvisoryRecord, BadAdvisory>),
 ) -> Result<(), FeedError> {
-    split(reader, &mut |text| {
+    layout::lines(reader, &mut |text| {
         each(text.and_then(read_record));
         Ok(())
     })

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use airlock_core::advisory::{Advisory, Affected, MatchKey, Slice, slices};
+use airlock_core::advisory::{Advisory, Affected, FeedKind, MatchKey, Slice, slices};
 use airlock_core::ecosystem::{self, Ecosystem};
 use airlock_core::identity::{Identity, Mapping, Review, builtin};
 use airlock_core::version::{Event, Order};
-use airlock_formats::feeds::{identities, nvd, osv};
+use airlock_formats::feeds::{self, identities, nvd, osv};
 use serde::Deserialize;
 
 use crate::genuine::{SUBDIRS, repodata, unpacked};
@@ -169,7 +169,7 @@ fn nvd_advisories(cves: &BTreeSet<&str>) -> Option<Vec<Advisory>> {
     let mut out = Vec::new();
     for file in ["advisories/nvd-2.0-2022.json.gz", "advisories/nvd-2.0-page-2023.json.gz"] {
         let bytes = unpacked(file)?;
-        nvd::split(&mut &*bytes, &mut |text| {
+        feeds::split(FeedKind::Nvd, "nvd.json", &*bytes, &mut |_, text| {
             // Most of them nothing here asks for, and reading them is what takes long.
             let id = text.as_ref().unwrap().split("\"id\":\"").nth(1).and_then(|rest| rest.split('"').next());
             if id.is_some_and(|id| cves.contains(id)) {

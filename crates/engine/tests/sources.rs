@@ -1,0 +1,97 @@
+//! Sources of advisories in every shape in which they are handed about: lines, documents, YAML, lists, directories.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use airlock_core::advisory::{AdvisoryRecord, FeedHead, FeedKind};
+use airlock_core::id::Id;
+use airlock_engine::feeds::{self, FeedReport};
+use airlock_engine::trees;
+use airlock_testkit::Kit;
+
+/// Reads a feed; what it holds now.
+async fn read(kit: &Kit, kind: FeedKind, place: &Path) -> FeedReport {
+    let name = feeds::add(&kit.station, kind, &place.display().to_string()).await.unwrap();
+    let mut updated = feeds::update(&kit.station, &[name]).await.unwrap();
+    if let Some(error) = updated.failed {
+        panic!("{error}");
+    }
+    updated.read.remove(0)
+}
+
+/// Why a feed cannot be read.
+async fn refused(kit: &Kit, kind: FeedKind, place: &Path) -> String {
+    let name = feeds::add(&kit.station, kind, &place.display().to_string()).await.unwrap();
+    let updated = feeds::update(&kit.station, std::slice::from_ref(&name)).await.unwrap();
+    assert!(feeds::head_of(&kit.station, &name).await.unwrap().is_none());
+    updated.failed.unwrap().to_string()
+}
+
+/// The records of a feed by id.
+async fn records(kit: &Kit, head: &FeedHead) -> BTreeMap<String, AdvisoryRecord> {
+    let db = &kit.station.store.db;
+    let mut out = BTreeMap::new();
+    for (key, id) in trees::load::<Id<AdvisoryRecord>>(db, head.records()).await.unwrap() {
+        out.insert(key, db.get(id).await.unwrap());
+    }
+    out
+}
+
+const YAML: &str = "id: PYSEC-2024-1\nmodified: \"2024-02-01T00:00:00Z\"\naliases:\n- CVE-2024-1\ndetails: one\naffected:\n- package:\n    ecosystem: PyPI\n    name: One.Two\n  ranges:\n  - type: ECOSYSTEM\n    events:\n    - introduced: \"0\"\n    - fixed: 1.10\n  versions:\n  - 1.0\n  - \"1.9\"\n";
+
+#[tokio::test]
+async fn a_directory_holds_records_in_whatever_way_they_are_written() {
+    let kit = Kit::new(&[]).await;
+    kit.write("feed/vulns/one/PYSEC-2024-1.yaml", YAML.as_bytes());
+    kit.write("feed/lines.json", b"{\"id\":\"A-1\"}\n{\"id\":\"A-2\"}\n");
+    kit.write("feed/document.jsonl", b"{\n \"id\": \"B-1\"\n}\n");
+    kit.write("feed/list.json", b"[{\"id\":\"C-1\"},\n{\"id\":\"C-2\"}]");
+    kit.write("feed/mark.json", b"\xef\xbb\xbf{\"id\":\"D-1\"}");
+    // Neither is a record: tools keep them beside those.
+    kit.write("feed/.github/workflows/x.yaml", b"on: push\n");
+    kit.write("feed/README.md", b"# Read me\n");
+    // None of these stops the rest.
+    kit.write(
+        "feed/vulns/bad/wide.yaml",
+        "id: X-1\n".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>().as_slice(),
+    );
+    kit.write("feed/vulns/bad/utf16.yaml", b"\xff\xfei\0d\0:\0 \0X\0");
+    kit.write("feed/vulns/bad/bomb.yaml", b"a: &a [1,1]\nb: *a\nid: [");
+    kit.write("feed/vulns/bad/twice.yaml", b"id: X-2\nid: X-3\n");
+    kit.write("feed/vulns/bad/two.yml", b"id: X-4\n---\nid: X-5\n");
+    kit.write("feed/vulns/bad/type.yml", b"id: X-6\naffected: {package: 1}\n");
+    kit.write("feed/vulns/bad/empty.json", b"");
+    kit.write("feed/vulns/bad/cut.json", b"{\n\"id\":\"X-7");
+    let report = read(&kit, FeedKind::Osv, &kit.path().join("feed")).await;
+    let found = records(&kit, &report.head).await;
+    assert_eq!(
+        found.keys().collect::<Vec<_>>(),
+        ["A-1", "A-2", "B-1", "C-1", "C-2", "D-1", "PYSEC-2024-1"],
+        "{:?}",
+        report.bad
+    );
+    let one = &found["PYSEC-2024-1"];
+    assert_eq!(one.advisory.affected[0].ranges[0].to_string(), ">=0, <1.10");
+    assert_eq!(one.advisory.affected[0].versions, ["1.0", "1.9"]);
+    assert!(
+        one.raw.as_str().starts_with(r#"{"affected":[{"package":{"ecosystem":"PyPI","name":"One.Two"},"#)
+    );
+    let bad: Vec<&str> = report.bad.iter().map(|bad| bad.id.as_str()).collect();
+    assert_eq!((bad.len() as u64, report.head.skipped), (8, 8), "{bad:?}");
+    for name in ["bomb.yaml", "cut.json", "empty.json", "twice.yaml", "two.yml", "utf16.yaml", "wide.yaml"] {
+        assert!(bad.iter().any(|id| *id == format!("vulns/bad/{name}")), "{name}: {bad:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_feed_without_any_record_is_refused() {
+    let kit = Kit::new(&[]).await;
+    for (name, text) in
+        [("a.yaml", "- 1\n"), ("a.json", "{\"error\":1}"), ("b.json", "[]"), ("c.json", "<html>")]
+    {
+        let path = kit.write(name, text.as_bytes());
+        let why = refused(&kit, FeedKind::Osv, &path).await;
+        assert!(why.contains("no usable record"), "{name}: {why}");
+    }
+}
