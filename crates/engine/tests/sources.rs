@@ -9,6 +9,7 @@ use airlock_core::id::Id;
 use airlock_engine::feeds::{self, FeedReport};
 use airlock_engine::trees;
 use airlock_testkit::Kit;
+use airlock_testkit::archives::{gzip, tar, zip};
 
 /// Reads a feed; what it holds now.
 async fn read(kit: &Kit, kind: FeedKind, place: &Path) -> FeedReport {
@@ -94,4 +95,106 @@ async fn a_feed_without_any_record_is_refused() {
         let why = refused(&kit, FeedKind::Osv, &path).await;
         assert!(why.contains("no usable record"), "{name}: {why}");
     }
+}
+
+const FILES: [(&str, &[u8]); 7] = [
+    ("db/vulns/PYSEC-2024-1.yaml", YAML.as_bytes()),
+    ("db/A-1.json", b"{\n\"id\":\"A-1\"}"),
+    ("db/lines.jsonl", b"{\"id\":\"B-1\"}\n{\"id\":\"B-2\"}"),
+    ("db/bad.json", b"{\n\"id\":7}"),
+    ("db/.github/dependabot.yml", b"version: 2"),
+    ("db/README.md", b"{\"id\":\"no\"}"),
+    ("db/empty.zip.txt", b""),
+];
+
+#[tokio::test]
+async fn archives_are_read_file_by_file_without_being_unpacked_to_anywhere() {
+    let kit = Kit::new(&[]).await;
+    let packed = gzip(b"{\"id\":\"C-1\"}");
+    let files = [&FILES[..], &[("db/packed.json.gz", packed.as_slice())]].concat();
+    let (zipped, tarred) = (zip(&files), tar(&files));
+    let twice = zip(&[("all.zip", &zipped), ("README.txt", b"x")]);
+    let archives = [
+        ("all.zip", zipped.clone()),
+        ("all", zipped.clone()),
+        ("all.zip.zip", twice),
+        ("all.tar", tarred.clone()),
+        ("all.tar.gz", gzip(&tarred)),
+        ("all.tar.zst", zstd::bulk::compress(&tarred, 1).unwrap()),
+        ("feed/one.zip", zip(&files[..3])),
+    ];
+    for (name, bytes) in archives {
+        let mut path = kit.write(name, &bytes);
+        let mut expected = vec!["A-1", "B-1", "B-2", "C-1", "PYSEC-2024-1"];
+        if name.starts_with("feed/") {
+            kit.write("feed/two.tgz", &gzip(&tar(&files[3..])));
+            path = kit.path().join("feed");
+        }
+        let report = read(&kit, FeedKind::Osv, &path).await;
+        let found = records(&kit, &report.head).await;
+        assert_eq!(found.keys().collect::<Vec<_>>(), expected, "{name}: {:?}", report.bad);
+        expected.clear();
+        let bad: Vec<String> = report.bad.iter().map(|bad| bad.id.clone()).collect();
+        assert_eq!(bad.len(), 1, "{name}: {bad:?}");
+        assert!(bad[0].ends_with("db/bad.json"), "{name}: {bad:?}");
+    }
+    // Nothing is left of what was unpacked.
+    let left: Vec<_> = std::fs::read_dir(kit.station.dir.as_path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with(".tmp"))
+        .collect();
+    assert_eq!(left, [""; 0]);
+}
+
+#[tokio::test]
+async fn an_archive_that_is_damaged_or_lies_is_refused_as_a_whole() {
+    let kit = Kit::new(&[]).await;
+    let record = format!("{{\"id\":\"A-1\",\"details\":\"{}\"}}", "abcdefgh".repeat(50));
+    let good = zip(&[("a.json", record.as_bytes()), ("b.json", b"{\"id\":\"A-2\"}")]);
+    let mut flipped = good.clone();
+    flipped[60] ^= 1;
+    let bomb = vec![b' '; 200 << 20];
+    let inner = zip(&[("all.zip", &zip(&[("all.zip", &good), ("c.json", b"{\"id\":\"A-3\"}")]))]);
+    let tarred = tar(&[("a.json", record.as_bytes())]);
+    let cases = [
+        ("cut.zip", good[..good.len() - 30].to_vec(), "archive"),
+        ("flipped.zip", flipped, ""),
+        ("behind.zip", [&good[..], b"{\"id\":\"A-9\"}"].concat(), "archive"),
+        ("up.zip", zip(&[("../a.json", record.as_bytes())]), "goes up"),
+        ("bomb.zip", zip(&[("a.json", &bomb)]), "times its size"),
+        ("bomb.tar.zst", zstd::bulk::compress(&tar(&[("a.json", &bomb)]), 1).unwrap(), "times its size"),
+        ("cut.tar", tarred[..700].to_vec(), "ends too early"),
+        (
+            "cut.tar.gz",
+            {
+                let packed = gzip(&tarred);
+                packed[..packed.len() / 2].to_vec()
+            },
+            "",
+        ),
+        ("none.zip", zip(&[]), "no usable record"),
+        ("text.zip", zip(&[("a.txt", b"x")]), "no usable record"),
+    ];
+    for (name, bytes, expected) in cases {
+        let path = kit.write(name, &bytes);
+        let why = refused(&kit, FeedKind::Osv, &path).await;
+        assert!(why.contains(expected), "{name}: {why}");
+    }
+    // An archive in an archive in an archive is somebody's joke.
+    let path = kit.write("deep.zip", &inner);
+    let report = read(&kit, FeedKind::Osv, &path).await;
+    assert_eq!(records(&kit, &report.head).await.keys().collect::<Vec<_>>(), ["A-3"]);
+}
+
+#[tokio::test]
+async fn a_page_of_nvd_in_an_archive_is_read_and_one_that_is_cut_refuses_the_feed() {
+    let kit = Kit::new(&[]).await;
+    let page = br#"{"vulnerabilities":[{"cve":{"id":"CVE-2024-1"}},{"cve":{"id":"CVE-2024-2"}}]}"#;
+    let path = kit.write("nvd.zip", &zip(&[("2024.json", page), ("2024.meta", b"size:1")]));
+    let report = read(&kit, FeedKind::Nvd, &path).await;
+    assert_eq!(report.head.count, 2);
+    let path = kit.write("cut.zip", &zip(&[("2023.json", page), ("2024.json", &page[..60])]));
+    let why = refused(&kit, FeedKind::Nvd, &path).await;
+    assert!(why.contains("2024.json"), "{why}");
 }

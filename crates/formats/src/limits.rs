@@ -37,6 +37,10 @@ pub const MSGPACK_TEXT_RATIO_MAX: usize = 4;
 /// Records of one feed. All of OSV has some 500,000, NVD 300,000; a station keeps some 200 bytes for each while
 /// it reads.
 pub const FEED_RECORDS_MAX: u64 = 2_000_000;
+/// Files in one archive of a feed. The CVE List has some 330,000; each takes some 300 bytes while the archive is read.
+pub const FEED_FILES_MAX: u64 = 1_000_000;
+/// The directory of a zip archive of a feed, in bytes. That of the CVE List has some 40 MB.
+pub const FEED_DIRECTORY_BYTES_MAX: u64 = 128 << 20;
 /// A feed that is one object (KEV, EPSS, identities), unpacked, in bytes. The largest has some 15 MB.
 pub const FEED_OBJECT_BYTES_MAX: u64 = 128 << 20;
 /// The id of an advisory, or another name of it, in bytes.

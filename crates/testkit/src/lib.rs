@@ -4,6 +4,7 @@
 //! Everything here panics when it fails, which is what a test wants of its preparations.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "for tests only")]
 
+pub mod archives;
 pub mod fuzz;
 mod sources;
 pub mod wire;

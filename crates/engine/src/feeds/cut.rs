@@ -2,17 +2,21 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::io::{BufRead, BufReader, Cursor, Read, Seek as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::SyncSender;
 
 use airlock_core::advisory::FeedKind;
+use airlock_formats::archive::{self, ArchiveError, ArchiveLimits, EachFile};
 use airlock_formats::feeds::{self as formats, BadAdvisory, FeedError, RecordFormat};
 use airlock_formats::limits;
 
-use super::read::FeedResult;
+use super::read::{FeedResult, Job};
 
 /// Text of records that one thread takes at once, in bytes.
 const CHUNK_BYTES: usize = 256 << 10;
+/// Bytes that are read of a file in an archive at once.
+const BUFFER_BYTES: usize = 64 << 10;
 
 /// Records as text, to be read by whatever thread is free.
 #[derive(Default)]
@@ -35,33 +39,39 @@ pub(super) struct Piece {
 /// Takes what is no record, with its place in the feed.
 pub(super) type LeaveOut<'a> = dyn FnMut(u64, BadAdvisory) + 'a;
 
-/// Cuts all files of a feed into chunks.
+/// Cuts all files of a feed into chunks. Of archives that lie in archives those are read that lie in the feed's own;
+/// they are unpacked into a file of their own for as long as that takes.
 pub(super) fn cut(
     kind: FeedKind,
     path: &Path,
+    job: &Job<'_>,
     send: SyncSender<Chunk>,
     leave_out: &mut LeaveOut<'_>,
 ) -> FeedResult<()> {
-    let mut cutting =
-        Cutting { send, leave_out, chunk: Chunk::default(), place: 0, bytes_left: limits::FEED_BYTES_MAX };
-    let below = |file: &Path| file.strip_prefix(path).unwrap_or(file).display().to_string();
-    for file in files_of(path, is_feed)? {
-        let name = if file == path { file.display().to_string() } else { below(&file) };
-        let named = |e: FeedError| match e {
-            FeedError::Content(why) => FeedError::Content(format!("{name}: {why}")),
-            other => other,
+    let mut cutting = Cutting {
+        kind,
+        temporary: job.temporary,
+        send,
+        leave_out,
+        chunk: Chunk::default(),
+        place: 0,
+        bytes_left: limits::FEED_BYTES_MAX,
+    };
+    for file in files_of(path, is_feed_or_archive)? {
+        // A feed that was fetched lies in a file with a name of ours.
+        let name = match file.strip_prefix(path) {
+            Ok(below) if !below.as_os_str().is_empty() => below.display().to_string(),
+            _ => job.place.rsplit('/').next().unwrap_or_default().to_owned(),
         };
-        let reader = formats::unpack(File::open(&file)?, cutting.bytes_left)?;
-        formats::split(kind, plain_name(&name), reader, &mut |format, text| {
-            cutting.take(format, &name, text)
-        })
-        .map_err(named)?;
+        cutting.file(File::open(&file)?, &name, false)?;
     }
     cutting.flush()
 }
 
 /// The state of cutting a feed.
 struct Cutting<'a, 'b> {
+    kind: FeedKind,
+    temporary: &'a Path,
     send: SyncSender<Chunk>,
     leave_out: &'a mut LeaveOut<'b>,
     chunk: Chunk,
@@ -71,7 +81,94 @@ struct Cutting<'a, 'b> {
     bytes_left: u64,
 }
 
+/// Says of which file an error is.
+fn named(name: &str, error: FeedError) -> FeedError {
+    match error {
+        FeedError::Io(_) => error,
+        other => FeedError::Content(format!("{name}: {other}")),
+    }
+}
+
 impl Cutting<'_, '_> {
+    /// A file, whatever it is.
+    fn file(&mut self, mut file: File, name: &str, is_inner: bool) -> FeedResult<()> {
+        let mut start = Vec::new();
+        (&file).take(4).read_to_end(&mut start)?;
+        file.rewind()?;
+        let most = ArchiveLimits {
+            entries_max: limits::FEED_FILES_MAX,
+            unpacked_bytes_max: self.bytes_left,
+            directory_bytes_max: limits::FEED_DIRECTORY_BYTES_MAX,
+            ..ArchiveLimits::default()
+        };
+        if archive::is_zip(&start) {
+            let walked = self.archive(name, is_inner, |each| archive::zip_files(file, &most, each));
+            return walked.map_err(|e| named(name, e));
+        }
+        let mut reader = formats::unpack(file, self.bytes_left)?;
+        let mut start = Vec::new();
+        reader.by_ref().take(archive::TAR_START_BYTES as u64).read_to_end(&mut start)?;
+        let is_tar = archive::is_tar(&start);
+        let reader = Cursor::new(start).chain(reader);
+        if is_tar {
+            let walked = self.archive(name, is_inner, |each| archive::tar_files(reader, &most, each));
+            return walked.map_err(|e| named(name, e));
+        }
+        self.records(name, reader).map_err(|e| named(name, e))
+    }
+
+    fn records(&mut self, name: &str, reader: impl BufRead) -> FeedResult<()> {
+        let kind = self.kind;
+        formats::split(kind, plain_name(name), reader, &mut |format, text| self.take(format, name, text))
+    }
+
+    /// The files of an archive.
+    fn archive(
+        &mut self,
+        name: &str,
+        is_inner: bool,
+        walk: impl FnOnce(&mut EachFile<'_>) -> std::result::Result<(), ArchiveError>,
+    ) -> FeedResult<()> {
+        // An error of ours stops the walk, and is not one of the archive.
+        let mut failed = None;
+        let walked = walk(&mut |path, data| {
+            let read = self.member(&format!("{name}/{path}"), path, data, is_inner);
+            read.map_err(|error| {
+                failed = Some(error);
+                ArchiveError::Truncated
+            })
+        });
+        match failed {
+            // What the reader says of the archive came through reading a file of it.
+            Some(FeedError::Io(error)) => Err(ArchiveError::from(error).into()),
+            Some(error) => Err(error),
+            None => Ok(walked?),
+        }
+    }
+
+    fn member(&mut self, name: &str, path: &str, data: &mut dyn Read, is_inner: bool) -> FeedResult<()> {
+        if path.split('/').any(|part| part.starts_with('.')) {
+            return Ok(());
+        }
+        if path.ends_with(".zip") && !is_inner {
+            let mut inner = tempfile::tempfile_in(self.temporary)?;
+            if std::io::copy(&mut data.take(self.bytes_left), &mut inner)? == self.bytes_left {
+                return Err(FeedError::Content(format!("{path} is too large")));
+            }
+            inner.rewind()?;
+            return self.file(inner, path, true);
+        }
+        if !is_feed(path) {
+            return Ok(());
+        }
+        if plain_name(path) == path {
+            let read = self.records(name, BufReader::with_capacity(BUFFER_BYTES, data));
+            return read.map_err(|e| named(path, e));
+        }
+        let reader = formats::unpack(data, self.bytes_left)?;
+        self.records(name, reader).map_err(|e| named(path, e))
+    }
+
     /// One record of the file of this name.
     fn take(
         &mut self,
@@ -133,6 +230,7 @@ fn plain_name(name: &str) -> &str {
     name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(name)
 }
 
+/// Whether a file of this name may hold records.
 fn is_feed(name: &str) -> bool {
     [".json", ".jsonl", ".yaml", ".yml"].iter().any(|ending| plain_name(name).ends_with(ending))
 }
@@ -140,4 +238,12 @@ fn is_feed(name: &str) -> bool {
 /// Whether a file of this name may hold JSON.
 pub(super) fn is_json(name: &str) -> bool {
     [".json", ".jsonl"].iter().any(|ending| plain_name(name).ends_with(ending))
+}
+
+fn is_archive(name: &str) -> bool {
+    [".zip", ".tar", ".tgz"].iter().any(|ending| plain_name(name).ends_with(ending))
+}
+
+fn is_feed_or_archive(name: &str) -> bool {
+    is_feed(name) || is_archive(name)
 }

@@ -81,10 +81,10 @@ async fn read_one(station: &Station, wanted: &Wanted, packed: mpsc::Sender<Vec<P
         }
         None => HashSet::new(),
     };
-    let threads = station.options.threads.max(1);
+    let (threads, temporary) = (station.options.threads.max(1), station.dir.clone());
     let reading = tokio::task::spawn_blocking(move || {
-        let job = Job { threads, known: &known, packed: &packed };
-        read_content(&job, kind, local.path(), &provenance, &place)
+        let job = Job { threads, temporary: &temporary, place: &place, known: &known, packed: &packed };
+        read_content(&job, kind, local.path(), &provenance)
     });
     joined(reading.await)
 }
@@ -145,6 +145,10 @@ async fn localize(station: &Station, location: &str) -> Result<Local> {
 /// How a feed is read.
 pub(super) struct Job<'a> {
     threads: usize,
+    /// Where files may lie for as long as they are read.
+    pub(super) temporary: &'a Path,
+    /// Where the feed lies, to be shown.
+    pub(super) place: &'a str,
     /// Objects that are in the store for certain.
     known: &'a HashSet<Digest>,
     /// Where objects go.
@@ -178,13 +182,8 @@ impl Job<'_> {
     }
 }
 
-fn read_content(
-    job: &Job<'_>,
-    kind: FeedKind,
-    path: &Path,
-    provenance: &str,
-    place: &str,
-) -> Result<Content> {
+fn read_content(job: &Job<'_>, kind: FeedKind, path: &Path, provenance: &str) -> Result<Content> {
+    let place = job.place;
     let unusable = |e: FeedError| {
         Error::fault(format!("{place}: {e}")).hint("the last good state of the feed stays in force")
     };
@@ -272,7 +271,7 @@ fn read_records(job: &Job<'_>, kind: FeedKind, path: &Path) -> FeedResult<Record
             });
         }
         drop(receive);
-        cut(kind, path, send, &mut |place, bad| lock(&sum).leave_out(place, bad))
+        cut(kind, path, job, send, &mut |place, bad| lock(&sum).leave_out(place, bad))
     });
     let sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
     if let Some(error) = sum.failed {

@@ -19,6 +19,7 @@
 //! | `tarcheck`, `pax` | the tar walk and its extended headers |
 //! | `zipcheck`, `zipentry`, `zipdata` | the zip structure, one directory entry, local headers and data |
 //! | `paths` | what `info/paths.json` lists, held against what a conda package holds |
+//! | `files` | archives of files of whatever kind |
 //! | `conda`, `wheel`, `sdist` | what each kind of artifact must hold |
 //! | `info` | just what an index needs of a package |
 //! | `metadata`, `entrypoints`, `wanted` | core metadata, command names, the members kept in memory |
@@ -28,6 +29,7 @@
 mod conda;
 mod entrypoints;
 mod error;
+mod files;
 pub mod info;
 mod limits;
 mod metadata;
@@ -44,6 +46,7 @@ mod zipentry;
 
 pub use conda::{open_conda, open_tar_bz2};
 pub use error::ArchiveError;
+pub use files::{EachFile, TAR_START_BYTES, is_tar, is_zip, tar_files, zip_files};
 pub use limits::ArchiveLimits;
 pub use metadata::{CoreMetadata, METADATA_BYTES_MAX, parse_metadata};
 pub use sdist::{open_sdist, open_sdist_zip};

@@ -1,5 +1,6 @@
 //! Local headers, data descriptors and the data of zip members (APPNOTE 6.3.10, 4.3.7 to 4.3.9).
 
+use std::cmp::Ordering;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Take, Write};
 
 use flate2::Crc;
@@ -208,47 +209,83 @@ impl<R: Read + Seek> ZipArchive<R> {
         self.members.iter().position(|member| !member.is_directory && member.path == path)
     }
 
-    fn unpack(&mut self, index: usize, buffer: &mut [u8], sink: &mut impl Write) -> Result<(), ArchiveError> {
-        let Some(member) = self.members.get(index) else { return Ok(()) };
-        let (path, crc, method) = (member.path.clone(), member.crc, member.method);
-        let (packed_bytes, unpacked_bytes) = (member.packed_bytes, member.unpacked_bytes);
-        let mut packed = self.packed(index)?;
-        let (found_bytes, found_crc, taken_bytes) = if method == METHOD_STORED {
-            let (bytes, crc) = copy(&mut packed, buffer, sink)?;
-            (bytes, crc, bytes)
+    /// The data of one member, unpacked. At its end, reading fails with an [`ArchiveError::ZipData`] where it is not
+    /// what the directory declares.
+    ///
+    /// # Errors
+    ///
+    /// Nothing stands at this place of the directory, or the archive cannot be read.
+    pub(super) fn data(&mut self, index: usize) -> Result<MemberData<'_, R>, ArchiveError> {
+        let Self { reader, members } = self;
+        let member = members.get(index).ok_or(ArchiveError::ZipDirectory { reason: "no such entry" })?;
+        reader.seek(SeekFrom::Start(member.data_at))?;
+        let packed = reader.take(member.packed_bytes);
+        let data = if member.method == METHOD_STORED {
+            Data::Stored(packed)
         } else {
-            let mut decoder = DeflateDecoder::new(BufReader::with_capacity(BUFFER_BYTES, packed));
-            // One byte more than declared, so that more than declared is seen.
-            let (bytes, crc) =
-                copy(&mut decoder.by_ref().take(unpacked_bytes.saturating_add(1)), buffer, sink)?;
-            (bytes, crc, decoder.total_in())
+            Data::Deflated(DeflateDecoder::new(BufReader::with_capacity(BUFFER_BYTES, packed)))
         };
-        let refuse = |reason| Err(ArchiveError::ZipData { member: path.clone(), reason });
-        if found_bytes != unpacked_bytes {
-            return refuse("another size");
+        Ok(MemberData { member, data, crc: Crc::new(), bytes: 0 })
+    }
+
+    fn unpack(&mut self, index: usize, buffer: &mut [u8], sink: &mut impl Write) -> Result<(), ArchiveError> {
+        let mut data = self.data(index)?;
+        loop {
+            let read = match data.read(buffer) {
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error.into()),
+            };
+            match buffer.get(..read).filter(|chunk| !chunk.is_empty()) {
+                Some(chunk) => sink.write_all(chunk)?,
+                None => return Ok(()),
+            }
         }
-        if taken_bytes != packed_bytes {
-            return refuse("bytes lie behind its compressed data");
-        }
-        if found_crc != crc { refuse("another checksum") } else { Ok(()) }
     }
 }
 
-/// Copies everything, and returns its length and checksum.
-fn copy(from: &mut impl Read, buffer: &mut [u8], to: &mut impl Write) -> Result<(u64, u32), ArchiveError> {
-    let mut crc = Crc::new();
-    let mut bytes: u64 = 0;
-    loop {
-        let read = match from.read(buffer) {
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error.into()),
+enum Data<'z, R> {
+    Stored(Take<&'z mut R>),
+    Deflated(DeflateDecoder<BufReader<Take<&'z mut R>>>),
+}
+
+/// See [`ZipArchive::data`].
+pub(super) struct MemberData<'z, R> {
+    member: &'z ZipMember,
+    data: Data<'z, R>,
+    crc: Crc,
+    bytes: u64,
+}
+
+impl<R: Read> Read for MemberData<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = match &mut self.data {
+            Data::Stored(data) => data.read(buffer),
+            Data::Deflated(data) => data.read(buffer),
+        }?;
+        self.crc.update(buffer.get(..read).unwrap_or_default());
+        self.bytes = self.bytes.saturating_add(read as u64);
+        if let Some(reason) = self.fault(read == 0 && !buffer.is_empty()) {
+            return Err(io::Error::other(ArchiveError::ZipData { member: self.member.path.clone(), reason }));
+        }
+        Ok(read)
+    }
+}
+
+impl<R> MemberData<'_, R> {
+    /// What is wrong with what was read so far.
+    fn fault(&self, at_end: bool) -> Option<&'static str> {
+        let taken_bytes = match &self.data {
+            Data::Stored(_) => self.bytes,
+            Data::Deflated(data) => data.total_in(),
         };
-        let Some(chunk) = buffer.get(..read).filter(|chunk| !chunk.is_empty()) else {
-            return Ok((bytes, crc.sum()));
-        };
-        crc.update(chunk);
-        to.write_all(chunk)?;
-        bytes = bytes.saturating_add(read as u64);
+        match self.bytes.cmp(&self.member.unpacked_bytes) {
+            Ordering::Greater => Some("another size"),
+            Ordering::Less if at_end => Some("another size"),
+            _ if !at_end => None,
+            _ if taken_bytes != self.member.packed_bytes => Some("bytes lie behind its compressed data"),
+            _ if self.crc.sum() != self.member.crc => Some("another checksum"),
+            _ => None,
+        }
     }
 }

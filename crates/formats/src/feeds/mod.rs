@@ -21,6 +21,8 @@ use airlock_core::advisory::{AdvisoryRecord, FeedKind};
 use airlock_core::severity::{self, Score};
 use serde::{Deserialize, Deserializer};
 
+use crate::archive::ArchiveError;
+
 pub use layout::{EachText, Layout, RecordFormat, split};
 pub use unpack::unpack;
 
@@ -33,6 +35,9 @@ pub enum FeedError {
     /// Not JSON of the expected shape.
     #[error("it is not a valid feed: {0}")]
     Json(#[from] serde_json::Error),
+    /// An archive that cannot be used.
+    #[error("{0}")]
+    Archive(#[from] ArchiveError),
     /// Too large, or not what it should be.
     #[error("{0}")]
     Content(String),

@@ -1,0 +1,60 @@
+//! Archives that hold files of whatever kind, read one file after the other.
+
+use std::io::{Read, Seek};
+
+use super::tarcheck::{Kind, walk};
+use super::zipcheck::{METHOD_DEFLATE, METHOD_STORED, ZipArchive};
+use super::{ArchiveError, ArchiveLimits};
+
+/// Takes the path of a file and its data, as much of it as it likes.
+pub type EachFile<'a> = dyn FnMut(&str, &mut dyn Read) -> Result<(), ArchiveError> + 'a;
+
+/// Whether these first bytes are those of a zip archive.
+pub fn is_zip(start: &[u8]) -> bool {
+    start.starts_with(b"PK\x03\x04") || start.starts_with(b"PK\x05\x06")
+}
+
+/// Bytes that [`is_tar`] wants to see.
+pub const TAR_START_BYTES: usize = super::tarcheck::BLOCK_BYTES;
+
+/// Whether these first bytes are those of an unpacked tar archive.
+pub fn is_tar(start: &[u8]) -> bool {
+    start.get(..TAR_START_BYTES).is_some_and(super::tarcheck::is_tar)
+}
+
+/// Hands each file of a zip archive to `each`, in the order of its directory. The whole structure is checked first; what
+/// is read of a file to its end is what the directory declares.
+///
+/// # Errors
+///
+/// [`ArchiveError`], by what is wrong first, and what `each` returns.
+pub fn zip_files<R: Read + Seek>(
+    reader: R,
+    limits: &ArchiveLimits,
+    each: &mut EachFile<'_>,
+) -> Result<(), ArchiveError> {
+    let mut zip = ZipArchive::open(reader, &[METHOD_STORED, METHOD_DEFLATE], limits)?;
+    for index in 0..zip.members.len() {
+        let path = zip.members.get(index).filter(|member| !member.is_directory).map(|m| m.path.clone());
+        if let Some(path) = path {
+            each(&path, &mut zip.data(index)?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Hands each file of an unpacked tar archive to `each`, in the archive's order; links are passed over.
+///
+/// # Errors
+///
+/// [`ArchiveError`], by what is wrong first, and what `each` returns.
+pub fn tar_files(
+    reader: impl Read,
+    limits: &ArchiveLimits,
+    each: &mut EachFile<'_>,
+) -> Result<(), ArchiveError> {
+    walk(reader, limits, |member, mut data| match member.kind {
+        Kind::File => each(&member.path, &mut data),
+        Kind::Directory | Kind::Symlink | Kind::HardLink => Ok(()),
+    })
+}
