@@ -97,6 +97,9 @@ pub struct Advisory {
     /// Every CVSS vector of the record.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scores: Vec<Score>,
+    /// What CISA decided of it (SSVC), as one line; it is shown, and no policy reads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssvc: Option<String>,
     /// One line, or the beginning of the description.
     #[serde(default)]
     pub summary: String,
@@ -358,6 +361,8 @@ pub enum FeedKind {
     Osv,
     /// NVD API 2.0 pages.
     Nvd,
+    /// Records of the CVE List.
+    Cve,
     /// CISA KEV.
     Kev,
     /// FIRST EPSS.
@@ -370,13 +375,15 @@ pub enum FeedKind {
 
 impl FeedKind {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Osv, Self::Nvd, Self::Kev, Self::Epss, Self::Identities, Self::Vex];
+    pub const ALL: [Self; 7] =
+        [Self::Osv, Self::Nvd, Self::Cve, Self::Kev, Self::Epss, Self::Identities, Self::Vex];
 
     /// The name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Osv => "osv",
             Self::Nvd => "nvd",
+            Self::Cve => "cve",
             Self::Kev => "kev",
             Self::Epss => "epss",
             Self::Identities => "identities",
@@ -386,12 +393,12 @@ impl FeedKind {
 
     /// Whether its age counts for `feed_older_than`: it says what is vulnerable or exploited.
     pub const fn ages(self) -> bool {
-        matches!(self, Self::Osv | Self::Nvd | Self::Kev)
+        self.is_advisories() || matches!(self, Self::Kev)
     }
 
     /// Whether it holds advisories, which say what is affected; without such a feed nothing is known.
     pub const fn is_advisories(self) -> bool {
-        matches!(self, Self::Osv | Self::Nvd)
+        matches!(self, Self::Osv | Self::Nvd | Self::Cve)
     }
 }
 
@@ -411,7 +418,7 @@ pub struct FeedHead {
 }
 
 impl FeedHead {
-    /// The content of an OSV or NVD feed: id to record.
+    /// The content of a feed of advisories: id to record.
     pub const fn records(&self) -> TreeId<Id<AdvisoryRecord>> {
         Id::new(self.content)
     }

@@ -97,6 +97,43 @@ async fn a_feed_without_any_record_is_refused() {
     }
 }
 
+fn cve(id: &str, updated: &str, fixed: &str) -> String {
+    serde_json::json!({"dataType": "CVE_RECORD", "cveMetadata": {"cveId": id, "state": "PUBLISHED", "dateUpdated": updated},
+        "containers": {"cna": {"descriptions": [{"lang": "en", "value": "bad"}], "affected": [{"packageURL": "pkg:pypi/foo",
+            "versions": [{"version": "0", "lessThan": fixed, "status": "affected", "versionType": "custom"}]}]}}})
+    .to_string()
+}
+
+#[tokio::test]
+async fn the_cve_list_is_read_as_it_is_laid_out_and_tells_what_is_affected() {
+    let kit = Kit::new(&[]).await;
+    let old = cve("CVE-2024-1", "2024-01-01T00:00:00", "1.1");
+    let new = cve("CVE-2024-1", "2024-02-01T00:00:00", "1.2");
+    let other = cve("CVE-2024-2", "2999-01-01T00:00:00", "2");
+    let files: [(&str, &[u8]); 7] = [
+        ("cves/2024/0xxx/CVE-2024-0001.json", new.as_bytes()),
+        ("cves/2024/0xxx/CVE-2024-0001-again.json", old.as_bytes()),
+        ("cves/2024/0xxx/CVE-2024-0002.json", other.as_bytes()),
+        ("cves/2024/0xxx/CVE-2024-0003.json", b"{\"cveMetadata\":{\"cveId\":\"CVE-2024-3\""),
+        ("cves/2024/0xxx/CVE-2024-0004.json", b"{\n\"cveMetadata\": 4}"),
+        ("cves/delta.json", b"{\"fetchTime\":\"2024-01-01\",\"new\":[]}"),
+        ("cves/deltaLog.json", b"[{\"fetchTime\":\"2024-01-01\",\"new\":[]}]"),
+    ];
+    for (name, bytes) in [("cves.zip", zip(&files)), ("cves.zip.zip", zip(&[("cves.zip", &zip(&files))]))] {
+        let path = kit.write(name, &bytes);
+        let report = read(&kit, FeedKind::Cve, &path).await;
+        let found = records(&kit, &report.head).await;
+        assert_eq!(found.keys().collect::<Vec<_>>(), ["CVE-2024-1", "CVE-2024-2"], "{:?}", report.bad);
+        // Of two records with one id the later counts, whichever comes first.
+        assert_eq!(found["CVE-2024-1"].advisory.affected[0].ranges[0].to_string(), ">=0, <1.2");
+        assert_eq!(report.head.skipped, 2, "{:?}", report.bad);
+    }
+    let set = feeds::current(&kit.station).await.unwrap().1;
+    let slice =
+        trees::load::<Id<airlock_core::advisory::Slice>>(&kit.station.store.db, set.slices).await.unwrap();
+    assert!(slice.contains_key("osv:PyPI/foo"));
+}
+
 const FILES: [(&str, &[u8]); 7] = [
     ("db/vulns/PYSEC-2024-1.yaml", YAML.as_bytes()),
     ("db/A-1.json", b"{\n\"id\":\"A-1\"}"),

@@ -13,7 +13,7 @@ mod channel;
 mod genuine;
 
 use airlock_core::advisory::FeedKind;
-use airlock_formats::feeds::{self, epss, identities, kev, nvd, osv};
+use airlock_formats::feeds::{self, cve, epss, identities, kev, nvd, osv};
 use airlock_formats::{conda, msgpack, pypi};
 use channel::{ODD, published, render};
 use genuine::Random;
@@ -188,6 +188,10 @@ fn no_damaged_feed_makes_a_reader_panic() {
     damage("NVD", page.as_bytes(), 5000, |bytes| {
         let mut bad = 0;
         nvd::read_all(bytes, &mut |r| bad += usize::from(r.is_err())).is_ok() && bad == 0
+    });
+    let listed = r#"{"dataType":"CVE_RECORD","cveMetadata":{"cveId":"CVE-2024-1","state":"PUBLISHED","dateUpdated":"2024-02-03T04:05:06"},"containers":{"cna":{"descriptions":[{"lang":"en","value":"bad"}],"affected":[{"vendor":"v","product":"p","packageURL":"pkg:pypi/x","cpes":["cpe:2.3:a:zlib:zlib:*:*:*:*:*:*:*:*"],"defaultStatus":"affected","versions":[{"version":"1.0","lessThan":"1.2","status":"unaffected","changes":[{"at":"1.1","status":"affected"}]},{"version":">= 1, < 2","status":"affected"}]}],"metrics":[{"cvssV3_1":{"vectorString":"CVSS:3.1/AV:L/AC:L/PR:L/UI:N/S:C/C:H/I:N/A:N"}}]},"adp":[{"metrics":[{"other":{"type":"ssvc","content":{"options":[{"Automatable":"no"}]}}}],"cpeApplicability":[{"nodes":[{"cpeMatch":[{"criteria":"cpe:2.3:a:zlib:zlib:*:*:*:*:*:*:*:*","versionEndExcluding":"1.2"}]}]}]}]}}"#;
+    damage("CVE", listed.as_bytes(), 10_000, |bytes| {
+        std::str::from_utf8(bytes).is_ok_and(|text| cve::read_record(text).is_ok())
     });
     let catalogue = br#"{"vulnerabilities":[{"cveID":"CVE-1-1","dateAdded":"2024-01-01"}]}"#;
     damage("KEV", catalogue, 2000, |bytes| kev::read(bytes).is_ok());

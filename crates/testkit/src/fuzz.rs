@@ -16,7 +16,7 @@ use airlock_formats::archive::{
     ArchiveError, ArchiveLimits, Opened, open_conda, open_sdist, open_sdist_zip, open_tar_bz2, open_wheel,
     parse_metadata,
 };
-use airlock_formats::feeds::{self, epss, identities, kev, nvd, osv, vex};
+use airlock_formats::feeds::{self, cve, epss, identities, kev, nvd, osv, vex};
 use airlock_formats::make::{CondaPackage, Sdist, Wheel};
 use airlock_formats::{IndexError, IndexRead, conda, msgpack, pypi};
 
@@ -24,7 +24,7 @@ use airlock_formats::{IndexError, IndexRead, conda, msgpack, pypi};
 pub type Body = fn(&[u8]);
 
 /// Every function of this module by its name, which is that of its target in `fuzz/`.
-pub const ALL: [(&str, Body); 25] = [
+pub const ALL: [(&str, Body); 26] = [
     ("repodata", repodata),
     ("repodata_zst", repodata_zst),
     ("shard", shard),
@@ -42,6 +42,7 @@ pub const ALL: [(&str, Body); 25] = [
     ("osv_feed", osv_feed),
     ("vex_feed", vex_feed),
     ("nvd_feed", nvd_feed),
+    ("cve_feed", cve_feed),
     ("kev_feed", kev_feed),
     ("epss_feed", epss_feed),
     ("identity_list", identity_list),
@@ -284,6 +285,11 @@ pub fn osv_feed(data: &[u8]) {
     }
 }
 
+/// Records of the CVE List.
+pub fn cve_feed(data: &[u8]) {
+    let _ = cve::read_record(text(data));
+}
+
 /// A page of NVD.
 pub fn nvd_feed(data: &[u8]) {
     let _ = nvd::read_all(data, &mut |_| {});
@@ -420,6 +426,7 @@ pub fn sample(name: &str) -> Vec<u8> {
             serde_json::json!({"@context": "https://openvex.dev/ns/v0.2.0", "statements": [said]}).to_string().into_bytes()
         }
         "osv_feed" => crate::osv("PYSEC-1", "PyPI", "x", "2", 9.8).to_string().into_bytes(),
+        "cve_feed" => br#"{"cveMetadata":{"cveId":"CVE-2024-1"},"containers":{"cna":{"affected":[{"packageURL":"pkg:pypi/x","cpes":["cpe:2.3:a:v:p:*:*:*:*:*:*:*:*"],"defaultStatus":"affected","versions":[{"version":"1","lessThan":"2","status":"unaffected"},{"version":">= 1, < 2","status":"affected"}]}]}}}"#.to_vec(),
         "nvd_feed" => br#"{"vulnerabilities":[{"cve":{"id":"CVE-2022-1","lastModified":"2022-02-02T00:00:00.000","vulnStatus":"Analyzed","descriptions":[{"lang":"en","value":"bad"}],"metrics":{},"weaknesses":[]}}]}"#.to_vec(),
         "kev_feed" => br#"{"vulnerabilities":[{"cveID":"CVE-1-1","dateAdded":"2024-01-01"}]}"#.to_vec(),
         "epss_feed" => b"#model_version:v1,score_date:2026-08-22T00:00:00+0000\ncve,epss,percentile\nCVE-1-1,0.5,0.6\n".to_vec(),

@@ -213,6 +213,7 @@ fn record_text(feed: &str, advisory: &airlock_core::advisory::Advisory) -> Strin
     for score in &advisory.scores {
         line("score", format!("{} {} by {}", score.score, score.vector, score.source));
     }
+    line("ssvc", advisory.ssvc.clone().unwrap_or_default());
     for affected in &advisory.affected {
         let ranges: Vec<String> = affected.ranges.iter().map(ToString::to_string).collect();
         let listed = if affected.versions.is_empty() {

@@ -8,7 +8,7 @@ use std::sync::mpsc::SyncSender;
 
 use airlock_core::advisory::FeedKind;
 use airlock_formats::archive::{self, ArchiveError, ArchiveLimits, EachFile};
-use airlock_formats::feeds::{self as formats, BadAdvisory, FeedError, RecordFormat};
+use airlock_formats::feeds::{self as formats, BadAdvisory, FeedError, RecordFormat, may_hold, plain_name};
 use airlock_formats::limits;
 
 use super::read::{FeedResult, Job};
@@ -57,7 +57,7 @@ pub(super) fn cut(
         place: 0,
         bytes_left: limits::FEED_BYTES_MAX,
     };
-    for file in files_of(path, is_feed_or_archive)? {
+    for file in files_of(path, |name| may_hold(kind, name) || is_archive(name))? {
         // A feed that was fetched lies in a file with a name of ours.
         let name = match file.strip_prefix(path) {
             Ok(below) if !below.as_os_str().is_empty() => below.display().to_string(),
@@ -147,9 +147,6 @@ impl Cutting<'_, '_> {
     }
 
     fn member(&mut self, name: &str, path: &str, data: &mut dyn Read, is_inner: bool) -> FeedResult<()> {
-        if path.split('/').any(|part| part.starts_with('.')) {
-            return Ok(());
-        }
         if path.ends_with(".zip") && !is_inner {
             let mut inner = tempfile::tempfile_in(self.temporary)?;
             if std::io::copy(&mut data.take(self.bytes_left), &mut inner)? == self.bytes_left {
@@ -158,7 +155,7 @@ impl Cutting<'_, '_> {
             inner.rewind()?;
             return self.file(inner, path, true);
         }
-        if !is_feed(path) {
+        if !may_hold(self.kind, path) {
             return Ok(());
         }
         if plain_name(path) == path {
@@ -201,7 +198,7 @@ impl Cutting<'_, '_> {
 }
 
 /// A file by itself, or the files below a directory with such names, sorted.
-pub(super) fn files_of(path: &Path, wanted: fn(&str) -> bool) -> FeedResult<Vec<PathBuf>> {
+pub(super) fn files_of(path: &Path, wanted: impl Fn(&str) -> bool) -> FeedResult<Vec<PathBuf>> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
@@ -222,28 +219,16 @@ pub(super) fn files_of(path: &Path, wanted: fn(&str) -> bool) -> FeedResult<Vec<
             }
         }
     }
-    Ok(files.into_iter().filter(|p| wanted(&p.to_string_lossy())).collect())
+    let named = |p: &PathBuf| p.file_name().is_some_and(|name| wanted(&name.to_string_lossy()));
+    Ok(files.into_iter().filter(named).collect())
 }
 
-/// A name without the ending of a compression.
-fn plain_name(name: &str) -> &str {
-    name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(name)
-}
-
-/// Whether a file of this name may hold records.
-fn is_feed(name: &str) -> bool {
-    [".json", ".jsonl", ".yaml", ".yml"].iter().any(|ending| plain_name(name).ends_with(ending))
+/// Whether a file of this name may be an archive.
+fn is_archive(name: &str) -> bool {
+    [".zip", ".tar", ".tgz"].iter().any(|ending| plain_name(name).ends_with(ending))
 }
 
 /// Whether a file of this name may hold JSON.
 pub(super) fn is_json(name: &str) -> bool {
     [".json", ".jsonl"].iter().any(|ending| plain_name(name).ends_with(ending))
-}
-
-fn is_archive(name: &str) -> bool {
-    [".zip", ".tar", ".tgz"].iter().any(|ending| plain_name(name).ends_with(ending))
-}
-
-fn is_feed_or_archive(name: &str) -> bool {
-    is_feed(name) || is_archive(name)
 }

@@ -85,10 +85,12 @@ impl Versions {
 /// # Errors
 ///
 /// More products than a record may name.
-pub(super) fn affected(configurations: &[Configuration<'_>]) -> Result<Vec<Affected>, String> {
+pub(super) fn affected<'a, 'b: 'a>(
+    configurations: impl IntoIterator<Item = &'a Configuration<'b>>,
+) -> Result<Vec<Affected>, String> {
     let mut products = Products::new();
     // A configuration that is negated says what is not affected, and so does a node.
-    for configuration in configurations.iter().filter(|c| !c.negate) {
+    for configuration in configurations.into_iter().filter(|c| !c.negate) {
         // Some of all names are enough to show some of the others' for each node.
         let mut names: Vec<(usize, String)> = Vec::new();
         if is_and(&configuration.operator) {

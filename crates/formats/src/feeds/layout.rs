@@ -48,6 +48,20 @@ impl Layout {
     }
 }
 
+/// A name without the ending of a compression.
+pub fn plain_name(name: &str) -> &str {
+    name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(name)
+}
+
+/// Whether a file of this path may hold records of a feed, by its name. What begins with a dot is kept by tools.
+pub fn may_hold(kind: FeedKind, path: &str) -> bool {
+    let file = path.rsplit('/').next().unwrap_or_default();
+    let beside = source(kind).map_or(&[][..], |source| source.beside);
+    has_ending(plain_name(file), &[".json", ".jsonl", ".yaml", ".yml"])
+        && !path.split('/').any(|part| part.starts_with('.'))
+        && !beside.iter().any(|start| file.starts_with(start))
+}
+
 fn has_ending(name: &str, endings: &[&str]) -> bool {
     endings.iter().any(|ending| name.ends_with(ending))
 }

@@ -4,6 +4,7 @@
 //! record that makes no sense never stops the rest.
 
 mod cpe;
+pub mod cve;
 pub mod epss;
 pub mod identities;
 pub mod kev;
@@ -23,7 +24,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::archive::ArchiveError;
 
-pub use layout::{EachText, Layout, RecordFormat, split};
+pub use layout::{EachText, Layout, RecordFormat, may_hold, plain_name, split};
 pub use unpack::unpack;
 
 /// A feed that cannot be used at all.
@@ -49,6 +50,8 @@ struct Source {
     read: fn(&str) -> Result<AdvisoryRecord, BadAdvisory>,
     /// The names under which documents have lists of them.
     lists: &'static [&'static str],
+    /// How files begin that lie beside the records, and hold none.
+    beside: &'static [&'static str],
 }
 
 /// The source of each kind of feed that has records.
@@ -56,6 +59,7 @@ const fn source(kind: FeedKind) -> Option<&'static Source> {
     match kind {
         FeedKind::Osv => Some(&osv::SOURCE),
         FeedKind::Nvd => Some(&nvd::SOURCE),
+        FeedKind::Cve => Some(&cve::SOURCE),
         FeedKind::Kev | FeedKind::Epss | FeedKind::Identities | FeedKind::Vex => None,
     }
 }

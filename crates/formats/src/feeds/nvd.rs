@@ -20,7 +20,7 @@ use crate::read::{brief, canonical};
 const PAGE: &str = "vulnerabilities";
 
 /// How its records are read.
-pub(super) const SOURCE: Source = Source { read: read_item, lists: &[PAGE] };
+pub(super) const SOURCE: Source = Source { read: read_item, lists: &[PAGE], beside: &[] };
 
 #[derive(Deserialize)]
 struct Listed<'a> {

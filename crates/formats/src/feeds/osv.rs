@@ -15,7 +15,7 @@ use crate::limits;
 use crate::read::{brief, canonical};
 
 /// How its records are read. Answers of the OSV API have a list of them.
-pub(super) const SOURCE: Source = Source { read: read_record, lists: &["vulns"] };
+pub(super) const SOURCE: Source = Source { read: read_record, lists: &["vulns"], beside: &[] };
 
 #[derive(Deserialize)]
 struct Record<'a> {
@@ -101,6 +101,7 @@ pub fn read_record(json: &str) -> Result<AdvisoryRecord, BadAdvisory> {
         malicious: record.id.starts_with("MAL-"),
         summary: one_line(text),
         scores,
+        ssvc: None,
         cwes: record.database_specific.map(cwes).unwrap_or_default(),
         affected: record.affected.into_iter().filter_map(affected).collect(),
         aliases,

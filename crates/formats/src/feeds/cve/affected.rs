@@ -1,0 +1,390 @@
+//! What an entry of `affected` says: a package or product, and versions each with a state.
+//!
+//! The type of the versions decides nothing, since it is wrong as often as not: the order in which versions are compared
+//! comes from what the package is known as. What cannot be read as a version leaves open which are affected.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+
+use airlock_core::advisory::{Affected, MatchKey};
+use airlock_core::cpe::{Attribute, Cpe, Part};
+use airlock_core::ecosystem::{self, Ecosystem};
+use airlock_core::version::{Event, Range};
+
+use crate::feeds::null_as_default;
+use crate::limits;
+
+/// Platforms that are named in evidence.
+const PLATFORMS_MAX: usize = 3;
+/// The longest text that is taken for a version, in bytes.
+const VERSION_BYTES_MAX: usize = 100;
+
+/// One entry.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Entry<'a> {
+    #[serde(borrow, default, deserialize_with = "null_as_default")]
+    vendor: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "null_as_default")]
+    product: Cow<'a, str>,
+    #[serde(borrow)]
+    package_name: Option<Cow<'a, str>>,
+    #[serde(rename = "collectionURL", borrow)]
+    collection_url: Option<Cow<'a, str>>,
+    #[serde(rename = "packageURL", borrow)]
+    package_url: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "null_as_default")]
+    cpes: Vec<Cow<'a, str>>,
+    #[serde(borrow)]
+    default_status: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "null_as_default")]
+    versions: Vec<Version<'a>>,
+    #[serde(borrow, default, deserialize_with = "null_as_default")]
+    platforms: Vec<Cow<'a, str>>,
+}
+
+/// One version, or all from one to another.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Version<'a> {
+    #[serde(borrow, default, deserialize_with = "null_as_default")]
+    version: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "null_as_default")]
+    status: Cow<'a, str>,
+    #[serde(borrow)]
+    version_type: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    less_than: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    less_than_or_equal: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "null_as_default")]
+    changes: Vec<Change<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Change<'a> {
+    #[serde(borrow)]
+    at: Cow<'a, str>,
+    #[serde(borrow)]
+    status: Cow<'a, str>,
+}
+
+impl Entry<'_> {
+    /// What is affected. `product` knows the match key of some products for certain. Another product is looked up by
+    /// the names that its vendor gives it, spelt as CPEs spell them, where it says which versions are affected; a
+    /// guess that says not even that is none.
+    pub(super) fn affected(
+        &self,
+        product: fn(&str, &str) -> Option<MatchKey>,
+    ) -> Result<Vec<Affected>, String> {
+        let found = self.found()?;
+        let mut out = Vec::new();
+        let known = self.package().or_else(|| product(&self.vendor, &self.product));
+        let names: BTreeSet<&str> = self.cpes.iter().map(|name| &**name).collect();
+        for (key, target, own) in names.into_iter().filter_map(named_by_cpe) {
+            let mut found = found.clone();
+            if let (true, Attribute::Value(version)) = (self.versions.is_empty(), own) {
+                found = Found { versions: BTreeSet::from([version]), is_open: false, ..found };
+            }
+            out.extend(found.of(&Affected { target, ..self.blank(key) }));
+        }
+        match known {
+            Some(key) => out.extend(found.of(&self.blank(key))),
+            None if out.is_empty() && found.says_something() => {
+                if let Some(key) = self.guess() {
+                    out.extend(Found { is_open: false, ..found }.of(&self.blank(key)));
+                }
+            }
+            None => {}
+        }
+        Ok(out)
+    }
+
+    fn blank(&self, key: MatchKey) -> Affected {
+        let platforms = self.platforms.iter().filter(|p| !is_nothing(p)).take(PLATFORMS_MAX);
+        Affected { with: platforms.map(|p| p.chars().take(60).collect()).collect(), ..Affected::of(key) }
+    }
+
+    /// The key of a package of PyPI or CRAN.
+    fn package(&self) -> Option<MatchKey> {
+        let key = |kind: &str, name: &str| match kind {
+            "pypi" => Some(MatchKey::osv("PyPI", &ecosystem::canonical_name(Ecosystem::Pypi, name)?)),
+            "cran" if !name.is_empty() && !name.contains(char::is_whitespace) => {
+                Some(MatchKey::osv("CRAN", &ecosystem::canonical_r_name(name)))
+            }
+            _ => None,
+        };
+        if let Some(rest) = self.package_url.as_deref().and_then(|url| url.strip_prefix("pkg:")) {
+            let (kind, name) = rest.split_once('/')?;
+            let name = name.split(['@', '?', '#']).next().unwrap_or_default();
+            return key(&kind.to_ascii_lowercase(), name);
+        }
+        // The host of a registry is called after it, whatever the rest of its name.
+        let (_, address) = self.collection_url.as_deref()?.split_once("://")?;
+        let host = address.split(['/', ':', '?']).next().unwrap_or_default();
+        let kind = host.trim_start_matches("www.").split('.').next().unwrap_or_default();
+        key(&kind.to_ascii_lowercase(), self.package_name.as_deref()?.trim())
+    }
+
+    /// Vendor and product as a CPE would have them.
+    fn guess(&self) -> Option<MatchKey> {
+        let spelt = |name: &str| {
+            let name = name.trim().to_lowercase();
+            let is_plain = |c: char| !c.is_control() && c != ':';
+            let fits = !is_nothing(&name) && name.len() <= VERSION_BYTES_MAX && name.chars().all(is_plain);
+            fits.then(|| name.split_whitespace().collect::<Vec<_>>().join("_"))
+        };
+        Some(MatchKey::cpe(&spelt(&self.vendor)?, &spelt(&self.product)?))
+    }
+
+    /// What its versions say.
+    fn found(&self) -> Result<Found, String> {
+        if self.versions.len() > limits::ADVISORY_AFFECTED_MAX {
+            return Err(format!("it names more than {} versions", limits::ADVISORY_AFFECTED_MAX));
+        }
+        let mut found = Found::default();
+        let otherwise = self.default_status.as_deref().map_or(State::Unknown, State::of);
+        let says = self.versions.iter().any(|version| !version.is_commit());
+        if !says {
+            found.is_open = !self.versions.is_empty() || otherwise != State::Unaffected;
+            return Ok(found);
+        }
+        let all_but = otherwise == State::Affected;
+        // One range with a hole for each version that is not affected.
+        let mut holes = vec![Event::Introduced("0".to_owned())];
+        for version in &self.versions {
+            if version.is_commit() {
+                continue;
+            }
+            if let Some(range) = version.compared().filter(|_| !all_but) {
+                if State::of(&version.status) != State::Unaffected {
+                    found.ranges.insert(range);
+                }
+                continue;
+            }
+            let Some(steps) = version.steps() else {
+                found.is_open |= all_but || version.may_affect();
+                continue;
+            };
+            if all_but {
+                steps.punch(&mut holes);
+            } else {
+                steps.add_to(&mut found);
+            }
+        }
+        if all_but && !found.is_open {
+            found.ranges.insert(Range { events: holes });
+        }
+        Ok(found)
+    }
+}
+
+/// The product that a CPE names, its environment and its version.
+fn named_by_cpe(name: &str) -> Option<(MatchKey, Option<String>, Attribute)> {
+    let cpe = Cpe::parse(name).ok()?;
+    if !matches!(cpe.part, Part::Application | Part::Any) {
+        return None;
+    }
+    let key = MatchKey::cpe(cpe.vendor.value()?, cpe.product.value()?);
+    Some((key, cpe.target_sw.value().map(str::to_owned), cpe.version))
+}
+
+/// What stands where nothing is to be said.
+fn is_nothing(text: &str) -> bool {
+    let text = text.trim();
+    text.is_empty()
+        || ["n/a", "na", "-", "*", "unspecified", "unknown", "[unknown]", "none"]
+            .iter()
+            .any(|word| text.eq_ignore_ascii_case(word))
+}
+
+/// The beginning of all versions, or a version; none where it is neither.
+fn bound(text: &str) -> Option<&str> {
+    if is_nothing(text) { Some("0") } else { plain(text) }
+}
+
+/// A version, without the `v` in front of it; none where text says more than that.
+fn plain(text: &str) -> Option<&str> {
+    let text = text.trim();
+    let bare = text.strip_prefix(['v', 'V']).unwrap_or(text);
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+' | '!' | '~');
+    let fits = bare.starts_with(|c: char| c.is_ascii_digit()) && bare.len() <= VERSION_BYTES_MAX;
+    (fits && bare.chars().all(is_plain)).then_some(bare)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Affected,
+    Unaffected,
+    Unknown,
+}
+
+impl State {
+    fn of(text: &str) -> Self {
+        match text {
+            "affected" => Self::Affected,
+            "unaffected" => Self::Unaffected,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+enum End<'a> {
+    /// It is one version and not a range.
+    Same,
+    Never,
+    Before(&'a str),
+    At(&'a str),
+}
+
+/// What changes from where on.
+struct Steps<'a> {
+    steps: Vec<(&'a str, State)>,
+    end: End<'a>,
+}
+
+impl Version<'_> {
+    fn is_commit(&self) -> bool {
+        let is_hash = |text: &str| text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        self.version_type.as_deref() == Some("git") || is_hash(&self.version)
+    }
+
+    fn may_affect(&self) -> bool {
+        let states = std::iter::once(&self.status).chain(self.changes.iter().map(|change| &change.status));
+        states.into_iter().any(|status| State::of(status) != State::Unaffected)
+    }
+
+    /// What `>= 1.0, < 1.2` says, which some write where a version belongs.
+    fn compared(&self) -> Option<Range> {
+        if self.less_than.is_some() || self.less_than_or_equal.is_some() || !self.changes.is_empty() {
+            return None;
+        }
+        let (mut start, mut end) = (None, None);
+        for part in self.version.split(',').map(str::trim) {
+            let signs = part.find(|c| !matches!(c, '<' | '>' | '='))?;
+            let (sign, version) = part.split_at_checked(signs)?;
+            let version = plain(version)?.to_owned();
+            let (place, event) = match sign {
+                ">=" => (&mut start, Event::Introduced(version)),
+                ">" => (&mut start, Event::After(version)),
+                "<" => (&mut end, Event::Fixed(version)),
+                "<=" => (&mut end, Event::LastAffected(version)),
+                "=" | "==" if !self.version.contains(',') => {
+                    return Some(Range {
+                        events: vec![Event::Introduced(version.clone()), Event::LastAffected(version)],
+                    });
+                }
+                _ => return None,
+            };
+            if place.replace(event).is_some() {
+                return None;
+            }
+        }
+        let start = start.unwrap_or_else(|| Event::Introduced("0".to_owned()));
+        Some(Range { events: std::iter::once(start).chain(end).collect() })
+    }
+
+    /// None where one of its versions cannot be read.
+    fn steps(&self) -> Option<Steps<'_>> {
+        let end = match (self.less_than.as_deref(), self.less_than_or_equal.as_deref()) {
+            (Some("*"), _) | (None, Some("*")) => End::Never,
+            (Some(before), _) => End::Before(plain(before)?),
+            (None, Some(at)) => End::At(plain(at)?),
+            (None, None) if self.changes.is_empty() && self.version != "*" => {
+                let only = plain(&self.version)?;
+                return Some(Steps { steps: vec![(only, State::of(&self.status))], end: End::Same });
+            }
+            (None, None) => End::Never,
+        };
+        let mut steps = vec![(bound(&self.version)?, State::of(&self.status))];
+        for change in &self.changes {
+            steps.push((plain(&change.at)?, State::of(&change.status)));
+        }
+        Some(Steps { steps, end })
+    }
+}
+
+impl Steps<'_> {
+    /// Where nothing is affected but what is named.
+    fn add_to(self, found: &mut Found) {
+        let affected = |(_, state): &(&str, State)| *state == State::Affected;
+        if self.steps.iter().any(|(_, state)| *state == State::Unknown) {
+            found.is_open = true;
+        }
+        if !self.steps.iter().any(affected) {
+            return;
+        }
+        if matches!(self.end, End::Same) {
+            found.versions.extend(self.steps.iter().map(|(version, _)| (*version).to_owned()));
+            return;
+        }
+        let mut events = Vec::new();
+        for (at, state) in &self.steps {
+            let at = (*at).to_owned();
+            match state {
+                State::Affected => events.push(Event::Introduced(at)),
+                _ if events.is_empty() => {}
+                _ => events.push(Event::Fixed(at)),
+            }
+        }
+        match self.end {
+            End::Before(end) => events.push(Event::Fixed(end.to_owned())),
+            End::At(end) => events.push(Event::LastAffected(end.to_owned())),
+            End::Same | End::Never => {}
+        }
+        found.ranges.insert(Range { events });
+    }
+
+    /// Where everything is affected but what is named.
+    fn punch(self, holes: &mut Vec<Event>) {
+        let mut closed = false;
+        for (at, state) in &self.steps {
+            closed = *state == State::Unaffected;
+            if closed && *at == "0" {
+                holes.retain(|event| *event != Event::Introduced("0".to_owned()));
+            } else if closed {
+                holes.push(Event::Fixed((*at).to_owned()));
+            } else if *at != "0" {
+                holes.push(Event::Introduced((*at).to_owned()));
+            }
+        }
+        match (self.end, self.steps.last()) {
+            (End::Same, Some((only, _))) if closed => holes.push(Event::After((*only).to_owned())),
+            (End::Before(end), _) if closed => holes.push(Event::Introduced(end.to_owned())),
+            (End::At(end), _) if closed => holes.push(Event::After(end.to_owned())),
+            _ => {}
+        }
+    }
+}
+
+/// Which versions are affected.
+#[derive(Clone, Default)]
+struct Found {
+    ranges: BTreeSet<Range>,
+    versions: BTreeSet<String>,
+    /// Some are of which nobody could say which.
+    is_open: bool,
+}
+
+impl Found {
+    fn says_something(&self) -> bool {
+        !self.ranges.is_empty() || !self.versions.is_empty()
+    }
+
+    /// The same of one package. A list answers for itself only, and not for a range that cannot be read.
+    fn of(&self, blank: &Affected) -> Vec<Affected> {
+        let mut out = Vec::new();
+        if !self.ranges.is_empty() {
+            out.push(Affected { ranges: self.ranges.iter().cloned().collect(), ..blank.clone() });
+        }
+        if !self.versions.is_empty() {
+            out.push(Affected { versions: self.versions.iter().cloned().collect(), ..blank.clone() });
+        }
+        if self.is_open {
+            out.push(blank.clone());
+        }
+        out
+    }
+}
