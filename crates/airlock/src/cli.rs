@@ -335,9 +335,9 @@ pub enum ChannelCommand {
 pub enum AdvisoriesCommand {
     /// Add a feed; `update` and the next `sync` read it.
     Add {
-        /// osv, nvd, kev, epss, identities or vex.
+        /// osv, nvd, cve, openssl, curl, kev, epss, identities or vex.
         kind: String,
-        /// A URL, a file or a directory.
+        /// A URL, a file, a directory or an archive.
         location: String,
     },
     /// Read every feed again and judge with what they say.

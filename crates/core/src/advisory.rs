@@ -363,6 +363,10 @@ pub enum FeedKind {
     Nvd,
     /// Records of the CVE List.
     Cve,
+    /// OpenSSL's own CVE records.
+    Openssl,
+    /// curl's own records.
+    Curl,
     /// CISA KEV.
     Kev,
     /// FIRST EPSS.
@@ -375,8 +379,17 @@ pub enum FeedKind {
 
 impl FeedKind {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Osv, Self::Nvd, Self::Cve, Self::Kev, Self::Epss, Self::Identities, Self::Vex];
+    pub const ALL: [Self; 9] = [
+        Self::Osv,
+        Self::Nvd,
+        Self::Cve,
+        Self::Openssl,
+        Self::Curl,
+        Self::Kev,
+        Self::Epss,
+        Self::Identities,
+        Self::Vex,
+    ];
 
     /// The name on the command line.
     pub const fn name(self) -> &'static str {
@@ -384,6 +397,8 @@ impl FeedKind {
             Self::Osv => "osv",
             Self::Nvd => "nvd",
             Self::Cve => "cve",
+            Self::Openssl => "openssl",
+            Self::Curl => "curl",
             Self::Kev => "kev",
             Self::Epss => "epss",
             Self::Identities => "identities",
@@ -398,7 +413,7 @@ impl FeedKind {
 
     /// Whether it holds advisories, which say what is affected; without such a feed nothing is known.
     pub const fn is_advisories(self) -> bool {
-        matches!(self, Self::Osv | Self::Nvd | Self::Cve)
+        matches!(self, Self::Osv | Self::Nvd | Self::Cve | Self::Openssl | Self::Curl)
     }
 }
 

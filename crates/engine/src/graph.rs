@@ -265,7 +265,9 @@ impl Named {
     /// What a feed consists of.
     pub fn add_feed(&mut self, head: &FeedHead) {
         let role = match head.kind {
-            FeedKind::Osv | FeedKind::Nvd | FeedKind::Cve => Role::Tree(Item::Advisories),
+            FeedKind::Osv | FeedKind::Nvd | FeedKind::Cve | FeedKind::Openssl | FeedKind::Curl => {
+                Role::Tree(Item::Advisories)
+            }
             FeedKind::Identities => Role::Tree(Item::Values),
             FeedKind::Vex => Role::Tree(Item::Statements),
             FeedKind::Kev => Role::Plain(Kind::Kev),

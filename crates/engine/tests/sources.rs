@@ -134,6 +134,26 @@ async fn the_cve_list_is_read_as_it_is_laid_out_and_tells_what_is_affected() {
     assert!(slice.contains_key("osv:PyPI/foo"));
 }
 
+#[tokio::test]
+async fn what_openssl_and_curl_say_concerns_the_conda_packages_that_hold_them() {
+    let kit = Kit::new(&[]).await;
+    let record = cve("CVE-2023-1", "2024-01-01T00:00:00", "1.1.1t")
+        .replace("\"packageURL\":\"pkg:pypi/foo\"", "\"vendor\":\"OpenSSL\",\"product\":\"OpenSSL\"");
+    kit.write("openssl/CVE-2023-1.json", record.as_bytes());
+    read(&kit, FeedKind::Openssl, &kit.path().join("openssl")).await;
+    let list = br#"[{"id":"CURL-CVE-2024-1","aliases":["CVE-2024-1"],"affected":[{"ranges":[{"type":"SEMVER","events":[
+        {"introduced":"7.44.0"},{"fixed":"8.7.0"}]}]}],"database_specific":{"affects":"lib"}}]"#;
+    let path = kit.write("vuln.json", list);
+    let report = read(&kit, FeedKind::Curl, &path).await;
+    assert_eq!(report.head.count, 1);
+    let set = feeds::current(&kit.station).await.unwrap().1;
+    let slices =
+        trees::load::<Id<airlock_core::advisory::Slice>>(&kit.station.store.db, set.slices).await.unwrap();
+    for key in ["cpe:openssl:openssl", "cpe:haxx:curl", "cpe:haxx:libcurl"] {
+        assert!(slices.contains_key(key), "{key}");
+    }
+}
+
 const FILES: [(&str, &[u8]); 7] = [
     ("db/vulns/PYSEC-2024-1.yaml", YAML.as_bytes()),
     ("db/A-1.json", b"{\n\"id\":\"A-1\"}"),

@@ -16,7 +16,7 @@ use airlock_formats::archive::{
     ArchiveError, ArchiveLimits, Opened, open_conda, open_sdist, open_sdist_zip, open_tar_bz2, open_wheel,
     parse_metadata,
 };
-use airlock_formats::feeds::{self, cve, epss, identities, kev, nvd, osv, vex};
+use airlock_formats::feeds::{self, curl, epss, identities, kev, nvd, openssl, osv, vex};
 use airlock_formats::make::{CondaPackage, Sdist, Wheel};
 use airlock_formats::{IndexError, IndexRead, conda, msgpack, pypi};
 
@@ -275,6 +275,7 @@ pub fn vex_feed(data: &[u8]) {
 /// OSV records.
 pub fn osv_feed(data: &[u8]) {
     let _ = osv::read_record(text(data));
+    let _ = curl::read_record(text(data));
     let mut data = data;
     let _ = osv::read_all(&mut data, &mut |_| {});
     for name in ["x.json", "x.yaml"] {
@@ -287,7 +288,7 @@ pub fn osv_feed(data: &[u8]) {
 
 /// Records of the CVE List.
 pub fn cve_feed(data: &[u8]) {
-    let _ = cve::read_record(text(data));
+    let _ = openssl::read_record(text(data));
 }
 
 /// A page of NVD.

@@ -144,7 +144,7 @@ impl Needs {
     /// What a feed needs.
     pub async fn add_feed(&mut self, db: &Db, head: &FeedHead) -> Result<()> {
         match head.kind {
-            FeedKind::Osv | FeedKind::Nvd | FeedKind::Cve => {
+            FeedKind::Osv | FeedKind::Nvd | FeedKind::Cve | FeedKind::Openssl | FeedKind::Curl => {
                 let (nodes, records) = trees::walk::<Id<AdvisoryRecord>>(db, head.records()).await?;
                 self.add_objects(nodes);
                 self.add_objects(records.into_values().map(|id| id.digest()));

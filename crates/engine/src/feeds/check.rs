@@ -28,7 +28,9 @@ pub(super) async fn check(
             continue;
         }
         let result = match head.kind {
-            FeedKind::Osv | FeedKind::Nvd | FeedKind::Cve => records(db, held, head).await,
+            FeedKind::Osv | FeedKind::Nvd | FeedKind::Cve | FeedKind::Openssl | FeedKind::Curl => {
+                records(db, held, head).await
+            }
             FeedKind::Kev => db.get(Id::<Kev>::new(head.content)).await.map(|_| ()).map_err(Flaw::from),
             FeedKind::Epss => db.get(Id::<Epss>::new(head.content)).await.map(|_| ()).map_err(Flaw::from),
             FeedKind::Identities => {

@@ -189,7 +189,7 @@ fn read_content(job: &Job<'_>, kind: FeedKind, path: &Path, provenance: &str) ->
     };
     let open = || Ok(formats::unpack(File::open(path)?, limits::FEED_OBJECT_BYTES_MAX)?);
     match kind {
-        FeedKind::Osv | FeedKind::Nvd | FeedKind::Cve => {
+        FeedKind::Osv | FeedKind::Nvd | FeedKind::Cve | FeedKind::Openssl | FeedKind::Curl => {
             let read = read_records(job, kind, path).map_err(unusable)?;
             let (root, nodes) = trie::build(&read.records)?;
             job.content(root.digest(), &nodes, read.records.len(), read.bad, read.bad_count)

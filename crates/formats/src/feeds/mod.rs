@@ -4,6 +4,7 @@
 //! record that makes no sense never stops the rest.
 
 mod cpe;
+pub mod curl;
 pub mod cve;
 pub mod epss;
 pub mod identities;
@@ -11,6 +12,7 @@ pub mod kev;
 mod layout;
 mod list;
 pub mod nvd;
+pub mod openssl;
 pub mod osv;
 mod unpack;
 pub mod vex;
@@ -60,6 +62,8 @@ const fn source(kind: FeedKind) -> Option<&'static Source> {
         FeedKind::Osv => Some(&osv::SOURCE),
         FeedKind::Nvd => Some(&nvd::SOURCE),
         FeedKind::Cve => Some(&cve::SOURCE),
+        FeedKind::Openssl => Some(&openssl::SOURCE),
+        FeedKind::Curl => Some(&curl::SOURCE),
         FeedKind::Kev | FeedKind::Epss | FeedKind::Identities | FeedKind::Vex => None,
     }
 }

@@ -71,6 +71,11 @@ struct RangeRaw {
 
 /// Reads one record.
 pub fn read_record(json: &str) -> Result<AdvisoryRecord, BadAdvisory> {
+    read(json, |_| Vec::new())
+}
+
+/// The same, where `unnamed` says of a record what those of its entries are about that name no package.
+pub(super) fn read(json: &str, unnamed: fn(&str) -> Vec<MatchKey>) -> Result<AdvisoryRecord, BadAdvisory> {
     let place = |id: &str| if id.is_empty() { json.chars().take(60).collect() } else { id.to_owned() };
     let bad = |id: &str, reason: String| BadAdvisory { id: place(id), reason: brief(&reason) };
     let raw = canonical(json).map_err(|e| bad("", e))?;
@@ -88,6 +93,8 @@ pub fn read_record(json: &str) -> Result<AdvisoryRecord, BadAdvisory> {
         vectors.filter(|s| s.kind.starts_with("CVSS_")).filter_map(|s| score(&s.score, &record.id)).collect();
     scores.sort();
     scores.dedup();
+    let unnamed =
+        if record.affected.iter().any(|entry| entry.package.is_none()) { unnamed(json) } else { Vec::new() };
     let text = record.summary.as_deref().or(record.details.as_deref()).unwrap_or_default();
     // `upstream` names what this record was derived from (1.7): for looking up scores it is an alias, and the
     // record it names learns nothing of this one.
@@ -103,7 +110,7 @@ pub fn read_record(json: &str) -> Result<AdvisoryRecord, BadAdvisory> {
         scores,
         ssvc: None,
         cwes: record.database_specific.map(cwes).unwrap_or_default(),
-        affected: record.affected.into_iter().filter_map(affected).collect(),
+        affected: record.affected.into_iter().flat_map(|entry| affected(entry, &unnamed)).collect(),
         aliases,
         id: record.id,
     };
@@ -138,21 +145,29 @@ fn check_counts(record: &Record<'_>) -> Result<(), String> {
 
 /// What one entry says. Ranges of commits say nothing about releases: where there is nothing else, nobody knows which
 /// versions are affected.
-fn affected(raw: AffectedRaw) -> Option<Affected> {
-    let package = raw.package?;
-    // `Debian:12` is release 12 of Debian; nothing here is keyed by a release.
-    let name = match package.ecosystem.as_str() {
-        "PyPI" => ecosystem::canonical_name(Ecosystem::Pypi, &package.name)?,
-        "CRAN" | "Bioconductor" => ecosystem::canonical_r_name(&package.name),
-        _ => package.name,
+fn affected(raw: AffectedRaw, unnamed: &[MatchKey]) -> Vec<Affected> {
+    let keys = match raw.package {
+        Some(package) => package.key().into_iter().collect(),
+        None => unnamed.to_vec(),
     };
     let ranges: Vec<Range> =
         raw.ranges.into_iter().filter(|r| r.kind != "GIT").map(|r| Range { events: r.events }).collect();
-    Some(Affected {
-        ranges,
-        versions: raw.versions,
-        ..Affected::of(MatchKey::osv(&package.ecosystem, &name))
-    })
+    let versions = raw.versions;
+    let said = |key| Affected { ranges: ranges.clone(), versions: versions.clone(), ..Affected::of(key) };
+    keys.into_iter().map(said).collect()
+}
+
+impl Package {
+    /// None for a name that PyPI could not have.
+    fn key(self) -> Option<MatchKey> {
+        // `Debian:12` is release 12 of Debian; nothing here is keyed by a release.
+        let name = match self.ecosystem.as_str() {
+            "PyPI" => ecosystem::canonical_name(Ecosystem::Pypi, &self.name)?,
+            "CRAN" | "Bioconductor" => ecosystem::canonical_r_name(&self.name),
+            _ => self.name,
+        };
+        Some(MatchKey::osv(&self.ecosystem, &name))
+    }
 }
 
 /// Reads records, one a line, and hands each to `each`. A document that spans lines is for [`read_record`].
