@@ -97,6 +97,9 @@ pub struct Advisory {
     /// Every CVSS vector of the record.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scores: Vec<Score>,
+    /// How bad its publisher calls it, in a word, where it gives no vector; it is shown, and never a score.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub severity: Option<String>,
     /// What CISA decided of it (SSVC), as one line; it is shown, and no policy reads it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ssvc: Option<String>,

@@ -213,6 +213,10 @@ fn record_text(feed: &str, advisory: &airlock_core::advisory::Advisory) -> Strin
     for score in &advisory.scores {
         line("score", format!("{} {} by {}", score.score, score.vector, score.source));
     }
+    line(
+        "severity",
+        advisory.severity.as_ref().map(|word| format!("{word}, without a score")).unwrap_or_default(),
+    );
     line("ssvc", advisory.ssvc.clone().unwrap_or_default());
     for affected in &advisory.affected {
         let ranges: Vec<String> = affected.ranges.iter().map(ToString::to_string).collect();

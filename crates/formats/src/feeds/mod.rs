@@ -91,6 +91,14 @@ fn score(vector: &str, source: &str) -> Option<Score> {
     Some(Score { score, vector: vector.trim().to_owned(), source: source.to_owned() })
 }
 
+/// How bad a publisher calls something, if it is a word at all; where there is a score, no word counts.
+fn severity_word(word: &str, scores: &[Score]) -> Option<String> {
+    const BYTES_MAX: usize = 20;
+    let is_word =
+        !word.is_empty() && word.len() <= BYTES_MAX && word.bytes().all(|b| b.is_ascii_alphabetic());
+    (scores.is_empty() && is_word).then(|| word.to_ascii_lowercase())
+}
+
 /// Reads null as the empty value: databases made by Go programs write it for an empty list, and an advisory
 /// must not be lost for that.
 fn null_as_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(

@@ -39,6 +39,7 @@ mod tests {
             {"version":"1.0.2","lessThan":"1.0.2zg","status":"affected","versionType":"custom"}]"#;
         let read = read_record(&record(versions)).unwrap().advisory;
         assert_eq!(read.summary, "X.400 address type confusion");
+        assert_eq!(read.severity.as_deref(), Some("high"));
         let [affected] = &read.affected[..] else { panic!("{:?}", read.affected) };
         assert_eq!(affected.key.as_str(), "cpe:openssl:openssl");
         let inside = |version| {

@@ -8,9 +8,10 @@ use serde_json::value::RawValue;
 
 use airlock_core::advisory::{Advisory, AdvisoryRecord, Affected, MatchKey};
 use airlock_core::ecosystem::{self, Ecosystem};
+use airlock_core::severity::Score;
 use airlock_core::version::{Event, Range};
 
-use super::{BadAdvisory, FeedError, Source, layout, null_as_default, one_line, score};
+use super::{BadAdvisory, FeedError, Source, layout, null_as_default, one_line, score, severity_word};
 use crate::limits;
 use crate::read::{brief, canonical};
 
@@ -31,8 +32,8 @@ struct Record<'a> {
     details: Option<String>,
     #[serde(default, deserialize_with = "null_as_default")]
     severity: Vec<Severity>,
-    #[serde(default, deserialize_with = "null_as_default")]
-    affected: Vec<AffectedRaw>,
+    #[serde(borrow, default, deserialize_with = "null_as_default")]
+    affected: Vec<AffectedRaw<'a>>,
     #[serde(borrow, default)]
     database_specific: Option<&'a RawValue>,
 }
@@ -45,7 +46,9 @@ struct Severity {
 }
 
 #[derive(Deserialize)]
-struct AffectedRaw {
+struct AffectedRaw<'a> {
+    #[serde(borrow, default)]
+    database_specific: Option<&'a RawValue>,
     package: Option<Package>,
     #[serde(default, deserialize_with = "null_as_default")]
     severity: Vec<Severity>,
@@ -107,8 +110,9 @@ pub(super) fn read(json: &str, unnamed: fn(&str) -> Vec<MatchKey>) -> Result<Adv
         disputed: text.contains("** DISPUTED **"),
         malicious: record.id.starts_with("MAL-"),
         summary: one_line(text),
-        scores,
+        severity: record.database_specific.and_then(|specific| severity(specific, &scores)),
         ssvc: None,
+        scores,
         cwes: record.database_specific.map(cwes).unwrap_or_default(),
         affected: record.affected.into_iter().flat_map(|entry| affected(entry, &unnamed)).collect(),
         aliases,
@@ -128,6 +132,36 @@ fn cwes(specific: &RawValue) -> BTreeSet<String> {
     ids.into_iter().filter_map(|id| id.as_str().map(str::to_owned)).collect()
 }
 
+/// The word that a database has for how bad it is.
+fn severity(specific: &RawValue, scores: &[Score]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Specific {
+        severity: String,
+    }
+    let specific: Specific = serde_json::from_str(specific.get()).ok()?;
+    severity_word(&specific.severity, scores)
+}
+
+/// Where the versions end that are known to be affected, as GitHub's database says of what has no fix: `<= 2.0.0`. What
+/// comes behind is no fix.
+fn known_end(specific: &RawValue) -> Option<Event> {
+    #[derive(Deserialize)]
+    struct Specific {
+        last_known_affected_version_range: String,
+    }
+    let specific: Specific = serde_json::from_str(specific.get()).ok()?;
+    let text = specific.last_known_affected_version_range;
+    let (make, version): (fn(String) -> Event, &str) = match text.trim().strip_prefix("<=") {
+        Some(version) => (Event::LastAffected, version),
+        None => (Event::Limit, text.trim().strip_prefix('<')?),
+    };
+    let version = version.trim();
+    let is_version = version.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && version.len() <= limits::ADVISORY_ID_BYTES_MAX
+        && !version.contains(|c: char| c.is_whitespace() || matches!(c, ',' | '<' | '>' | '='));
+    is_version.then(|| make(version.to_owned()))
+}
+
 /// What one record may name at most: everything it names is looked up when it is joined with others.
 fn check_counts(record: &Record<'_>) -> Result<(), String> {
     let others = || record.aliases.iter().chain(&record.upstream);
@@ -145,13 +179,19 @@ fn check_counts(record: &Record<'_>) -> Result<(), String> {
 
 /// What one entry says. Ranges of commits say nothing about releases: where there is nothing else, nobody knows which
 /// versions are affected.
-fn affected(raw: AffectedRaw, unnamed: &[MatchKey]) -> Vec<Affected> {
+fn affected(raw: AffectedRaw<'_>, unnamed: &[MatchKey]) -> Vec<Affected> {
     let keys = match raw.package {
         Some(package) => package.key().into_iter().collect(),
         None => unnamed.to_vec(),
     };
-    let ranges: Vec<Range> =
+    let mut ranges: Vec<Range> =
         raw.ranges.into_iter().filter(|r| r.kind != "GIT").map(|r| Range { events: r.events }).collect();
+    // Of several ranges nobody could say which one it ends.
+    if let [range] = &mut ranges[..]
+        && range.events.iter().all(|event| matches!(event, Event::Introduced(_) | Event::After(_)))
+    {
+        range.events.extend(raw.database_specific.and_then(known_end));
+    }
     let versions = raw.versions;
     let said = |key| Affected { ranges: ranges.clone(), versions: versions.clone(), ..Affected::of(key) };
     keys.into_iter().map(said).collect()
@@ -235,5 +275,53 @@ mod tests {
         assert!(
             read_record(r#"{"id":"X-1","withdrawn":"2020-01-01T00:00:00Z"}"#).unwrap().advisory.withdrawn
         );
+    }
+
+    const GHSA: &str = r#"{"schema_version":"1.4.0","id":"GHSA-aaaa-bbbb-cccc","modified":"2024-01-01T00:00:00Z","aliases":["CVE-2024-1"],
+        "severity":SEVERITY,"affected":[{"package":{"ecosystem":"PyPI","name":"x"},"ranges":[{"type":"ECOSYSTEM","events":EVENTS}],
+        "database_specific":{"last_known_affected_version_range":END}}],
+        "database_specific":{"cwe_ids":["CWE-79"],"severity":"HIGH","github_reviewed":true}}"#;
+
+    fn ghsa(severity: &str, events: &str, end: &str) -> Advisory {
+        let json = GHSA.replace("SEVERITY", severity).replace("EVENTS", events).replace("END", end);
+        read_record(&json).unwrap().advisory
+    }
+
+    #[test]
+    fn what_is_known_to_be_affected_ends_where_github_says_if_nothing_else_ends_it() {
+        let range = |events, end| ghsa("[]", events, end).affected[0].ranges[0].to_string();
+        let open = r#"[{"introduced":"1.0"}]"#;
+        for (end, expected) in [
+            (r#""<= 2.0.0""#, ">=1.0, <=2.0.0"),
+            (r#"" < 1.2 ""#, ">=1.0, <1.2"),
+            (r#""<= ""#, ">=1.0"),
+            (r#"">= 2""#, ">=1.0"),
+            (r#""< 1, > 2""#, ">=1.0"),
+            (r#""2.0""#, ">=1.0"),
+            ("7", ">=1.0"),
+            ("null", ">=1.0"),
+        ] {
+            assert_eq!(range(open, end), expected, "{end}");
+        }
+        assert_eq!(range(r#"[{"introduced":"0"},{"fixed":"3"}]"#, r#""<= 2""#), ">=0, <3");
+        let two = open.to_owned() + r#"},{"type":"ECOSYSTEM","events":[{"introduced":"3"}]"#;
+        assert_eq!(range(&two, r#""<= 2""#), ">=1.0");
+        // It is no fix.
+        assert_eq!(ghsa("[]", open, r#""< 1.2""#).affected[0].ranges[0].fixed().count(), 0);
+    }
+
+    #[test]
+    fn a_word_is_kept_where_there_is_no_vector_and_never_a_score() {
+        let word = |severity: &str| ghsa(severity, "[]", "null");
+        assert_eq!((word("[]").severity.as_deref(), word("[]").scores.len()), (Some("high"), 0));
+        let vector = r#"[{"type":"CVSS_V3","score":"CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:N/A:H"}]"#;
+        assert_eq!((word(vector).severity, word(vector).scores.len()), (None, 1));
+        for odd in ["7", "null", r#""very bad""#, r#""""#, "[]"] {
+            let json = format!(r#"{{"id":"X-1","database_specific":{{"severity":{odd}}}}}"#);
+            assert_eq!(read_record(&json).unwrap().advisory.severity, None, "{odd}");
+        }
+        // What GitHub did not review names no package.
+        let unreviewed = r#"{"id":"GHSA-aaaa-bbbb-cccc","aliases":["CVE-2024-1"],"affected":[],"database_specific":{"severity":null,"github_reviewed":false}}"#;
+        assert_eq!(read_record(unreviewed).unwrap().advisory.affected, []);
     }
 }

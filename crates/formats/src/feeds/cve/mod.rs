@@ -16,7 +16,7 @@ use airlock_core::severity::Score;
 
 use self::affected::Entry;
 use super::cpe::{self, Configuration};
-use super::{BadAdvisory, Source, is_cve, null_as_default, one_line, score};
+use super::{BadAdvisory, Source, is_cve, null_as_default, one_line, score, severity_word};
 use crate::limits;
 use crate::read::{brief, canonical};
 
@@ -153,13 +153,15 @@ pub(super) fn read(
     let text = english.map(|text| &*text.value).filter(|text| !text.is_empty()).or(title).unwrap_or_default();
     let time = |text: &Option<String>| text.as_ref().and_then(|t| t.parse().ok());
     let affected = affecting(&containers, product).map_err(|reason| bad(&about.cve_id, reason))?;
+    let scores = scores(&containers, about.assigner_short_name.as_deref());
     let advisory = Advisory {
         modified: time(&about.date_updated),
         published: time(&about.date_published),
         withdrawn: about.state.as_deref() == Some("REJECTED"),
         disputed: tagged("disputed") || text.contains("** DISPUTED **"),
         summary: one_line(text),
-        scores: scores(&containers, about.assigner_short_name.as_deref()),
+        severity: all().flat_map(|c| &c.metrics).find_map(|m| severity(m.other.as_ref()?, &scores)),
+        scores,
         ssvc: all().flat_map(|c| &c.metrics).find_map(|m| ssvc(m.other.as_ref()?)),
         cwes: all()
             .flat_map(|c| &c.problem_types)
@@ -189,6 +191,16 @@ fn scores(containers: &Containers<'_>, assigner: Option<&str>) -> Vec<Score> {
     scores.sort();
     scores.dedup();
     scores
+}
+
+/// The word that a vendor has for how bad it is.
+fn severity(other: &Other<'_>, scores: &[Score]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Content {
+        text: String,
+    }
+    let content: Content = serde_json::from_str(other.content?.get()).ok()?;
+    severity_word(&content.text, scores)
 }
 
 /// What CISA decided by its Stakeholder-Specific Vulnerability Categorization: `exploitation: active, automatable: yes`.
