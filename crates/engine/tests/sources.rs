@@ -245,6 +245,27 @@ async fn an_archive_that_is_damaged_or_lies_is_refused_as_a_whole() {
 }
 
 #[tokio::test]
+async fn nvd_is_read_in_each_form_in_which_it_is_handed_about() {
+    let kit = Kit::new(&[]).await;
+    let yearly = "{\n\"feed_name\": \"CVE-2023\",\n\"cve_count\": 1,\n\"cve_items\": [\n{\"id\": \"CVE-2023-1\", \"descriptions\": []}\n]}";
+    let retired = r#"{"CVE_data_type":"CVE","CVE_data_numberOfCVEs":"1","CVE_Items":[{"cve":{"CVE_data_meta":{"ID":"CVE-2021-1"}}}]}"#;
+    let single = "{\n\"id\": \"CVE-2023-2\",\n\"vulnStatus\": \"Analyzed\"\n}";
+    kit.write("nvd/CVE-2023.json", yearly.as_bytes());
+    kit.write("nvd/nvdcve-1.1-2021.json.gz", &gzip(retired.as_bytes()));
+    kit.write("nvd/CVE-2023/CVE-2023-00xx/CVE-2023-0002.json", single.as_bytes());
+    kit.write("nvd/lines.jsonl", b"{\"cve\":{\"id\":\"CVE-2023-3\"}}\n{\"id\":\"CVE-2023-4\"}\n");
+    kit.write("nvd/_state.csv", b"x");
+    let report = read(&kit, FeedKind::Nvd, &kit.path().join("nvd")).await;
+    let found = records(&kit, &report.head).await;
+    assert_eq!(
+        found.keys().collect::<Vec<_>>(),
+        ["CVE-2021-1", "CVE-2023-1", "CVE-2023-2", "CVE-2023-3", "CVE-2023-4"],
+        "{:?}",
+        report.bad
+    );
+}
+
+#[tokio::test]
 async fn a_page_of_nvd_in_an_archive_is_read_and_one_that_is_cut_refuses_the_feed() {
     let kit = Kit::new(&[]).await;
     let page = br#"{"vulnerabilities":[{"cve":{"id":"CVE-2024-1"}},{"cve":{"id":"CVE-2024-2"}}]}"#;

@@ -189,6 +189,16 @@ fn no_damaged_feed_makes_a_reader_panic() {
         let mut bad = 0;
         nvd::read_all(bytes, &mut |r| bad += usize::from(r.is_err())).is_ok() && bad == 0
     });
+    let retired = r#"{"CVE_Items":[{"cve":{"CVE_data_meta":{"ID":"CVE-2022-1"},"description":{"description_data":[{"lang":"en","value":"bad"}]},"problemtype":{"problemtype_data":[{"description":[{"lang":"en","value":"CWE-79"}]}]}},"configurations":{"nodes":[{"operator":"AND","children":[{"operator":"OR","cpe_match":[{"vulnerable":true,"cpe23Uri":"cpe:2.3:a:v:p:*:*:*:*:*:*:*:*","versionEndExcluding":"1"}]}],"cpe_match":[]}]},"impact":{"baseMetricV2":{"cvssV2":{"vectorString":"AV:L/AC:L/Au:N/C:P/I:N/A:N"}}},"publishedDate":"2022-02-11T18:15Z"}]}"#;
+    damage("NVD 1.1", retired.as_bytes(), 5000, |bytes| {
+        let mut bad = 0;
+        feeds::split(FeedKind::Nvd, "x", bytes, &mut |format, text| {
+            bad += usize::from(text.and_then(|text| format.read(text)).is_err());
+            Ok(())
+        })
+        .is_ok()
+            && bad == 0
+    });
     let listed = r#"{"dataType":"CVE_RECORD","cveMetadata":{"cveId":"CVE-2024-1","state":"PUBLISHED","dateUpdated":"2024-02-03T04:05:06"},"containers":{"cna":{"descriptions":[{"lang":"en","value":"bad"}],"affected":[{"vendor":"v","product":"p","packageURL":"pkg:pypi/x","cpes":["cpe:2.3:a:zlib:zlib:*:*:*:*:*:*:*:*"],"defaultStatus":"affected","versions":[{"version":"1.0","lessThan":"1.2","status":"unaffected","changes":[{"at":"1.1","status":"affected"}]},{"version":">= 1, < 2","status":"affected"}]}],"metrics":[{"cvssV3_1":{"vectorString":"CVSS:3.1/AV:L/AC:L/PR:L/UI:N/S:C/C:H/I:N/A:N"}}]},"adp":[{"metrics":[{"other":{"type":"ssvc","content":{"options":[{"Automatable":"no"}]}}}],"cpeApplicability":[{"nodes":[{"cpeMatch":[{"criteria":"cpe:2.3:a:zlib:zlib:*:*:*:*:*:*:*:*","versionEndExcluding":"1.2"}]}]}]}]}}"#;
     damage("CVE", listed.as_bytes(), 10_000, |bytes| {
         std::str::from_utf8(bytes).is_ok_and(|text| cve::read_record(text).is_ok())

@@ -29,13 +29,16 @@ pub(super) struct Configuration<'a> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Node<'a> {
+pub(super) struct Node<'a> {
     #[serde(borrow, default)]
     operator: Option<Cow<'a, str>>,
     #[serde(default, deserialize_with = "null_as_default")]
     negate: bool,
-    #[serde(borrow, default, deserialize_with = "null_as_default")]
+    #[serde(borrow, default, alias = "cpe_match", deserialize_with = "null_as_default")]
     cpe_match: Vec<Match<'a>>,
+    /// Nodes of the retired 1.1 feeds nest; see [`nested`].
+    #[serde(borrow, default, deserialize_with = "null_as_default")]
+    children: Vec<Node<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -44,7 +47,7 @@ struct Match<'a> {
     /// Where it is not said, it counts.
     #[serde(default = "yes")]
     vulnerable: bool,
-    #[serde(borrow)]
+    #[serde(borrow, alias = "cpe23Uri")]
     criteria: Cow<'a, str>,
     #[serde(borrow)]
     version_start_including: Option<Cow<'a, str>>,
@@ -58,6 +61,27 @@ struct Match<'a> {
 
 const fn yes() -> bool {
     true
+}
+
+/// The configurations of the retired 1.1 feeds: each is a node, whose children, and theirs, are its parts.
+pub(super) fn nested<'a>(nodes: Vec<Node<'a>>) -> Vec<Configuration<'a>> {
+    fn leaves<'b>(mut node: Node<'b>, is_negated: bool, out: &mut Vec<Node<'b>>) {
+        node.negate |= is_negated;
+        let (children, negate) = (std::mem::take(&mut node.children), node.negate);
+        if !node.cpe_match.is_empty() {
+            out.push(node);
+        }
+        for child in children {
+            leaves(child, negate, out);
+        }
+    }
+    let configuration = |node: Node<'a>| {
+        let operator = node.operator.clone().filter(|_| !node.children.is_empty());
+        let mut nodes = Vec::new();
+        leaves(node, false, &mut nodes);
+        Configuration { operator, negate: false, nodes }
+    };
+    nodes.into_iter().map(configuration).collect()
 }
 
 /// What the affected versions of one product in one environment and one company are.

@@ -1,7 +1,10 @@
-//! NVD: pages of the API 2.0, which the 2.0 feeds are too.
+//! NVD: pages of the API 2.0, which the 2.0 feeds are too; the same CVEs as mirrors hand them about, one by one or year by
+//! year; and the retired 1.1 feeds.
 //!
 //! Of a CVE come its scores, its state, its description, and the products and versions that its configurations say are
 //! affected. Many have none: since April 2026 NVD adds them to few CVEs.
+
+mod legacy;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -20,12 +23,14 @@ use crate::read::{brief, canonical};
 const PAGE: &str = "vulnerabilities";
 
 /// How its records are read.
-pub(super) const SOURCE: Source = Source { read: read_item, lists: &[PAGE], beside: &[] };
+pub(super) const SOURCE: Source =
+    Source { read: read_item, lists: &[PAGE, "cve_items", "CVE_Items"], beside: &[] };
 
 #[derive(Deserialize)]
 struct Listed<'a> {
+    /// None where the item is the CVE itself, as mirrors write it.
     #[serde(borrow)]
-    cve: &'a RawValue,
+    cve: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -88,8 +93,12 @@ pub fn read_item(json: &str) -> Result<AdvisoryRecord, BadAdvisory> {
     let bad = |id: &str, reason: String| BadAdvisory { id: id.to_owned(), reason: brief(&reason) };
     let start = || -> String { json.chars().take(60).collect() };
     let item: Listed<'_> = serde_json::from_str(json).map_err(|e| bad(&start(), e.to_string()))?;
-    let raw = canonical(item.cve.get()).map_err(|e| bad(&start(), e))?;
-    let cve: Cve<'_> = raw.read().map_err(|e| bad(&start(), e.to_string()))?;
+    let raw = canonical(item.cve.map_or(json, RawValue::get)).map_err(|e| bad(&start(), e))?;
+    let cve: Cve<'_> = match raw.read() {
+        // An item of today has no such key there.
+        Err(_) if raw.as_str().contains("\"CVE_data_meta\":") => return legacy::read(json),
+        read => read.map_err(|e| bad(&start(), e.to_string()))?,
+    };
     if !is_cve(&cve.id) {
         return Err(bad(&start(), "the record has no CVE number".to_owned()));
     }
@@ -175,6 +184,18 @@ mod tests {
         assert!(result.is_ok());
         assert_eq!(bad.len(), 2);
         assert!(good[0].advisory.withdrawn && good[1].advisory.disputed);
+    }
+
+    #[test]
+    fn a_cve_may_stand_by_itself_as_mirrors_write_it() {
+        let bare = r#"{"id":"CVE-2022-1","sourceIdentifier":"x","vulnStatus":"Rejected","metrics":{}}"#;
+        let read = read_item(bare).unwrap();
+        assert!(read.advisory.withdrawn);
+        let listed = format!(r#"{{"cve":{bare}}}"#);
+        assert_eq!(read_item(&listed).unwrap(), read);
+        for bad in ["{}", r#"{"cve":null}"#, r#"{"cve":7}"#, r#"{"id":7}"#, r#"{"id":"GHSA-1"}"#] {
+            assert!(read_item(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]
