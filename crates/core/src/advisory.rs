@@ -433,6 +433,18 @@ pub struct FeedHead {
     pub count: u64,
     /// Records that were left out because they make no sense.
     pub skipped: u64,
+    /// Of a feed that is read by what changed in it: up to when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Until>,
+}
+
+/// How far a feed was read that tells what changed in it since a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Until {
+    /// What changed before this moment was read.
+    pub at: Time,
+    /// What its records were read by: another reader reads all of them again.
+    pub reader: u32,
 }
 
 impl FeedHead {

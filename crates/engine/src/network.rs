@@ -61,6 +61,15 @@ pub struct Section {
     /// The file whose first line is the proxy's password; relative to the station's directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy_password_file: Option<PathBuf>,
+    /// The environment variable that holds the key of this source's API, sent as `apiKey`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_key_env: Option<String>,
+    /// The file whose first line is that key; relative to the station's directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_key_file: Option<PathBuf>,
+    /// The least time between two questions to an API that answers page by page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_interval: Option<Period>,
     /// Hosts, domains and networks that are reached without the configured proxy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub no_proxy: Option<Vec<String>>,
@@ -154,6 +163,10 @@ impl TryFrom<toml::Table> for Network {
             }
             source.push(Source { section: section(table, &place)?, prefix });
         }
+        // A key is for the one who gave it.
+        if all.api_key_env.is_some() || all.api_key_file.is_some() {
+            return Err("[network]: a key of an API belongs under a [[network.source]]".to_owned());
+        }
         Ok(Self { all, source })
     }
 }
@@ -184,6 +197,7 @@ impl Section {
             ($($key:ident),*) => { $(if over.$key.is_some() { self.$key.clone_from(&over.$key); })* };
         }
         take!(proxy, proxy_user, proxy_password_env, proxy_password_file, no_proxy, ca_file);
+        take!(api_key_env, api_key_file, request_interval);
         take!(connections_per_host, bytes_per_second, quiet_hours, hosts);
         take!(retries, retry_base, connect_timeout, read_timeout, slowest_bytes_per_second, slowest_window);
     }
@@ -211,6 +225,9 @@ impl Section {
         }
         if self.proxy_password_env.is_some() && self.proxy_password_file.is_some() {
             return fail("proxy_password_file", "`proxy_password_env` is set too: give one of them");
+        }
+        if self.api_key_env.is_some() && self.api_key_file.is_some() {
+            return fail("api_key_file", "`api_key_env` is set too: give one of them");
         }
         if self.connections_per_host.is_some_and(|n| n == 0 || n > CONNECTIONS_PER_HOST_MAX) {
             return Err(("connections_per_host", format!("it is 1 to {CONNECTIONS_PER_HOST_MAX}")));
@@ -246,6 +263,9 @@ impl Section {
         }
         if let Some(path) = &self.proxy_password_file {
             proxy::password_file(&dir.join(path)).map_err(|why| ("proxy_password_file", why))?;
+        }
+        if let Some(path) = &self.api_key_file {
+            proxy::password_file(&dir.join(path)).map_err(|why| ("api_key_file", why))?;
         }
         Ok(())
     }
@@ -334,6 +354,25 @@ impl Settings {
             (None, None) => String::new(),
         };
         Ok(Some(ProxyAuth { user: user.clone(), password }))
+    }
+
+    /// The key of the source's API, read now.
+    pub fn api_key(&self, dir: &Path) -> Result<Option<String>> {
+        let usage = |key: &str, why: String| Error::usage(format!("{CONFIG}: `{key}`: {why}"));
+        match (&self.section.api_key_env, &self.section.api_key_file) {
+            (Some(name), _) => std::env::var(name)
+                .map(Some)
+                .map_err(|_| usage("api_key_env", format!("the environment has no usable `{name}`"))),
+            (None, Some(path)) => {
+                proxy::password_file(&dir.join(path)).map(Some).map_err(|why| usage("api_key_file", why))
+            }
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// The least time between two questions to an API, if it is set.
+    pub fn request_interval(&self) -> Option<Duration> {
+        self.section.request_interval.map(Period::duration)
     }
 
     /// What is reached without the configured proxy, as one list with commas.

@@ -1,8 +1,10 @@
 //! Upstreams and proxies that behave as badly as a test wants: raw TCP, whose every byte is scripted.
 
+mod paged;
 mod proxies;
 mod ranged;
 
+pub use paged::{Paged, Turn, World};
 pub use proxies::{Inspector, Socks, Squid, openssl_ca};
 pub use ranged::Ranged;
 

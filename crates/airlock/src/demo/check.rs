@@ -26,7 +26,7 @@ impl Checker {
     }
 
     async fn get(&self, path: &str, accept: Option<&str>) -> Result<Body> {
-        let ask = Ask { accept, validator: None, bytes_max: BYTES_MAX };
+        let ask = Ask { accept, bytes_max: BYTES_MAX, ..Ask::default() };
         match self.client.get(&self.base.join(path)?, ask).await? {
             Got::Body(body) => Ok(body),
             Got::NotModified | Got::Absent => Err(Error::no(format!("{path} is not there"))),

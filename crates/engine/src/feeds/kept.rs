@@ -71,7 +71,14 @@ pub(crate) async fn after(
         // A probability that falls is no news, and statements count only where a person trusts their source.
         _ => return Ok(None),
     };
-    let head = || FeedHead { kind: new.kind, read_at: new.read_at, content, count: count as u64, skipped: 0 };
+    let head = || FeedHead {
+        kind: new.kind,
+        read_at: new.read_at,
+        content,
+        count: count as u64,
+        skipped: 0,
+        until: None,
+    };
     Ok((count > 0).then(head))
 }
 

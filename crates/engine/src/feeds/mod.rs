@@ -6,6 +6,7 @@ mod cut;
 mod index;
 mod kept;
 mod names;
+mod paged;
 mod read;
 mod show;
 mod statements;
@@ -102,8 +103,8 @@ async fn free_name(station: &Station, wanted: &str, def: Digest) -> Result<Strin
 }
 
 /// Endings of files that say nothing about a feed.
-const EXTENSIONS: [&str; 10] =
-    [".gz", ".zst", ".json", ".jsonl", ".csv", ".txt", ".yaml", ".yml", ".zip", ".tar"];
+const EXTENSIONS: [&str; 11] =
+    [".gz", ".zst", ".json", ".jsonl", ".csv", ".txt", ".yaml", ".yml", ".zip", ".tar", ".tgz"];
 
 /// Adds a feed under a name made of its kind and place.
 pub async fn add(station: &Station, kind: FeedKind, location: &str) -> Result<String> {
@@ -288,6 +289,7 @@ async fn keep(
         content: content.root,
         count: content.count,
         skipped: content.bad_count,
+        until: content.until,
     };
     let db = &station.store.db;
     let id = db.put(&StoredHead { head: head.clone() }).await?;

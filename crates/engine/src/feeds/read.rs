@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::mpsc;
 
-use airlock_core::advisory::{AdvisoryRecord, FeedKind};
+use airlock_core::advisory::{AdvisoryRecord, FeedKind, Until};
 use airlock_core::id::{Digest, Id};
 use airlock_core::object::{self, Encoded, Object};
 use airlock_core::time::Time;
@@ -22,7 +22,7 @@ use airlock_formats::limits;
 use airlock_store::Packed;
 
 use super::cut::{Chunk, cut, files_of, is_json};
-use super::{Wanted, statements};
+use super::{FeedDef, Wanted, paged, statements};
 use crate::error::{Error, Result, file_error, joined};
 use crate::station::Station;
 use crate::trees;
@@ -48,6 +48,8 @@ pub(super) struct Content {
     pub(super) bad: Vec<BadAdvisory>,
     /// How many do not.
     pub(super) bad_count: u64,
+    /// Up to when, of a feed that is read by what changed in it.
+    pub(super) until: Option<Until>,
 }
 
 /// Reads feeds into objects, all of which are written when this ends; the answers come in the order of the feeds.
@@ -71,20 +73,31 @@ pub(super) async fn read(station: &Station, wanted: Vec<Wanted>) -> Result<Vec<(
 
 async fn read_one(station: &Station, wanted: &Wanted, packed: mpsc::Sender<Vec<Packed>>) -> Result<Content> {
     let Wanted { name, def, before, .. } = wanted;
-    let local = localize(station, &def.location).await?;
+    // What the last reading wrote needs no packing, and stands where only what changed is read.
+    let before = before.as_ref().filter(|b| b.kind.is_advisories());
+    let held: BTreeMap<String, Id<AdvisoryRecord>> = match before {
+        Some(head) => trees::load(&station.store.db, head.records()).await?,
+        None => BTreeMap::new(),
+    };
+    let local = localize(station, def, before.and_then(|b| b.until)).await?;
     let (kind, provenance) = (def.speaks, name.clone());
     let place = Location::parse(&def.location)?.shown();
-    // What the last reading wrote needs no packing.
-    let known: HashSet<Digest> = match before.as_ref().filter(|b| b.kind.is_advisories()) {
-        Some(head) => {
-            trees::load(&station.store.db, head.records()).await?.values().map(Id::digest).collect()
-        }
-        None => HashSet::new(),
-    };
     let (threads, temporary) = (station.options.threads.max(1), station.dir.clone());
     let reading = tokio::task::spawn_blocking(move || {
-        let job = Job { threads, temporary: &temporary, place: &place, known: &known, packed: &packed };
-        read_content(&job, kind, local.path(), &provenance)
+        let known = held.values().map(Id::digest).collect();
+        let (until, is_change) = match &local {
+            Local::Paged(fetched) => (Some(fetched.until), !fetched.is_whole),
+            Local::There(_) | Local::Downloaded(_) => (None, false),
+        };
+        let job = Job {
+            threads,
+            temporary: &temporary,
+            place: &place,
+            known: &known,
+            base: is_change.then_some(&held),
+            packed: &packed,
+        };
+        Ok(Content { until, ..read_content(&job, kind, local.path(), &provenance)? })
     });
     joined(reading.await)
 }
@@ -109,6 +122,7 @@ async fn write(station: &Station, mut written: mpsc::Receiver<Vec<Packed>>) -> R
 enum Local {
     There(PathBuf),
     Downloaded(tempfile::NamedTempFile),
+    Paged(paged::Fetched),
 }
 
 impl Local {
@@ -116,11 +130,16 @@ impl Local {
         match self {
             Self::There(path) => path,
             Self::Downloaded(file) => file.path(),
+            Self::Paged(fetched) => fetched.path(),
         }
     }
 }
 
-async fn localize(station: &Station, location: &str) -> Result<Local> {
+async fn localize(station: &Station, def: &FeedDef, last: Option<Until>) -> Result<Local> {
+    let location = def.location.as_str();
+    if let Some(url) = paged::api(def.speaks, location) {
+        return paged::fetch(station, url, last).await.map(Local::Paged);
+    }
     let source = Location::parse(location)?;
     let Location::Http(_) = &source else {
         return Ok(Local::There(PathBuf::from(location)));
@@ -149,6 +168,8 @@ pub(super) struct Job<'a> {
     pub(super) temporary: &'a Path,
     /// Where the feed lies, to be shown.
     pub(super) place: &'a str,
+    /// The records of the last good state, where only what changed is read.
+    base: Option<&'a BTreeMap<String, Id<AdvisoryRecord>>>,
     /// Objects that are in the store for certain.
     known: &'a HashSet<Digest>,
     /// Where objects go.
@@ -172,7 +193,7 @@ impl Job<'_> {
         bad_count: u64,
     ) -> Result<Content> {
         self.send(objects.iter().map(Packed::of).collect::<std::result::Result<_, _>>()?);
-        Ok(Content { root, count: count as u64, bad, bad_count })
+        Ok(Content { root, count: count as u64, bad, bad_count, until: None })
     }
 
     fn one<T: Object>(&self, value: &T, count: usize, bad: Vec<BadAdvisory>) -> Result<Content> {
@@ -278,10 +299,11 @@ fn read_records(job: &Job<'_>, kind: FeedKind, path: &Path) -> FeedResult<Record
         return Err(error);
     }
     cut?;
-    if sum.records.is_empty() {
+    if sum.records.is_empty() && job.base.is_none() {
         return Err(FeedError::Content("it holds no usable record".to_owned()));
     }
-    let records = sum.records.into_iter().map(|(id, (_, digest))| (id, Id::new(digest))).collect();
+    let mut records = job.base.cloned().unwrap_or_default();
+    records.extend(sum.records.into_iter().map(|(id, (_, digest))| (id, Id::new(digest))));
     Ok(Records { records, bad: sum.bad.into_values().collect(), bad_count: sum.bad_count })
 }
 

@@ -76,7 +76,12 @@ impl Reading<'_> {
     }
 
     async fn get(&self, reference: &str, bytes_max: u64) -> Result<Got> {
-        let ask = Ask { accept: None, validator: self.before.validators.get(reference), bytes_max };
+        let ask = Ask {
+            accept: None,
+            validator: self.before.validators.get(reference),
+            bytes_max,
+            ..Ask::default()
+        };
         self.client.get(&self.source.join(reference)?, ask).await
     }
 

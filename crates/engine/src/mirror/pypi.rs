@@ -74,7 +74,7 @@ impl Reading<'_> {
 
     /// The names that the index lists and the channel wants.
     async fn projects(&self) -> Result<Vec<String>> {
-        let ask = Ask { accept: Some(ACCEPT), validator: None, bytes_max: limits::PROJECTS_BYTES_MAX };
+        let ask = Ask { accept: Some(ACCEPT), bytes_max: limits::PROJECTS_BYTES_MAX, ..Ask::default() };
         let body = self.page(&self.source.join("simple/")?, ask).await?;
         let Got::Body(body) = body else {
             return Err(Error::fault(format!(
@@ -133,7 +133,7 @@ async fn fetch_page(
     name: &str,
     validator: Option<&Validator>,
 ) -> Result<Page> {
-    let ask = Ask { accept: Some(ACCEPT), validator, bytes_max: limits::PAGE_BYTES_MAX };
+    let ask = Ask { accept: Some(ACCEPT), validator, bytes_max: limits::PAGE_BYTES_MAX, ..Ask::default() };
     let body = match get_page(client, &folder, ask).await? {
         Got::Absent => return Ok(Page::Absent),
         Got::NotModified => return Ok(Page::Unchanged),

@@ -41,6 +41,11 @@ fn what_makes_no_sense_is_named_by_its_key_and_no_secret_is_repeated() {
         ("[network]\nproxy_user = \"ada\"", "`proxy_user`: it needs"),
         ("[network]\nproxy = \"http://ada:geheim@p\"\nproxy_user = \"ada\"", "names a user already"),
         ("[network]\nproxy = \"http://p\"\nproxy_password_env = \"X\"", "needs `proxy_user`"),
+        ("[network]\napi_key_env = \"geheim\"", "belongs under a [[network.source]]"),
+        (
+            "[[network.source]]\nprefix = \"https://a\"\napi_key_env = \"geheim\"\napi_key_file = \"x\"",
+            "`api_key_env` is set too",
+        ),
         ("[network]\nconnections_per_host = 0", "`connections_per_host`"),
         ("[network]\nretries = -1", "`retries`"),
         ("[network]\nretry_base = \"soon\"", "`retry_base`"),
@@ -68,6 +73,7 @@ fn files_that_are_named_must_be_there() {
     std::fs::write(dir.path().join("empty.pem"), "nothing\n").unwrap();
     for (key, text) in [
         ("ca_file", "[network]\nca_file = \"absent.pem\""),
+        ("api_key_file", "[[network.source]]\nprefix = \"https://a/\"\napi_key_file = \"no\""),
         ("ca_file", "[[network.source]]\nprefix = \"https://a/\"\nca_file = \"empty.pem\""),
         (
             "proxy_password_file",

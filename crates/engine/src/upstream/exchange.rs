@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{NoProxy, Response, Url};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
@@ -25,6 +25,8 @@ const HEADERS_MAX: usize = 100;
 pub(super) struct Line {
     pub settings: Arc<Settings>,
     http: reqwest::Client,
+    /// The key of an API, for addresses under its prefix alone.
+    api_key: Option<HeaderValue>,
 }
 
 /// The lines that were needed so far, by the sections of the configuration that make them.
@@ -50,6 +52,13 @@ pub(super) struct Reply {
     _place: Option<OwnedSemaphorePermit>,
 }
 
+impl Line {
+    /// Whether a key is sent.
+    pub(super) const fn has_key(&self) -> bool {
+        self.api_key.is_some()
+    }
+}
+
 impl Client {
     /// The line for an address.
     pub(super) fn line(&self, url: &Url) -> Result<Line> {
@@ -61,7 +70,15 @@ impl Client {
         }
         let settings = network.settings(url);
         let http = connect(&self.station, &settings, self.lines.guard.clone())?;
-        let line = Line { settings: Arc::new(settings), http };
+        let api_key = settings.api_key(&self.station.dir)?.map(|key| {
+            // It is told to nobody.
+            let mut value = HeaderValue::from_str(&key).map_err(|_| {
+                Error::usage(format!("{CONFIG}: the key of an API holds what no header may hold"))
+            })?;
+            value.set_sensitive(true);
+            Ok::<_, Error>(value)
+        });
+        let line = Line { settings: Arc::new(settings), http, api_key: api_key.transpose()? };
         held.insert(key, line.clone());
         Ok(line)
     }
@@ -93,7 +110,11 @@ impl Client {
             );
             let place = self.station.traffic.place(&host, line.settings.connections_per_host()).await;
             let patience = line.settings.connect_timeout() + line.settings.read_timeout();
-            let sent = timeout(patience, line.http.get(url.clone()).headers(headers.clone()).send());
+            let mut request = line.http.get(url.clone()).headers(headers.clone());
+            if let Some(key) = &line.api_key {
+                request = request.header("apiKey", key);
+            }
+            let sent = timeout(patience, request.send());
             let response = match sent.await {
                 Ok(sent) => sent.map_err(|e| failed(&shown, &line.settings.proxy(), e))?,
                 Err(_) => {

@@ -78,6 +78,8 @@ pub struct Ask<'a> {
     pub validator: Option<&'a Validator>,
     /// The most bytes that may come.
     pub bytes_max: u64,
+    /// Whether this upstream refuses (403) where it was asked too much, so that it is asked again.
+    pub refuses_when_busy: bool,
 }
 
 /// Fetches from one source.
@@ -118,6 +120,12 @@ impl Client {
         // What is wrong with the source's own proxy or certificates is said before anything is done.
         url.map(|url| client.line(&url)).transpose()?;
         Ok(client)
+    }
+
+    /// The least time between two questions to this address that is configured, and whether a key is sent to it.
+    pub fn pace(&self, url: &Url) -> Result<(Option<std::time::Duration>, bool)> {
+        let line = self.line(url)?;
+        Ok((line.settings.request_interval(), line.has_key()))
     }
 
     fn check_path(&self, path: &Path) -> Result<()> {

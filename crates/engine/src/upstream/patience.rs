@@ -62,12 +62,20 @@ pub(super) fn backoff(base: Duration, number: u32) -> Duration {
 }
 
 /// What to make of a status that is not what was asked for.
-pub(super) fn refused(shown: &str, status: StatusCode, headers: &HeaderMap, now: Time) -> Failure {
+/// Where `is_busy`, a refusal (403) says only that too much was asked.
+pub(super) fn refused(
+    shown: &str,
+    status: StatusCode,
+    headers: &HeaderMap,
+    now: Time,
+    is_busy: bool,
+) -> Failure {
     let error = |text: String, hint: &str| Error::fault(format!("{shown}: {text}")).hint(hint);
     let never = |text: &str, hint| Failure { error: error(text.to_owned(), hint), again: Again::Never };
     let answers = format!("the upstream answers {status}");
     let broken = "the upstream is broken or hostile: tell its operator";
-    match status.as_u16() {
+    let counts_as = if is_busy && status == StatusCode::FORBIDDEN { 429 } else { status.as_u16() };
+    match counts_as {
         408 | 425 | 429 | 500 | 502 | 503 | 504 => match retry_after(headers, now) {
             Some(wait) if wait > RETRY_AFTER_MAX => {
                 let seconds = i64::try_from(wait.as_secs()).unwrap_or(i64::MAX);
@@ -115,13 +123,15 @@ mod tests {
         let now = Time::from_seconds(1_000_000);
         for code in 200..600 {
             let status = StatusCode::from_u16(code).unwrap();
-            let again = refused("x", status, &HeaderMap::new(), now).again;
+            let again = refused("x", status, &HeaderMap::new(), now, false).again;
             let passes = [408, 425, 429, 500, 502, 503, 504].contains(&code);
             assert_eq!(again, if passes { Again::Later } else { Again::Never }, "{code}");
         }
+        let busy = refused("x", StatusCode::FORBIDDEN, &HeaderMap::new(), now, true).again;
+        assert_eq!(busy, Again::Later);
         let asks = |seconds: &str| {
             let headers = [(reqwest::header::RETRY_AFTER, seconds.parse().unwrap())].into_iter().collect();
-            refused("x", StatusCode::SERVICE_UNAVAILABLE, &headers, now)
+            refused("x", StatusCode::SERVICE_UNAVAILABLE, &headers, now, false)
         };
         assert_eq!(asks("5").again, Again::After(Duration::from_secs(5)));
         let long = asks("3600");

@@ -165,7 +165,7 @@ impl<'a> Transfer<'a> {
             304 if self.at == 0 && self.ask.validator.is_some() => return Ok(End::NotModified),
             code => {
                 let now = self.client.station.now().await?;
-                let failure = refused(&self.shown, status, headers, now);
+                let failure = refused(&self.shown, status, headers, now, self.ask.refuses_when_busy);
                 return if matches!(code, 404 | 410) { Ok(End::Absent(failure.error)) } else { Err(failure) };
             }
         }

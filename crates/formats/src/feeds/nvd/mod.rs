@@ -22,6 +22,9 @@ use crate::read::{brief, canonical};
 /// The list of a page.
 const PAGE: &str = "vulnerabilities";
 
+/// Which reader this is: where only what changed is read, all is read again after it changed.
+pub const READER: u32 = 1;
+
 /// How its records are read.
 pub(super) const SOURCE: Source =
     Source { read: read_item, lists: &[PAGE, "cve_items", "CVE_Items"], beside: &[] };
