@@ -31,7 +31,15 @@ async fn a_ruling_is_made_shown_told_and_taken_back() {
         .run(&["explain", "main", "idna=3.6"])
         .exits(0)
         .shows("cleared by decision d1: encode() is never called");
-    station.run(&["findings", "main", "--status", "cleared"]).exits(0).shows("PYSEC-2024-60");
+    let found = station.run(&["findings", "main", "--status", "cleared"]).exits(0).shows("PYSEC-2024-60");
+    let found = found.shows("1 finding of 1 package in 1 file").shows("fixed from 3.7");
+    found.shows("Of 3 packages, 0 are covered by a checked identity, 2 by an automatic one, 0 need none; of 1 nothing could");
+    station
+        .run(&["advisories", "show", "pysec-2024-60"])
+        .exits(0)
+        .shows("main  idna  3.6  cleared   1 admitted, 0 held, 0 denied")
+        .shows("py    idna  3.6  reported  0 admitted, 0 held, 1 denied")
+        .shows("Next: `airlock explain main idna`");
     station.run(&["review", "list"]).exits(0).shows("PYSEC-2024-60 is cleared for idna==3.6 in main");
     let vex: Value = station.json(&["vex", "main"]);
     let statement = &vex["statements"][0];

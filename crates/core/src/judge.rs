@@ -16,7 +16,7 @@ use crate::matching::{self, Finding, Lookup};
 use crate::policy::{Action, Licence, Policy, Subject, Truth};
 use crate::record::Artifact;
 use crate::shard::{Entry, Shard, ShardKey};
-use crate::snapshot::Counts;
+use crate::snapshot::{Counts, Covered};
 use crate::time::{Span, Time};
 use crate::verdict::{Judged, Judgement, RuleHit, Verdict, builtin};
 
@@ -369,6 +369,8 @@ impl Case<'_> {
 pub struct Settled {
     /// How many artifacts of the source got which verdict.
     pub counts: Counts,
+    /// How many packages of the source are covered how well.
+    pub covered: Covered,
     /// The first moment at which time alone would change a verdict.
     pub valid_until: Option<Time>,
     /// What is denied of everything that a kept snapshot lists.
@@ -379,6 +381,7 @@ impl Settled {
     /// Takes in what another part of the same channel adds up to.
     pub fn merge(&mut self, other: Self) {
         self.counts.add(other.counts);
+        self.covered.add(other.covered);
         self.valid_until = [self.valid_until, other.valid_until].into_iter().flatten().min();
         for (key, files) in other.blocks.files {
             self.blocks.files.entry(key).or_default().extend(files);
@@ -393,6 +396,9 @@ pub fn settle<'a>(
 ) -> Settled {
     let mut settled = Settled::default();
     for (key, judgement) in judgements {
+        if judgement.artifacts.values().any(|judged| !judged.gone) {
+            settled.covered.count(judgement.coverage);
+        }
         for (file, judged) in &judgement.artifacts {
             if !judged.gone {
                 match judged.verdict {

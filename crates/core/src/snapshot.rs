@@ -10,6 +10,7 @@ use crate::decision::Decisions;
 use crate::ecosystem::Ecosystem;
 use crate::fact::Facts;
 use crate::id::Id;
+use crate::identity::Coverage;
 use crate::object::Object;
 use crate::policy::PolicyText;
 use crate::shard::Shard;
@@ -90,6 +91,61 @@ impl Counts {
     }
 }
 
+/// How many packages are covered by advisories how well, a conda package once in each subdir. What is not covered has no
+/// findings, which is not the same as clean.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Covered {
+    /// See [`Coverage::Verified`].
+    pub verified: u64,
+    /// See [`Coverage::Automatic`].
+    pub automatic: u64,
+    /// See [`Coverage::NoneNeeded`].
+    pub none_needed: u64,
+    /// See [`Coverage::Unknown`].
+    pub unknown: u64,
+}
+
+impl Covered {
+    /// Adds one package.
+    pub const fn count(&mut self, coverage: Coverage) {
+        let of = match coverage {
+            Coverage::Verified => &mut self.verified,
+            Coverage::Automatic => &mut self.automatic,
+            Coverage::NoneNeeded => &mut self.none_needed,
+            Coverage::Unknown => &mut self.unknown,
+        };
+        *of += 1;
+    }
+
+    /// Adds what another part of the same channel counts.
+    pub const fn add(&mut self, other: Self) {
+        self.verified += other.verified;
+        self.automatic += other.automatic;
+        self.none_needed += other.none_needed;
+        self.unknown += other.unknown;
+    }
+
+    /// What is left when a part is taken out.
+    #[must_use]
+    pub const fn without(self, part: Self) -> Self {
+        Self {
+            verified: self.verified.saturating_sub(part.verified),
+            automatic: self.automatic.saturating_sub(part.automatic),
+            none_needed: self.none_needed.saturating_sub(part.none_needed),
+            unknown: self.unknown.saturating_sub(part.unknown),
+        }
+    }
+
+    /// All packages.
+    pub const fn total(&self) -> u64 {
+        self.verified + self.automatic + self.none_needed + self.unknown
+    }
+
+    fn is_blank(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// The published state of a channel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -109,6 +165,9 @@ pub struct Snapshot {
     pub subdirs: BTreeMap<String, Canonical>,
     /// How many artifacts got which verdict.
     pub counts: Counts,
+    /// How many packages are covered how well.
+    #[serde(default, skip_serializing_if = "Covered::is_blank")]
+    pub covered: Covered,
     /// Until when it is valid: the first moment at which time alone would change a verdict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_until: Option<Time>,

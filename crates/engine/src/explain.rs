@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use airlock_core::advisory::Epss;
-use airlock_core::assess::Assessed;
+use airlock_core::assess::{self, Assessed};
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::explain::Offered;
 use airlock_core::id::{Digest, Id};
@@ -15,6 +15,7 @@ use airlock_core::matching::{Evidence, Finding, Status};
 use airlock_core::object;
 use airlock_core::severity::{Score, Tenths};
 use airlock_core::shard::ShardKey;
+use airlock_core::snapshot::Counts;
 use airlock_core::spec::Spec;
 use airlock_core::time::Time;
 use airlock_core::verdict::{Judged, Judgement, RuleHit, Verdict};
@@ -344,4 +345,60 @@ pub async fn findings(view: &View, channel: &ChannelView) -> Result<Vec<Publishe
         }
     }
     Ok(out)
+}
+
+/// What one vulnerability means for one package of a channel.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Concerned {
+    /// The channel.
+    pub channel: String,
+    /// The package.
+    pub name: String,
+    /// Its versions that are concerned, oldest first.
+    pub versions: Vec<String>,
+    /// How many of its files have which verdict.
+    pub counts: Counts,
+    /// The state of the finding: of several the strictest.
+    pub status: Status,
+    /// Known to be exploited.
+    pub kev: bool,
+    /// The probability of exploitation.
+    pub epss: Option<f64>,
+}
+
+/// The packages of a channel that a vulnerability concerns, by any of its names.
+pub async fn concerned(view: &View, channel: &ChannelView, ids: &BTreeSet<String>) -> Result<Vec<Concerned>> {
+    let epss = epss(view, channel).await?;
+    let mut out: BTreeMap<String, Concerned> = BTreeMap::new();
+    for judgement in known(view, channel).await? {
+        for judged in judgement.artifacts.values().filter(|judged| !judged.gone) {
+            let findings = judgement.findings_of(judged);
+            let Some(finding) = findings.iter().find(|f| ids.iter().any(|id| f.is_called(id))) else {
+                continue;
+            };
+            let one = out.entry(judgement.name.clone()).or_insert_with(|| Concerned {
+                channel: channel.channel.name.clone(),
+                name: judgement.name.clone(),
+                versions: Vec::new(),
+                counts: Counts::default(),
+                status: finding.status,
+                kev: finding.kev,
+                epss: finding.probability(&epss),
+            });
+            match judged.verdict {
+                Verdict::Admit => one.counts.admit += 1,
+                Verdict::Hold => one.counts.hold += 1,
+                Verdict::Deny => one.counts.deny += 1,
+            }
+            if assess::strictness(finding.status) > assess::strictness(one.status) {
+                one.status = finding.status;
+            }
+            if !one.versions.contains(&judged.version) {
+                one.versions.push(judged.version.clone());
+            }
+        }
+    }
+    let order = Order::of(channel.channel.ecosystem);
+    out.values_mut().for_each(|one| order.sort(&mut one.versions));
+    Ok(out.into_values().collect())
 }

@@ -1,15 +1,18 @@
 //! `advisories`
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use airlock_core::advisory::FeedKind;
 use airlock_core::time::Time;
 use airlock_engine::error::{Error, Result};
+use airlock_engine::explain::{self, Concerned};
 use airlock_engine::feeds::{self, Accepted, FeedReport, Loosening, Reading};
 use airlock_engine::judge::How;
 use airlock_engine::station::Station;
 use airlock_engine::status::{self, FeedStatus};
 use airlock_engine::sync::{self, Rejudged};
+use airlock_engine::view::View;
 
 use super::{Cx, bundles, judging};
 use crate::cli::{AdvisoriesCommand, LooseningArg};
@@ -97,17 +100,64 @@ async fn update(cx: &Cx, station: &Station, names: &[String], accept_shrink: boo
     updated.failed.or(failed).map_or(Ok(()), Err)
 }
 
-/// What the feeds say of one vulnerability.
+/// What the feeds say of one vulnerability, and what it means here.
 async fn show(cx: &Cx, station: &Station, id: &str) -> Result<()> {
     let records = feeds::show(station, id).await?;
+    // Under every name that a record gives it alone: one of several CVEs is not another of them.
+    let mut ids: BTreeSet<String> = records.iter().map(|(_, r)| r.advisory.id.clone()).collect();
+    ids.extend(records.iter().filter_map(|(_, r)| r.advisory.cve().map(str::to_owned)));
+    let view = View::new(station.clone());
+    let mut concerned = Vec::new();
+    for channel in airlock_engine::channel::list(station).await? {
+        if let Some(channel) = view.channel(&channel.name).await? {
+            concerned.extend(explain::concerned(&view, &channel, &ids).await?);
+        }
+    }
     let json = || -> Result<serde_json::Value> {
         let list: Vec<serde_json::Value> = records
             .iter()
             .map(|(feed, r)| serde_json::json!({"feed": feed, "advisory": r.advisory, "raw": r.raw}))
             .collect();
-        Ok(serde_json::json!({"id": id, "records": list}))
+        Ok(serde_json::json!({"id": id, "records": list, "concerned": concerned}))
     };
-    cx.out.answer(json, || records.iter().map(|(feed, r)| record_text(feed, &r.advisory)).collect())
+    let text = || {
+        let said: String = records.iter().map(|(feed, r)| record_text(feed, &r.advisory)).collect();
+        said + &concerned_text(&concerned)
+    };
+    cx.out.answer(json, text)
+}
+
+/// What a vulnerability means here, and what to do next.
+fn concerned_text(concerned: &[Concerned]) -> String {
+    let Some(first) = concerned.first() else {
+        return "It concerns nothing that the channels of this station have, as far as is known.\n"
+            .to_owned();
+    };
+    let mut out = String::new();
+    if concerned.iter().any(|one| one.kev) {
+        out += "It is known to be exploited (KEV).\n";
+    }
+    if let Some(p) = concerned.iter().filter_map(|one| one.epss).reduce(f64::max) {
+        out += &format!("EPSS: {:.1} % within 30 days.\n", p * 100.0);
+    }
+    let rows: Vec<Vec<String>> = concerned
+        .iter()
+        .map(|one| {
+            let versions = match (one.versions.first(), one.versions.last()) {
+                (Some(first), Some(last)) if first != last => format!("{first} to {last}"),
+                (Some(one), _) => one.clone(),
+                _ => String::new(),
+            };
+            let c = one.counts;
+            let files = format!("{} admitted, {} held, {} denied", c.admit, c.hold, c.deny);
+            vec![one.channel.clone(), one.name.clone(), versions, one.status.name().to_owned(), files]
+        })
+        .collect();
+    out += &table(&rows);
+    out + &format!(
+        "Next: `airlock explain {} {}`; `airlock review status` rules on it.\n",
+        first.channel, first.name
+    )
 }
 
 /// Accepts what became milder, or shows what that would do.

@@ -1,26 +1,24 @@
-//! `sync`, `judge`, `explain`, `findings`
+//! `sync`, `judge`, `explain`
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use airlock_core::assess::Assessed;
 use airlock_core::fact::Fault;
-use airlock_core::matching::Status;
 use airlock_core::spec::Spec;
 use airlock_core::time::Time;
 use airlock_engine::channel;
 use airlock_engine::error::{Error, Result};
-use airlock_engine::explain::{self, Explained, FindingView};
+use airlock_engine::explain::{self, Explained};
 use airlock_engine::feeds;
 use airlock_engine::judge::How;
 use airlock_engine::report::Report;
 use airlock_engine::station::Station;
 use airlock_engine::sync::{self, Outcome, Wish};
 use airlock_engine::view::{ChannelView, View};
-use airlock_formats::feeds::vex::write;
 
+use super::findings::state;
 use super::{Cx, advisories};
-use crate::cli::VexForm;
 use crate::output::{bytes, count, table};
 
 /// Changes that are shown without --verbose.
@@ -294,40 +292,6 @@ fn explained_text(a: &Explained) -> String {
     out
 }
 
-pub async fn findings(
-    cx: &Cx,
-    name: &str,
-    status: Option<String>,
-    min_score: Option<f64>,
-) -> Result<ExitCode> {
-    if let Some(unknown) = status.as_ref().filter(|s| Status::ALL.iter().all(|known| known.name() != *s)) {
-        let known = Status::ALL.map(Status::name).join(", ");
-        return Err(Error::usage(format!("`{unknown}` is no status")).hint(format!("use one of {known}")));
-    }
-    let station = cx.open().await?;
-    let (view, channel) = published(&station, name).await?;
-    let mut found = explain::findings(&view, &channel).await?;
-    found.retain(|f| {
-        status.as_ref().is_none_or(|s| f.finding.status.name() == s)
-            && min_score.is_none_or(|m| f.finding.score.is_some_and(|s| s.value() >= m))
-    });
-    let rows: Vec<Vec<String>> = found
-        .iter()
-        .map(|f| {
-            let score = f.finding.score.map_or_else(|| "no score".to_owned(), |s| s.to_string());
-            vec![
-                f.artifact.clone(),
-                f.finding.advisory.clone(),
-                score,
-                state(&f.finding).to_owned(),
-                f.finding.summary.clone(),
-            ]
-        })
-        .collect();
-    cx.out.answer(|| Ok(serde_json::json!({"channel": name, "findings": found})), || table(&rows))?;
-    Ok(ExitCode::SUCCESS)
-}
-
 /// Answers with what judging changed after something became known, and tells whoever is to be told.
 pub async fn tell(
     cx: &Cx,
@@ -355,25 +319,4 @@ fn ruled_text(ruled: &Assessed) -> String {
     let reason = if ruled.reason.is_empty() { String::new() } else { format!(": {}", ruled.reason) };
     let void = ruled.void.as_ref().map(|why| format!("; it does not count: {why}")).unwrap_or_default();
     format!("{} by {}{reason}{void}", ruled.status.name(), ruled.by)
-}
-
-pub async fn vex(cx: &Cx, name: &str, form: VexForm) -> Result<ExitCode> {
-    let station = cx.open().await?;
-    let (view, channel) = published(&station, name).await?;
-    let document = airlock_engine::vex::document(&view, &channel).await?;
-    if document.rulings.is_empty() {
-        return Err(Error::no(format!("nothing was ruled of the findings of channel `{name}`"))
-            .hint("`airlock review status` rules; `airlock findings` shows what there is to rule on"));
-    }
-    let written = match form {
-        VexForm::Openvex => write::openvex(&document),
-        VexForm::Csaf => write::csaf(&document),
-    };
-    cx.out.answer(|| Ok(written.clone()), || format!("{written:#}\n"))?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// The state of a finding, as people read it.
-const fn state(finding: &FindingView) -> &'static str {
-    if finding.undecided { "undecided" } else { finding.status.name() }
 }

@@ -4,6 +4,7 @@ mod advisories;
 mod bundles;
 mod channels;
 mod client_config;
+mod findings;
 mod index;
 mod judging;
 mod maintenance;
@@ -89,9 +90,9 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Explain { channel, spec } => judging::explain(&cx, &channel, &spec).await,
         Command::Findings { channel, status, min_score } => {
-            judging::findings(&cx, &channel, status, min_score).await
+            findings::findings(&cx, &channel, status, min_score).await
         }
-        Command::Vex { channel, format } => judging::vex(&cx, &channel, format).await,
+        Command::Vex { channel, format } => findings::vex(&cx, &channel, format).await,
         Command::Policy(command) => review::policy(&cx, command).await,
         Command::Block { channel, spec, reason } => review::block(&cx, &channel, &spec, &reason).await,
         Command::Review(command) => review::run(&cx, command).await,

@@ -81,7 +81,7 @@ pub async fn snapshot(cx: &Cx, command: SnapshotCommand) -> Result<ExitCode> {
 fn json(id: Id<Snapshot>, s: &Snapshot) -> serde_json::Value {
     serde_json::json!({
         "id": id, "channel": s.channel, "content": s.content, "created": s.inputs.now, "inputs": s.inputs,
-        "judgement": s.judgement, "counts": s.counts, "valid_until": s.valid_until,
+        "judgement": s.judgement, "counts": s.counts, "covered": s.covered, "valid_until": s.valid_until,
     })
 }
 

@@ -25,7 +25,7 @@ use airlock_core::judge::{Settled, feeds_read};
 use airlock_core::matching::{self, Lookup};
 use airlock_core::object::{self, Object};
 use airlock_core::shard::{Shard, ShardKey};
-use airlock_core::snapshot::{Counts, Snapshot, Upstream};
+use airlock_core::snapshot::{Counts, Covered, Snapshot, Upstream};
 use airlock_core::time::Time;
 use airlock_core::trie::TreeId;
 use airlock_core::verdict::Judgement;
@@ -319,7 +319,7 @@ async fn lying<T: Object>(
 #[derive(Default)]
 struct Sum {
     settled: Settled,
-    before: Counts,
+    before: (Counts, Covered),
     judgements: BTreeMap<String, Option<Id<Judgement>>>,
     touched: BTreeMap<String, Touched>,
     changes: Changes,
@@ -330,7 +330,8 @@ struct Sum {
 impl Sum {
     fn add(&mut self, one: One) {
         self.settled.merge(one.settled);
-        self.before.add(one.before);
+        self.before.0.add(one.before.0);
+        self.before.1.add(one.before.1);
         self.changes.add(one.changes);
         self.findings.add(one.findings);
         for (of, (why, files)) in one.reopened {
@@ -350,7 +351,8 @@ impl Sum {
     ) -> Result<Settled> {
         let mut settled = self.settled.clone();
         if let (Scope::Some(_), Some((_, before))) = (scope, &inputs.previous) {
-            settled.counts.add(before.counts.without(self.before));
+            settled.counts.add(before.counts.without(self.before.0));
+            settled.covered.add(before.covered.without(self.before.1));
             settled.valid_until = [settled.valid_until, before.valid_until].into_iter().flatten().min();
             let mut blocks = inputs.blocks(station, channel).await?;
             blocks.files.retain(|key, _| !self.touched.contains_key(key));
@@ -381,6 +383,7 @@ impl Sum {
             judgement: grown(db, before.map(|b| b.judgement), self.judgements.clone()).await?,
             subdirs: inputs.upstream.subdirs.clone(),
             counts: settled.counts,
+            covered: settled.covered,
             valid_until: settled.valid_until,
         })
     }

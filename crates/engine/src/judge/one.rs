@@ -16,7 +16,7 @@ use airlock_core::object::{self, Object};
 use airlock_core::policy::{Action, Policy};
 use airlock_core::publish::{self, Published};
 use airlock_core::shard::{Shard, ShardKey};
-use airlock_core::snapshot::Counts;
+use airlock_core::snapshot::{Counts, Covered};
 use airlock_core::time::Time;
 use airlock_core::verdict::{Judged, Judgement, RuleHit, Verdict, builtin};
 use airlock_store::Packed;
@@ -80,7 +80,7 @@ pub(super) struct One {
     pub touched: Touched,
     /// What it adds to the channel's sums now, and what it added before.
     pub settled: Settled,
-    pub before: Counts,
+    pub before: (Counts, Covered),
     pub changes: OfShard,
     pub findings: FindingChanges,
     pub reopened: Reopened,
@@ -153,7 +153,7 @@ pub(super) fn judge(common: &Common, task: Task) -> Result<One> {
         objects,
         touched,
         settled: settle(&judgement),
-        before: before.as_ref().map(|b| settle(b).counts).unwrap_or_default(),
+        before: before.as_ref().map(settle).map(|s| (s.counts, s.covered)).unwrap_or_default(),
         changes: changes(before.as_ref(), &judgement),
         findings: FindingChanges::between(before.as_ref(), &judgement),
         reopened: reopened(before.as_ref(), &judgement),

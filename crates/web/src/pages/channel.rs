@@ -6,7 +6,7 @@ use std::sync::Arc;
 use airlock_core::ecosystem::canonical_name;
 use airlock_core::id::{Digest, Id};
 use airlock_core::identity::Coverage;
-use airlock_core::snapshot::{Counts, Snapshot};
+use airlock_core::snapshot::{Counts, Covered, Snapshot};
 use airlock_core::time::Time;
 use airlock_engine::view::ChannelView;
 use askama::Template;
@@ -121,6 +121,7 @@ struct Json<'a> {
     created: Time,
     valid_until: Option<Time>,
     counts: Counts,
+    covered: Covered,
     total: usize,
     packages: Vec<&'a Row>,
     next: Option<&'a str>,
@@ -238,6 +239,7 @@ pub(super) async fn page(ask: &Ask, app: &App, name: &str, params: Params) -> An
             created: channel.newest.inputs.now,
             valid_until: channel.newest.valid_until,
             counts: channel.newest.counts,
+            covered: channel.newest.covered,
             total: rows.len(),
             next: packages.last().filter(|_| rows.len() > start + ROWS_MAX).map(|r| r.name.as_str()),
             packages,
@@ -251,7 +253,7 @@ pub(super) async fn page(ask: &Ask, app: &App, name: &str, params: Params) -> An
         shell: Shell::new(ask, view, now, format!("Channel {name}"), Vec::new()),
         name: name.to_owned(),
         ecosystem: channel.channel.ecosystem.to_string(),
-        lede: lede(&index, channel.newest.counts),
+        lede: lede(&index, channel.newest.counts) + &uncovered(channel.newest.covered),
         reviews: reviews(&index, now),
         bar: Bar::new(channel.newest.counts, index.left_out()),
         basis,
@@ -290,6 +292,18 @@ fn lede(index: &Index, counts: Counts) -> String {
             if out == 1 { "1 was".to_owned() } else { format!("{} were", thousands(out)) },
             thousands(counts.hold),
             thousands(counts.deny),
+        ),
+    }
+}
+
+/// What no advisory can speak of, where there is any of it.
+fn uncovered(covered: Covered) -> String {
+    match covered.unknown {
+        0 => String::new(),
+        n => format!(
+            " Of {} of {} packages nothing could have been found, which is not the same as clean.",
+            thousands(n),
+            thousands(covered.total())
         ),
     }
 }
