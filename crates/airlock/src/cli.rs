@@ -347,6 +347,9 @@ pub enum AdvisoriesCommand {
         /// Believe a feed that has lost more than half of its records.
         #[arg(long)]
         accept_shrink: bool,
+        /// Read everything, also what its source says not to have changed.
+        #[arg(long)]
+        anew: bool,
     },
     /// Take a feed out for good: what only it said counts no more.
     Remove {

@@ -217,6 +217,10 @@ pub struct FindingView {
     pub kev: bool,
     /// The probability of exploitation.
     pub epss: Option<f64>,
+    /// Which model saw it so; what two models say does not compare.
+    pub epss_model: Option<String>,
+    /// On which day.
+    pub epss_date: Option<Time>,
     /// Reports malware.
     pub malicious: bool,
     /// One line.
@@ -245,6 +249,7 @@ impl FindingView {
 
     fn of(finding: &Finding, assessed: Option<&Assessed>, epss: &Epss) -> Self {
         let score = finding.score.as_ref();
+        let probability = finding.probability(epss);
         Self {
             advisory: finding.advisory.clone(),
             aliases: finding.aliases.clone(),
@@ -256,7 +261,9 @@ impl FindingView {
             assessed: assessed.cloned(),
             undecided: finding.undecided,
             kev: finding.kev,
-            epss: finding.probability(epss),
+            epss: probability,
+            epss_model: probability.map(|_| epss.model.clone()),
+            epss_date: probability.and(epss.date),
             malicious: finding.malicious,
             summary: finding.summary.clone(),
             fixed: finding.fixed.clone(),

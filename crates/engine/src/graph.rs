@@ -22,7 +22,7 @@ use airlock_core::verdict::Judgement;
 use serde_json::Value;
 
 use crate::bundle::{ExportState, ImportState};
-use crate::feeds::{FeedDef, FeedIndex, NameIndex, StoredHead};
+use crate::feeds::{FeedDef, FeedIndex, NameIndex, Seen, StoredHead};
 use crate::mirror::MirrorState;
 use crate::publish::{Pending, Rendered, Subdirs};
 use crate::retention::{LastBase, OLDEST, Taken};
@@ -59,6 +59,7 @@ kinds! {
     Feed: FeedDef,
     FeedHead: StoredHead,
     FeedIndex: FeedIndex,
+    FeedSeen: Seen,
     ImportState: ImportState,
     Judgement: Judgement,
     Kev: Kev,
@@ -186,6 +187,7 @@ impl Role {
             | Kind::Epss
             | Kind::Facts
             | Kind::Feed
+            | Kind::FeedSeen
             | Kind::ImportState
             | Kind::Judgement
             | Kind::Kev
@@ -236,6 +238,7 @@ impl Role {
             ("channel", "pending") => plain(Kind::Pending),
             ("channel", "subdirs") => plain(Kind::Subdirs),
             ("feed", "def") => plain(Kind::Feed),
+            ("feed", "seen") => plain(Kind::FeedSeen),
             ("feed", "head" | "kept") => plain(Kind::FeedHead),
             ("policy", _) => plain(Kind::Policy),
             ("trust", _) => plain(Kind::Trust),
@@ -406,6 +409,7 @@ fn plain(out: &mut Named, kind: Kind, bytes: &[u8]) -> Result<(), ObjectError> {
         | Kind::ExportState
         | Kind::Facts
         | Kind::Feed
+        | Kind::FeedSeen
         | Kind::ImportState
         | Kind::Judgement
         | Kind::Kev

@@ -205,7 +205,7 @@ async fn a_feed_that_loses_half_of_its_records_waits_for_a_person() {
     assert_eq!(set(&station).await, before);
 
     // Half is not yet suspicious, and acceptance needs a name.
-    let accept = Reading { accept_shrink: true };
+    let accept = Reading { accept_shrink: true, ..Reading::default() };
     assert_eq!(feeds::update_with(&station, &[], accept).await.unwrap_err().kind, Kind::Usage);
     let updated = feeds::update_with(&station, std::slice::from_ref(&name), accept).await.unwrap();
     assert!(updated.failed.is_none());
@@ -310,4 +310,55 @@ async fn a_compressed_feed_is_read_and_one_that_was_cut_short_is_not() {
     let error = feeds::update(&station, &[]).await.unwrap().failed.unwrap();
     assert_eq!(error.kind, Kind::Fault);
     assert_eq!(set(&station).await, before);
+}
+
+#[tokio::test]
+async fn a_feed_that_its_source_says_not_to_have_changed_is_not_sent_again() {
+    use airlock_testkit::wire::{Wire, answer};
+    let dir = tempfile::tempdir().unwrap();
+    let station = station(&dir.path().join("station"), 2).await;
+    let body = std::sync::Arc::new(std::sync::Mutex::new(("\"v1\"", osv_line("PYSEC-1"))));
+    let held = body.clone();
+    let source = Wire::start(move |request, _| {
+        let (tag, text) = held.lock().unwrap().clone();
+        match request.header("if-none-match") == Some(tag) {
+            true => answer("304 Not Modified", &[("etag", tag)], ""),
+            false => answer("200 OK", &[("etag", tag), ("content-type", "application/json")], text),
+        }
+    })
+    .await;
+    let address = format!("http://{}/osv.jsonl", source.address());
+    let name = feeds::add(&station, FeedKind::Osv, &address).await.unwrap();
+    let update = async |how| {
+        let mut updated = feeds::update_with(&station, std::slice::from_ref(&name), how).await.unwrap();
+        assert!(updated.failed.is_none(), "{:?}", updated.failed);
+        let report = updated.read.remove(0);
+        (report.changed, report.head.content, report.head.count)
+    };
+    let now = Reading::default();
+    let first = update(now).await;
+    let asked = || {
+        let [one] = &source.asked()[..] else { panic!("one question was to be asked") };
+        one.header("if-none-match").map(str::to_owned)
+    };
+    assert_eq!((first.0, asked()), (true, None));
+    assert_eq!(update(now).await, (false, first.1, first.2));
+    assert_eq!(asked().as_deref(), Some("\"v1\""));
+    // What changed comes, and what is wanted anew is not asked about.
+    *body.lock().unwrap() = ("\"v2\"", osv_line("PYSEC-2"));
+    let second = update(now).await;
+    assert_eq!((second.0, second.1 == first.1), (true, false));
+    source.asked();
+    update(Reading { anew: true, ..now }).await;
+    assert_eq!(asked(), None);
+    update(now).await;
+    assert_eq!(asked().as_deref(), Some("\"v2\""));
+    // A feed that was set up otherwise, or whose last good state is lost, is asked for whole.
+    let other = feeds::add(&station, FeedKind::Osv, &format!("{address}?x=1")).await.unwrap();
+    feeds::update(&station, &[other]).await.unwrap();
+    assert_eq!(asked(), None);
+}
+
+fn osv_line(id: &str) -> String {
+    format!("{}\n", airlock_testkit::osv(id, "PyPI", "x", "2", 7.5))
 }

@@ -330,7 +330,9 @@ async fn a_days_epss_is_shown_at_once_and_changes_no_judgement_in_which_it_decid
     kit.judge("main").await;
     let after = judgement().await;
     assert_eq!((before.0, before.1 == after.1), (after.0, false));
-    assert_eq!(explained(&kit).await[0].findings[0].epss, Some(0.7));
+    let shown = explained(&kit).await.remove(0).findings.remove(0);
+    assert_eq!((shown.epss, shown.epss_model.as_deref()), (Some(0.7), Some("v4")));
+    assert_eq!(shown.epss_date.map(|day| day.date()).as_deref(), Some("2026-03-01"));
     // Where a policy asks for it, it acts.
     let policy = airlock_core::policy::DEFAULT.to_owned()
         + "\n[[rule]]\nname = \"likely\"\naction = \"deny\"\nwhen = { epss = { above = 0.5 } }\n";

@@ -32,8 +32,8 @@ pub async fn run(cx: &Cx, command: AdvisoriesCommand) -> Result<ExitCode> {
                 || format!("Added feed `{name}`. Next: `airlock advisories update`.\n"),
             )?;
         }
-        AdvisoriesCommand::Update { feeds, accept_shrink } => {
-            update(cx, &station, &feeds, accept_shrink).await?
+        AdvisoriesCommand::Update { feeds, accept_shrink, anew } => {
+            update(cx, &station, &feeds, Reading { accept_shrink, anew }).await?;
         }
         AdvisoriesCommand::Remove { name, reason } => {
             feeds::remove(&station, &name, &reason).await?;
@@ -86,8 +86,8 @@ pub async fn run(cx: &Cx, command: AdvisoriesCommand) -> Result<ExitCode> {
 }
 
 /// Reads feeds and judges by what they say.
-async fn update(cx: &Cx, station: &Station, names: &[String], accept_shrink: bool) -> Result<()> {
-    let updated = feeds::update_with(station, names, Reading { accept_shrink }).await?;
+async fn update(cx: &Cx, station: &Station, names: &[String], how: Reading) -> Result<()> {
+    let updated = feeds::update_with(station, names, how).await?;
     say_reports(cx, &updated.read);
     let Rejudged { outcomes, failed } = sync::rejudge_all(station, "advisories update").await?;
     let json = || {

@@ -258,9 +258,11 @@ fn explained_text(a: &Explained) -> String {
         let choice = f.score_choice.as_deref().unwrap_or_default();
         let by = f.score_source.as_ref().map(|s| format!(" by {s}, {choice}")).unwrap_or_default();
         let kev = if f.kev { ", known to be exploited" } else { "" };
+        let epss = f.epss.map(|p| format!(", EPSS {:.1} %", p * 100.0)).unwrap_or_default();
+        let model = f.epss_model.as_ref().map(|model| format!(" (model {model})")).unwrap_or_default();
         let aliases: Vec<&str> = f.aliases.iter().map(String::as_str).collect();
         let aliases = aliases.join(", ");
-        out += &format!("  {} ({aliases}): {score}{by}, {}{kev}\n", f.advisory, state(f));
+        out += &format!("  {} ({aliases}): {score}{by}, {}{kev}{epss}{model}\n", f.advisory, state(f));
         out += &format!("    {}\n", f.summary);
         if let Some(ruled) = &f.assessed {
             out += &format!("    {}\n", ruled_text(ruled));

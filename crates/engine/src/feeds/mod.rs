@@ -28,7 +28,7 @@ pub(crate) use self::index::{FeedIndex, REF as INDEX};
 use self::kept::{base, head_ref};
 use crate::error::{Error, Result};
 use crate::station::Station;
-use crate::upstream::Location;
+use crate::upstream::{Location, Validator};
 
 pub use kept::{Accepted, Loosening, Waiting, accept, preview, waiting};
 pub(crate) use kept::{after as kept_after, change as kept_change};
@@ -75,6 +75,23 @@ pub struct StoredHead {
 
 impl Object for StoredHead {
     const KIND: &'static str = "airlock.feed-head.v1";
+}
+
+/// What the source of a feed said of the version of it that was read last, so that it need not send the same again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// The feed as it was set up.
+    def: Digest,
+    /// What was read of it.
+    content: Digest,
+    /// By which version of this program: another one may read the same otherwise.
+    by: String,
+    /// What to ask with.
+    validator: Validator,
+}
+
+impl Object for Seen {
+    const KIND: &'static str = "airlock.feed-seen.v1";
 }
 
 /// What reading one feed gave.
@@ -163,6 +180,8 @@ pub struct Updated {
 pub struct Reading {
     /// A person accepts that a feed has lost more than half of its records.
     pub accept_shrink: bool,
+    /// Everything is read, also what its source says not to have changed.
+    pub anew: bool,
 }
 
 /// Reads every feed of this station again, or those named. One that cannot be read never keeps another from
@@ -192,7 +211,7 @@ pub async fn update_with(station: &Station, names: &[String], how: Reading) -> R
     while !defs.is_empty() {
         let mut wanted = Vec::with_capacity(defs.len());
         for (name, id) in defs.clone() {
-            match Wanted::of(station, &name, id).await {
+            match Wanted::of(station, &name, id, how).await {
                 Ok(one) => wanted.push(one),
                 Err(e) => {
                     updated.failed = updated.failed.or(Some(e.while_(&format!("feed {name}"))));
@@ -247,10 +266,15 @@ struct Wanted {
     from: Option<Digest>,
     /// Its last good state.
     before: Option<FeedHead>,
+    /// What its source said of that.
+    seen: Option<Seen>,
+    /// What stands in the ref of that now.
+    seen_from: Option<Digest>,
+    def_id: Digest,
 }
 
 impl Wanted {
-    async fn of(station: &Station, name: &str, def: Digest) -> Result<Self> {
+    async fn of(station: &Station, name: &str, def: Digest, how: Reading) -> Result<Self> {
         let db = &station.store.db;
         let from = db.find_ref(&head_ref(name)).await?;
         let before = match from {
@@ -261,7 +285,44 @@ impl Wanted {
             },
             None => None,
         };
-        Ok(Self { name: name.to_owned(), def: db.get(Id::new(def)).await?, from, before })
+        let seen_from = db.find_ref(&seen_ref(name)).await?;
+        let seen = match seen_from {
+            // It only spares a transfer.
+            Some(id) => db.get::<Seen>(Id::new(id)).await.ok(),
+            None => None,
+        };
+        let fits = |seen: &Seen| {
+            let same = before.as_ref().is_some_and(|before| before.content == seen.content);
+            !how.anew && same && seen.def == def && seen.by == env!("CARGO_PKG_VERSION")
+        };
+        let seen = seen.filter(fits);
+        let name = name.to_owned();
+        Ok(Self { name, def: db.get(Id::new(def)).await?, from, before, seen, seen_from, def_id: def })
+    }
+}
+
+fn seen_ref(name: &str) -> String {
+    format!("feed/{name}/seen")
+}
+
+impl Wanted {
+    /// The move of the ref that says what the source said of what was read.
+    async fn seen_change(
+        &self,
+        station: &Station,
+        head: &FeedHead,
+        validator: Option<Validator>,
+    ) -> Result<Option<RefChange>> {
+        let to = match validator {
+            Some(validator) => {
+                let by = env!("CARGO_PKG_VERSION").to_owned();
+                let seen = Seen { def: self.def_id, content: head.content, by, validator };
+                Some(station.store.db.put(&seen).await?.digest())
+            }
+            None => None,
+        };
+        let change = RefChange { name: seen_ref(&self.name), from: self.seen_from, to };
+        Ok((change.from != change.to).then_some(change))
     }
 }
 
@@ -272,7 +333,7 @@ async fn keep(
     content: read::Content,
     how: Reading,
 ) -> Result<FeedReport> {
-    let Wanted { name, def, from, before } = wanted;
+    let Wanted { name, def, from, before, .. } = wanted;
     let shrunk = before.as_ref().filter(|b| shrank(b.count, content.count)).map(|b| b.count);
     if let Some(count) = shrunk.filter(|_| !how.accept_shrink) {
         return Err(Error::unsafe_(format!(
@@ -302,6 +363,7 @@ async fn keep(
         }
     };
     changes.extend(kept::change(station, name, kept.as_ref()).await?);
+    changes.extend(wanted.seen_change(station, &head, content.validator).await?);
     let mut detail =
         serde_json::json!({"count": head.count, "skipped": head.skipped, "content": head.content});
     if let Some(kept) = &kept {
@@ -330,7 +392,7 @@ pub async fn remove(station: &Station, name: &str, reason: &str) -> Result<()> {
     let mut known: BTreeMap<String, Vec<RefChange>> = BTreeMap::new();
     for (full, id) in refs {
         let feed = full.strip_prefix("feed/").and_then(|n| n.rsplit_once('/'));
-        let Some((feed, "def" | "head" | "kept")) = feed else { continue };
+        let Some((feed, "def" | "head" | "kept" | "seen")) = feed else { continue };
         let change = RefChange { name: full.clone(), from: Some(id), to: None };
         known.entry(feed.to_owned()).or_default().push(change);
     }

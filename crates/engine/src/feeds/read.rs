@@ -27,7 +27,7 @@ use crate::error::{Error, Result, file_error, joined};
 use crate::station::Station;
 use crate::trees;
 use crate::trees::Writing;
-use crate::upstream::{Client, Location, Piece};
+use crate::upstream::{Ask, Changed, Client, Location, Piece, Validator};
 
 /// Packed objects that are written in one transaction, in bytes.
 const WRITE_BYTES: usize = 8 << 20;
@@ -50,6 +50,8 @@ pub(super) struct Content {
     pub(super) bad_count: u64,
     /// Up to when, of a feed that is read by what changed in it.
     pub(super) until: Option<Until>,
+    /// What to ask its source with the next time.
+    pub(super) validator: Option<Validator>,
 }
 
 /// Reads feeds into objects, all of which are written when this ends; the answers come in the order of the feeds.
@@ -79,7 +81,18 @@ async fn read_one(station: &Station, wanted: &Wanted, packed: mpsc::Sender<Vec<P
         Some(head) => trees::load(&station.store.db, head.records()).await?,
         None => BTreeMap::new(),
     };
-    let local = localize(station, def, before.and_then(|b| b.until)).await?;
+    let seen = wanted.seen.as_ref().map(|seen| &seen.validator);
+    let local = localize(station, def, before.and_then(|b| b.until), seen).await?;
+    if let (Local::Unchanged, Some(last)) = (&local, &wanted.before) {
+        return Ok(Content {
+            root: last.content,
+            count: last.count,
+            bad: Vec::new(),
+            bad_count: last.skipped,
+            until: None,
+            validator: seen.cloned(),
+        });
+    }
     let (kind, provenance) = (def.speaks, name.clone());
     let place = Location::parse(&def.location)?.shown();
     let (threads, temporary) = (station.options.threads.max(1), station.dir.clone());
@@ -87,7 +100,11 @@ async fn read_one(station: &Station, wanted: &Wanted, packed: mpsc::Sender<Vec<P
         let known = held.values().map(Id::digest).collect();
         let (until, is_change) = match &local {
             Local::Paged(fetched) => (Some(fetched.until), !fetched.is_whole),
-            Local::There(_) | Local::Downloaded(_) => (None, false),
+            Local::There(_) | Local::Downloaded(..) | Local::Unchanged => (None, false),
+        };
+        let validator = match &local {
+            Local::Downloaded(_, validator) => validator.clone(),
+            _ => None,
         };
         let job = Job {
             threads,
@@ -97,7 +114,7 @@ async fn read_one(station: &Station, wanted: &Wanted, packed: mpsc::Sender<Vec<P
             base: is_change.then_some(&held),
             packed: &packed,
         };
-        Ok(Content { until, ..read_content(&job, kind, local.path(), &provenance)? })
+        Ok(Content { until, validator, ..read_content(&job, kind, local.path(), &provenance)? })
     });
     joined(reading.await)
 }
@@ -121,21 +138,29 @@ async fn write(station: &Station, mut written: mpsc::Receiver<Vec<Packed>>) -> R
 /// A feed as a local file: where it lies, or downloaded beside the store for as long as this is held.
 enum Local {
     There(PathBuf),
-    Downloaded(tempfile::NamedTempFile),
+    Downloaded(tempfile::NamedTempFile, Option<Validator>),
     Paged(paged::Fetched),
+    /// It is as it was read the last time.
+    Unchanged,
 }
 
 impl Local {
     fn path(&self) -> &Path {
         match self {
             Self::There(path) => path,
-            Self::Downloaded(file) => file.path(),
+            Self::Downloaded(file, _) => file.path(),
             Self::Paged(fetched) => fetched.path(),
+            Self::Unchanged => Path::new(""),
         }
     }
 }
 
-async fn localize(station: &Station, def: &FeedDef, last: Option<Until>) -> Result<Local> {
+async fn localize(
+    station: &Station,
+    def: &FeedDef,
+    last: Option<Until>,
+    seen: Option<&Validator>,
+) -> Result<Local> {
     let location = def.location.as_str();
     if let Some(url) = paged::api(def.speaks, location) {
         return paged::fetch(station, url, last).await.map(Local::Paged);
@@ -149,8 +174,9 @@ async fn localize(station: &Station, def: &FeedDef, last: Option<Until>) -> Resu
     let client = Client::new(station, &source)?;
     let mut file = tempfile::NamedTempFile::new_in(&station.dir).map_err(file_error(&station.dir))?;
     let path = file.path().to_owned();
-    client
-        .get_file(&Location::Http(url), limits::FEED_BYTES_MAX, |piece| {
+    let ask = Ask { bytes_max: limits::FEED_BYTES_MAX, validator: seen, ..Ask::default() };
+    let came = client
+        .get_file_if_changed(&Location::Http(url), ask, |piece| {
             let done = match piece {
                 Piece::Bytes(chunk) => std::io::Write::write_all(&mut file, chunk),
                 Piece::Restart => file.as_file_mut().set_len(0).and_then(|()| file.rewind()),
@@ -158,7 +184,10 @@ async fn localize(station: &Station, def: &FeedDef, last: Option<Until>) -> Resu
             done.map_err(file_error(&path))
         })
         .await?;
-    Ok(Local::Downloaded(file))
+    Ok(match came {
+        Changed::Here(validator) => Local::Downloaded(file, validator),
+        Changed::NotModified => Local::Unchanged,
+    })
 }
 
 /// How a feed is read.
@@ -193,7 +222,7 @@ impl Job<'_> {
         bad_count: u64,
     ) -> Result<Content> {
         self.send(objects.iter().map(Packed::of).collect::<std::result::Result<_, _>>()?);
-        Ok(Content { root, count: count as u64, bad, bad_count, until: None })
+        Ok(Content { root, count: count as u64, bad, bad_count, until: None, validator: None })
     }
 
     fn one<T: Object>(&self, value: &T, count: usize, bad: Vec<BadAdvisory>) -> Result<Content> {

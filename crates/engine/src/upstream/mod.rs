@@ -69,6 +69,15 @@ pub enum Piece<'a> {
     Restart,
 }
 
+/// Whether a file came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// It did; what to ask with the next time.
+    Here(Option<Validator>),
+    /// It is as it was.
+    NotModified,
+}
+
 /// What to ask with.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ask<'a> {
@@ -199,23 +208,34 @@ impl Client {
         &self,
         location: &Location,
         bytes_max: u64,
-        mut each: impl FnMut(Piece<'_>) -> Result<()>,
+        each: impl FnMut(Piece<'_>) -> Result<()>,
     ) -> Result<()> {
+        match self.get_file_if_changed(location, Ask { bytes_max, ..Ask::default() }, each).await? {
+            Changed::Here(_) => Ok(()),
+            Changed::NotModified => Err(Error::fault("the upstream compared what was not to be compared")),
+        }
+    }
+
+    /// The same, unless it is as it was when the validator of `ask` was given.
+    pub async fn get_file_if_changed(
+        &self,
+        location: &Location,
+        ask: Ask<'_>,
+        mut each: impl FnMut(Piece<'_>) -> Result<()>,
+    ) -> Result<Changed> {
         match location {
             Location::Http(url) => {
                 self.check_quiet(url).await?;
-                let ask = Ask { bytes_max, ..Ask::default() };
                 match Transfer::new(self, url, ask).run(each).await? {
-                    End::Whole(_) => Ok(()),
+                    End::Whole(head) => Ok(Changed::Here(head.validator)),
                     End::Absent(error) => Err(error),
-                    End::NotModified => {
-                        Err(Error::fault("the upstream compared what was not to be compared"))
-                    }
+                    End::NotModified => Ok(Changed::NotModified),
                 }
             }
             Location::Path(path) => {
                 self.check_path(path)?;
-                read_pieces(path, bytes_max, &mut each)
+                read_pieces(path, ask.bytes_max, &mut each)?;
+                Ok(Changed::Here(None))
             }
         }
     }

@@ -110,6 +110,8 @@ pub(super) struct FindingRow {
     pub kev: bool,
     /// The probability of exploitation.
     pub epss: Option<String>,
+    /// By which model and of which day.
+    pub epss_of: String,
     /// Reports malware.
     pub malicious: bool,
     /// One line.
@@ -265,6 +267,8 @@ impl FindingRow {
             rulings: Vec::new(),
             kev: finding.kev,
             epss: finding.epss.map(|p| format!("{:.1} %", p * 100.0)),
+            epss_of: finding.epss_model.clone().unwrap_or_default()
+                + &finding.epss_date.map(|day| format!(" of {}", day.date())).unwrap_or_default(),
             malicious: finding.malicious,
             summary: (!finding.summary.is_empty()).then(|| Prose::new(&finding.summary)),
             fixed: finding.fixed.iter().cloned().collect(),
