@@ -61,6 +61,11 @@ impl MatchKey {
         }
     }
 
+    /// Whether it is that of a product as NVD names it.
+    pub fn is_cpe(&self) -> bool {
+        self.0.starts_with("cpe:")
+    }
+
     /// The key as text.
     pub fn as_str(&self) -> &str {
         &self.0

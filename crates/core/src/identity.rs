@@ -6,6 +6,9 @@
 //! until a person rules.
 
 pub mod builtin;
+pub mod products;
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -122,6 +125,41 @@ impl Identity {
     }
 }
 
+/// The rows that are built in and all maps as one. Two that disagree are both right until a person rules: what either
+/// names is looked up.
+#[derive(Debug)]
+pub struct Joined {
+    identities: BTreeMap<String, Identity>,
+    /// What maps say of packages of registries, by their keys.
+    links: BTreeMap<MatchKey, Identity>,
+}
+
+impl Default for Joined {
+    fn default() -> Self {
+        Self { identities: builtin::identities(), links: BTreeMap::new() }
+    }
+}
+
+impl Joined {
+    /// Adds the map of a feed. Of each identity counts what [`Identity::from_feed`] says. A name that is a match key,
+    /// which no conda package can have, is that of a package elsewhere.
+    pub fn add(&mut self, feed: &str, map: BTreeMap<String, Identity>) {
+        for (name, identity) in map {
+            let held = match MatchKey::parse(&name) {
+                Some(package) => self.links.entry(package).or_default(),
+                None => self.identities.entry(name).or_default(),
+            };
+            held.join(identity.from_feed(feed));
+        }
+    }
+
+    /// The identities by conda name, with the products of what each is elsewhere.
+    pub fn finish(mut self) -> BTreeMap<String, Identity> {
+        products::follow(&mut self.identities, &self.links);
+        self.identities
+    }
+}
+
 /// What follows from the name alone: conda-forge calls R packages `r-` and their name on CRAN, or `bioconductor-`.
 pub fn by_rule(ecosystem: Ecosystem, name: &str) -> Option<Mapping> {
     match ecosystem {
@@ -210,6 +248,33 @@ mod tests {
         // What was stored before there were mappings.
         let old: Identity = serde_json::from_str(r#"{"pypi":["torch"],"provenance":"map"}"#).unwrap();
         assert_eq!(old, Identity::of(vec![Mapping::pypi("torch", "map")]));
+    }
+
+    #[test]
+    fn what_maps_say_of_packages_elsewhere_reaches_conda_packages_whichever_map_comes_first() {
+        let map = |name: &str, mapping| [(name.to_owned(), Identity::of(vec![mapping]))].into();
+        let product =
+            || Mapping { key: MatchKey::cpe("linuxfoundation", "pytorch"), ..Mapping::pypi("x", "x") };
+        let names = || map("made-up", Mapping::pypi("torch", "x"));
+        let products = || map("osv:PyPI/torch", product());
+        let joined = |maps: [(&str, BTreeMap<String, Identity>); 2]| {
+            let mut joined = Joined::default();
+            maps.into_iter().for_each(|(feed, map)| joined.add(feed, map));
+            joined.finish()
+        };
+        let one = joined([("names", names()), ("products", products())]);
+        let other = joined([("products", products()), ("names", names())]);
+        assert!(one == other && one.len() == builtin::identities().len() + 1);
+        let mappings = &one["made-up"].mappings;
+        let said: Vec<_> =
+            mappings.iter().map(|m| (m.key.as_str(), m.provenance.as_str(), m.order)).collect();
+        assert_eq!(
+            said,
+            [
+                ("cpe:linuxfoundation:pytorch", "products through osv:PyPI/torch", Order::Pep440),
+                ("osv:PyPI/torch", "names", Order::Pep440),
+            ]
+        );
     }
 
     #[test]
