@@ -63,6 +63,12 @@ pub const IDENTITIES_MAX: usize = 500_000;
 pub const IDENTITY_NAMES_MAX: usize = 100;
 /// A name in a map of identities, in bytes.
 pub const IDENTITY_NAME_BYTES_MAX: usize = 200;
+/// Purls and CPEs that a map may name for one package, and products that may be one package.
+pub const IDENTITY_KEYS_MAX: usize = 64;
+/// One string in a map of identities, in bytes. The longest are descriptions.
+pub const IDENTITY_STRING_BYTES_MAX: usize = 1 << 20;
+/// One row of a map of CPE products, in bytes.
+pub const IDENTITY_ROW_BYTES_MAX: u64 = 4096;
 /// One document of statements (VEX), in bytes.
 pub const VEX_DOCUMENT_BYTES_MAX: u64 = 32 << 20;
 /// Statements in one feed.

@@ -16,12 +16,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use airlock_core::advisory::{Advisory, AdvisoryRecord, Affected, MatchKey, slices};
 use airlock_core::ecosystem::Ecosystem;
-use airlock_core::identity::{Identity, Mapping};
 use airlock_core::matching::{lookups, match_version};
 use airlock_core::object;
 use airlock_core::severity::{Tenths, score_of};
 use airlock_core::version::{Inside, Order};
-use airlock_formats::feeds::{BadAdvisory, FeedError, epss, identities, kev, nvd, osv};
+use airlock_formats::feeds::{BadAdvisory, FeedError, epss, kev, nvd, osv};
 use genuine::unpacked;
 use serde_json::Value;
 
@@ -300,28 +299,6 @@ fn the_whole_epss_file_is_read() {
     assert_eq!((read.scores.len(), bad.len(), bad[0].id.as_str()), (1, 5, "line 3"));
     assert!(matches!(epss::read(&mut &b"<html>\n"[..]), Err(FeedError::Content(_))));
     assert!(matches!(epss::read(&mut "x\n".repeat(2000).as_bytes()), Err(FeedError::Content(_))));
-}
-
-#[test]
-fn the_whole_map_of_identities_is_read() {
-    let made = r#"{"pytorch": "torch", "zlib": null, "Pair": ["B.b", "a", "b_b"], "bad name": "x", "odd": 7, "worse": ["../x"]}"#;
-    let (read, bad) = identities::read(made.as_bytes(), "test").unwrap();
-    let bad: Vec<&str> = bad.iter().map(|b| b.id.as_str()).collect();
-    assert_eq!((read.len(), bad), (3, vec!["bad name", "odd", "worse"]));
-    let mapped = |names: &[&str]| names.iter().map(|n| Mapping::pypi(n, "test")).collect::<Vec<_>>();
-    assert_eq!(read["pytorch"].mappings, mapped(&["torch"]));
-    assert_eq!(read["pair"].mappings, mapped(&["a", "b-b"]));
-    assert_eq!(read["zlib"], Identity::default());
-    if let Some(bytes) = unpacked("identity/conda-forge-to-pypi.json.gz") {
-        let original: BTreeMap<String, Value> = serde_json::from_slice(&bytes).unwrap();
-        let (read, bad) = identities::read(bytes.as_slice(), "parselmouth").unwrap();
-        assert_eq!((read.len(), bad), (original.len(), vec![]));
-        assert_eq!(read.len(), 33_909);
-        assert_eq!(read["pytorch"].mappings, [Mapping::pypi("torch", "parselmouth")]);
-        for (name, names) in &original {
-            assert_eq!(read[&name.to_lowercase()].mappings.is_empty(), names.is_null(), "{name}");
-        }
-    }
 }
 
 #[test]

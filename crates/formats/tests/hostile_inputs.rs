@@ -210,4 +210,8 @@ fn no_damaged_feed_makes_a_reader_panic() {
     damage("EPSS", scores, 2000, |bytes| epss::read(&mut &*bytes).is_ok());
     let names = br#"{"pytorch":"torch","zlib":null,"pair":["a","b"]}"#;
     damage("identities", names, 2000, |bytes| identities::read(bytes, "x").is_ok());
+    let packages = br#"{"schema_version":4,"packages":{"a":{"identities":[{"kind":"cpe","value":"cpe:2.3:a:x:y"}]},"b":{"purl":"pkg:pypi/b"}}}"#;
+    damage("packages", packages, 2000, |bytes| identities::read(bytes, "x").is_ok());
+    let rows = b"vendor\tproduct\tpurl\na\tb\tpkg:pypi/c\na\td\tpkg:npm/e\n";
+    damage("products", rows, 2000, |bytes| identities::read(bytes, "x").is_ok());
 }

@@ -14,6 +14,7 @@ mod archive;
 
 use std::io::Write as _;
 
+use airlock_formats::feeds::identities;
 use airlock_formats::{conda as index, limits as index_limits, pypi};
 use archive::*;
 
@@ -70,7 +71,11 @@ fn index_of(bytes: Vec<u8>) -> Box<dyn FnOnce() -> String> {
     Box::new(move || said(index::read_repodata("noarch", "x", &bytes)))
 }
 
-const ATTACKS: [Attack; 15] = [
+fn map_of(bytes: Vec<u8>) -> Box<dyn FnOnce() -> String> {
+    Box::new(move || said(identities::read(bytes.as_slice(), "x")))
+}
+
+const ATTACKS: [Attack; 19] = [
     ("index, empty members", "1 GiB of `\"\":0,` as records", || {
         index_of(many(r#"{"packages":{"#, "}}", 1 << 30, |_| r#""":0"#.into()))
     }),
@@ -163,6 +168,21 @@ const ATTACKS: [Attack; 15] = [
         ]);
         let limits = ArchiveLimits { ratio_max: u64::MAX, ..limits() };
         Box::new(move || said(open_wheel(Cursor::new(bytes), &limits)))
+    }),
+    ("identities, one list", "128 MiB of `\"\",`", || {
+        map_of(many(r#"{"x":["#, "]}", 127 * MIB, |_| "\"\"".into()))
+    }),
+    ("identities, a string without end", "128 MiB", || {
+        map_of([&br#"{"schema_version":4,"packages":{"x":{"purl":""#[..], &b"x".repeat(127 * MIB)].concat())
+    }),
+    ("identities, packages with many CPEs", "128 MiB of the smallest", || {
+        map_of(many(r#"{"schema_version":4,"packages":{"#, "}}", 127 * MIB, |n| {
+            format!(r#""{n}":{{"cpes":["cpe:2.3:a:a:{n}","cpe:2.3:a:b:{n}"]}}"#)
+        }))
+    }),
+    ("identities, rows of products", "128 MiB of the smallest", || {
+        let rows = (0..6 * MIB).map(|n| format!("v\t{n}\tpkg:pypi/{n}\n"));
+        map_of(rows.collect::<String>().into_bytes())
     }),
 ];
 

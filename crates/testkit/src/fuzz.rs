@@ -306,9 +306,11 @@ pub fn epss_feed(mut data: &[u8]) {
     let _ = epss::read(&mut data);
 }
 
-/// A list of identities.
+/// A list of identities, and the same bytes as rows of products.
 pub fn identity_list(data: &[u8]) {
     let _ = identities::read(data, "fuzz");
+    let rows = [b"a\tb\tpkg:pypi/c\n", data].concat();
+    let _ = identities::read(rows.as_slice(), "fuzz");
 }
 
 // ---- the core
@@ -431,7 +433,7 @@ pub fn sample(name: &str) -> Vec<u8> {
         "nvd_feed" => br#"{"vulnerabilities":[{"cve":{"id":"CVE-2022-1","lastModified":"2022-02-02T00:00:00.000","vulnStatus":"Analyzed","descriptions":[{"lang":"en","value":"bad"}],"metrics":{},"weaknesses":[]}}]}"#.to_vec(),
         "kev_feed" => br#"{"vulnerabilities":[{"cveID":"CVE-1-1","dateAdded":"2024-01-01"}]}"#.to_vec(),
         "epss_feed" => b"#model_version:v1,score_date:2026-08-22T00:00:00+0000\ncve,epss,percentile\nCVE-1-1,0.5,0.6\n".to_vec(),
-        "identity_list" => br#"{"pytorch":"torch","zlib":null,"pair":["a","b"]}"#.to_vec(),
+        "identity_list" => br#"{"pytorch":"torch","zlib":null,"pair":["a","b"],"schema_version":4,"packages":{"a":{"identities":[{"value":"cpe:2.3:a:x:y"}]},"b":{"purl":"pkg:pypi/b"}}}"#.to_vec(),
         "policy" => airlock_core::policy::DEFAULT.as_bytes().to_vec(),
         "bundle_manifest" => br#"{"channels":{},"created":"2026-01-01T00:00:00Z","extra":[],"feeds":{},"files":[],"format":1,"ledger":{"head":null,"length":0},"number":1,"objects":[],"sender":{"name":"a","public_key":"00"},"stream":"s"}"#.to_vec(),
         "spec" => b"urllib3>=1.26,<2".to_vec(),

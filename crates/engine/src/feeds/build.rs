@@ -392,22 +392,20 @@ async fn join_epss(db: &Db, contents: &[Digest]) -> Result<Id<Epss>> {
     Ok(db.put(&epss.unwrap_or_default()).await?)
 }
 
-/// The rows that are built in and all maps as one. Two that disagree are both right until a person rules: what either
-/// names is looked up. Of a map that came as a feed counts what [`Identity::from_feed`] says.
+/// The rows that are built in and all maps as one, by [`identity::Joined`].
 ///
 /// Gives also the CPE products that they name.
 async fn join_identities(
     db: &Db,
     feeds: &BTreeMap<String, FeedHead>,
 ) -> Result<(TreeId<Identity>, BTreeSet<String>)> {
-    let mut identities = identity::builtin::identities();
+    let mut joined = identity::Joined::default();
     for (feed, head) in feeds.iter().filter(|(_, head)| head.kind == FeedKind::Identities) {
-        for (name, identity) in trees::load::<Identity>(db, TreeId::new(head.content)).await? {
-            identities.entry(name).or_default().join(identity.from_feed(feed));
-        }
+        joined.add(feed, trees::load::<Identity>(db, TreeId::new(head.content)).await?);
     }
-    let keys = identities.values().flat_map(|i| &i.mappings).map(|m| m.key.as_str());
-    let products = keys.filter(|key| is_product(key)).map(str::to_owned).collect();
+    let identities = joined.finish();
+    let keys = identities.values().flat_map(|i| &i.mappings).map(|m| &m.key);
+    let products = keys.filter(|key| key.is_cpe()).map(|key| key.as_str().to_owned()).collect();
     Ok((trees::store(db, &identities).await?, products))
 }
 

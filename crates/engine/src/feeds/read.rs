@@ -253,11 +253,9 @@ fn read_content(job: &Job<'_>, kind: FeedKind, path: &Path, provenance: &str) ->
             job.one(&epss, epss.scores.len(), bad)
         }
         FeedKind::Identities => {
-            let (map, bad) =
-                open().and_then(|r| formats::identities::read(r, provenance)).map_err(unusable)?;
-            let (root, nodes) = trie::build(&map)?;
-            let bad_count = bad.len() as u64;
-            job.content(root.digest(), &nodes, map.len(), bad, bad_count)
+            let read = open().and_then(|r| formats::identities::read(r, provenance)).map_err(unusable)?;
+            let (root, nodes) = trie::build(&read.map)?;
+            job.content(root.digest(), &nodes, read.map.len(), read.bad, read.bad_count)
         }
         FeedKind::Vex => files_of(path, is_json).and_then(statements::read).map_err(unusable)?.content(job),
     }

@@ -1,108 +1,126 @@
-//! A map from conda names to PyPI names, in parselmouth's form: a name, a list of names, or null.
+//! Maps of what packages are elsewhere, told apart by what they hold:
+//!
+//! - conda names to PyPI names, in parselmouth's form: a name, a list of names, or null;
+//! - conda names to purls and CPEs, in purl-associator's form: an object `packages` beside a `schema_version`;
+//! - CPE products to purls, in purl2cpe's form: rows of vendor, product and purl, with tabs between them.
+//!
+//! Of the last no row names a conda package. Its packages stand under their match keys (`osv:PyPI/x`), which
+//! [`airlock_core::identity::Joined`] follows.
+
+mod document;
+mod parts;
+mod rows;
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::io::{BufReader, Read};
+use std::io::{BufRead, BufReader, Read};
+use std::str::FromStr;
 
-use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
-
-use airlock_core::ecosystem::{self, Ecosystem};
-use airlock_core::identity::{Identity, Mapping};
+use airlock_core::advisory::MatchKey;
+use airlock_core::identity::{Identity, Mapping, Review, products};
+use packageurl::PackageUrl;
 
 use super::{BadAdvisory, FeedError};
 use crate::limits;
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Names {
-    None(()),
-    One(String),
-    Many(Vec<String>),
-    Other(serde::de::IgnoredAny),
+/// What a map says.
+#[derive(Debug, Default)]
+pub struct Identities {
+    /// By conda name, or by the match key of a package elsewhere.
+    pub map: BTreeMap<String, Identity>,
+    /// The first entries that make no sense.
+    pub bad: Vec<BadAdvisory>,
+    /// How many do not.
+    pub bad_count: u64,
 }
 
-/// Reads the map. `provenance` is what evidence will name as the source. A name that stands there twice, or in two
-/// spellings, maps to all that is said of it.
-pub fn read(
-    reader: impl Read,
-    provenance: &str,
-) -> Result<(BTreeMap<String, Identity>, Vec<BadAdvisory>), FeedError> {
-    let mut read = Map { map: BTreeMap::new(), bad: Vec::new(), provenance };
-    let mut deserializer = serde_json::Deserializer::from_reader(BufReader::new(reader));
-    (&mut read).deserialize(&mut deserializer)?;
-    deserializer.end()?;
-    Ok((read.map, read.bad))
-}
-
-struct Map<'a> {
-    map: BTreeMap<String, Identity>,
-    bad: Vec<BadAdvisory>,
-    provenance: &'a str,
-}
-
-impl<'de> DeserializeSeed<'de> for &mut Map<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for &mut Map<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a map of names")
+impl Identities {
+    /// Counts something that makes no sense, and names it while there are few.
+    fn leave_out(&mut self, id: &str, reason: impl Into<String>) {
+        const ID_CHARS: usize = 80;
+        self.bad_count += 1;
+        if self.bad.len() < limits::BAD_LISTED_MAX {
+            let id = id.chars().take(ID_CHARS).collect();
+            self.bad.push(BadAdvisory { id, reason: reason.into() });
+        }
     }
 
-    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
-        while let Some((name, names)) = map.next_entry::<String, Names>()? {
-            if let Err(reason) = self.take(&name, names) {
-                let id = name.chars().take(80).collect();
-                if self.bad.len() >= limits::BAD_LISTED_MAX {
-                    return Err(M::Error::custom("too many of its names make no sense"));
-                }
-                self.bad.push(BadAdvisory { id, reason });
-            }
-            if self.map.len() > limits::IDENTITIES_MAX {
-                return Err(M::Error::custom(format!("it has more than {} names", limits::IDENTITIES_MAX)));
-            }
+    /// Adds what is said of a package, no more than `most` in all. A name that stands there twice, or in two spellings,
+    /// maps to all that is said of it.
+    fn join(&mut self, name: String, identity: Identity, most: usize) -> Result<(), String> {
+        let held = self.map.entry(name).or_default();
+        held.join(identity);
+        if held.mappings.len() > most {
+            held.mappings.truncate(most);
+            return Err(format!("it maps to more than {most} names"));
         }
         Ok(())
     }
 }
 
-impl Map<'_> {
-    fn take(&mut self, name: &str, names: Names) -> Result<(), String> {
-        let names = match names {
-            Names::None(()) => Some(Vec::new()),
-            Names::One(one) => Some(vec![one]),
-            Names::Many(many) => Some(many),
-            Names::Other(_) => None,
-        };
-        let odd = || "expected a name, a list of names, or null".to_owned();
-        let names = names.ok_or_else(odd)?;
-        let long = |name: &str| name.len() > limits::IDENTITY_NAME_BYTES_MAX;
-        if long(name) || names.iter().any(|n| long(n)) {
-            return Err(format!("a name has more than {} bytes", limits::IDENTITY_NAME_BYTES_MAX));
-        }
-        let names: Option<Vec<String>> =
-            names.iter().map(|n| ecosystem::canonical_name(Ecosystem::Pypi, n)).collect();
-        let (conda, names) = ecosystem::canonical_name(Ecosystem::Conda, name).zip(names).ok_or_else(odd)?;
-        let many = || format!("it maps to more than {} names", limits::IDENTITY_NAMES_MAX);
-        if names.len() > limits::IDENTITY_NAMES_MAX {
-            return Err(many());
-        }
-        let mappings = names.iter().map(|name| Mapping::pypi(name, self.provenance)).collect();
-        let held = self.map.entry(conda).or_default();
-        held.join(Identity::of(mappings));
-        if held.mappings.len() > limits::IDENTITY_NAMES_MAX {
-            held.mappings.truncate(limits::IDENTITY_NAMES_MAX);
-            return Err(many());
-        }
-        Ok(())
+/// Reads a map. `provenance` is what evidence will name as the source.
+///
+/// # Errors
+///
+/// If it is none of these maps, ends too early, has more names than a map may, or nothing of it makes sense.
+pub fn read(reader: impl Read, provenance: &str) -> Result<Identities, FeedError> {
+    let mut reader = BufReader::new(reader);
+    let read = match first_sign(&mut reader)? {
+        None => return Err(FeedError::Content("it is empty".to_owned())),
+        Some(b'{') => document::read(reader, provenance)?,
+        Some(_) => rows::read(&mut reader, provenance)?,
+    };
+    if read.map.is_empty() && read.bad_count > 0 {
+        let first = read.bad.first().map(|bad| format!(": {}: {}", bad.id, bad.reason)).unwrap_or_default();
+        return Err(FeedError::Content(format!("nothing of this map of names makes sense{first}")));
     }
+    Ok(read)
+}
+
+/// The first byte that is no blank; those before it are skipped.
+fn first_sign(reader: &mut impl BufRead) -> Result<Option<u8>, FeedError> {
+    loop {
+        let buffer = reader.fill_buf()?;
+        if buffer.is_empty() {
+            return Ok(None);
+        }
+        let blank = buffer.iter().take_while(|b| b.is_ascii_whitespace()).count();
+        if let Some(sign) = buffer.get(blank) {
+            let sign = *sign;
+            reader.consume(blank);
+            return Ok(Some(sign));
+        }
+        reader.consume(blank);
+    }
+}
+
+/// What a purl names.
+struct Purl {
+    kind: String,
+    /// Of types that some registry has whose advisories are known.
+    key: Option<MatchKey>,
+    name: String,
+}
+
+/// Reads a purl; none if it is none. Of types that nothing here asks for only the type is looked at, since maps
+/// have many that are spelt badly.
+fn purl(text: &str) -> Option<Purl> {
+    let (kind, name) = text.strip_prefix("pkg:")?.split_once('/')?;
+    let kind = kind.to_ascii_lowercase();
+    if text.len() > 2 * limits::IDENTITY_NAME_BYTES_MAX || kind.is_empty() || name.is_empty() {
+        return None;
+    }
+    if !matches!(kind.as_str(), "pypi" | "cran" | "bioconductor") {
+        return Some(Purl { kind, key: None, name: name.to_owned() });
+    }
+    let purl = PackageUrl::from_str(text).ok().filter(|purl| purl.namespace().is_none())?;
+    let name = purl.name().to_owned();
+    let key = products::package(&kind, &name).filter(|_| name.len() <= limits::IDENTITY_NAME_BYTES_MAX)?;
+    Some(Purl { kind, key: Some(key), name })
+}
+
+fn mapping(key: MatchKey, provenance: &str) -> Mapping {
+    let order = key.order();
+    Mapping { key, order, provenance: provenance.to_owned(), review: Review::Automatic }
 }
 
 #[cfg(test)]
@@ -110,23 +128,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_in_two_spellings_maps_to_all_that_is_said_of_it() {
-        let (map, bad) = read(r#"{"Pair":"b","pair":["a","b"],"PAIR":null}"#.as_bytes(), "x").unwrap();
-        let both = vec![Mapping::pypi("a", "x"), Mapping::pypi("b", "x")];
-        assert_eq!((map["pair"].mappings.clone(), bad.len()), (both, 0));
-    }
-
-    #[test]
-    fn too_many_and_too_long_names_are_refused() {
-        let many: Vec<String> = (0..=limits::IDENTITY_NAMES_MAX).map(|i| format!("n{i}")).collect();
-        let long = "x".repeat(limits::IDENTITY_NAME_BYTES_MAX + 1);
-        let text = serde_json::json!({"many": many, "long": long, &long: "x", "good": "x"}).to_string();
-        let (map, bad) = read(text.as_bytes(), "x").unwrap();
-        assert_eq!(bad.len(), 3);
-        assert!(map.contains_key("good") && !map.contains_key("long"));
-        let bad: BTreeMap<String, u8> = (0..=limits::BAD_LISTED_MAX).map(|i| (format!("n{i}"), 1)).collect();
-        assert!(read(serde_json::to_string(&bad).unwrap().as_bytes(), "x").is_err());
-        let all: BTreeMap<String, ()> = (0..=limits::IDENTITIES_MAX).map(|i| (format!("n{i}"), ())).collect();
-        assert!(read(serde_json::to_string(&all).unwrap().as_bytes(), "x").is_err());
+    fn purls_name_packages_of_registries() {
+        let key = |text: &str| purl(text).map(|p| p.key.map(|key| key.as_str().to_owned()));
+        let known = |text: &str| Some(Some(text.to_owned()));
+        assert_eq!(key("pkg:pypi/Ruamel.Yaml@1?x=y"), known("osv:PyPI/ruamel-yaml"));
+        assert_eq!(key("pkg:cran/Haven"), known("osv:CRAN/haven"));
+        assert_eq!(key("pkg:bioconductor/Limma"), known("osv:Bioconductor/limma"));
+        assert_eq!(key("pkg:github/python/cpython"), Some(None));
+        let long = format!("pkg:pypi/{}", "x".repeat(limits::IDENTITY_NAME_BYTES_MAX + 1));
+        for bad in [
+            "",
+            "pkg:",
+            "pkg:pypi",
+            "pkg:pypi/",
+            "pkg:/x",
+            "pypi/x",
+            "pkg:pypi/a/b",
+            "pkg:pypi/%2e%2e",
+            &long,
+        ] {
+            assert_eq!(key(bad), None, "{bad}");
+        }
     }
 }

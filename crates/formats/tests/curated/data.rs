@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use airlock_core::advisory::{Advisory, Affected, FeedKind, MatchKey, Slice, slices};
 use airlock_core::ecosystem::{self, Ecosystem};
-use airlock_core::identity::{Identity, Mapping, Review, builtin};
+use airlock_core::identity::{Identity, Mapping, Review, builtin, products};
 use airlock_core::version::{Event, Order};
 use airlock_formats::feeds::{self, identities, nvd, osv};
 use serde::Deserialize;
@@ -201,32 +201,32 @@ fn bitnami_identities() -> Packages<Identity> {
     out
 }
 
-/// PyPI's packages have the products that purl2cpe names, and those of the conda packages that are the same software.
+/// PyPI's packages have the products to which purl2cpe leads conda packages that are known by their names, and those of
+/// the conda packages that are the same software.
 fn pypi_identities() -> Option<Packages<Identity>> {
-    let purls = String::from_utf8(unpacked("identity/cpe-product-to-purl.tsv.gz")?).unwrap();
-    let mut out: Packages<Identity> = BTreeMap::new();
-    let mut add = |name: &str, keys: Vec<MatchKey>| {
-        let mut mappings: Vec<Mapping> = keys.into_iter().map(|key| mapping(key, Order::Pep440)).collect();
+    let read = |file: &str| Some(identities::read(&*unpacked(file)?, "a map").unwrap().map);
+    let mut known: BTreeMap<String, Identity> = BTreeMap::new();
+    let mut add = |name: &str, mut mappings: Vec<Mapping>| {
         // So that what is said of Python's packages concerns it.
         mappings.push(Mapping::pypi(name, "its name"));
-        out.entry((Source::Pypi, name.to_owned())).or_default().join(Identity::of(mappings));
+        known.entry(name.to_owned()).or_default().join(Identity::of(mappings));
     };
-    for line in purls.lines() {
-        let [vendor, product, purl] = <[&str; 3]>::try_from(line.split('\t').collect::<Vec<_>>()).unwrap();
-        let name = purl.strip_prefix("pkg:pypi/");
-        if let Some(name) = name.and_then(|name| ecosystem::canonical_name(Ecosystem::Pypi, name)) {
-            add(&name, vec![MatchKey::cpe(vendor, product)]);
-        }
+    let of_products = read("identity/cpe-product-to-purl.tsv.gz")?;
+    let links: BTreeMap<MatchKey, Identity> =
+        of_products.into_iter().map(|(key, products)| (MatchKey::parse(&key).unwrap(), products)).collect();
+    for name in links.keys().filter_map(|key| key.as_str().strip_prefix("osv:PyPI/")) {
+        add(name, Vec::new());
     }
-    let (map, _) = identities::read(&*unpacked("identity/conda-forge-to-pypi.json.gz")?, "map").unwrap();
+    let map = read("identity/conda-forge-to-pypi.json.gz")?;
     for (conda, identity) in builtin::identities() {
         let python = map.get(&conda).into_iter().flat_map(|i| &i.mappings);
         for name in python.filter_map(|m| m.key.as_str().strip_prefix("osv:PyPI/")) {
-            let keys = identity.mappings.iter().map(|m| m.key.clone());
-            add(name, keys.filter(|key| key.as_str().starts_with("cpe:")).collect());
+            let keys = identity.mappings.iter().map(|m| m.key.clone()).filter(MatchKey::is_cpe);
+            add(name, keys.map(|key| mapping(key, Order::Pep440)).collect());
         }
     }
-    Some(out)
+    products::follow(&mut known, &links);
+    Some(known.into_iter().map(|(name, identity)| ((Source::Pypi, name), identity)).collect())
 }
 
 /// The versions in which conda channels have the software of Bitnami's packages.
