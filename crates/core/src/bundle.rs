@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::advisory::FeedHead;
+use crate::advisory::{FeedHead, FeedKind};
 use crate::ecosystem::Ecosystem;
 use crate::fact::Facts;
 use crate::id::{Digest, Id};
@@ -17,8 +17,20 @@ use crate::snapshot::Snapshot;
 use crate::time::Time;
 use crate::trie::TreeId;
 
-/// The layout that this program writes, and the newest that it reads.
-pub const FORMAT: u32 = 1;
+/// The newest layout that this program reads. A bundle states the oldest one that has what is in it ([`format_of`]), so that
+/// a station that was not updated yet takes whatever it can.
+pub const FORMAT: u32 = 2;
+/// The layout of receipts.
+pub const RECEIPT_FORMAT: u32 = 1;
+
+/// The layout of a bundle that carries these feeds: 2 where one is of a kind that programs which read layout 1 do not know.
+pub fn format_of<'a>(feeds: impl IntoIterator<Item = &'a FeedHead>) -> u32 {
+    let is_first = |head: &FeedHead| {
+        use FeedKind::{Epss, Identities, Kev, Nvd, Osv};
+        matches!(head.kind, Osv | Nvd | Kev | Epss | Identities)
+    };
+    if feeds.into_iter().all(is_first) { 1 } else { 2 }
+}
 /// The manifest's file name.
 pub const MANIFEST: &str = "AIRLOCK.json";
 /// The signatures' file name.

@@ -125,3 +125,26 @@ async fn the_age_of_what_crossed_is_that_of_the_reading_and_not_of_the_import() 
     let error = file::export(&blank, &gap.path("none.tar"), &only).await.unwrap_err();
     assert!(error.message.contains("no feed was read"), "{error}");
 }
+
+#[tokio::test]
+async fn a_bundle_states_the_oldest_layout_that_has_what_is_in_it() {
+    let gap = Gap::new().await;
+    let format = async |name: &str| {
+        export::export(&gap.low.station, &gap.path(name), &What::default()).await.unwrap();
+        let manifest = std::fs::read(gap.path(name).join("AIRLOCK.json")).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&manifest).unwrap()["format"].as_u64()
+    };
+    assert_eq!(format("one").await, Some(1), "a station that was not updated reads it");
+    let said =
+        json!({"vulnerability": {"name": "CVE-1-1"}, "products": [{"@id": "pkg:pypi/x"}], "status": "fixed"});
+    let vex = json!({"@context": "https://openvex.dev/ns/v0.2.0", "statements": [said]});
+    let path = gap.low.write("vex.json", vex.to_string().as_bytes()).display().to_string();
+    feeds::add(&gap.low.station, airlock_core::advisory::FeedKind::Vex, &path).await.unwrap();
+    feeds::update(&gap.low.station, &[]).await.unwrap();
+    assert_eq!(
+        format("two").await,
+        Some(2),
+        "one that does not know statements says that it is to be updated"
+    );
+    import::import(&gap.high, &gap.path("two")).await.unwrap();
+}

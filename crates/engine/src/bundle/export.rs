@@ -123,7 +123,7 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
         return Ok(report);
     }
     let manifest = Manifest {
-        format: bundle::FORMAT,
+        format: bundle::format_of(heads.values()),
         stream,
         number: report.number,
         predecessor: last.map(|l| l.manifest),

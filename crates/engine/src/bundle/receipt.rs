@@ -44,7 +44,7 @@ pub async fn write(station: &Station, stream: &str, path: &Path) -> Result<Recei
         }
     }
     let receipt = Receipt {
-        format: bundle::FORMAT,
+        format: bundle::RECEIPT_FORMAT,
         receiver: Sender { name: station.config.name.clone(), public_key: station.key.public_hex() },
         stream: stream.to_owned(),
         last,

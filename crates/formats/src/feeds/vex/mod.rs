@@ -1,5 +1,5 @@
-//! Statements on findings: [OpenVEX](openvex) 0.2, [CSAF](csaf) 2.0 and [CycloneDX](cyclonedx) VEX, and fixes that came
-//! without a new version as [OSV records](patch) tell them. What a document is, it says itself.
+//! Statements on findings: OpenVEX 0.2, CSAF 2.0 and CycloneDX VEX, and fixes that came without a new version as OSV records
+//! tell them. What a document is, it says itself.
 //!
 //! A statement is kept under the match key of the package that it names: by a purl of conda, PyPI or CRAN, or by a CPE.
 //! One about a product that is no package here is counted among those that make no sense.
