@@ -5,6 +5,8 @@
 //! to look again. What a VEX document or a package states of itself counts only where a person trusts that source for
 //! that name, and never against what is known to be exploited or malicious.
 
+mod assessing;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,13 +14,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::advisory::{Kev, Slice, SliceEntry};
 use crate::canon::Canonical;
-use crate::decision::{Decision, Decisions, Ruling, Target};
+use crate::decision::Target;
 use crate::id::Digest;
 use crate::matching::{Finding, Lookup, Status};
 use crate::object::Object;
 use crate::severity::{self, Tenths};
 use crate::time::Time;
 use crate::version::{Inside, Order, Range};
+
+pub use assessing::{Assessing, Of};
 
 /// Why a product is not affected (OpenVEX 0.2.0, "Status Justifications"; the same five stand in CSAF 2.0).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -76,24 +80,27 @@ pub struct Basis {
 impl Basis {
     /// What is known now of a vulnerability by the name under which it is one entry; none if nothing is.
     pub fn of(vulnerability: &str, slices: &[(Lookup, &Slice)], kev: &Kev) -> Option<Self> {
-        let entries = || entries(slices).filter(|entry| entry.vulnerability == vulnerability);
+        let mut of = keyed(slices).filter(|(_, entry)| entry.vulnerability == vulnerability).peekable();
+        of.peek()?;
+        Some(Self::from_entries(of, kev))
+    }
+
+    fn from_entries<'a>(entries: impl Iterator<Item = (&'a str, &'a SliceEntry)>, kev: &Kev) -> Self {
         let mut said: BTreeMap<&str, Vec<_>> = BTreeMap::new();
-        for (key, entry) in slices.iter().flat_map(|(l, s)| s.entries.iter().map(|e| (l.key.as_str(), e))) {
-            if entry.vulnerability == vulnerability {
-                let what = (key, &entry.ranges, &entry.target, &entry.versions);
-                said.entry(&entry.advisory).or_default().push(what);
-            }
+        let (mut scores, mut is_exploited) = (Vec::new(), false);
+        for (key, entry) in entries {
+            let what = (key, &entry.ranges, &entry.target, &entry.versions);
+            said.entry(&entry.advisory).or_default().push(what);
+            scores.extend(entry.scores.iter().cloned());
+            is_exploited |= names(entry).any(|name| kev.entries.contains_key(name));
         }
         let hash = |what: Vec<_>| Canonical::of(&what).ok().map(|text| Digest::of(text.as_str().as_bytes()));
-        let records: BTreeMap<String, Digest> =
-            said.into_iter().filter_map(|(record, what)| Some((record.to_owned(), hash(what)?))).collect();
-        let scores: Vec<_> = entries().flat_map(|entry| entry.scores.iter().cloned()).collect();
-        let names = entries().flat_map(names);
-        (!records.is_empty()).then(|| Self {
-            kev: names.into_iter().any(|name| kev.entries.contains_key(name)),
-            records,
+        let records = said.into_iter().filter_map(|(record, what)| Some((record.to_owned(), hash(what)?)));
+        Self {
+            kev: is_exploited,
+            records: records.collect(),
             score: severity::highest(&scores).map(|s| s.score),
-        })
+        }
     }
 
     /// What is known `now` that was otherwise when somebody ruled; none if nothing is.
@@ -118,8 +125,9 @@ impl Basis {
     }
 }
 
-fn entries<'a>(slices: &'a [(Lookup, &'a Slice)]) -> impl Iterator<Item = &'a SliceEntry> {
-    slices.iter().flat_map(|(_, slice)| &slice.entries)
+/// All entries, with the match key under which each stands.
+fn keyed<'a>(slices: &'a [(Lookup, &'a Slice)]) -> impl Iterator<Item = (&'a str, &'a SliceEntry)> {
+    slices.iter().flat_map(|(l, slice)| slice.entries.iter().map(move |entry| (l.key.as_str(), entry)))
 }
 
 /// Every name of the vulnerability that an entry is about.
@@ -127,10 +135,19 @@ fn names(entry: &SliceEntry) -> impl Iterator<Item = &str> {
     [&entry.vulnerability, &entry.advisory].into_iter().chain(&entry.aliases).map(String::as_str)
 }
 
-/// The name under which a vulnerability of a package is one entry, by any of its names.
+/// The name under which a vulnerability of a package is one entry, by any of its names. A record of several CVEs is none of
+/// them alone: it is meant by its own id only.
 pub fn vulnerability<'a>(slices: &'a [(Lookup, &'a Slice)], id: &str) -> Option<&'a str> {
-    let is_called = |entry: &&SliceEntry| names(entry).any(|name| name.eq_ignore_ascii_case(id));
-    entries(slices).find(is_called).map(|entry| entry.vulnerability.as_str())
+    let is = |name: &str| name.eq_ignore_ascii_case(id);
+    let own = |entry: &&SliceEntry| is(&entry.vulnerability) || is(&entry.advisory);
+    let other = |entry: &&SliceEntry| names(entry).any(is) && has_one_cve(names(entry));
+    let entries = || keyed(slices).map(|(_, entry)| entry);
+    entries().find(own).or_else(|| entries().find(other)).map(|entry| entry.vulnerability.as_str())
+}
+
+/// Whether among these names is one CVE at most.
+fn has_one_cve<'a>(names: impl Iterator<Item = &'a str>) -> bool {
+    names.filter(|name| name.starts_with("CVE-")).collect::<BTreeSet<_>>().len() <= 1
 }
 
 /// What a source states of one vulnerability in one product (a VEX statement).
@@ -226,8 +243,18 @@ impl Statement {
         Digest::of(text.as_bytes())
     }
 
+    fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.vulnerability).chain(&self.aliases).map(String::as_str)
+    }
+
+    /// Whether it is about a finding. One that makes it milder has to be about all that the finding stands for: a record
+    /// of two CVEs is not cleared by what is said of one of them.
     fn is_about(&self, finding: &Finding) -> bool {
-        std::iter::once(&self.vulnerability).chain(&self.aliases).any(|name| finding.is_called(name))
+        let cves: BTreeSet<&str> = finding.names().filter(|name| name.starts_with("CVE-")).collect();
+        self.names().any(|name| finding.is_called(name))
+            && (!is_milder(self.status)
+                || cves.len() <= 1
+                || cves.iter().all(|cve| self.names().any(|name| name == *cve)))
     }
 
     /// Whether it is about this file. What cannot be told is no.
@@ -336,151 +363,6 @@ pub fn apply<'a>(findings: &'a [Finding], ruled: &Assessments) -> Cow<'a, [Findi
 /// Whether a state is milder than that of a finding at which nobody looked.
 const fn is_milder(status: Status) -> bool {
     matches!(status, Status::Mitigated | Status::Cleared | Status::Disputed)
-}
-
-/// What is needed to say how the findings of one package were ruled.
-#[derive(Debug)]
-pub struct Assessing<'a> {
-    decisions: &'a Decisions,
-    /// By match key: the orders of versions, and what is stated.
-    statements: &'a [(Lookup, &'a Statements)],
-    /// What is known now of the vulnerabilities that somebody ruled on.
-    bases: BTreeMap<String, Basis>,
-    /// What was known when a statement counted for the first time, by its hash.
-    weighed: BTreeMap<String, Basis>,
-    /// Whether anybody ruled or stated anything, so that most packages need no more than this.
-    is_silent: bool,
-}
-
-impl<'a> Assessing<'a> {
-    /// Of a package by what is known of it, the statements about it, and `weighed` of its last judgement.
-    pub fn of(
-        decisions: &'a Decisions,
-        (slices, kev): (&'a [(Lookup, &'a Slice)], &Kev),
-        statements: &'a [(Lookup, &'a Statements)],
-        packages_state: bool,
-        weighed: Option<&BTreeMap<String, Basis>>,
-    ) -> Self {
-        let is_silent = !decisions.rule_findings()
-            && !(decisions.trust_statements() && (packages_state || !statements.is_empty()));
-        let bases = match is_silent {
-            true => BTreeMap::new(),
-            false => {
-                let all: BTreeSet<&str> = entries(slices).map(|e| e.vulnerability.as_str()).collect();
-                let basis = |name: &str| Some((name.to_owned(), Basis::of(name, slices, kev)?));
-                all.into_iter().filter_map(basis).collect()
-            }
-        };
-        Self { decisions, statements, bases, weighed: weighed.cloned().unwrap_or_default(), is_silent }
-    }
-
-    /// What is ruled of the findings of one artifact at a moment; `own` is what it states of itself.
-    pub fn assess(
-        &self,
-        target: &Target<'_>,
-        findings: &[Finding],
-        own: &[Statement],
-        now: Time,
-    ) -> Assessments {
-        if self.is_silent {
-            return Assessments::new();
-        }
-        let one = |finding: &Finding| {
-            let person = self.decisions.status(target, finding, now).and_then(|d| self.ruled(d, finding));
-            let ruled = person.or_else(|| self.stated(target, finding, own, now))?;
-            Some((finding.advisory.clone(), ruled))
-        };
-        findings.iter().filter_map(one).collect()
-    }
-
-    fn ruled(&self, decision: &Decision, finding: &Finding) -> Option<Assessed> {
-        let Ruling::Status { status, basis, justification, .. } = &decision.ruling else { return None };
-        let now = self.bases.get(&finding.advisory).cloned().unwrap_or_default();
-        Some(Assessed {
-            by: By::Decision(decision.id.clone()),
-            justification: *justification,
-            reason: decision.reason.clone(),
-            status: *status,
-            // What was confirmed stays so.
-            void: if is_milder(*status) { basis.news(&now) } else { None },
-        })
-    }
-
-    /// What trusted sources state of a finding: of each source its last word, and of several sources the strictest.
-    fn stated(
-        &self,
-        target: &Target<'_>,
-        finding: &Finding,
-        own: &[Statement],
-        now: Time,
-    ) -> Option<Assessed> {
-        let of_feeds = self.statements.iter().flat_map(|(lookup, stated)| {
-            let about =
-                stated.list.iter().filter(|s| s.is_about(finding) && s.covers(target, &lookup.orders));
-            about.map(|statement| (By::Feed(statement.source.clone()), statement))
-        });
-        let of_package = own.iter().filter(|s| s.is_about(finding)).map(|s| (By::Package, s));
-        let mut last: BTreeMap<By, &Statement> = BTreeMap::new();
-        for (by, statement) in of_feeds.chain(of_package) {
-            if self.decisions.trusts(by.source(), target, now) {
-                let held = last.entry(by).or_insert(statement);
-                let rank = |s: &Statement| (s.time, strictness(s.status));
-                if rank(statement) > rank(held) {
-                    *held = statement;
-                }
-            }
-        }
-        let strictest = last.into_iter().max_by_key(|(_, statement)| strictness(statement.status));
-        strictest.map(|(by, statement)| Assessed {
-            by,
-            justification: statement.justification,
-            reason: statement.note.clone(),
-            status: statement.status,
-            void: self.against(statement, finding),
-        })
-    }
-
-    /// What speaks against believing a statement that makes a finding milder.
-    fn against(&self, statement: &Statement, finding: &Finding) -> Option<String> {
-        if !is_milder(statement.status) {
-            return None;
-        }
-        if finding.malicious {
-            return Some("no source clears what is reported as malware".to_owned());
-        }
-        if finding.kev {
-            return Some("no source clears what is known to be exploited".to_owned());
-        }
-        let weighed = self.weighed.get(&weighed_key(statement, finding))?;
-        weighed.news(self.bases.get(&finding.advisory)?)
-    }
-
-    /// What was known when each statement that was made of these findings counted for the first time, so that it is noticed
-    /// when that changes.
-    pub fn weighed<'f>(
-        &self,
-        findings: impl Iterator<Item = &'f Finding>,
-        own: &[&Statement],
-    ) -> BTreeMap<String, Basis> {
-        let mut out = BTreeMap::new();
-        if self.is_silent {
-            return out;
-        }
-        let of_feeds = || self.statements.iter().flat_map(|(_, stated)| &stated.list);
-        for finding in findings {
-            let all = of_feeds().chain(own.iter().copied());
-            for statement in all.filter(|s| is_milder(s.status) && s.is_about(finding)) {
-                let key = weighed_key(statement, finding);
-                let held = self.weighed.get(&key).or_else(|| self.bases.get(&finding.advisory));
-                out.extend(held.cloned().map(|basis| (key, basis)));
-            }
-        }
-        out
-    }
-}
-
-fn weighed_key(statement: &Statement, finding: &Finding) -> String {
-    format!("{} {}", finding.advisory, statement.digest())
 }
 
 /// How strict a state is; of several the strictest counts.

@@ -1,5 +1,7 @@
 //! Decisions: what people ruled. Append-only; a later decision may revoke an earlier one.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use wildmatch::WildMatch;
 
@@ -199,7 +201,7 @@ impl Decisions {
         let rules = |d: &&Decision| match &d.ruling {
             // Where it cannot be told whether a version is in the scope, it is for what is confirmed only.
             Ruling::Status { advisory, scope, status, .. } => {
-                finding.is_called(advisory) && scope.covers(target, *status == Status::Active)
+                finding.is_only(advisory) && scope.covers(target, *status == Status::Active)
             }
             _ => false,
         };
@@ -236,14 +238,41 @@ impl Decisions {
         all.flatten().map(|m| &m.key)
     }
 
-    /// Whether any of them is about the state of a finding.
-    pub fn rule_findings(&self) -> bool {
-        self.list.iter().any(|d| matches!(d.ruling, Ruling::Status { .. }))
+    /// The vulnerabilities on whose state a decision in force rules.
+    pub fn ruled_on(&self, now: Time) -> BTreeSet<&str> {
+        let ruled = self.in_force(now).filter_map(|d| match &d.ruling {
+            Ruling::Status { advisory, .. } => Some(advisory.as_str()),
+            _ => None,
+        });
+        ruled.collect()
     }
 
-    /// Whether any of them lets what a source states count.
-    pub fn trust_statements(&self) -> bool {
-        self.list.iter().any(|d| matches!(d.ruling, Ruling::Statements { .. }))
+    /// Whether what this source states counts for some version of a package, from this moment on.
+    pub fn trusts_name(
+        &self,
+        source: &str,
+        channel: &str,
+        ecosystem: Ecosystem,
+        name: &str,
+        now: Time,
+    ) -> bool {
+        self.in_force(now).any(|d| match &d.ruling {
+            Ruling::Statements { source: trusted, scope } => {
+                let spec = Spec::parse(ecosystem, &scope.spec);
+                trusted == source
+                    && scope.channel == channel
+                    && spec.is_ok_and(|spec| spec.matches_name(name))
+            }
+            _ => false,
+        })
+    }
+
+    /// The sources of statements that decisions in force name.
+    pub fn trusted(&self, now: Time) -> impl Iterator<Item = &str> {
+        self.in_force(now).filter_map(|d| match &d.ruling {
+            Ruling::Statements { source, .. } => Some(source.as_str()),
+            _ => None,
+        })
     }
 
     /// Whether what this source states of the artifact counts.

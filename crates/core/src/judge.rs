@@ -73,7 +73,7 @@ pub struct Local<'a> {
 /// Judges one shard.
 pub fn judge_local(cx: &Context<'_>, key: &ShardKey, local: &Local<'_>) -> Judgement {
     let coverage = matching::coverage(cx.ecosystem, &key.name, local.identity);
-    let assessing = assessing(cx, local);
+    let assessing = assessing(cx, key, local);
     let mut findings: BTreeMap<String, Vec<Finding>> = BTreeMap::new();
     let mut artifacts = BTreeMap::new();
     for (file, entry, gone) in files(local) {
@@ -106,9 +106,8 @@ pub fn judge_local(cx: &Context<'_>, key: &ShardKey, local: &Local<'_>) -> Judge
     findings.retain(|_, found| !found.is_empty());
     // A day's EPSS is to change no judgement in which it decides nothing.
     findings.values_mut().flatten().for_each(|finding| finding.epss = None);
-    let own: Vec<_> = stated(local).collect();
     Judgement {
-        weighed: assessing.weighed(findings.values().flatten(), &own),
+        weighed: assessing.into_weighed(),
         ecosystem: cx.ecosystem,
         name: key.name.clone(),
         subdir: key.subdir.clone(),
@@ -124,10 +123,11 @@ fn stated<'a>(local: &Local<'a>) -> impl Iterator<Item = &'a assess::Statement> 
     files.filter_map(|fact| fact.file.as_ref()).flat_map(|file| &file.security)
 }
 
-fn assessing<'a>(cx: &Context<'a>, local: &Local<'a>) -> Assessing<'a> {
-    let packages_state = stated(local).next().is_some();
+fn assessing<'a>(cx: &Context<'a>, key: &ShardKey, local: &Local<'a>) -> Assessing<'a> {
+    let own: Vec<&assess::Statement> = stated(local).collect();
+    let of = assess::Of { channel: cx.channel, ecosystem: cx.ecosystem, name: &key.name, now: cx.now };
     let weighed = local.previous.map(|previous| &previous.weighed);
-    Assessing::of(cx.decisions, (local.slices, cx.kev), local.statements, packages_state, weighed)
+    Assessing::of(cx.decisions, of, (local.slices, cx.kev), (local.statements, &own), weighed)
 }
 
 /// Everything that must be judged: what the source lists, and what only a kept snapshot lists.

@@ -100,9 +100,24 @@ impl Finding {
         names.filter_map(|name| epss.scores.get(name).copied()).reduce(f64::max)
     }
 
+    /// All its names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.advisory).chain(&self.aliases).map(String::as_str)
+    }
+
     /// Whether it goes by this id.
     pub fn is_called(&self, id: &str) -> bool {
         self.advisory == id || self.aliases.contains(id)
+    }
+
+    /// Whether this id means it and nothing else: a record of two CVEs is neither of them.
+    pub fn is_only(&self, id: &str) -> bool {
+        let has_one = || {
+            let mut cves = self.names().filter(|name| name.starts_with("CVE-"));
+            let first = cves.next();
+            cves.all(|other| Some(other) == first)
+        };
+        self.advisory == id || (self.is_called(id) && has_one())
     }
 }
 

@@ -9,14 +9,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::advisory::{Advisory, Affected, Kev, MatchKey};
 use crate::identity::Identity;
-use crate::severity;
+use crate::severity::Tenths;
 use crate::version::{Inside, Order, Range};
 
 /// What stands behind the name of a feed in the name of what is kept of it.
 pub const KEPT: &str = "+kept";
+/// What stands there instead where a sender keeps it: what this station keeps of the same feed is something else.
+pub const KEPT_THERE: &str = "+kept-there";
 
-/// Versions at which two forms of a record are compared; those that name more count as milder unless they say the same.
-const POINTS_MAX: usize = 1000;
+/// Versions at which two forms of a record are compared, times the ranges that each is held against. Those that take more
+/// count as milder unless they say the same.
+const COMPARED_MAX: usize = 200_000;
 
 /// In which respect a record is milder than the form of it before.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -29,7 +32,7 @@ pub enum Milder {
     NotMalicious,
     /// It is disputed.
     Disputed,
-    /// Its highest score is lower, or gone.
+    /// The highest score of one of its sources is lower, or gone.
     Score,
     /// It affects fewer versions or packages, or nobody knows any more which.
     Affected,
@@ -68,8 +71,17 @@ pub fn milder(old: &Advisory, new: Option<&Advisory>) -> Option<Milder> {
     if new.disputed && !old.disputed {
         return Some(Milder::Disputed);
     }
-    let highest = |advisory: &Advisory| severity::highest(&advisory.scores).map(|s| s.score);
-    if highest(new) < highest(old) {
+    // Each source and version of CVSS by itself: a policy may let one of them count and not the highest of all.
+    let highest = |advisory: &Advisory| {
+        let mut out: BTreeMap<(String, &str), Tenths> = BTreeMap::new();
+        for score in &advisory.scores {
+            let held = out.entry((score.source.clone(), score.version())).or_insert(score.score);
+            *held = score.score.max(*held);
+        }
+        out
+    };
+    let (was, is) = (highest(old), highest(new));
+    if was.iter().any(|(of, score)| is.get(of).is_none_or(|is| is < score)) {
         return Some(Milder::Score);
     }
     if !covers(&new.affected, &old.affected) {
@@ -156,7 +168,7 @@ impl<'a> Said<'a> {
             points.extend(self.ranges.iter().flat_map(|range| range.bounds()));
         }
         // What lies between two bounds is affected as what lies right behind the first.
-        points.len() <= POINTS_MAX
+        points.len() * (self.ranges.len() + old.ranges.len()).max(1) <= COMPARED_MAX
             && points.iter().all(|point| {
                 let is_covered = |contains: fn(&Range, Order, &str) -> Inside, listed: bool| {
                     let inside = |ranges: &BTreeSet<&Range>, wanted: &[Inside]| {
@@ -179,7 +191,7 @@ pub fn kev_gone(old: &Kev, new: &Kev) -> Kev {
     Kev { entries: gone.map(|(cve, added)| (cve.clone(), *added)).collect() }
 }
 
-/// The counterparts of a package that a map names no longer, or by another order; none if it still names all of them.
+/// The counterparts of a package that a map names no longer; none if it still names all of them.
 pub fn identity_gone(old: &Identity, new: Option<&Identity>) -> Option<Identity> {
     let still = |key: &MatchKey| new.is_some_and(|new| new.mappings.iter().any(|m| m.key == *key));
     let gone: Vec<_> = old.mappings.iter().filter(|mapping| !still(&mapping.key)).cloned().collect();
@@ -277,11 +289,13 @@ mod tests {
         };
         assert_eq!(milder(&many(5000), Some(&many(5001))), None);
         assert_eq!(milder(&many(5001), Some(&many(5000))), Some(Milder::Affected));
-        assert_eq!(
-            milder(&many(5000), Some(&advisory(&[">=0"]))),
-            Some(Milder::Affected),
-            "too many to compare"
-        );
+        let wide = |n: usize| {
+            let ranges: Vec<String> = (0..n).map(|n| format!(">={n}, <{n}.5")).collect();
+            advisory(&[&ranges.join("; ")])
+        };
+        assert_eq!(milder(&wide(100), Some(&advisory(&[">=0"]))), None);
+        let found = milder(&wide(1000), Some(&advisory(&[">=0"])));
+        assert_eq!(found, Some(Milder::Affected), "that is too much to compare");
     }
 
     #[test]
@@ -304,6 +318,11 @@ mod tests {
         assert_eq!(with(|new| new.disputed = true), Some(Milder::Disputed));
         assert_eq!(with(|new| new.scores.clear()), Some(Milder::Score));
         assert_eq!(with(|new| new.aliases.clear()), Some(Milder::Names));
+        let mut two = old.clone();
+        two.scores.push(Score { source: "y".into(), ..score(9.0) });
+        let mut one_lower = two.clone();
+        one_lower.scores[0] = score(3.0);
+        assert_eq!(milder(&two, Some(&one_lower)), Some(Milder::Score), "a policy may let this source count");
         assert_eq!(with(|new| new.summary = "other words".into()), None);
         assert_eq!(with(|new| new.malicious = true), None);
         let mut lower = old.clone();

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use reqwest::Url;
 use serde::Serialize;
 
 use crate::error::{Error, Kind, Result};
@@ -25,6 +26,9 @@ pub struct Report {
     pub waiting: u64,
     /// Artifacts that would be admitted if a person accepted all of that.
     pub would_admit: u64,
+    /// Why that is not known of every channel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
 }
 
 /// What changed in one channel.
@@ -79,12 +83,13 @@ impl Report {
     pub async fn of(station: &Station, why: &str, outcomes: &[Outcome]) -> Result<Self> {
         let mut channels: BTreeMap<String, ChannelReport> =
             outcomes.iter().map(|o| (o.channel.clone(), ChannelReport::of(o))).collect();
-        let mut waiting = 0;
+        let (mut waiting, mut fault) = (0, None);
         match feeds::preview(station, &Accepted::default()).await {
             Ok((set, count)) => {
                 waiting = count;
                 let how = How { advisories: Some(set), ..How::default() };
                 let would = sync::rejudge_as(station, &how, why).await?;
+                fault = would.failed.map(|e| e.message);
                 for outcome in would.outcomes {
                     let admitted = outcome.changes.iter().filter(|c| c.to == Some("admitted")).count();
                     let name = outcome.channel.clone();
@@ -106,6 +111,7 @@ impl Report {
             would_admit: channels.iter().map(|c| c.would_admit).sum(),
             channels,
             waiting,
+            fault,
         })
     }
 
@@ -136,6 +142,9 @@ impl Report {
             let said: Vec<String> = parts.into_iter().filter(|(n, _)| *n > 0).map(|(_, text)| text).collect();
             out += &format!("{}: {}\n", c.channel, said.join(", "));
         }
+        if let Some(fault) = &self.fault {
+            out += &format!("what accepting would change could not be found out everywhere: {fault}\n");
+        }
         if self.waiting > 0 {
             out += &format!(
                 "{} became milder and wait{} for a person: `airlock advisories waiting`\n",
@@ -155,12 +164,13 @@ impl Report {
         if self.is_empty() {
             return Ok(());
         }
-        let location = Location::parse(address)?;
-        let Location::Http(url) = &location else {
-            return Err(Error::usage("`webhook` in [notify] is not a URL"));
-        };
-        let client = Client::new(station, &location)?;
+        let bad = || Error::usage("`webhook` in [notify] is no http(s) URL");
+        let url = Url::parse(address).map_err(|_| bad())?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(bad());
+        }
+        let client = Client::new(station, &Location::Http(url.clone()))?;
         let body = serde_json::to_string(self)?;
-        client.post_json(url, body).await.map_err(|e| e.while_("telling the webhook what changed"))
+        client.post_json(&url, body).await.map_err(|e| e.while_("telling the webhook what changed"))
     }
 }

@@ -345,3 +345,60 @@ async fn a_days_epss_is_shown_at_once_and_changes_no_judgement_in_which_it_decid
     kit.judge("main").await;
     assert!(!rules(explained(&kit).await));
 }
+
+#[tokio::test]
+async fn what_is_said_of_one_cve_clears_no_record_of_two() {
+    let (kit, mut source) = world().await;
+    source.add(&build("h2_1", 1, None), &json!({}));
+    source.write();
+    let mut both = vulnerable("3.1", 9.0);
+    both["aliases"] = json!(["CVE-2026-1234", "CVE-2026-9999"]);
+    kit.know(std::slice::from_ref(&both)).await;
+    state(&kit, &cleared("pkg:conda/openssl")).await;
+    trust(&kit, "openssl", "vex-vendor").await;
+    assert_eq!(of(&kit, "h1_0").await, ("denied", "reported"));
+    // A person who means it names the record itself.
+    let one = ("CVE-2026-1234", Status::Cleared);
+    let scope = Scope::of("main", "openssl");
+    assert!(decide::status(&kit.station, scope.clone(), one, None, "r", None).await.is_err());
+    // Where there is a finding of that CVE alone, it is meant.
+    let mut alone = vulnerable("3.1", 9.0);
+    alone["id"] = json!("PYSEC-9");
+    kit.know(&[both, alone]).await;
+    decide::status(&kit.station, scope, one, None, "r", None).await.unwrap();
+    kit.judge("main").await;
+    let found = explained(&kit).await.remove(0).findings;
+    let states: Vec<_> = found.iter().map(|f| (f.advisory.as_str(), f.status.name())).collect();
+    assert_eq!(states, [("CVE-2026-1234", "cleared"), (HIGH, "reported")]);
+}
+
+#[tokio::test]
+async fn a_statement_that_stands_no_longer_does_not_count_again_because_its_record_was_away() {
+    let (kit, _source) = world().await;
+    // What was known before anybody trusted the source does not matter.
+    state(&kit, &cleared("pkg:conda/openssl")).await;
+    kit.know(&[vulnerable("3.2", 9.0)]).await;
+    kit.judge("main").await;
+    trust(&kit, "openssl", "vex-vendor").await;
+    kit.sync("main").await;
+    assert_eq!(of(&kit, "h1_0").await, ("admitted", "cleared"));
+    kit.know(&[vulnerable("3.3", 9.0)]).await;
+    kit.judge("main").await;
+    assert_eq!(of(&kit, "h1_0").await, ("denied", "reported"));
+    kit.know(&[]).await;
+    kit.judge("main").await;
+    kit.know(&[vulnerable("3.3", 9.0)]).await;
+    kit.judge("main").await;
+    assert_eq!(of(&kit, "h1_0").await, ("denied", "reported"));
+}
+
+#[tokio::test]
+async fn trust_in_a_feed_that_is_gone_is_no_trust_in_another_of_its_name() {
+    let (kit, _source) = world().await;
+    state(&kit, &cleared("pkg:conda/other")).await;
+    trust(&kit, "openssl", "vex-vendor").await;
+    feeds::remove(&kit.station, "vex-vendor", "they moved").await.unwrap();
+    let elsewhere = kit.write("elsewhere/vendor.json", b"{}").display().to_string();
+    let name = feeds::add(&kit.station, FeedKind::Vex, &elsewhere).await.unwrap();
+    assert_eq!(name, "vex-vendor-2");
+}

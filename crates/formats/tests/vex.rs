@@ -90,13 +90,14 @@ fn csaf_says_the_same_through_its_product_tree() {
     assert_eq!(faults.count, 1);
     assert!(faults.listed[0].reason.contains("`C`"), "{:?}", faults.listed);
     assert_eq!(said.len(), 2);
-    let (key, a) = &said[0];
+    let (key, a) = &said[1];
     assert_eq!((key.as_str(), a.status, a.note.as_str()), ("osv:PyPI/a", Status::Cleared, "not built"));
     assert_eq!(a.justification, Some(Justification::VulnerableCodeNotPresent));
     assert!(matches!(&a.versions, Some(Versions::Ranges(ranges)) if ranges[0].to_string() == ">=1, <2"));
-    let (key, b) = &said[1];
-    assert_eq!((key.as_str(), b.status), ("osv:PyPI/b", Status::Mitigated));
-    assert_eq!(b.versions, Some(Versions::One("3.1".into())));
+    // What is fixed as a part of something is fixed there, and not everywhere.
+    let (key, b) = &said[0];
+    assert_eq!((key.as_str(), b.status), ("osv:PyPI/a", Status::Mitigated));
+    assert_eq!(b.versions, a.versions);
 }
 
 #[test]
@@ -126,6 +127,13 @@ fn cyclonedx_says_the_same_of_its_components() {
             "{state}"
         );
     }
+    // A component of an application is analysed there, and not everywhere.
+    let mut inside = of(json!({"state": "not_affected"}), json!([{"ref": "a 1"}]));
+    inside["metadata"]["component"] = json!({"type": "application", "name": "app", "bom-ref": "app"});
+    let (said, faults) = stated(&inside);
+    assert!(said.is_empty() && faults.count == 1, "{said:?}");
+    inside["metadata"]["component"]["purl"] = json!("pkg:pypi/app@2");
+    assert_eq!(only(&inside).0, "osv:PyPI/app");
     let affects = json!([{"ref": "z", "versions": [{"range": "vers:generic/<1.2", "status": "affected"},
         {"version": "9", "status": "unaffected"}]}]);
     let (key, said) = only(&of(json!({"state": "exploitable"}), affects));

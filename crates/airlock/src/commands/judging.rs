@@ -302,15 +302,22 @@ pub async fn tell(
     outcomes: &[Outcome],
     json: impl FnOnce() -> Result<serde_json::Value>,
 ) -> Result<()> {
-    let report = Report::of(station, why, outcomes).await?;
+    // What changed has happened, whether it can be summed up and told or not.
+    let report = Report::of(station, why, outcomes).await;
     let json = || {
         let mut json = json()?;
-        json["report"] = serde_json::to_value(&report)?;
+        if let Ok(report) = &report {
+            json["report"] = serde_json::to_value(report)?;
+        }
         Ok(json)
     };
-    cx.out.answer(json, || format!("{}{}", text(cx, outcomes), report.text()))?;
-    if let Err(error) = report.notify(station).await {
-        // What changed has happened; who was not told is said.
+    let summed_up = || report.as_ref().map(Report::text).unwrap_or_default();
+    cx.out.answer(json, || format!("{}{}", text(cx, outcomes), summed_up()))?;
+    let told = match &report {
+        Ok(report) => report.notify(station).await,
+        Err(error) => Err(Error::fault(error.message.clone())),
+    };
+    if let Err(error) = told {
         cx.out.say(&format!("warning: {}", error.message));
     }
     Ok(())

@@ -17,11 +17,23 @@ const CLOCK_AHEAD_MAX: Span = Span::days(7);
 /// Longest name of a stream, in characters.
 const STREAM_CHARS_MAX: usize = 200;
 
+/// Longest name of a feed, in characters: each station on the way puts its stream in front.
+const FEED_CHARS_MAX: usize = 1000;
+
 /// The names that a bundle gives must be such that they can name something here.
 pub(super) fn check_names(m: &Manifest) -> Result<()> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
     if m.stream.is_empty() || m.stream.len() > STREAM_CHARS_MAX || !m.stream.bytes().all(plain) {
         return Err(Error::unsafe_("the stream's name is malformed"));
+    }
+    let is_name = |name: &String| {
+        let part = |part: &str| {
+            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-+".contains(&b))
+        };
+        name.len() <= FEED_CHARS_MAX && name.split('/').all(part)
+    };
+    if let Some(bad) = m.feeds.keys().find(|name| !is_name(name)) {
+        return Err(Error::unsafe_(format!("`{}` cannot name a feed", bad.escape_default())));
     }
     match m.channels.keys().find(|name| !airlock_core::channel::is_channel_name(name)) {
         Some(bad) => Err(Error::unsafe_(format!("`{}` cannot name a channel", bad.escape_default()))),

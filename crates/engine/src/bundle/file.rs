@@ -23,20 +23,26 @@ pub async fn export(station: &Station, path: &Path, what: &What) -> Result<Repor
     let folder = tempfile::tempdir_in(beside).map_err(file_error(beside))?;
     let bundle = folder.path().join("bundle");
     let report = export::export(station, &bundle, what).await?;
-    let (path, beside) = (path.to_owned(), beside.to_owned());
-    joined(
-        tokio::task::spawn_blocking(move || {
-            let file = tempfile::NamedTempFile::new_in(&beside).map_err(file_error(&beside))?;
-            pack(&bundle, file.as_file()).map_err(file_error(&path))?;
-            file.as_file().sync_all().map_err(file_error(&path))?;
-            // Until the archive has its name the folder is the only copy of a number that is taken.
-            file.persist(&path).map_err(|e| file_error(&path)(e.error))?;
-            drop(folder);
-            Ok(())
-        })
-        .await,
-    )?;
-    Ok(report)
+    let (path, beside, from) = (path.to_owned(), beside.to_owned(), bundle.clone());
+    let archive = move || {
+        let file = tempfile::NamedTempFile::new_in(&beside).map_err(file_error(&beside))?;
+        pack(&from, file.as_file()).map_err(file_error(&path))?;
+        file.as_file().sync_all().map_err(file_error(&path))?;
+        file.persist(&path).map_err(|e| file_error(&path)(e.error))?;
+        Ok(())
+    };
+    match joined(tokio::task::spawn_blocking(archive).await) {
+        Ok(()) => Ok(report),
+        Err(e) => {
+            // The number is taken and signed: what has it is not to be lost.
+            let kept = folder.keep().join("bundle");
+            Err(e.hint(format!(
+                "bundle {} itself is written: it lies in {}, and can be carried as it is",
+                report.number,
+                kept.display()
+            )))
+        }
+    }
 }
 
 /// Archives a folder. Names, sizes and bytes are all that is kept, in the order of their names.
@@ -94,7 +100,8 @@ fn unpack(path: &Path, into: &Path) -> Result<()> {
     super::media::check_room(into, super::media::room_for(std::iter::once(room)))?;
     let mut tar = Archive::new(BufReader::with_capacity(1 << 20, file));
     let (mut files, mut left) = (0, BYTES_MAX.min(room));
-    for entry in tar.entries().map_err(|e| refused(e.to_string()))? {
+    // Raw: long names and other extensions, which would be read whole, are refused as what they are.
+    for entry in tar.entries().map_err(|e| refused(e.to_string()))?.raw(true) {
         let mut entry = entry.map_err(|e| refused(e.to_string()))?;
         let name = entry.path().map_err(|e| refused(e.to_string()))?.into_owned();
         if entry.header().entry_type() != EntryType::Regular || !is_plain(&name) {
@@ -191,6 +198,10 @@ mod tests {
             ("link", EntryType::Link),
             ("fifo", EntryType::Fifo),
             ("folder", EntryType::Directory),
+            ("longname", EntryType::GNULongName),
+            ("longlink", EntryType::GNULongLink),
+            ("pax", EntryType::XHeader),
+            ("pax-for-all", EntryType::XGlobalHeader),
         ] {
             let (result, outside) = unpacked(&archive(&[(name, kind, b"")]));
             assert!(result.unwrap_err().message.contains("no plain file"), "{name}");

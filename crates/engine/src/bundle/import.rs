@@ -4,14 +4,15 @@
 //! killed, objects are checked one by one, and only when the last byte fits do blobs get their names and refs move.
 //! The bundle itself is only read.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use airlock_core::advisory::FeedHead;
 use airlock_core::bundle::{Base, BundledFile, Manifest};
 use airlock_core::id::Digest;
-use airlock_core::strictness::KEPT;
-use airlock_store::{Intake, Packed, RefChange, Store, StoreError};
+use airlock_core::strictness::{KEPT, KEPT_THERE};
+use airlock_store::{Db, Intake, Packed, RefChange, Store, StoreError};
 
 use super::admission::{self, Entry, admission, choose};
 use super::verify::{self, Opened};
@@ -159,15 +160,23 @@ async fn feed_refs(station: &Station, m: &Manifest, trust: &Trust) -> Result<Vec
     let held = feeds::heads(station).await?;
     let (mut heads, mut came) = (held.clone(), Vec::new());
     let mut refs = Vec::new();
-    for (name, head) in &m.feeds {
-        let name = format!("{}/{name}", m.stream);
+    for (name, head) in sent(db, m, &held).await? {
         // An older reading of a feed knows less.
-        if heads.get(&name).is_none_or(|held| held.read_at <= head.read_at) {
-            let id = db.put(&StoredHead { head: head.clone() }).await?;
-            refs.push(station.move_ref(&format!("feed/{name}/head"), Some(id.digest())).await?);
-            heads.insert(name.clone(), head.clone());
-            came.push((name, head));
+        let before = held.get(&name);
+        if before.is_some_and(|held| held.read_at > head.read_at) {
+            continue;
         }
+        if let Some(held) = before.filter(|held| held.kind != head.kind) {
+            let (was, is) = (held.kind.name(), head.kind.name());
+            return Err(Error::unsafe_(format!(
+                "feed {name} was {was} and is {is} now: all that it said would be gone"
+            ))
+            .hint(format!("if that is right, take it out first: `airlock advisories remove {name}`")));
+        }
+        let id = db.put(&StoredHead { head: head.clone() }).await?;
+        refs.push(station.move_ref(&format!("feed/{name}/head"), Some(id.digest())).await?);
+        heads.insert(name.clone(), head.clone());
+        came.push((name, head));
     }
     feeds::check(station, &heads).await.map_err(|e| match e.kind {
         Kind::Unsafe => e.while_("the advisories of the bundle are incomplete"),
@@ -177,9 +186,9 @@ async fn feed_refs(station: &Station, m: &Manifest, trust: &Trust) -> Result<Vec
         let of_it = format!("{name}{KEPT}");
         let kept = match trust.accepts(Accept::Loosening) {
             true => None,
-            false => feeds::kept_after(db, held.get(&name), held.get(&of_it), head).await?,
+            false => feeds::kept_after(db, held.get(&name), held.get(&of_it), &head).await?,
         };
-        refs.extend(feeds::kept_change(station, &name, kept.as_ref()).await?);
+        refs.extend(feeds::kept_change(station, &name, held.get(&of_it), kept.as_ref()).await?);
         match kept {
             Some(kept) => heads.insert(of_it, kept),
             None => heads.remove(&of_it),
@@ -188,6 +197,30 @@ async fn feed_refs(station: &Station, m: &Manifest, trust: &Trust) -> Result<Vec
     let id = feeds::build(station, heads).await?;
     refs.push(RefChange { name: feeds::SET.to_owned(), from: before, to: Some(id.digest()) });
     Ok(refs)
+}
+
+/// The feeds of a bundle as they are called here. What the sender keeps of a feed is called otherwise than what this station
+/// keeps of it; and where it keeps nothing any more, that is said by a reading without content.
+async fn sent(
+    db: &Db,
+    m: &Manifest,
+    held: &BTreeMap<String, FeedHead>,
+) -> Result<BTreeMap<String, FeedHead>> {
+    let mut out = BTreeMap::new();
+    for (name, head) in &m.feeds {
+        let name = match name.strip_suffix(KEPT) {
+            Some(feed) => format!("{}/{feed}{KEPT_THERE}", m.stream),
+            None => format!("{}/{name}", m.stream),
+        };
+        out.insert(name, head.clone());
+    }
+    for (name, head) in &m.feeds {
+        let kept = format!("{}/{name}{KEPT_THERE}", m.stream);
+        if let (Some(before), false) = (held.get(&kept), out.contains_key(&kept)) {
+            out.insert(kept, feeds::nothing(db, before.kind, head.read_at).await?);
+        }
+    }
+    Ok(out)
 }
 
 /// Checks every file, and takes in those that the store does not have.

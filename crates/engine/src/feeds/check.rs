@@ -8,6 +8,7 @@ use airlock_core::assess::Statements;
 use airlock_core::id::Id;
 use airlock_core::identity::Identity;
 use airlock_core::trie::TreeId;
+use airlock_formats::limits::VEX_STATEMENTS_OF_ONE_MAX;
 use airlock_store::{Db, StoreError};
 
 use crate::error::{Error, Result};
@@ -94,7 +95,11 @@ async fn statements(
 ) -> std::result::Result<(), Flaw> {
     for difference in tree(db, old, new).await? {
         if let Some(id) = difference.new {
-            db.get(id).await?;
+            let said = db.get(id).await?.list.len();
+            if said > VEX_STATEMENTS_OF_ONE_MAX {
+                let key = difference.key.escape_debug();
+                return Err(Flaw::Content(format!("it has {said} statements about {key}")));
+            }
         }
     }
     Ok(())

@@ -1,17 +1,19 @@
 //! What became milder and waits for a person: the stricter form of it is kept beside the feed, as if another feed said so.
 //!
 //! What is kept of the feed `X` is the feed `X+kept` to everything else: it stands in the set of everything known, has
-//! slices, is shown, and travels. It is made when a new reading of `X` takes the place of the one before, and ends when
+//! slices, is shown, and travels, as `X+kept-there` on the other side. It is made when a new reading of `X` takes the place of the one before, and ends when
 //! `X` says as much again, when a person accepts what became milder, or when a setting for that source does.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use airlock_core::advisory::{Advisory, AdvisoryRecord, AdvisorySet, FeedHead, FeedKind, Kev};
+use airlock_core::advisory::{Advisory, AdvisoryRecord, AdvisorySet, Epss, FeedHead, FeedKind, Kev};
 use airlock_core::id::{Digest, Id};
 use airlock_core::identity::Identity;
+use airlock_core::object;
 use airlock_core::strictness::{self, KEPT};
+use airlock_core::time::Time;
 use airlock_core::trie::TreeId;
 use airlock_store::{Db, RefChange};
 
@@ -160,19 +162,44 @@ async fn advisories(
     Ok((root.digest(), trees::load(db, root).await?.len()))
 }
 
-/// The move of the ref that says what is kept of a feed; none where it stays.
+/// The move of the ref that says what is kept of a feed, where `held` was when that was found out; none where it stays. If
+/// something else was kept since, committing it fails as a race.
 pub(crate) async fn change(
     station: &Station,
     feed: &str,
+    held: Option<&FeedHead>,
     kept: Option<&FeedHead>,
 ) -> Result<Option<RefChange>> {
     let db = &station.store.db;
+    let id_of = |head: &FeedHead| -> Result<Digest> {
+        Ok(object::encode(&StoredHead { head: head.clone() })?.0.digest())
+    };
     let to = match kept {
         Some(head) => Some(db.put(&StoredHead { head: head.clone() }).await?.digest()),
         None => None,
     };
-    let change = station.move_ref(&head_ref(&format!("{feed}{KEPT}")), to).await?;
-    Ok((change.from != change.to).then_some(change))
+    let name = head_ref(&format!("{feed}{KEPT}"));
+    let mut from = held.map(id_of).transpose()?;
+    let now = db.find_ref(&name).await?;
+    if let (true, Some(id)) = (now != from, now) {
+        // One that is damaged is what the set has of it.
+        match db.get::<StoredHead>(Id::new(id)).await.map_err(Error::from) {
+            Err(e) if e.is_content => from = now,
+            other => other.map(|_| ())?,
+        }
+    }
+    Ok((from != to || now != to).then_some(RefChange { name, from, to }))
+}
+
+/// An empty reading of a feed of this kind: what a sender no longer keeps is taken back by it.
+pub(crate) async fn nothing(db: &Db, kind: FeedKind, read_at: Time) -> Result<FeedHead> {
+    let content = match kind {
+        FeedKind::Kev => db.put(&Kev::default()).await?.digest(),
+        FeedKind::Epss => db.put(&Epss::default()).await?.digest(),
+        // An empty tree has one spelling, whatever it is of.
+        _ => trees::store(db, &BTreeMap::<String, Identity>::new()).await?.digest(),
+    };
+    Ok(FeedHead { kind, read_at, content, count: 0, skipped: 0, until: None })
 }
 
 /// Something that became milder and waits.
@@ -264,11 +291,14 @@ pub struct Accepted {
     pub ids: BTreeSet<String>,
 }
 
+/// What was kept of a feed, and what stays.
+struct Remaining {
+    held: FeedHead,
+    stays: Option<FeedHead>,
+}
+
 /// What stays kept of each feed of which something is accepted, and how much is accepted.
-async fn remaining(
-    station: &Station,
-    accepted: &Accepted,
-) -> Result<(BTreeMap<String, Option<FeedHead>>, u64)> {
+async fn remaining(station: &Station, accepted: &Accepted) -> Result<(BTreeMap<String, Remaining>, u64)> {
     let db = &station.store.db;
     let (mut out, mut count) = (BTreeMap::new(), 0);
     for (name, head) in heads(station).await? {
@@ -297,8 +327,8 @@ async fn remaining(
         let left = left as u64;
         if left < head.count {
             count += head.count - left;
-            let stays = (left > 0).then_some(FeedHead { content, count: left, ..head });
-            out.insert(feed.to_owned(), stays);
+            let stays = (left > 0).then(|| FeedHead { content, count: left, ..head.clone() });
+            out.insert(feed.to_owned(), Remaining { held: head, stays });
         }
     }
     if count == 0 {
@@ -311,9 +341,9 @@ async fn remaining(
 pub async fn preview(station: &Station, accepted: &Accepted) -> Result<(Id<AdvisorySet>, u64)> {
     let (remaining, count) = remaining(station, accepted).await?;
     let mut heads = heads(station).await?;
-    for (feed, head) in remaining {
+    for (feed, Remaining { stays, .. }) in remaining {
         let name = format!("{feed}{KEPT}");
-        match head {
+        match stays {
             Some(head) => heads.insert(name, head),
             None => heads.remove(&name),
         };
@@ -330,8 +360,8 @@ pub async fn accept(station: &Station, accepted: &Accepted, reason: &str) -> Res
     }
     let (remaining, count) = remaining(station, accepted).await?;
     let mut changes = Vec::new();
-    for (feed, head) in &remaining {
-        changes.extend(change(station, feed, head.as_ref()).await?);
+    for (feed, of) in &remaining {
+        changes.extend(change(station, feed, Some(&of.held), of.stays.as_ref()).await?);
     }
     let feeds: Vec<&String> = remaining.keys().collect();
     let detail = serde_json::json!({

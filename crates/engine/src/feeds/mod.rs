@@ -31,7 +31,7 @@ use crate::station::Station;
 use crate::upstream::{Location, Validator};
 
 pub use kept::{Accepted, Loosening, Waiting, accept, preview, waiting};
-pub(crate) use kept::{after as kept_after, change as kept_change};
+pub(crate) use kept::{after as kept_after, change as kept_change, nothing};
 pub(crate) use names::{NameIndex, index as index_names, reached};
 pub use show::show;
 
@@ -107,12 +107,15 @@ pub struct FeedReport {
     pub bad: Vec<BadAdvisory>,
 }
 
-/// A name under which no other feed stands.
+/// A name under which no other feed stands. What somebody ruled of a feed that is gone is not to count for another one.
 async fn free_name(station: &Station, wanted: &str, def: Digest) -> Result<String> {
+    let (_, decisions) = crate::judge::decisions(station).await?;
+    let now = station.now().await?;
     for n in 1..1000 {
         let name = if n == 1 { wanted.to_owned() } else { format!("{wanted}-{n}") };
         let held = station.store.db.find_ref(&format!("feed/{name}/def")).await?;
-        if held.is_none_or(|h| h == def) {
+        let is_free = held.is_none() && !decisions.trusted(now).any(|source| source == name);
+        if is_free || held == Some(def) {
             return Ok(name);
         }
     }
@@ -355,14 +358,12 @@ async fn keep(
     let db = &station.store.db;
     let id = db.put(&StoredHead { head: head.clone() }).await?;
     let mut changes = vec![RefChange { name: head_ref(name), from: *from, to: Some(id.digest()) }];
+    let held = head_of(station, &format!("{name}{KEPT}")).await?;
     let kept = match def.loosening {
         Loosening::Accept => None,
-        Loosening::Ask => {
-            let held = head_of(station, &format!("{name}{KEPT}")).await?;
-            kept::after(db, before.as_ref(), held.as_ref(), &head).await?
-        }
+        Loosening::Ask => kept::after(db, before.as_ref(), held.as_ref(), &head).await?,
     };
-    changes.extend(kept::change(station, name, kept.as_ref()).await?);
+    changes.extend(kept::change(station, name, held.as_ref(), kept.as_ref()).await?);
     changes.extend(wanted.seen_change(station, &head, content.validator).await?);
     let mut detail =
         serde_json::json!({"count": head.count, "skipped": head.skipped, "content": head.content});

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::guard::{Guard, LeadsInside};
 use super::patience::{Again, Failure, PROXY_HINT, Tried};
-use super::{Client, Location};
+use super::{Client, Location, shown_host};
 use crate::error::{Error, Result};
 use crate::network::{Proxy, Settings};
 use crate::station::{CONFIG, Station};
@@ -85,7 +85,7 @@ impl Client {
 
     /// Hands over a document and gives the head of the answer.
     pub(super) async fn post(&self, url: &Url, body: String) -> Result<Response> {
-        let shown = Location::Http(url.clone()).shown();
+        let shown = shown_host(url);
         self.reach.check(url, None).map_err(|e| e.while_(&shown))?;
         let (line, url) = (self.line(url)?, self.reach.with_credentials(url));
         let patience = line.settings.connect_timeout() + line.settings.read_timeout();

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use airlock_core::assess::Versions;
 use airlock_core::time::Time;
 
-use super::product::{Product, sha256, vers};
+use super::product::{Product, vers};
 use super::{Claim, Claims, said, without_state};
 use crate::feeds::null_as_default;
 
@@ -87,7 +87,7 @@ struct FileHash {
 
 #[derive(Deserialize)]
 struct Relationship {
-    product_reference: String,
+    relates_to_product_reference: String,
     full_product_name: FullName,
 }
 
@@ -158,14 +158,14 @@ struct Products {
 impl Products {
     fn of(tree: &ProductTree) -> Self {
         let mut all = Self::default();
-        tree.branches.iter().for_each(|branch| all.branch(branch));
+        tree.branches.iter().for_each(|branch| all.branch(branch, &mut Vec::new()));
         for name in &tree.full_product_names {
-            all.by_id.extend(product(name, None).map(|product| (name.product_id.clone(), product)));
+            all.by_id.extend(product(name, &[]).map(|product| (name.product_id.clone(), product)));
         }
         for relationship in &tree.relationships {
-            // A component as a part of something else is that component.
+            // What is said of a component as a part of something is said of that, and not of the component elsewhere.
             let id = &relationship.full_product_name.product_id;
-            let product = all.by_id.get(&relationship.product_reference).cloned();
+            let product = all.by_id.get(&relationship.relates_to_product_reference).cloned();
             all.by_id.extend(product.map(|product| (id.clone(), product)));
         }
         let groups = tree.product_groups.iter();
@@ -173,31 +173,35 @@ impl Products {
         all
     }
 
-    fn branch(&mut self, branch: &Branch) {
+    /// Goes down a branch, with those above it.
+    fn branch<'a>(&mut self, branch: &'a Branch, above: &mut Vec<&'a Branch>) {
+        above.push(branch);
         if let Some(name) = &branch.product {
-            self.by_id.extend(product(name, Some(branch)).map(|product| (name.product_id.clone(), product)));
+            self.by_id.extend(product(name, above).map(|product| (name.product_id.clone(), product)));
         }
-        branch.branches.iter().for_each(|branch| self.branch(branch));
+        branch.branches.iter().for_each(|branch| self.branch(branch, above));
+        above.pop();
     }
 }
 
-fn product(name: &FullName, branch: Option<&Branch>) -> Option<Product> {
+/// The package that a product is, as far as all that restricts it is understood.
+fn product(name: &FullName, branches: &[&Branch]) -> Option<Product> {
     let helper = name.product_identification_helper.as_ref()?;
     let purl = helper.purl.iter().chain(&helper.purls).find_map(|purl| Product::purl(purl));
     let mut product = purl.or_else(|| Product::cpe(helper.cpe.as_deref()?))?;
-    if product.versions.is_none()
-        && let Some((category, text)) = branch.and_then(|b| Some((b.category.as_deref()?, b.name.as_ref()?)))
-    {
-        product.versions = match category {
-            "product_version" => Some(Versions::One(text.clone())),
-            // One that cannot be read must not count as all versions.
-            "product_version_range" => Some(Versions::Ranges(vers(text)?)),
-            _ => None,
+    for branch in branches {
+        let text = branch.name.as_deref().unwrap_or_default();
+        let versions = match branch.category.as_deref()? {
+            "vendor" | "product_family" | "product_name" => continue,
+            "product_version" => Versions::One(text.to_owned()),
+            "product_version_range" => Versions::Ranges(vers(text, product.key.order())?),
+            // A platform, a service pack, a language: which files that is, nobody here can tell.
+            _ => return None,
         };
+        product.versions.get_or_insert(versions);
     }
     let hashes = helper.hashes.iter().flat_map(|hashes| &hashes.file_hashes);
-    product.sha256.extend(hashes.filter_map(|hash| sha256(&hash.algorithm, &hash.value)));
-    Some(product)
+    product.hashed(hashes.map(|hash| (hash.algorithm.as_str(), hash.value.as_str())))
 }
 
 impl Vulnerability {

@@ -8,7 +8,7 @@ use airlock_core::assess::{Justification, Versions};
 use airlock_core::matching::Status;
 use airlock_core::time::Time;
 
-use super::product::{Product, sha256, vers};
+use super::product::{Product, vers};
 use super::{Claim, Claims, Said};
 use crate::feeds::null_as_default;
 
@@ -39,6 +39,7 @@ struct Component {
     bom_ref: Option<String>,
     purl: Option<String>,
     cpe: Option<String>,
+    version: Option<String>,
     #[serde(default, deserialize_with = "null_as_default")]
     hashes: Vec<Hash>,
     #[serde(default, deserialize_with = "null_as_default")]
@@ -91,20 +92,29 @@ struct Version {
     status: Option<String>,
 }
 
+impl Component {
+    fn product(&self) -> Option<Product> {
+        let product = self.purl.as_deref().and_then(Product::purl);
+        let mut product = product.or_else(|| Product::cpe(self.cpe.as_deref()?))?;
+        if product.versions.is_none() {
+            let version = self.version.as_ref().filter(|version| !version.is_empty());
+            product.versions = version.cloned().map(Versions::One);
+        }
+        product.hashed(self.hashes.iter().map(|hash| (hash.alg.as_str(), hash.content.as_str())))
+    }
+}
+
 /// What a document claims.
 pub(super) fn read(document: &[u8]) -> Result<Claims, String> {
     let bom: Bom = serde_json::from_slice(document).map_err(|e| e.to_string())?;
+    let whole = bom.metadata.as_ref().and_then(|metadata| metadata.component.as_ref());
     let mut products = BTreeMap::new();
-    let mut waiting: Vec<&Component> = bom.components.iter().collect();
-    waiting.extend(bom.metadata.as_ref().and_then(|metadata| metadata.component.as_ref()));
+    let mut waiting: Vec<&Component> = bom.components.iter().chain(whole).collect();
     while let Some(component) = waiting.pop() {
         waiting.extend(&component.components);
-        let product = component.purl.as_deref().and_then(Product::purl);
-        let product = product.or_else(|| Product::cpe(component.cpe.as_deref()?));
-        if let (Some(id), Some(mut product)) = (&component.bom_ref, product) {
-            product.sha256.extend(component.hashes.iter().filter_map(|h| sha256(&h.alg, &h.content)));
-            products.insert(id.clone(), product);
-        }
+        // What is said of a component of something is said of that, and not of the component elsewhere.
+        let product = whole.unwrap_or(component).product();
+        products.extend(component.bom_ref.clone().zip(product));
     }
     let time = bom.metadata.as_ref().and_then(|metadata| metadata.timestamp.clone());
     let author = bom.metadata.and_then(|metadata| metadata.supplier?.name);
@@ -154,7 +164,7 @@ fn of(affects: &Affects, products: &BTreeMap<String, Product>) -> Vec<Product> {
     let is_meant = |version: &&Version| version.status.as_deref() != Some("unaffected");
     let versions = |version: &Version| {
         let one = version.version.clone().map(Versions::One);
-        one.or_else(|| vers(version.range.as_deref()?).map(Versions::Ranges))
+        one.or_else(|| vers(version.range.as_deref()?, product.key.order()).map(Versions::Ranges))
     };
     let all = affects.versions.iter().filter(is_meant).filter_map(versions);
     all.map(|versions| Product { versions: Some(versions), ..product.clone() }).collect()

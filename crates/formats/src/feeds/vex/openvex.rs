@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use airlock_core::time::Time;
 
-use super::product::{Product, sha256};
+use super::product::Product;
 use super::{Claim, Claims, said, without_state};
 use crate::feeds::null_as_default;
 
@@ -99,9 +99,8 @@ fn product(raw: &ProductRaw) -> Option<Product> {
             let id = id.as_deref().and_then(named);
             let purl = || identifiers.get("purl").and_then(|purl| Product::purl(purl));
             let cpe = || identifiers.get("cpe23").and_then(|cpe| Product::cpe(cpe));
-            let mut product = id.or_else(purl).or_else(cpe)?;
-            product.sha256.extend(hashes.iter().filter_map(|(name, value)| sha256(name, value)));
-            Some(product)
+            let product = id.or_else(purl).or_else(cpe)?;
+            product.hashed(hashes.iter().map(|(name, value)| (name.as_str(), value.as_str())))
         }
     }
 }
