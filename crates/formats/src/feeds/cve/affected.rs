@@ -13,13 +13,12 @@ use airlock_core::cpe::{Attribute, Cpe, Part};
 use airlock_core::ecosystem::{self, Ecosystem};
 use airlock_core::version::{Event, Range};
 
+use super::spelt::{self, bound, is_nothing, plain};
 use crate::feeds::null_as_default;
 use crate::limits;
 
 /// Platforms that are named in evidence.
 const PLATFORMS_MAX: usize = 3;
-/// The longest text that is taken for a version, in bytes.
-const VERSION_BYTES_MAX: usize = 100;
 
 /// One entry.
 #[derive(Deserialize)]
@@ -133,7 +132,7 @@ impl Entry<'_> {
         let spelt = |name: &str| {
             let name = name.trim().to_lowercase();
             let is_plain = |c: char| !c.is_control() && c != ':';
-            let fits = !is_nothing(&name) && name.len() <= VERSION_BYTES_MAX && name.chars().all(is_plain);
+            let fits = !is_nothing(&name) && name.len() <= spelt::BYTES_MAX && name.chars().all(is_plain);
             fits.then(|| name.split_whitespace().collect::<Vec<_>>().join("_"))
         };
         Some(MatchKey::cpe(&spelt(&self.vendor)?, &spelt(&self.product)?))
@@ -191,29 +190,6 @@ fn named_by_cpe(name: &str) -> Option<(MatchKey, Option<String>, Attribute)> {
     Some((key, cpe.target_sw.value().map(str::to_owned), cpe.version))
 }
 
-/// What stands where nothing is to be said.
-fn is_nothing(text: &str) -> bool {
-    let text = text.trim();
-    text.is_empty()
-        || ["n/a", "na", "-", "*", "unspecified", "unknown", "[unknown]", "none"]
-            .iter()
-            .any(|word| text.eq_ignore_ascii_case(word))
-}
-
-/// The beginning of all versions, or a version; none where it is neither.
-fn bound(text: &str) -> Option<&str> {
-    if is_nothing(text) { Some("0") } else { plain(text) }
-}
-
-/// A version, without the `v` in front of it; none where text says more than that.
-fn plain(text: &str) -> Option<&str> {
-    let text = text.trim();
-    let bare = text.strip_prefix(['v', 'V']).unwrap_or(text);
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+' | '!' | '~');
-    let fits = bare.starts_with(|c: char| c.is_ascii_digit()) && bare.len() <= VERSION_BYTES_MAX;
-    (fits && bare.chars().all(is_plain)).then_some(bare)
-}
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Affected,
@@ -235,7 +211,7 @@ enum End<'a> {
     /// It is one version and not a range.
     Same,
     Never,
-    Before(&'a str),
+    Before(Cow<'a, str>),
     At(&'a str),
 }
 
@@ -290,10 +266,14 @@ impl Version<'_> {
     fn steps(&self) -> Option<Steps<'_>> {
         let end = match (self.less_than.as_deref(), self.less_than_or_equal.as_deref()) {
             (Some("*"), _) | (None, Some("*")) => End::Never,
-            (Some(before), _) => End::Before(plain(before)?),
-            (None, Some(at)) => End::At(plain(at)?),
+            (Some(before), _) => End::Before(plain(before)?.into()),
+            (None, Some(at)) => match plain(at) {
+                Some(at) => End::At(at),
+                None => End::Before(spelt::behind_branch(at)?),
+            },
             (None, None) if self.changes.is_empty() && self.version != "*" => {
-                let only = plain(&self.version)?;
+                // Where a range begins with `0`, it stands for all; alone it may mean the same.
+                let only = plain(&self.version).filter(|only| !spelt::is_zero(only))?;
                 return Some(Steps { steps: vec![(only, State::of(&self.status))], end: End::Same });
             }
             (None, None) => End::Never,
@@ -330,7 +310,7 @@ impl Steps<'_> {
             }
         }
         match self.end {
-            End::Before(end) => events.push(Event::Fixed(end.to_owned())),
+            End::Before(end) => events.push(Event::Fixed(end.into_owned())),
             End::At(end) => events.push(Event::LastAffected(end.to_owned())),
             End::Same | End::Never => {}
         }
@@ -352,7 +332,7 @@ impl Steps<'_> {
         }
         match (self.end, self.steps.last()) {
             (End::Same, Some((only, _))) if closed => holes.push(Event::After((*only).to_owned())),
-            (End::Before(end), _) if closed => holes.push(Event::Introduced(end.to_owned())),
+            (End::Before(end), _) if closed => holes.push(Event::Introduced(end.into_owned())),
             (End::At(end), _) if closed => holes.push(Event::After(end.to_owned())),
             _ => {}
         }

@@ -4,6 +4,7 @@
 //! affected: configurations of CPEs as NVD has them, and lists of versions by package or product.
 
 mod affected;
+mod spelt;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
