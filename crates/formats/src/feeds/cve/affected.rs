@@ -19,6 +19,25 @@ use crate::limits;
 
 /// Platforms that are named in evidence.
 const PLATFORMS_MAX: usize = 3;
+/// Products, bounds and versions of all products of one record together. The largest genuine ones have some thousand.
+const WEIGHT_MAX: usize = 100_000;
+
+/// What one record may still say: each product that an entry names repeats all versions of the entry, so that a small
+/// record could come to gigabytes.
+pub(super) struct Budget(usize);
+
+impl Budget {
+    pub(super) const fn of_a_record() -> Self {
+        Self(WEIGHT_MAX)
+    }
+
+    /// Takes what one product is said of, with so many bounds and versions.
+    pub(super) fn take(&mut self, said: usize) -> Result<(), String> {
+        let left = self.0.checked_sub(said.saturating_add(1));
+        self.0 = left.ok_or_else(|| format!("it says more than {WEIGHT_MAX} versions of its products"))?;
+        Ok(())
+    }
+}
 
 /// One entry.
 #[derive(Deserialize)]
@@ -77,23 +96,29 @@ impl Entry<'_> {
     pub(super) fn affected(
         &self,
         product: fn(&str, &str) -> Option<MatchKey>,
+        budget: &mut Budget,
     ) -> Result<Vec<Affected>, String> {
+        if self.cpes.len() > limits::ADVISORY_AFFECTED_MAX {
+            return Err(format!("it names more than {} products", limits::ADVISORY_AFFECTED_MAX));
+        }
         let found = self.found()?;
         let mut out = Vec::new();
         let known = self.package().or_else(|| product(&self.vendor, &self.product));
         let names: BTreeSet<&str> = self.cpes.iter().map(|name| &**name).collect();
         for (key, target, own) in names.into_iter().filter_map(named_by_cpe) {
-            let mut found = found.clone();
-            if let (true, Attribute::Value(version)) = (self.versions.is_empty(), own) {
-                found = Found { versions: BTreeSet::from([version]), is_open: false, ..found };
-            }
-            out.extend(found.of(&Affected { target, ..self.blank(key) }));
+            let blank = Affected { target, ..self.blank(key) };
+            out.extend(match own {
+                Attribute::Value(version) if self.versions.is_empty() => {
+                    Found { versions: BTreeSet::from([version]), ..Found::default() }.of(&blank, budget)?
+                }
+                _ => found.of(&blank, budget)?,
+            });
         }
         match known {
-            Some(key) => out.extend(found.of(&self.blank(key))),
+            Some(key) => out.extend(found.of(&self.blank(key), budget)?),
             None if out.is_empty() && found.says_something() => {
                 if let Some(key) = self.guess() {
-                    out.extend(Found { is_open: false, ..found }.of(&self.blank(key)));
+                    out.extend(Found { is_open: false, ..found }.of(&self.blank(key), budget)?);
                 }
             }
             None => {}
@@ -340,7 +365,7 @@ impl Steps<'_> {
 }
 
 /// Which versions are affected.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Found {
     ranges: BTreeSet<Range>,
     versions: BTreeSet<String>,
@@ -354,7 +379,9 @@ impl Found {
     }
 
     /// The same of one package. A list answers for itself only, and not for a range that cannot be read.
-    fn of(&self, blank: &Affected) -> Vec<Affected> {
+    fn of(&self, blank: &Affected, budget: &mut Budget) -> Result<Vec<Affected>, String> {
+        budget
+            .take(self.ranges.iter().map(|range| range.events.len()).sum::<usize>() + self.versions.len())?;
         let mut out = Vec::new();
         if !self.ranges.is_empty() {
             out.push(Affected { ranges: self.ranges.iter().cloned().collect(), ..blank.clone() });
@@ -365,6 +392,6 @@ impl Found {
         if self.is_open {
             out.push(blank.clone());
         }
-        out
+        Ok(out)
     }
 }

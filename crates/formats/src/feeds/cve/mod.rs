@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use airlock_core::advisory::{Advisory, AdvisoryRecord, MatchKey};
 use airlock_core::severity::Score;
 
-use self::affected::Entry;
+use self::affected::{Budget, Entry};
 use super::cpe::{self, Configuration};
 use super::{BadAdvisory, Source, is_cve, null_as_default, one_line, score, severity_word};
 use crate::limits;
@@ -229,9 +229,13 @@ fn affecting(
 ) -> Result<Vec<airlock_core::advisory::Affected>, String> {
     let all = || containers.cna.iter().chain(&containers.adp);
     let mut out = cpe::affected(all().flat_map(|c| &c.cpe_applicability))?;
+    let mut budget = Budget::of_a_record();
+    for said in &out {
+        budget.take(2 * said.ranges.len() + said.versions.len())?;
+    }
     let mut seen: BTreeSet<String> = BTreeSet::new();
     for entry in all().flat_map(|c| &c.affected) {
-        for found in entry.affected(product)? {
+        for found in entry.affected(product, &mut budget)? {
             // What others repeat after the first is said once.
             if seen.insert(format!("{found:?}")) {
                 out.push(found);

@@ -272,3 +272,22 @@ fn what_is_no_record_is_named_and_what_is_too_much_is_refused() {
     let deep = format!("{{\"cveMetadata\":{}", "[".repeat(100));
     assert!(read_record(&deep).is_err());
 }
+
+#[test]
+fn a_small_record_that_would_repeat_many_versions_for_many_products_is_refused_at_once() {
+    let entry = |cpes: usize, versions: usize| {
+        let name = |n| format!("cpe:2.3:a:v:p{n}:*:*:*:*:*:*:*:*");
+        let version = |n| json!({"version": format!("1.{n}"), "status": "affected"});
+        json!({"cpes": (0..cpes).map(name).collect::<Vec<_>>(), "versions": (0..versions).map(version).collect::<Vec<_>>()})
+    };
+    let why = |entries: Value| read_record(&record(json!({ "affected": entries })).to_string()).unwrap_err();
+    let bad = why(json!([entry(2000, 2000)]));
+    assert_eq!(
+        (bad.id.as_str(), bad.reason.as_str()),
+        ("CVE-2024-1", "it says more than 100000 versions of its products")
+    );
+    // So are many entries that are each small enough, and names alone.
+    assert_eq!(why(json!(vec![entry(200, 200); 3])), bad);
+    assert!(why(json!([entry(limits::ADVISORY_AFFECTED_MAX + 1, 0)])).reason.contains("products"));
+    assert_eq!(advisory(&record(json!({"affected": [entry(200, 200)]}))).affected.len(), 200);
+}
