@@ -99,6 +99,24 @@ async fn all_is_read_once_and_then_what_changed() {
 }
 
 #[tokio::test]
+async fn all_is_read_again_where_a_person_says_so_and_what_was_held_counts_until_then() {
+    let (mut kit, api, name) = kit(20, 8).await;
+    update(&kit, &name).await.unwrap();
+    kit.pass(Span::days(1));
+    // It left the list, which no question about what changed would tell.
+    api.world().records.remove(3);
+    api.asked();
+    let anew = feeds::Reading { anew: true, ..feeds::Reading::default() };
+    api.world().turns = [Turn::Pass, Turn::Cut].into();
+    let names = [name.clone()];
+    assert!(feeds::update_with(&kit.station, &names, anew).await.unwrap().failed.is_some());
+    assert_eq!(held(&kit, &name).await.len(), 20);
+    assert!(feeds::update_with(&kit.station, &names, anew).await.unwrap().failed.is_none());
+    assert_eq!(held(&kit, &name).await, there(&api));
+    assert!(!api.asked().iter().any(is_window));
+}
+
+#[tokio::test]
 async fn a_page_that_fails_leaves_the_last_good_state_in_force() {
     let (kit, api, name) = kit(20, 8).await;
     let cases = [

@@ -274,6 +274,8 @@ struct Wanted {
     /// What stands in the ref of that now.
     seen_from: Option<Digest>,
     def_id: Digest,
+    /// Whether all of it is read, also what did not change.
+    anew: bool,
 }
 
 impl Wanted {
@@ -300,7 +302,8 @@ impl Wanted {
         };
         let seen = seen.filter(fits);
         let name = name.to_owned();
-        Ok(Self { name, def: db.get(Id::new(def)).await?, from, before, seen, seen_from, def_id: def })
+        let (def_id, def) = (def, db.get(Id::new(def)).await?);
+        Ok(Self { name, def, from, before, seen, seen_from, def_id, anew: how.anew })
     }
 }
 

@@ -82,7 +82,8 @@ async fn read_one(station: &Station, wanted: &Wanted, packed: mpsc::Sender<Vec<P
         None => BTreeMap::new(),
     };
     let seen = wanted.seen.as_ref().map(|seen| &seen.validator);
-    let local = localize(station, def, before.and_then(|b| b.until), seen).await?;
+    let last = before.and_then(|b| b.until).filter(|_| !wanted.anew);
+    let local = localize(station, def, last, seen).await?;
     if let (Local::Unchanged, Some(last)) = (&local, &wanted.before) {
         return Ok(Content {
             root: last.content,
