@@ -13,6 +13,7 @@ use airlock_core::cpe::{Attribute, Cpe, Part};
 use airlock_core::ecosystem::{self, Ecosystem};
 use airlock_core::version::{Event, Range};
 
+use super::gaps::{End, Hole, gaps};
 use super::spelt::{self, bound, is_nothing, plain};
 use crate::feeds::null_as_default;
 use crate::limits;
@@ -91,8 +92,8 @@ struct Change<'a> {
 
 impl Entry<'_> {
     /// What is affected. `product` knows the match key of some products for certain. Another product is looked up by
-    /// the names that its vendor gives it, spelt as CPEs spell them, where it says which versions are affected; a
-    /// guess that says not even that is none.
+    /// the names that its vendor gives it, spelt as CPEs spell them, where it says anything of versions; a guess that
+    /// says not even that is none.
     pub(super) fn affected(
         &self,
         product: fn(&str, &str) -> Option<MatchKey>,
@@ -116,9 +117,9 @@ impl Entry<'_> {
         }
         match known {
             Some(key) => out.extend(found.of(&self.blank(key), budget)?),
-            None if out.is_empty() && found.says_something() => {
+            None if out.is_empty() && self.says_something() => {
                 if let Some(key) = self.guess() {
-                    out.extend(Found { is_open: false, ..found }.of(&self.blank(key), budget)?);
+                    out.extend(found.of(&self.blank(key), budget)?);
                 }
             }
             None => {}
@@ -169,39 +170,52 @@ impl Entry<'_> {
             return Err(format!("it names more than {} versions", limits::ADVISORY_AFFECTED_MAX));
         }
         let mut found = Found::default();
-        let otherwise = self.default_status.as_deref().map_or(State::Unknown, State::of);
-        let says = self.versions.iter().any(|version| !version.is_commit());
-        if !says {
-            found.is_open = !self.versions.is_empty() || otherwise != State::Unaffected;
+        let otherwise = self.otherwise();
+        let all_but = otherwise == State::Affected;
+        if self.versions.is_empty() && all_but {
+            found.ranges.extend(gaps(Vec::new()).unwrap_or_default());
             return Ok(found);
         }
-        let all_but = otherwise == State::Affected;
-        // One range with a hole for each version that is not affected.
-        let mut holes = vec![Event::Introduced("0".to_owned())];
-        for version in &self.versions {
-            if version.is_commit() {
-                continue;
-            }
-            if let Some(range) = version.compared().filter(|_| !all_but) {
-                if State::of(&version.status) != State::Unaffected {
-                    found.ranges.insert(range);
-                }
-                continue;
-            }
-            let Some(steps) = version.steps() else {
-                found.is_open |= all_but || version.may_affect();
-                continue;
-            };
-            if all_but {
-                steps.punch(&mut holes);
-            } else {
-                steps.add_to(&mut found);
+        let mut holes = Vec::new();
+        // Commits say nothing of releases; those count that stand beside them.
+        let named = || self.versions.iter().filter(|version| !version.is_commit());
+        for version in named() {
+            let state = State::of(&version.status);
+            match version.compared() {
+                Some(_) if state == State::Unaffected => found.is_open |= all_but,
+                Some(range) => drop(found.ranges.insert(range)),
+                None => match version.steps() {
+                    None => found.is_open |= all_but || version.may_affect(),
+                    Some(steps) => {
+                        holes.extend(steps.holes());
+                        steps.add_to(&mut found, all_but);
+                    }
+                },
             }
         }
-        if all_but && !found.is_open {
-            found.ranges.insert(Range { events: holes });
+        if named().next().is_none() {
+            found.is_open = !self.versions.is_empty() || otherwise != State::Unaffected;
+        } else if all_but && !found.is_open {
+            match gaps(holes) {
+                Some(ranges) => found.ranges.extend(ranges),
+                None => found.is_open = true,
+            }
         }
+        // Who names only what is not affected, and not that nothing else is, leaves the rest open.
+        found.is_open |= otherwise != State::Unaffected && !found.says_something();
         Ok(found)
+    }
+
+    /// The state of what no version names.
+    fn otherwise(&self) -> State {
+        self.default_status.as_deref().map_or(State::Unknown, State::of)
+    }
+
+    /// Whether it says of any version what it is: `n/a` stands where nothing is said.
+    fn says_something(&self) -> bool {
+        let texts = |version: &Version<'_>| version.texts().any(|text| !is_nothing(text));
+        self.otherwise() == State::Affected
+            || self.versions.iter().any(|version| version.version == "*" || texts(version))
     }
 }
 
@@ -232,24 +246,28 @@ impl State {
     }
 }
 
-enum End<'a> {
-    /// It is one version and not a range.
-    Same,
-    Never,
-    Before(Cow<'a, str>),
-    At(&'a str),
-}
-
 /// What changes from where on.
 struct Steps<'a> {
     steps: Vec<(&'a str, State)>,
-    end: End<'a>,
+    /// None of one version, which is no range.
+    end: Option<End<'a>>,
 }
 
 impl Version<'_> {
+    /// All that it says where a version belongs.
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        [Some(&self.version), self.less_than.as_ref(), self.less_than_or_equal.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|text| &**text)
+    }
+
+    /// Whether it names commits. Some call releases `git` too, so that the type alone says nothing.
     fn is_commit(&self) -> bool {
-        let is_hash = |text: &str| text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit());
-        self.version_type.as_deref() == Some("git") || is_hash(&self.version)
+        let is_git = self.version_type.as_deref() == Some("git");
+        let is_hash = |text: &str| spelt::is_commit(text) && (is_git || text.len() == 40);
+        let from_start = is_nothing(&self.version) || self.version == "0";
+        is_hash(&self.version) || (from_start && self.texts().any(is_hash))
     }
 
     fn may_affect(&self) -> bool {
@@ -299,7 +317,7 @@ impl Version<'_> {
             (None, None) if self.changes.is_empty() && self.version != "*" => {
                 // Where a range begins with `0`, it stands for all; alone it may mean the same.
                 let only = plain(&self.version).filter(|only| !spelt::is_zero(only))?;
-                return Some(Steps { steps: vec![(only, State::of(&self.status))], end: End::Same });
+                return Some(Steps { steps: vec![(only, State::of(&self.status))], end: None });
             }
             (None, None) => End::Never,
         };
@@ -307,21 +325,21 @@ impl Version<'_> {
         for change in &self.changes {
             steps.push((plain(&change.at)?, State::of(&change.status)));
         }
-        Some(Steps { steps, end })
+        Some(Steps { steps, end: Some(end) })
     }
 }
 
-impl Steps<'_> {
-    /// Where nothing is affected but what is named.
-    fn add_to(self, found: &mut Found) {
+impl<'a> Steps<'a> {
+    /// Adds what is named as affected. What is unknown is open, unless all is affected that is not named (`all_but`).
+    fn add_to(self, found: &mut Found, all_but: bool) {
         let affected = |(_, state): &(&str, State)| *state == State::Affected;
-        if self.steps.iter().any(|(_, state)| *state == State::Unknown) {
+        if !all_but && self.steps.iter().any(|(_, state)| *state == State::Unknown) {
             found.is_open = true;
         }
         if !self.steps.iter().any(affected) {
             return;
         }
-        if matches!(self.end, End::Same) {
+        if self.end.is_none() {
             found.versions.extend(self.steps.iter().map(|(version, _)| (*version).to_owned()));
             return;
         }
@@ -335,32 +353,27 @@ impl Steps<'_> {
             }
         }
         match self.end {
-            End::Before(end) => events.push(Event::Fixed(end.into_owned())),
-            End::At(end) => events.push(Event::LastAffected(end.to_owned())),
-            End::Same | End::Never => {}
+            Some(End::Before(end)) => events.push(Event::Fixed(end.into_owned())),
+            Some(End::At(end)) => events.push(Event::LastAffected(end.to_owned())),
+            Some(End::Never) | None => {}
         }
         found.ranges.insert(Range { events });
     }
 
-    /// Where everything is affected but what is named.
-    fn punch(self, holes: &mut Vec<Event>) {
-        let mut closed = false;
-        for (at, state) in &self.steps {
-            closed = *state == State::Unaffected;
-            if closed && *at == "0" {
-                holes.retain(|event| *event != Event::Introduced("0".to_owned()));
-            } else if closed {
-                holes.push(Event::Fixed((*at).to_owned()));
-            } else if *at != "0" {
-                holes.push(Event::Introduced((*at).to_owned()));
+    /// What is named as not affected.
+    fn holes(&self) -> Vec<Hole<'a>> {
+        let mut out = Vec::new();
+        for (at, (from, state)) in self.steps.iter().enumerate() {
+            if *state == State::Unaffected {
+                let to = match (self.steps.get(at + 1), &self.end) {
+                    (Some((next, _)), _) => End::Before(Cow::Borrowed(*next)),
+                    (None, Some(end)) => end.clone(),
+                    (None, None) => End::At(from),
+                };
+                out.push(Hole { from, to });
             }
         }
-        match (self.end, self.steps.last()) {
-            (End::Same, Some((only, _))) if closed => holes.push(Event::After((*only).to_owned())),
-            (End::Before(end), _) if closed => holes.push(Event::Introduced(end.into_owned())),
-            (End::At(end), _) if closed => holes.push(Event::After(end.to_owned())),
-            _ => {}
-        }
+        out
     }
 }
 

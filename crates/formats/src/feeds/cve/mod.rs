@@ -4,6 +4,7 @@
 //! affected: configurations of CPEs as NVD has them, and lists of versions by package or product.
 
 mod affected;
+mod gaps;
 mod spelt;
 
 use std::borrow::Cow;

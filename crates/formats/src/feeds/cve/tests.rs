@@ -140,14 +140,21 @@ fn what_is_not_said_is_noise_for_products_and_leaves_packages_open() {
         json!(null),
     ] {
         assert_eq!(pypi(json!({ "versions": versions })), open, "{versions}");
-        // A guess that says no version is none.
+        // A guess that says no version is none, and one that says what nobody can read is as open.
+        let is_said = versions.as_array().is_some_and(|v| v.iter().any(|v| v["version"] != "n/a"));
+        let expected = if is_said { vec!["cpe:v:p [] []"] } else { Vec::new() };
         assert_eq!(
             says(json!([{"vendor": "v", "product": "p", "versions": versions}])),
-            [""; 0],
+            expected,
             "{versions}"
         );
     }
-    assert_eq!(pypi(json!({"defaultStatus": "affected"})), open);
+    assert_eq!(pypi(json!({"defaultStatus": "affected"})), ["[>=0] []"]);
+    assert_eq!(
+        says(json!([{"vendor": "v", "product": "p", "defaultStatus": "affected"},
+            {"cpes": ["cpe:2.3:a:v:q:*:*:*:*:*:*:*:*", "cpe:2.3:a:v:r:1.0:*:*:*:*:*:*:*"], "defaultStatus": "affected"}])),
+        ["cpe:v:p [>=0] []", "cpe:v:q [>=0] []", "cpe:v:r [] [1.0]"]
+    );
     assert_eq!(pypi(json!({"defaultStatus": "unaffected"})), [""; 0]);
     let half = json!([{"version": "1.0", "status": "affected"}, {"version": "some", "status": "affected"},
         {"version": "none of these", "status": "unaffected"}]);
@@ -200,7 +207,14 @@ fn where_all_are_affected_but_some_those_are_holes() {
         {"version": "4.0", "lessThan": "*", "status": "unaffected"},
         {"version": "3.9", "status": "affected"}]}]}),
     ));
-    let range = &read.affected[0].ranges[0];
+    let contains = |version: &str| {
+        let is_in =
+            |range: &airlock_core::version::Range| range.contains(Order::Pep440, version) == Inside::Yes;
+        let is_affected = |a: &airlock_core::advisory::Affected| {
+            a.ranges.iter().any(is_in) || a.versions.iter().any(|v| v == version)
+        };
+        if read.affected.iter().any(is_affected) { Inside::Yes } else { Inside::No }
+    };
     for (version, inside) in [
         ("0.1", Inside::Yes),
         ("1.4", Inside::Yes),
@@ -216,13 +230,84 @@ fn where_all_are_affected_but_some_those_are_holes() {
         ("4.0", Inside::No),
         ("9", Inside::No),
     ] {
-        assert_eq!(range.contains(Order::Pep440, version), inside, "{version}");
+        assert_eq!(contains(version), inside, "{version}");
     }
     let from = json!({"defaultStatus": "affected", "versions": [{"version": "0", "lessThan": "3", "status": "unaffected"}]});
     assert_eq!(pypi(from), ["[>=3] []"]);
     let odd =
         json!({"defaultStatus": "affected", "versions": [{"version": "the last", "status": "unaffected"}]});
     assert_eq!(pypi(odd), ["[] []"]);
+}
+
+#[test]
+fn holes_that_touch_or_overlap_are_one_and_what_ends_before_it_begins_leaves_open() {
+    let holes = |versions: Value| pypi(json!({"defaultStatus": "affected", "versions": versions})).join(" ");
+    let hole = |from: &str, to: &str| json!({"version": from, "lessThan": to, "status": "unaffected"});
+    for (versions, expected) in [
+        (json!([hole("1.0", "2.0"), hole("2.0", "3.0")]), "[>=0, <1.0; >=3.0] []"),
+        (json!([hole("2.0", "2.5"), hole("1.0", "3.0")]), "[>=0, <1.0; >=3.0] []"),
+        (json!([hole("10.0", "*"), hole("9.0", "9.5")]), "[>=0, <9.0; >=9.5, <10.0] []"),
+        (json!([hole("1.1.1k", "1.1.1n"), hole("1.1.1m", "1.1.1q")]), "[>=0, <1.1.1k; >=1.1.1q] []"),
+        (
+            json!([{"version": "1.0", "lessThanOrEqual": "2.0", "status": "unaffected"}, hole("1.0", "2.0")]),
+            "[>=0, <1.0; >2.0] []",
+        ),
+        (
+            json!([{"version": "1.0", "lessThan": "2.0", "status": "unaffected",
+            "changes": [{"at": "1.5", "status": "affected"}, {"at": "1.8", "status": "unaffected"}]}]),
+            "[>=0, <1.0; >=1.5, <1.8; >=1.5, <1.8, <2.0; >=2.0] []",
+        ),
+        (
+            json!([{"version": "3.2", "status": "affected"}, hole("3.0", "3.4")]),
+            "[>=0, <3.0; >=3.4] [] [] [3.2]",
+        ),
+        (
+            json!([hole("3.0", "*"), {"version": "2.0", "lessThan": "2.5", "status": "unknown"}]),
+            "[>=0, <3.0] []",
+        ),
+        (json!([hole("2.0", "1.0")]), "[] []"),
+        (json!([hole("0", "*")]), "[] []"),
+        (json!([{"version": "3.x", "status": "unaffected"}]), "[] []"),
+    ] {
+        assert_eq!(holes(versions.clone()), expected, "{versions}");
+    }
+}
+
+#[test]
+fn who_names_only_what_is_not_affected_leaves_the_rest_open() {
+    let versions = json!([{"version": "2.0", "status": "unaffected"}]);
+    for more in [json!({}), json!({"defaultStatus": "unknown"})] {
+        let mut entry = more.clone();
+        entry["versions"] = versions.clone();
+        assert_eq!(pypi(entry), ["[] []"], "{more}");
+    }
+    assert_eq!(pypi(json!({"defaultStatus": "unaffected", "versions": versions})), [""; 0]);
+    assert_eq!(says(json!([{"vendor": "v", "product": "p", "versions": versions}])), ["cpe:v:p [] []"]);
+}
+
+#[test]
+fn what_a_guess_cannot_read_is_open_beside_what_it_can() {
+    let versions = json!([{"version": "1.0", "lessThan": "2.0", "status": "affected"}, {"version": "3.x", "status": "affected"}]);
+    assert_eq!(
+        says(json!([{"vendor": "v", "product": "p", "versions": versions}])),
+        ["cpe:v:p [>=1.0, <2.0] []", "cpe:v:p [] []"]
+    );
+}
+
+#[test]
+fn versions_whose_type_is_git_are_commits_only_where_they_look_like_commits() {
+    let one = |version: Value| {
+        pypi(json!({"versions": [version, {"version": "9", "status": "affected"}]})).join(" ")
+    };
+    let range = json!({"version": "1.0", "lessThan": "2.0", "versionType": "git", "status": "affected"});
+    assert_eq!(one(range), "[>=1.0, <2.0] [] [] [9]");
+    for commit in ["1234567", "0123456789abcdef0123456789abcdef01234567"] {
+        let single = json!({"version": commit, "versionType": "git", "status": "affected"});
+        let to = json!({"version": "0", "lessThan": commit, "versionType": "git", "status": "affected"});
+        assert_eq!((one(single), one(to)), ("[] [9]".into(), "[] [9]".into()), "{commit}");
+    }
+    let mixed = json!({"version": "1.0", "lessThan": "1234567", "versionType": "git", "status": "affected"});
+    assert_eq!(one(mixed), "[] [9] [] []");
 }
 
 #[test]
