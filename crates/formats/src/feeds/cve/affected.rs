@@ -11,6 +11,7 @@ use serde::Deserialize;
 use airlock_core::advisory::{Affected, MatchKey};
 use airlock_core::cpe::{Attribute, Cpe, Part};
 use airlock_core::ecosystem::{self, Ecosystem};
+use airlock_core::matching::CONDA;
 use airlock_core::version::{Event, Range};
 
 use super::gaps::{End, Hole, gaps};
@@ -22,6 +23,12 @@ use crate::limits;
 const PLATFORMS_MAX: usize = 3;
 /// Products, bounds and versions of all products of one record together. The largest genuine ones have some thousand.
 const WEIGHT_MAX: usize = 100_000;
+
+/// Vendor and product as their vendors write them, and as CPEs do, of what packages are known to be.
+pub(super) const KNOWN: [[(&str, &str); 2]; 2] = [
+    [("python_software_foundation", "cpython"), ("python", "python")],
+    [("nodejs", "node"), ("nodejs", "node.js")],
+];
 
 /// What one record may still say: each product that an entry names repeats all versions of the entry, so that a small
 /// record could come to gigabytes.
@@ -132,13 +139,14 @@ impl Entry<'_> {
         Affected { with: platforms.map(|p| p.chars().take(60).collect()).collect(), ..Affected::of(key) }
     }
 
-    /// The key of a package of PyPI or CRAN.
+    /// The key of a package of PyPI, CRAN or a conda channel.
     fn package(&self) -> Option<MatchKey> {
         let key = |kind: &str, name: &str| match kind {
             "pypi" => Some(MatchKey::osv("PyPI", &ecosystem::canonical_name(Ecosystem::Pypi, name)?)),
             "cran" if !name.is_empty() && !name.contains(char::is_whitespace) => {
                 Some(MatchKey::osv("CRAN", &ecosystem::canonical_r_name(name)))
             }
+            "conda" => Some(MatchKey::osv(CONDA, &ecosystem::canonical_name(Ecosystem::Conda, name)?)),
             _ => None,
         };
         if let Some(rest) = self.package_url.as_deref().and_then(|url| url.strip_prefix("pkg:")) {
@@ -161,7 +169,10 @@ impl Entry<'_> {
             let fits = !is_nothing(&name) && name.len() <= spelt::BYTES_MAX && name.chars().all(is_plain);
             fits.then(|| name.split_whitespace().collect::<Vec<_>>().join("_"))
         };
-        Some(MatchKey::cpe(&spelt(&self.vendor)?, &spelt(&self.product)?))
+        let (vendor, product) = (spelt(&self.vendor)?, spelt(&self.product)?);
+        let known = KNOWN.iter().find(|[words, _]| *words == (vendor.as_str(), product.as_str()));
+        let (vendor, product) = known.map_or((vendor.as_str(), product.as_str()), |[_, cpe]| *cpe);
+        Some(MatchKey::cpe(vendor, product))
     }
 
     /// What its versions say.

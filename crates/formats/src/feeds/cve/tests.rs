@@ -376,3 +376,24 @@ fn a_small_record_that_would_repeat_many_versions_for_many_products_is_refused_a
     assert!(why(json!([entry(limits::ADVISORY_AFFECTED_MAX + 1, 0)])).reason.contains("products"));
     assert_eq!(advisory(&record(json!({"affected": [entry(200, 200)]}))).affected.len(), 200);
 }
+
+#[test]
+fn well_known_products_are_found_by_the_words_of_their_vendors_and_conda_packages_by_their_purl() {
+    let v = json!([{"version": "1.0", "lessThan": "1.2", "status": "affected"}]);
+    assert_eq!(
+        says(json!([
+            {"vendor": "Python Software Foundation", "product": "CPython", "versions": v},
+            {"vendor": "nodejs", "product": "node", "versions": v},
+            {"packageURL": "pkg:conda/OpenSSL@1?subdir=linux-64", "versions": v},
+        ])),
+        [
+            "cpe:python:python [>=1.0, <1.2] []",
+            "cpe:nodejs:node.js [>=1.0, <1.2] []",
+            "osv:conda/openssl [>=1.0, <1.2] []"
+        ]
+    );
+    let keys: BTreeSet<MatchKey> = airlock_core::identity::builtin::rows().flat_map(|row| row.keys).collect();
+    assert!(
+        affected::KNOWN.iter().all(|[_, (vendor, product)]| keys.contains(&MatchKey::cpe(vendor, product)))
+    );
+}
