@@ -32,8 +32,8 @@ struct Record<'a> {
     details: Option<String>,
     #[serde(default, deserialize_with = "null_as_default")]
     severity: Vec<Severity>,
-    #[serde(borrow, default, deserialize_with = "null_as_default")]
-    affected: Vec<AffectedRaw<'a>>,
+    #[serde(default, deserialize_with = "null_as_default")]
+    affected: Vec<AffectedRaw>,
     #[serde(borrow, default)]
     database_specific: Option<&'a RawValue>,
 }
@@ -46,9 +46,7 @@ struct Severity {
 }
 
 #[derive(Deserialize)]
-struct AffectedRaw<'a> {
-    #[serde(borrow, default)]
-    database_specific: Option<&'a RawValue>,
+struct AffectedRaw {
     package: Option<Package>,
     #[serde(default, deserialize_with = "null_as_default")]
     severity: Vec<Severity>,
@@ -142,26 +140,6 @@ fn severity(specific: &RawValue, scores: &[Score]) -> Option<String> {
     severity_word(&specific.severity, scores)
 }
 
-/// Where the versions end that are known to be affected, as GitHub's database says of what has no fix: `<= 2.0.0`. What
-/// comes behind is no fix.
-fn known_end(specific: &RawValue) -> Option<Event> {
-    #[derive(Deserialize)]
-    struct Specific {
-        last_known_affected_version_range: String,
-    }
-    let specific: Specific = serde_json::from_str(specific.get()).ok()?;
-    let text = specific.last_known_affected_version_range;
-    let (make, version): (fn(String) -> Event, &str) = match text.trim().strip_prefix("<=") {
-        Some(version) => (Event::LastAffected, version),
-        None => (Event::Limit, text.trim().strip_prefix('<')?),
-    };
-    let version = version.trim();
-    let is_version = version.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && version.len() <= limits::ADVISORY_ID_BYTES_MAX
-        && !version.contains(|c: char| c.is_whitespace() || matches!(c, ',' | '<' | '>' | '='));
-    is_version.then(|| make(version.to_owned()))
-}
-
 /// What one record may name at most: everything it names is looked up when it is joined with others.
 fn check_counts(record: &Record<'_>) -> Result<(), String> {
     let others = || record.aliases.iter().chain(&record.upstream);
@@ -179,19 +157,15 @@ fn check_counts(record: &Record<'_>) -> Result<(), String> {
 
 /// What one entry says. Ranges of commits say nothing about releases: where there is nothing else, nobody knows which
 /// versions are affected.
-fn affected(raw: AffectedRaw<'_>, unnamed: &[MatchKey]) -> Vec<Affected> {
+fn affected(raw: AffectedRaw, unnamed: &[MatchKey]) -> Vec<Affected> {
     let keys = match raw.package {
         Some(package) => package.key().into_iter().collect(),
         None => unnamed.to_vec(),
     };
-    let mut ranges: Vec<Range> =
+    // Where GitHub's database names the last version that was known to be affected, and no fix, it ends nothing: by OSV's
+    // own evaluation such a range has no end, and what came out since may be as bad as what was looked at.
+    let ranges: Vec<Range> =
         raw.ranges.into_iter().filter(|r| r.kind != "GIT").map(|r| Range { events: r.events }).collect();
-    // Of several ranges nobody could say which one it ends.
-    if let [range] = &mut ranges[..]
-        && range.events.iter().all(|event| matches!(event, Event::Introduced(_) | Event::After(_)))
-    {
-        range.events.extend(raw.database_specific.and_then(known_end));
-    }
     let versions = raw.versions;
     let said = |key| Affected { ranges: ranges.clone(), versions: versions.clone(), ..Affected::of(key) };
     keys.into_iter().map(said).collect()
@@ -288,26 +262,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_to_be_affected_ends_where_github_says_if_nothing_else_ends_it() {
+    fn the_last_version_that_github_knows_to_be_affected_ends_no_range() {
         let range = |events, end| ghsa("[]", events, end).affected[0].ranges[0].to_string();
-        let open = r#"[{"introduced":"1.0"}]"#;
-        for (end, expected) in [
-            (r#""<= 2.0.0""#, ">=1.0, <=2.0.0"),
-            (r#"" < 1.2 ""#, ">=1.0, <1.2"),
-            (r#""<= ""#, ">=1.0"),
-            (r#"">= 2""#, ">=1.0"),
-            (r#""< 1, > 2""#, ">=1.0"),
-            (r#""2.0""#, ">=1.0"),
-            ("7", ">=1.0"),
-            ("null", ">=1.0"),
-        ] {
-            assert_eq!(range(open, end), expected, "{end}");
+        for end in [r#""<= 2.0.0""#, r#"" < 1.2 ""#, "7", "null"] {
+            assert_eq!(range(r#"[{"introduced":"1.0"}]"#, end), ">=1.0", "{end}");
         }
         assert_eq!(range(r#"[{"introduced":"0"},{"fixed":"3"}]"#, r#""<= 2""#), ">=0, <3");
-        let two = open.to_owned() + r#"},{"type":"ECOSYSTEM","events":[{"introduced":"3"}]"#;
-        assert_eq!(range(&two, r#""<= 2""#), ">=1.0");
-        // It is no fix.
-        assert_eq!(ghsa("[]", open, r#""< 1.2""#).affected[0].ranges[0].fixed().count(), 0);
     }
 
     #[test]
