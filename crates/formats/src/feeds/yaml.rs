@@ -100,6 +100,10 @@ impl Writer {
         let is_key = self.begin();
         let start = self.out.len();
         let plain = style == ScalarStyle::Plain && tag.is_none_or(|tag| tag.suffix != "str");
+        if plain && is_key && value == "<<" {
+            // Readers that know no merge keys would see a map without what it is to hold.
+            return Err("it has a merge key (`<<`), which is not read".to_owned());
+        }
         match value {
             "" | "~" | "null" | "Null" | "NULL" if plain && !is_key => self.out.push_str("null"),
             "true" | "True" | "TRUE" if plain && !is_key => self.out.push_str("true"),
@@ -176,6 +180,16 @@ mod tests {
         for bad in ["a: *x\n", "a: &x [*x]\n", "a: &x [1]\n? *x\n: 1\n", "? [1]\n: 2\n"] {
             assert!(read(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_merge_key_is_refused_since_what_it_brings_would_be_missing() {
+        let why = read("base: &b {a: 1}\n<<: *b\nid: x\n").unwrap_err();
+        assert!(why.contains("merge key"), "{why}");
+        assert!(read("a: [{<<: {b: 1}}]\n").is_err());
+        // Text is none.
+        let text = serde_json::json!({"<<": "1", "a": "<<"});
+        assert_eq!(read("'<<': 1\na: <<\n").unwrap(), text);
     }
 
     #[test]
