@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 
 use airlock_core::advisory::{AdvisoryRecord, MatchKey};
+use airlock_core::matching::CONDA;
 
 use super::{BadAdvisory, Source, osv};
 
@@ -43,17 +44,22 @@ pub fn read_record(json: &str) -> Result<AdvisoryRecord, BadAdvisory> {
     Ok(record)
 }
 
-/// What of curl a record is about: the tool is in no library, and the library is in the tool.
+/// What of curl a record is about. The library is in the tool, and the tool in no library: as CPEs both go by both names,
+/// so that what concerns the tool alone stands under the name of its package.
 fn keys(json: &str) -> Vec<MatchKey> {
     let record: Option<Record> = serde_json::from_str(json).ok();
-    let is_tool = record.is_some_and(|record| record.database_specific.affects.as_deref() == Some("tool"));
-    let library = (!is_tool).then(|| MatchKey::cpe("haxx", "libcurl"));
-    std::iter::once(MatchKey::cpe("haxx", "curl")).chain(library).collect()
+    if record.is_some_and(|record| record.database_specific.affects.as_deref() == Some("tool")) {
+        return vec![MatchKey::osv(CONDA, "curl")];
+    }
+    vec![MatchKey::cpe("haxx", "curl"), MatchKey::cpe("haxx", "libcurl")]
 }
 
 #[cfg(test)]
 mod tests {
-    use airlock_core::advisory::Advisory;
+    use airlock_core::advisory::{Advisory, slices};
+    use airlock_core::ecosystem::Ecosystem;
+    use airlock_core::identity::builtin;
+    use airlock_core::matching::{lookups, match_version};
 
     use super::*;
 
@@ -96,9 +102,24 @@ mod tests {
         let keys = |specific: &str| {
             read(specific).affected.iter().map(|a| a.key.as_str().to_owned()).collect::<Vec<_>>()
         };
-        assert_eq!(keys(r#"{"affects":"tool"}"#), ["cpe:haxx:curl"]);
+        assert_eq!(keys(r#"{"affects":"tool"}"#), ["osv:conda/curl"]);
         for odd in ["7", "null", r#"{"affects":["tool"]}"#, r#"{"CWE":[1]}"#, "{}"] {
             assert_eq!(keys(odd), ["cpe:haxx:curl", "cpe:haxx:libcurl"], "{odd}");
         }
+    }
+
+    #[test]
+    fn what_concerns_the_tool_alone_is_found_for_its_package_and_not_for_the_librarys() {
+        let found = |affects: &str, name: &str, version: &str| {
+            let advisory = read(&format!(r#"{{"affects":"{affects}"}}"#));
+            let slices = slices([("curl", &advisory)]);
+            let looked = lookups(Ecosystem::Conda, name, builtin::identities().get(name));
+            let hits: Vec<_> = looked.into_iter().filter_map(|l| Some((slices.get(&l.key)?, l))).collect();
+            let hits: Vec<_> = hits.into_iter().map(|(slice, lookup)| (lookup, slice)).collect();
+            match_version(&hits, version).len()
+        };
+        assert_eq!((found("tool", "curl", "8.6.0"), found("tool", "curl", "8.7.0")), (1, 0));
+        assert_eq!(found("tool", "libcurl", "8.6.0"), 0);
+        assert_eq!((found("both", "curl", "8.6.0"), found("lib", "libcurl", "8.6.0")), (1, 1));
     }
 }
