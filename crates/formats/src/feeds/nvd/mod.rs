@@ -43,13 +43,13 @@ struct Cve<'a> {
     published: Option<String>,
     last_modified: Option<String>,
     vuln_status: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     cve_tags: Vec<TagSet>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "null_as_default")]
     descriptions: Vec<Text<'a>>,
-    #[serde(borrow, default)]
-    metrics: BTreeMap<Cow<'a, str>, Vec<Metric<'a>>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "null_as_default")]
+    metrics: BTreeMap<Cow<'a, str>, Option<Vec<Metric<'a>>>>,
+    #[serde(borrow, default, deserialize_with = "null_as_default")]
     weaknesses: Vec<Weakness<'a>>,
     #[serde(borrow, default, deserialize_with = "null_as_default")]
     configurations: Vec<Configuration<'a>>,
@@ -57,7 +57,7 @@ struct Cve<'a> {
 
 #[derive(Deserialize)]
 struct TagSet {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     tags: Vec<String>,
 }
 
@@ -71,7 +71,7 @@ struct Text<'a> {
 
 #[derive(Deserialize)]
 struct Weakness<'a> {
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "null_as_default")]
     description: Vec<Text<'a>>,
 }
 
@@ -111,7 +111,7 @@ pub fn read_item(json: &str) -> Result<AdvisoryRecord, BadAdvisory> {
     let mut scores = Vec::new();
     for (kind, metrics) in &cve.metrics {
         if kind.starts_with("cvssMetric") {
-            for metric in metrics {
+            for metric in metrics.iter().flatten() {
                 let vector = metric.cvss_data.as_ref().and_then(|d| d.vector_string.as_deref());
                 let source = format!("NVD ({})", metric.source.as_deref().unwrap_or("no source named"));
                 scores.extend(vector.and_then(|v| score(v, &source)));
@@ -199,6 +199,14 @@ mod tests {
         for bad in ["{}", r#"{"cve":null}"#, r#"{"cve":7}"#, r#"{"id":7}"#, r#"{"id":"GHSA-1"}"#] {
             assert!(read_item(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_null_is_as_empty_as_nothing() {
+        let null = r#"{"id":"CVE-2022-1","cveTags":null,"descriptions":null,"metrics":null,"weaknesses":null,"configurations":null}"#;
+        assert_eq!(read_item(null).unwrap().advisory, read_item(r#"{"id":"CVE-2022-1"}"#).unwrap().advisory);
+        let inner = r#"{"id":"CVE-2022-1","cveTags":[{"tags":null}],"metrics":{"cvssMetricV31":null},"weaknesses":[{"description":null}]}"#;
+        assert_eq!(read_item(inner).unwrap().advisory.scores, []);
     }
 
     #[test]
