@@ -9,6 +9,7 @@ use airlock_core::id::Id;
 use airlock_core::time::Span;
 use airlock_engine::feeds;
 use airlock_engine::network::{Network, Period};
+use airlock_engine::station::Clock;
 use airlock_engine::trees;
 use airlock_testkit::Kit;
 use airlock_testkit::wire::{Paged, Request, Turn, World};
@@ -224,6 +225,7 @@ async fn it_is_asked_no_faster_than_it_likes_and_again_when_it_is_busy() {
     let (mut kit, api, name) = kit(30, 8).await;
     kit.station.config.network.all.request_interval = Some(Period::milliseconds(60));
     kit.station.config.network.all.retries = Some(3);
+    kit.station.config.network.all.retry_base = Some(Period::milliseconds(3));
     api.world().turns = [
         Turn::Status("403 Forbidden", "x", "y"),
         Turn::Status("429 Too Many Requests", "retry-after", "0"),
@@ -234,7 +236,34 @@ async fn it_is_asked_no_faster_than_it_likes_and_again_when_it_is_busy() {
     update(&kit, &name).await.unwrap();
     assert_eq!(held(&kit, &name).await, there(&api));
     let pages = api.asked().len() - 3;
-    assert!(pages >= 4 && start.elapsed() >= Duration::from_millis(60) * (pages as u32 - 1), "{pages}");
+    // Refused twice, each time it waits for sixty times the first wait: half a minute where nothing is configured.
+    let least = Duration::from_millis(60) * (pages as u32 - 1) + Duration::from_millis(2 * 180);
+    assert!(pages >= 4 && start.elapsed() >= least, "{pages} {:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn quiet_hours_that_begin_in_the_middle_let_a_reading_end() {
+    let (mut kit, api, name) = kit(20, 8).await;
+    let quiet = format!(
+        "request_interval = \"300ms\"\n[[source]]\nprefix = \"{}\"\nquiet_hours = [\"13:00-18:00\"]\n",
+        api.location().trim_end_matches("/cves/2.0")
+    );
+    kit.station.config.network = toml::from_str(&quiet).unwrap();
+    // It is never earlier than what another process wrote into the ledger last.
+    let mut later = kit.station.clone();
+    later.options.clock = Clock::Fixed(kit.now().await.after(Span::seconds(2 * 3600)));
+    let (began, begins) = tokio::sync::oneshot::channel();
+    api.world().turns = [change(move |_| began.send(()).unwrap())].into();
+    let hours = async {
+        begins.await.unwrap();
+        later.commit(Vec::new(), "test.later", "x", &serde_json::json!({})).await.unwrap();
+    };
+    let (head, ()) = tokio::join!(update(&kit, &name), hours);
+    assert_eq!(head.unwrap().count, 20);
+    assert_eq!(api.asked().len(), 3);
+    // Nothing is begun in them.
+    let why = update(&kit, &name).await.unwrap_err();
+    assert!(why.contains("quiet hours") && api.asked().is_empty(), "{why}");
 }
 
 #[tokio::test]

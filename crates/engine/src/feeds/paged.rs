@@ -84,6 +84,7 @@ pub(super) async fn fetch(station: &Station, url: Url, last: Option<Until>) -> R
         url,
         interval,
         next: Instant::now(),
+        has_begun: false,
         file,
         bytes_left: limits::FEED_BYTES_MAX,
         told: None,
@@ -164,6 +165,8 @@ struct Fetching {
     interval: Duration,
     /// When the next question may be asked.
     next: Instant,
+    /// Whether a page came: quiet hours let end what is under way.
+    has_begun: bool,
     file: NamedTempFile,
     /// What may still come, in bytes, all readings together.
     bytes_left: u64,
@@ -226,7 +229,6 @@ impl Fetching {
                 }
             }
             match (end >= total, joins) {
-                // The list became shorter than where the page began.
                 (true, _) if count == 0 && total > 0 => return Ok(Came::Moved),
                 (_, false) => return Ok(Came::Moved),
                 // What is called by one name twice is no record more.
@@ -260,12 +262,16 @@ impl Fetching {
             accept: Some("application/json"),
             bytes_max: PAGE_BYTES_MAX,
             refuses_when_busy: true,
+            is_under_way: self.has_begun,
             ..Ask::default()
         };
         let got = self.client.get(&Location::Http(url), ask).await;
         self.next = Instant::now() + self.interval;
         match got? {
-            Got::Body(body) => Ok(body.bytes),
+            Got::Body(body) => {
+                self.has_begun = true;
+                Ok(body.bytes)
+            }
             Got::Absent | Got::NotModified => Err(self.wrong("there is nothing at this address")),
         }
     }

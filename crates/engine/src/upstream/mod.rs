@@ -87,8 +87,10 @@ pub struct Ask<'a> {
     pub validator: Option<&'a Validator>,
     /// The most bytes that may come.
     pub bytes_max: u64,
-    /// Whether this upstream refuses (403) where it was asked too much, so that it is asked again.
+    /// Whether this upstream refuses (403, 429) where it was asked too much, so that it is asked again after a while.
     pub refuses_when_busy: bool,
+    /// Whether it is a part of something that is under way, which quiet hours let end.
+    pub is_under_way: bool,
 }
 
 /// Fetches from one source.
@@ -169,7 +171,9 @@ impl Client {
                 return read_file(path, ask.bytes_max);
             }
         };
-        self.check_quiet(url).await?;
+        if !ask.is_under_way {
+            self.check_quiet(url).await?;
+        }
         let mut bytes = Vec::new();
         let end = Transfer::new(self, url, ask).run(|piece| {
             match piece {

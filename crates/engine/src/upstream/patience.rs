@@ -14,6 +14,8 @@ use crate::error::Error;
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// The longest wait that an upstream may ask for; who asks for more is come back to by another run.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(120);
+/// Who was asked too much counts questions over half a minute: that is so many first waits, unless those are configured.
+const BUSY_WAITS: u32 = 60;
 
 /// Why one try did not succeed.
 #[derive(Debug)]
@@ -61,22 +63,29 @@ pub(super) fn backoff(base: Duration, number: u32) -> Duration {
     whole / 2 + (whole / 2).mul_f64(f64::from(part) / f64::from(u32::MAX))
 }
 
-/// What to make of a status that is not what was asked for.
-/// Where `is_busy`, a refusal (403) says only that too much was asked.
+/// How long an upstream is left alone that refuses where it was asked too much: a try within the span over which it
+/// counts would be refused as well, and count.
+pub(super) fn busy(base: Duration) -> Duration {
+    base.saturating_mul(BUSY_WAITS).min(BACKOFF_MAX)
+}
+
+/// What to make of a status that is not what was asked for. Where there is a wait for those who are `busy`, a refusal
+/// (403, 429) says only that too much was asked, and no try comes sooner.
 pub(super) fn refused(
     shown: &str,
     status: StatusCode,
     headers: &HeaderMap,
     now: Time,
-    is_busy: bool,
+    busy: Option<Duration>,
 ) -> Failure {
     let error = |text: String, hint: &str| Error::fault(format!("{shown}: {text}")).hint(hint);
     let never = |text: &str, hint| Failure { error: error(text.to_owned(), hint), again: Again::Never };
     let answers = format!("the upstream answers {status}");
     let broken = "the upstream is broken or hostile: tell its operator";
-    let counts_as = if is_busy && status == StatusCode::FORBIDDEN { 429 } else { status.as_u16() };
+    let busy = busy.filter(|_| matches!(status.as_u16(), 403 | 429));
+    let counts_as = if busy.is_some() { 429 } else { status.as_u16() };
     match counts_as {
-        408 | 425 | 429 | 500 | 502 | 503 | 504 => match retry_after(headers, now) {
+        408 | 425 | 429 | 500 | 502 | 503 | 504 => match retry_after(headers, now).max(busy) {
             Some(wait) if wait > RETRY_AFTER_MAX => {
                 let seconds = i64::try_from(wait.as_secs()).unwrap_or(i64::MAX);
                 let when = now.after(Span::seconds(seconds));
@@ -123,15 +132,25 @@ mod tests {
         let now = Time::from_seconds(1_000_000);
         for code in 200..600 {
             let status = StatusCode::from_u16(code).unwrap();
-            let again = refused("x", status, &HeaderMap::new(), now, false).again;
+            let again = refused("x", status, &HeaderMap::new(), now, None).again;
             let passes = [408, 425, 429, 500, 502, 503, 504].contains(&code);
             assert_eq!(again, if passes { Again::Later } else { Again::Never }, "{code}");
         }
-        let busy = refused("x", StatusCode::FORBIDDEN, &HeaderMap::new(), now, true).again;
-        assert_eq!(busy, Again::Later);
+        // Who counts over half a minute is not asked sooner, whatever else it says.
+        let half_a_minute = busy(Duration::from_millis(500));
+        assert_eq!(half_a_minute, Duration::from_secs(30));
+        let soon: HeaderMap = [(reqwest::header::RETRY_AFTER, "0".parse().unwrap())].into_iter().collect();
+        for headers in [HeaderMap::new(), soon] {
+            for status in [StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS] {
+                let again = refused("x", status, &headers, now, Some(half_a_minute)).again;
+                assert_eq!(again, Again::After(half_a_minute));
+            }
+        }
+        let other = refused("x", StatusCode::BAD_GATEWAY, &HeaderMap::new(), now, Some(half_a_minute)).again;
+        assert_eq!(other, Again::Later);
         let asks = |seconds: &str| {
             let headers = [(reqwest::header::RETRY_AFTER, seconds.parse().unwrap())].into_iter().collect();
-            refused("x", StatusCode::SERVICE_UNAVAILABLE, &headers, now, false)
+            refused("x", StatusCode::SERVICE_UNAVAILABLE, &headers, now, None)
         };
         assert_eq!(asks("5").again, Again::After(Duration::from_secs(5)));
         let long = asks("3600");

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::answer::{self, SNIFF_BYTES, Validator};
 use super::exchange::{Reply, chain};
-use super::patience::{Again, Failure, Tried, backoff, refused};
+use super::patience::{Again, Failure, Tried, backoff, busy, refused};
 use super::{Ask, Client, Location, Piece, too_long};
 use crate::error::{Error, Result};
 
@@ -165,7 +165,8 @@ impl<'a> Transfer<'a> {
             304 if self.at == 0 && self.ask.validator.is_some() => return Ok(End::NotModified),
             code => {
                 let now = self.client.station.now().await?;
-                let failure = refused(&self.shown, status, headers, now, self.ask.refuses_when_busy);
+                let busy = self.ask.refuses_when_busy.then(|| busy(reply.line.settings.retry_base()));
+                let failure = refused(&self.shown, status, headers, now, busy);
                 return if matches!(code, 404 | 410) { Ok(End::Absent(failure.error)) } else { Err(failure) };
             }
         }
