@@ -191,6 +191,15 @@ async fn a_list_that_moves_under_the_reading_loses_no_record() {
     let starts = api.asked().iter().filter(|request| request.target.contains("startIndex=0&")).count();
     assert_eq!(starts, 2);
 
+    // It is shorter than where the next page begins.
+    for left in [3, 6] {
+        let (kit, api, name) = self::kit(40, 8).await;
+        api.world().turns = [Turn::Pass, change(move |world| world.records.truncate(left))].into();
+        update(&kit, &name).await.unwrap();
+        assert_eq!(held(&kit, &name).await, there(&api));
+        assert_eq!(held(&kit, &name).await.len(), left);
+    }
+
     // It never stands still.
     let (kit, api, name) = self::kit(200, 8).await;
     let moves = || change(|world| drop(world.records.drain(..6)));
@@ -282,10 +291,20 @@ async fn the_key_goes_to_its_own_source_and_is_told_to_nobody() {
     assert!(asked.iter().all(|request| !request.target.contains("geheim")), "{asked:?}");
     // A feed elsewhere gets none.
     let other = Paged::start(8).await;
+    let redirect = format!("{}?startIndex=0", other.location());
     other.world().put(&cve(1), "2026-01-01T00:00:00", "x");
     let second = feeds::add(&kit.station, FeedKind::Nvd, &other.location()).await.unwrap();
     update(&kit, &second).await.unwrap();
     assert!(other.asked().iter().all(|request| request.header("apikey").is_none()));
+    // Nor does one to which its source redirects.
+    kit.station.config.hosts.push("127.0.0.1".to_owned());
+    other.world().put(&cve(2), "2026-03-01T12:00:00", "from elsewhere");
+    api.world().turns = [Turn::Status("302 Found", "location", redirect.leak())].into();
+    api.asked();
+    update(&kit, &name).await.unwrap();
+    let (asked, led) = (api.asked(), other.asked());
+    assert!(asked[0].header("apikey").is_some() && led.len() == 1, "{asked:?} {led:?}");
+    assert!(led[0].header("apikey").is_none() && !led[0].target.contains("geheim"), "{led:?}");
     // Neither does an error tell it, nor the ledger, nor what is stored.
     api.world().turns = [Turn::Body("no")].into();
     let why = update(&kit, &name).await.unwrap_err();

@@ -206,6 +206,10 @@ impl Fetching {
                 .map_err(|e| self.wrong(&format!("page {start} is no page of the API: {e}")))?;
             let count = page.vulnerabilities.len() as u64;
             let (end, total) = (start + count, page.total_results);
+            // The list became shorter than where the page begins.
+            if page.start_index == start && count == 0 && start > 0 && start >= total {
+                return Ok(Came::Moved);
+            }
             if page.start_index != start || count > PAGE_RECORDS || end > total {
                 let (at, of) = (page.start_index, page.total_results);
                 return Err(self.wrong(&format!(
