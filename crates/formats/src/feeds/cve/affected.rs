@@ -1,7 +1,7 @@
 //! What an entry of `affected` says: a package or product, and versions each with a state.
 //!
-//! The type of the versions decides nothing, since it is wrong as often as not: the order in which versions are compared
-//! comes from what the package is known as. What cannot be read as a version leaves open which are affected.
+//! The type of the versions does not decide how they are compared, since it is wrong as often as not: their order comes
+//! from what the package is known as. What cannot be read as a version leaves open which are affected.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
