@@ -245,3 +245,38 @@ async fn scanners_say_of_each_package_what_the_station_finds() {
     assert!(said.contains("tree 1.0 has 1 known vulnerability") && said.contains("PYSEC-9"), "{said}");
     assert!(!said.contains("leaf 1.5 has"), "{said}");
 }
+
+#[tokio::test]
+async fn scanners_that_ask_for_a_channel_are_not_told_what_was_cleared_there() {
+    let Some(python) = python() else { return };
+    let world = World::new().await;
+    world.know(&[osv("PYSEC-7", "PyPI", "idna", "3.7", 5.0)]);
+    let station = world.connected("low");
+    station.run(&["sync"]).exits(0);
+    let requirements = world.kit.write("audit/requirements.txt", b"idna==3.6\n");
+    let found = |server: &Server, api: &str| {
+        let mut pip_audit = Command::new(python.with_file_name("pip-audit"));
+        pip_audit.args([
+            "--no-deps",
+            "--disable-pip",
+            "-f",
+            "json",
+            "-s",
+            "osv",
+            "--progress-spinner",
+            "off",
+        ]);
+        pip_audit.arg("--osv-url").arg(server.url(&format!("{api}/v1/query"))).arg("-r").arg(&requirements);
+        let output = pip_audit.output().unwrap();
+        let said: serde_json::Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&output.stderr)));
+        said["dependencies"][0]["vulns"].as_array().unwrap().len()
+    };
+    let server = station.serve();
+    assert_eq!((found(&server, "osv"), found(&server, "osv/py")), (1, 1));
+    let ruling =
+        ["review", "status", "py", "--scope", "idna", "--advisory", "PYSEC-7", "--status", "cleared"];
+    station.run(&[&ruling[..], &["--reason", "encode() is never called"]].concat()).exits(0);
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert_eq!((found(&server, "osv"), found(&server, "osv/py")), (1, 0));
+}
