@@ -19,7 +19,7 @@ use crate::id::{Digest, Id};
 use crate::identity::Identity;
 use crate::object::{Object, ObjectError};
 use crate::severity::Score;
-use crate::strictness::KEPT;
+use crate::strictness::is_kept_of;
 use crate::time::Time;
 use crate::trie::TreeId;
 use crate::version::{Order, Range};
@@ -290,7 +290,10 @@ pub fn slices<'a>(
     let mut disputed: BTreeSet<&str> = BTreeSet::new();
     for ((id, feed), advisory) in newest.iter().filter(|(_, a)| !a.withdrawn) {
         // What was undisputed before stays so until a person accepts the doubt.
-        let is_kept = || newest.get(&(*id, format!("{feed}{KEPT}").as_str())).is_some_and(|k| !k.disputed);
+        let is_kept = || {
+            let of_it = newest.range((*id, *feed)..).take_while(|((other, _), _)| other == id);
+            of_it.into_iter().any(|((_, name), kept)| is_kept_of(name, feed) && !kept.disputed)
+        };
         let is_disputed = advisory.disputed && !is_kept();
         for name in advisory.shares() {
             scores.entry(name).or_default().extend(&advisory.scores);
@@ -551,6 +554,20 @@ mod tests {
         theirs.withdrawn = true;
         let joined = slices([("ours", &ours), ("theirs", &theirs)]);
         assert_eq!(joined[&MatchKey::osv("PyPI", "x")].entries[0].scores.len(), 1);
+    }
+
+    #[test]
+    fn a_doubt_that_waits_marks_nothing_as_disputed_here_or_on_the_way() {
+        let certain = advisory("PYSEC-1", &["CVE-2020-1"], Some(9.8), true);
+        let doubted = Advisory { disputed: true, ..certain.clone() };
+        let disputed = |kept: &str| {
+            let joined = slices([("feed", &doubted), (kept, &certain)]);
+            joined[&MatchKey::osv("PyPI", "x")].entries.iter().any(|entry| entry.disputed)
+        };
+        for kept in ["feed+kept", "feed+kept-there", "feed+kept-there-there", "feed+kept-there+kept"] {
+            assert!(!disputed(kept), "{kept}");
+        }
+        assert!(disputed("another") && disputed("fee+kept"));
     }
 
     #[test]

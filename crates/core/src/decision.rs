@@ -201,7 +201,10 @@ impl Decisions {
         let rules = |d: &&Decision| match &d.ruling {
             // Where it cannot be told whether a version is in the scope, it is for what is confirmed only.
             Ruling::Status { advisory, scope, status, .. } => {
-                finding.is_only(advisory) && scope.covers(target, *status == Status::Active)
+                let is_strict = *status == Status::Active;
+                let is_meant =
+                    if is_strict { finding.is_called(advisory) } else { finding.is_only(advisory) };
+                is_meant && scope.covers(target, is_strict)
             }
             _ => false,
         };

@@ -14,8 +14,14 @@ use crate::version::{Inside, Order, Range};
 
 /// What stands behind the name of a feed in the name of what is kept of it.
 pub const KEPT: &str = "+kept";
-/// What stands there instead where a sender keeps it: what this station keeps of the same feed is something else.
-pub const KEPT_THERE: &str = "+kept-there";
+/// What is added to the name of what a sender keeps: what this station keeps of the same feed is something else. Each
+/// station on the way adds it once more, so that no two become one.
+pub const THERE: &str = "-there";
+
+/// Whether a feed is what is kept of another one, here or on the way.
+pub fn is_kept_of(name: &str, feed: &str) -> bool {
+    name.strip_prefix(feed).is_some_and(|rest| rest.starts_with(KEPT))
+}
 
 /// Versions at which two forms of a record are compared, times the ranges that each is held against. Those that take more
 /// count as milder unless they say the same.

@@ -132,6 +132,10 @@ fn cyclonedx_says_the_same_of_its_components() {
     inside["metadata"]["component"] = json!({"type": "application", "name": "app", "bom-ref": "app"});
     let (said, faults) = stated(&inside);
     assert!(said.is_empty() && faults.count == 1, "{said:?}");
+    inside["components"][0]["bom-ref"] = json!("pkg:pypi/a@1.0");
+    inside["vulnerabilities"][0]["affects"] = json!([{"ref": "pkg:pypi/a@1.0"}]);
+    let (said, faults) = stated(&inside);
+    assert!(said.is_empty() && faults.count == 1, "also where its reference is a purl: {said:?}");
     inside["metadata"]["component"]["purl"] = json!("pkg:pypi/app@2");
     assert_eq!(only(&inside).0, "osv:PyPI/app");
     let affects = json!([{"ref": "z", "versions": [{"range": "vers:generic/<1.2", "status": "affected"},
@@ -276,6 +280,24 @@ fn what_makes_no_sense_is_counted_and_stops_nothing() {
         let shown: String = String::from_utf8_lossy(text).chars().take(60).collect();
         assert!(stated.is_empty() && faults.count == 1, "{shown}: {:?}", faults.listed);
         assert_eq!(faults.listed[0].id, "it");
+    }
+}
+
+#[test]
+fn a_purl_that_is_not_understood_is_not_replaced_by_a_wider_cpe() {
+    let cpe = "cpe:2.3:a:openssl:openssl:3.0.8:*:*:*:*:*:*:*";
+    for purl in ["pkg:deb/debian/openssl@3.0.8-1?arch=amd64", "pkg:conda/openssl?vers=vers:conda/!=1"] {
+        let open = open(&json!({"vulnerability": {"name": "CVE-2026-1"}, "status": "fixed",
+            "products": [{"@id": "urn:x", "identifiers": {"purl": purl, "cpe23": cpe}}]}));
+        let csaf = json!({"document": {}, "product_tree": {"full_product_names": [{"name": "x", "product_id": "X",
+                "product_identification_helper": {"purl": purl, "cpe": cpe}}]},
+            "vulnerabilities": [{"cve": "CVE-2026-1", "product_status": {"fixed": ["X"]}}]});
+        let cyclonedx = json!({"bomFormat": "CycloneDX", "components": [{"bom-ref": "x", "purl": purl, "cpe": cpe}],
+            "vulnerabilities": [{"id": "CVE-2026-1", "analysis": {"state": "resolved"}, "affects": [{"ref": "x"}]}]});
+        for document in [open, csaf, cyclonedx] {
+            let (said, faults) = stated(&document);
+            assert!(said.is_empty() && faults.count == 1, "{document}: {said:?}");
+        }
     }
 }
 

@@ -126,9 +126,10 @@ impl<'a> Assessing<'a> {
             }
             let basis = Basis::from_entries(entries.into_iter(), kev);
             for digest in stated {
-                let key = weighed_key(vulnerability, digest);
-                let held = before.and_then(|before| before.get(&key)).unwrap_or(&basis);
-                self.weighed.insert(key, held.clone());
+                // It may have had another name when the statement counted first: it gets a CVE.
+                let of = |name: &&str| before.and_then(|before| before.get(&weighed_key(name, digest)));
+                let held = std::iter::once(&vulnerability).chain(&called).find_map(of).unwrap_or(&basis);
+                self.weighed.insert(weighed_key(vulnerability, digest), held.clone());
             }
             self.bases.insert(vulnerability, basis);
         }

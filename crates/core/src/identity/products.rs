@@ -138,7 +138,7 @@ fn is_sibling(product: &str, own: &str) -> bool {
 /// Adds to each package the products of what it is elsewhere, by the order in which that numbers its releases.
 ///
 /// What somebody checked is added to by nobody who did not. A package that holds several of a registry (`ansible` holds
-/// pip) has its own version and not theirs: of these only those count that are called nearly as it is.
+/// pip) has its own version and not theirs: of these only the one counts that is called as it is.
 ///
 /// A product that a map names by itself for a Python or R package is compared in that order too: the namespace of CPEs
 /// tells none, and an upstream has only one.
@@ -159,16 +159,22 @@ pub fn follow(identities: &mut BTreeMap<String, Identity>, links: &BTreeMap<Matc
             continue;
         }
         let name = flat(name);
-        let is_it = |package: &MatchKey| {
-            let namespace =
-                |key: &MatchKey| key.as_str().split_once('/').map(|(namespace, _)| namespace.to_owned());
-            let own = namespace(package);
-            let package = flat(name_of(package));
-            let is_called_so = package.starts_with(&name) || name.starts_with(&package);
-            is_called_so || identity.mappings.iter().filter(|m| namespace(&m.key) == own).count() == 1
+        let namespace =
+            |m: &Mapping| m.key.as_str().split_once('/').map(|(namespace, _)| namespace.to_owned());
+        let sources =
+            |m: &Mapping| -> BTreeSet<String> { m.provenance.split(" and ").map(str::to_owned).collect() };
+        // Each map by itself: what another one adds takes nothing away.
+        let is_only_one = |m: &Mapping| {
+            let alone = |source: &String| {
+                let same =
+                    |other: &&Mapping| namespace(other) == namespace(m) && sources(other).contains(source);
+                identity.mappings.iter().filter(same).count() == 1
+            };
+            sources(m).iter().any(alone)
         };
+        let is_it = |m: &Mapping| flat(name_of(&m.key)) == name || is_only_one(m);
         let linked = identity.mappings.iter().filter_map(|m| Some((m, links.get(&m.key)?)));
-        let linked = linked.filter(|(m, _)| is_it(&m.key));
+        let linked = linked.filter(|(m, _)| is_it(m));
         let more: Vec<Mapping> = linked.flat_map(|(m, products)| gained(&m.key, m.order, products)).collect();
         identity.join(Identity::of(more));
     }
@@ -283,8 +289,8 @@ mod tests {
         let mut identities: BTreeMap<String, Identity> = [
             ("torch", vec![cpe("own", letters, "a", auto), Mapping::pypi("pytorch", "a")]),
             ("zlib", vec![checked, Mapping::pypi("pytorch", "a")]),
-            // Torch is called nearly so; what else is inside has another version.
-            ("torch-all", vec![Mapping::pypi("lxml", "a"), Mapping::pypi("torch", "a")]),
+            // Torch is called so; what else is inside has another version.
+            ("tor-ch", vec![Mapping::pypi("lxml", "a"), Mapping::pypi("torch", "a")]),
             ("all", vec![Mapping::pypi("lxml", "a"), Mapping::pypi("torch", "a")]),
         ]
         .map(|(name, mappings)| (name.to_owned(), Identity::of(mappings)))
@@ -309,7 +315,15 @@ mod tests {
                 Mapping::pypi("pytorch", "a"),
             ]
         );
-        let all = &identities["torch-all"].mappings;
+        let all = &identities["tor-ch"].mappings;
+        // What another map adds takes nothing away.
+        let joined = |more: Mapping| {
+            let mut of = [("pkg".to_owned(), Identity::of(vec![Mapping::pypi("torch", "a"), more]))].into();
+            follow(&mut of, &links);
+            of["pkg"].mappings.iter().filter(|m| m.key.is_cpe()).count()
+        };
+        assert_eq!(joined(Mapping::pypi("lxml", "c")), 2);
+        assert_eq!(joined(Mapping::pypi("lxml", "a")), 0, "of one map nobody knows which it is");
         assert_eq!((all.len(), &all[0]), (3, &cpe("torch", Order::Pep440, "b through osv:PyPI/torch", auto)));
         assert_eq!((&identities["zlib"], &identities["all"]), (&before["zlib"], &before["all"]));
         let haven = &identities["r-haven"].mappings;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use airlock_core::advisory::FeedHead;
 use airlock_core::bundle::{Base, BundledFile, Manifest};
 use airlock_core::id::Digest;
-use airlock_core::strictness::{KEPT, KEPT_THERE};
+use airlock_core::strictness::{KEPT, THERE};
 use airlock_store::{Db, Intake, Packed, RefChange, Store, StoreError};
 
 use super::admission::{self, Entry, admission, choose};
@@ -206,18 +206,19 @@ async fn sent(
     m: &Manifest,
     held: &BTreeMap<String, FeedHead>,
 ) -> Result<BTreeMap<String, FeedHead>> {
-    let mut out = BTreeMap::new();
-    for (name, head) in &m.feeds {
-        let name = match name.strip_suffix(KEPT) {
-            Some(feed) => format!("{}/{feed}{KEPT_THERE}", m.stream),
-            None => format!("{}/{name}", m.stream),
-        };
-        out.insert(name, head.clone());
-    }
-    for (name, head) in &m.feeds {
-        let kept = format!("{}/{name}{KEPT_THERE}", m.stream);
-        if let (Some(before), false) = (held.get(&kept), out.contains_key(&kept)) {
-            out.insert(kept, feeds::nothing(db, before.kind, head.read_at).await?);
+    // Nothing but what is kept has a `+` in its name.
+    let here = |name: &str| match name.contains(KEPT) {
+        true => format!("{}/{name}{THERE}", m.stream),
+        false => format!("{}/{name}", m.stream),
+    };
+    let mut out: BTreeMap<String, FeedHead> =
+        m.feeds.iter().map(|(name, head)| (here(name), head.clone())).collect();
+    for (name, before) in held {
+        let sent = name.strip_prefix(&m.stream).and_then(|rest| rest.strip_prefix('/'));
+        let Some(kept) = sent.and_then(|sent| sent.strip_suffix(THERE)) else { continue };
+        let base = kept.split(KEPT).next().and_then(|base| m.feeds.get(base));
+        if let (Some(base), false) = (base, out.contains_key(name)) {
+            out.insert(name.clone(), feeds::nothing(db, before.kind, base.read_at).await?);
         }
     }
     Ok(out)

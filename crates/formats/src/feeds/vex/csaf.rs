@@ -69,6 +69,9 @@ struct Helper {
     #[serde(default, deserialize_with = "null_as_default")]
     purls: Vec<String>,
     cpe: Option<String>,
+    serial_numbers: Option<serde::de::IgnoredAny>,
+    model_numbers: Option<serde::de::IgnoredAny>,
+    skus: Option<serde::de::IgnoredAny>,
     #[serde(default, deserialize_with = "null_as_default")]
     hashes: Vec<Hashes>,
 }
@@ -187,8 +190,12 @@ impl Products {
 /// The package that a product is, as far as all that restricts it is understood.
 fn product(name: &FullName, branches: &[&Branch]) -> Option<Product> {
     let helper = name.product_identification_helper.as_ref()?;
-    let purl = helper.purl.iter().chain(&helper.purls).find_map(|purl| Product::purl(purl));
-    let mut product = purl.or_else(|| Product::cpe(helper.cpe.as_deref()?))?;
+    let is_narrower = [&helper.serial_numbers, &helper.model_numbers, &helper.skus];
+    if is_narrower.into_iter().any(Option::is_some) {
+        return None;
+    }
+    let purls = helper.purl.iter().chain(&helper.purls).map(String::as_str);
+    let mut product = Product::named(purls, helper.cpe.as_deref())?;
     for branch in branches {
         let text = branch.name.as_deref().unwrap_or_default();
         let versions = match branch.category.as_deref()? {

@@ -94,8 +94,7 @@ struct Version {
 
 impl Component {
     fn product(&self) -> Option<Product> {
-        let product = self.purl.as_deref().and_then(Product::purl);
-        let mut product = product.or_else(|| Product::cpe(self.cpe.as_deref()?))?;
+        let mut product = Product::named(self.purl.as_deref().into_iter(), self.cpe.as_deref())?;
         if product.versions.is_none() {
             let version = self.version.as_ref().filter(|version| !version.is_empty());
             product.versions = version.cloned().map(Versions::One);
@@ -108,19 +107,24 @@ impl Component {
 pub(super) fn read(document: &[u8]) -> Result<Claims, String> {
     let bom: Bom = serde_json::from_slice(document).map_err(|e| e.to_string())?;
     let whole = bom.metadata.as_ref().and_then(|metadata| metadata.component.as_ref());
-    let mut products = BTreeMap::new();
+    let mut products: BTreeMap<String, Option<Product>> = BTreeMap::new();
     let mut waiting: Vec<&Component> = bom.components.iter().chain(whole).collect();
     while let Some(component) = waiting.pop() {
         waiting.extend(&component.components);
         // What is said of a component of something is said of that, and not of the component elsewhere.
-        let product = whole.unwrap_or(component).product();
-        products.extend(component.bom_ref.clone().zip(product));
+        let product = match whole {
+            // One build is described, so that it has a version; which those of a component are says nothing of it.
+            Some(whole) => whole.product().filter(|product| product.versions.is_some()),
+            None => component.product(),
+        };
+        products.extend(component.bom_ref.clone().map(|id| (id, product)));
     }
     let time = bom.metadata.as_ref().and_then(|metadata| metadata.timestamp.clone());
+    let has_whole = whole.is_some();
     let author = bom.metadata.and_then(|metadata| metadata.supplier?.name);
     let claim = |raw: &serde_json::Value| {
         let raw = Vulnerability::deserialize(raw).map_err(|e| e.to_string())?;
-        claim(raw, &products, author.as_ref(), time.as_ref())
+        claim(raw, (&products, has_whole), author.as_ref(), time.as_ref())
     };
     // What nobody analysed is no statement.
     let analysed = bom.vulnerabilities.iter().filter(|v| v.get("analysis").is_some_and(|a| !a.is_null()));
@@ -129,7 +133,7 @@ pub(super) fn read(document: &[u8]) -> Result<Claims, String> {
 
 fn claim(
     raw: Vulnerability,
-    products: &BTreeMap<String, Product>,
+    (products, has_whole): (&BTreeMap<String, Option<Product>>, bool),
     author: Option<&String>,
     time: Option<&String>,
 ) -> Result<Claim, String> {
@@ -143,7 +147,7 @@ fn claim(
     let names = raw.id.into_iter().chain(raw.references.into_iter().filter_map(|reference| reference.id));
     Ok(Claim {
         names: names.collect(),
-        products: raw.affects.iter().flat_map(|affects| of(affects, products)).collect(),
+        products: raw.affects.iter().flat_map(|affects| of(affects, products, has_whole)).collect(),
         said: said(analysis.state.as_deref(), analysis.justification.as_deref())?,
         note: analysis.detail.unwrap_or_default(),
         author: author.cloned(),
@@ -152,12 +156,18 @@ fn claim(
 }
 
 /// The products that are affected, each with the versions that are.
-fn of(affects: &Affects, products: &BTreeMap<String, Product>) -> Vec<Product> {
+fn of(affects: &Affects, products: &BTreeMap<String, Option<Product>>, has_whole: bool) -> Vec<Product> {
     // A link to another document ends in the reference there.
     let local = affects.of.rsplit_once('#').map_or(affects.of.as_str(), |(_, id)| id);
     let decoded = percent_encoding::percent_decode_str(local).decode_utf8_lossy();
     let held = || products.get(affects.of.as_str()).or_else(|| products.get(decoded.as_ref()));
-    let Some(product) = held().cloned().or_else(|| Product::purl(&decoded)) else { return Vec::new() };
+    // A reference to something that stands in the document is to that, also where it looks like a purl.
+    let product = match held() {
+        Some(product) => product.clone(),
+        None if has_whole => None,
+        None => Product::purl(&decoded),
+    };
+    let Some(product) = product else { return Vec::new() };
     if affects.versions.is_empty() || product.versions.is_some() {
         return vec![product];
     }

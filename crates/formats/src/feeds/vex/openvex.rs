@@ -96,10 +96,11 @@ fn product(raw: &ProductRaw) -> Option<Product> {
     match raw {
         ProductRaw::Id(id) => named(id),
         ProductRaw::Component { id, identifiers, hashes } => {
-            let id = id.as_deref().and_then(named);
-            let purl = || identifiers.get("purl").and_then(|purl| Product::purl(purl));
-            let cpe = || identifiers.get("cpe23").and_then(|cpe| Product::cpe(cpe));
-            let product = id.or_else(purl).or_else(cpe)?;
+            let id = id.as_deref().unwrap_or_default();
+            let purl = Some(id).filter(|id| id.starts_with("pkg:"));
+            let purls = purl.into_iter().chain(identifiers.get("purl").map(String::as_str));
+            let cpe = Some(id).filter(|id| id.starts_with("cpe:2.3:"));
+            let product = Product::named(purls, cpe.or(identifiers.get("cpe23").map(String::as_str)))?;
             product.hashed(hashes.iter().map(|(name, value)| (name.as_str(), value.as_str())))
         }
     }

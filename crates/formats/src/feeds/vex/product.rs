@@ -103,6 +103,18 @@ impl Product {
         Some(Self { versions, ..Self::of(key) })
     }
 
+    /// What purls and a CPE name together. Where there are purls they say what is meant, each of them; a CPE, which says less,
+    /// counts only without any.
+    pub(super) fn named<'a>(mut purls: impl Iterator<Item = &'a str>, cpe: Option<&str>) -> Option<Self> {
+        match purls.next() {
+            None => Self::cpe(cpe?),
+            Some(first) => {
+                let first = Self::purl(first)?;
+                purls.all(|purl| Self::purl(purl).is_some()).then_some(first)
+            }
+        }
+    }
+
     /// The same restricted to files with one of these hashes. Where there are some and none is a SHA-256, nobody here can
     /// tell which files are meant, and it is none.
     pub(super) fn hashed<'a>(mut self, hashes: impl Iterator<Item = (&'a str, &'a str)>) -> Option<Self> {
