@@ -205,11 +205,19 @@ pub enum Versions {
     Ranges(Vec<Range>),
 }
 
-/// The statements about the package of one match key.
+/// The statements about the package of one match key; or, under [`document_key`], a document that some were read from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Statements {
+    /// The document as its author wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document: Option<Canonical>,
     /// In the order of their sources and texts.
     pub list: Vec<Statement>,
+}
+
+/// Where a document stands among the statements that were read from it: under what no match key is.
+pub fn document_key(document: &Canonical) -> String {
+    format!("document:{}", Digest::of(document.as_str().as_bytes()))
 }
 
 impl Object for Statements {

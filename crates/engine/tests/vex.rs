@@ -3,11 +3,13 @@
 
 use airlock_core::advisory::FeedKind;
 use airlock_core::assess::Justification;
+use airlock_core::assess::Statements;
 use airlock_core::decision::{Ruling, Scope};
 use airlock_core::ecosystem::Ecosystem;
-use airlock_core::id::Digest;
+use airlock_core::id::{Digest, Id};
 use airlock_core::matching::Status;
 use airlock_core::spec::Spec;
+use airlock_core::trie::TreeId;
 use airlock_engine::{decide, explain, feeds, vex};
 use airlock_formats::feeds::vex::write::{csaf, openvex};
 use airlock_testkit::{Kit, conda, osv, sdist, wheel};
@@ -101,7 +103,19 @@ async fn what_one_station_rules_another_reads_and_comes_to_the_same() {
             assert_eq!(states(&kit, channel).await, states(&other, channel).await, "{channel} {form}");
         }
     }
+    // What a document says beyond that is kept as it was written.
     let (open, _) = written(&kit, "py").await;
+    let (other, _) = station().await;
+    let path = other.write("py.json", open.to_string().as_bytes()).display().to_string();
+    let name = feeds::add(&other.station, FeedKind::Vex, &path).await.unwrap();
+    feeds::update(&other.station, &[]).await.unwrap();
+    let head = feeds::head_of(&other.station, &name).await.unwrap().unwrap();
+    let tree = TreeId::<Id<Statements>>::new(head.content);
+    let raw = airlock_core::canon::Canonical::parse(&open.to_string()).unwrap();
+    let db = &other.station.store.db;
+    let key = airlock_core::assess::document_key(&raw);
+    let found = airlock_engine::tree_edit::find_many(db, tree, [key.as_str()]).await.unwrap();
+    assert_eq!(db.get(found[&key]).await.unwrap().document, Some(raw));
     let purls: Vec<&str> = open["statements"]
         .as_array()
         .unwrap()

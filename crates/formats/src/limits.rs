@@ -70,7 +70,7 @@ pub const IDENTITY_STRING_BYTES_MAX: usize = 1 << 20;
 /// One row of a map of CPE products, in bytes.
 pub const IDENTITY_ROW_BYTES_MAX: u64 = 4096;
 /// One document of statements (VEX), in bytes.
-pub const VEX_DOCUMENT_BYTES_MAX: u64 = 32 << 20;
+pub const VEX_DOCUMENT_BYTES_MAX: u64 = ADVISORY_BYTES_MAX;
 /// Statements in one feed.
 pub const VEX_STATEMENTS_MAX: usize = 1_000_000;
 /// Statements about one package in one feed, and of one package about itself.

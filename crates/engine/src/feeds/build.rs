@@ -417,6 +417,9 @@ async fn join_statements(
     let mut joined: BTreeMap<String, Statements> = BTreeMap::new();
     for (feed, head) in feeds.iter().filter(|(_, head)| head.kind == FeedKind::Vex) {
         for (key, id) in trees::load::<Id<Statements>>(db, TreeId::new(head.content)).await? {
+            if MatchKey::parse(&key).is_none() {
+                continue;
+            }
             let said: Statements = db.get(id).await?;
             let said = said.list.into_iter().map(|one| Statement { source: feed.clone(), ..one });
             joined.entry(key).or_default().list.extend(said);

@@ -209,7 +209,7 @@ pub(super) struct Job<'a> {
 impl Job<'_> {
     /// Sends objects to be written. Whether somebody takes them: who does is gone only after an error that it tells
     /// itself.
-    fn send(&self, objects: Vec<Packed>) -> bool {
+    pub(super) fn send(&self, objects: Vec<Packed>) -> bool {
         objects.is_empty() || self.packed.blocking_send(objects).is_ok()
     }
 
@@ -258,7 +258,10 @@ fn read_content(job: &Job<'_>, kind: FeedKind, path: &Path, provenance: &str) ->
             let (root, nodes) = trie::build(&read.map)?;
             job.content(root.digest(), &nodes, read.map.len(), read.bad, read.bad_count)
         }
-        FeedKind::Vex => files_of(path, is_json).and_then(statements::read).map_err(unusable)?.content(job),
+        FeedKind::Vex => files_of(path, is_json)
+            .and_then(|files| statements::read(job, files))
+            .map_err(unusable)?
+            .content(job),
     }
 }
 

@@ -1,14 +1,19 @@
 //! Feeds of statements on findings: one document to a file.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::PathBuf;
 
+use airlock_core::assess::{Statements, document_key};
+use airlock_core::canon::Canonical;
+use airlock_core::id::Id;
 use airlock_core::object;
 use airlock_core::trie;
 use airlock_formats::feeds::vex::{self, Faults, Stated};
 use airlock_formats::feeds::{self as formats, FeedError};
 use airlock_formats::limits;
+use airlock_store::Packed;
 
 use super::read::{Content, FeedResult, Job};
 use crate::error::Result;
@@ -17,11 +22,13 @@ use crate::error::Result;
 pub(super) struct Documents {
     stated: Stated,
     faults: Faults,
+    /// Where each document stands, which went to be written.
+    kept: BTreeMap<String, Id<Statements>>,
 }
 
 /// Reads documents one after the other. One that makes no sense never stops the rest.
-pub(super) fn read(files: Vec<PathBuf>) -> FeedResult<Documents> {
-    let (mut stated, mut faults) = (Stated::default(), Faults::default());
+pub(super) fn read(job: &Job<'_>, files: Vec<PathBuf>) -> FeedResult<Documents> {
+    let (mut stated, mut faults, mut kept) = (Stated::default(), Faults::default(), BTreeMap::new());
     for path in files {
         let place = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let mut document = Vec::new();
@@ -34,7 +41,18 @@ pub(super) fn read(files: Vec<PathBuf>) -> FeedResult<Documents> {
             Ok(_) if document.len() as u64 > most => {
                 faults.add(&place, &format!("the document is larger than {most} bytes"));
             }
-            Ok(_) => vex::read(&document, &place, &mut stated, &mut faults),
+            // What is kept of it travels with what was read from it.
+            Ok(_) => match vex::document(&document) {
+                Err(reason) => faults.add(&place, &reason),
+                Ok(raw) => {
+                    let before = stated.len();
+                    vex::read(&document, &place, &mut stated, &mut faults);
+                    if stated.len() > before {
+                        let key = document_key(&raw);
+                        kept.insert(key, keep(job, raw).map_err(|e| FeedError::Content(e.message))?);
+                    }
+                }
+            },
         }
     }
     if stated.is_empty() {
@@ -44,14 +62,20 @@ pub(super) fn read(files: Vec<PathBuf>) -> FeedResult<Documents> {
             first.unwrap_or_default()
         )));
     }
-    Ok(Documents { stated, faults })
+    Ok(Documents { stated, faults, kept })
+}
+
+fn keep(job: &Job<'_>, document: Canonical) -> Result<Id<Statements>> {
+    let (id, encoded) = object::encode(&Statements { document: Some(document), list: Vec::new() })?;
+    job.send(vec![Packed::of(&encoded)?]);
+    Ok(id)
 }
 
 impl Documents {
     /// Sends what was read to be written.
     pub(super) fn content(self, job: &Job<'_>) -> Result<Content> {
         let count = self.stated.len();
-        let (mut encoded, mut tree) = (Vec::new(), std::collections::BTreeMap::new());
+        let (mut encoded, mut tree) = (Vec::new(), self.kept);
         for (key, statements) in self.stated.into_statements() {
             let (id, object) = object::encode(&statements)?;
             encoded.push(object);

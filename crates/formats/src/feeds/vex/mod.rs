@@ -19,12 +19,13 @@ use serde::de::IgnoredAny;
 
 use airlock_core::advisory::MatchKey;
 use airlock_core::assess::{Justification, Statement, Statements};
+use airlock_core::canon::Canonical;
 use airlock_core::matching::Status;
 use airlock_core::time::Time;
 
 use super::BadAdvisory;
 use crate::limits;
-use crate::read::brief;
+use crate::read::{brief, canonical};
 use product::Product;
 
 /// Everything that some documents state, in an order that does not depend on theirs.
@@ -47,7 +48,8 @@ impl Stated {
 
     /// By match key.
     pub fn into_statements(self) -> BTreeMap<String, Statements> {
-        let listed = |said: BTreeSet<Statement>| Statements { list: said.into_iter().collect() };
+        let listed =
+            |said: BTreeSet<Statement>| Statements { document: None, list: said.into_iter().collect() };
         self.by_key.into_iter().map(|(key, said)| (key.as_str().to_owned(), listed(said))).collect()
     }
 
@@ -85,6 +87,15 @@ impl Faults {
             self.listed.push(BadAdvisory { id, reason: brief(reason) });
         }
     }
+}
+
+/// A document as it is kept beside what was read from it.
+///
+/// # Errors
+///
+/// If it is no canonical JSON: it nests too deep, or gives a key twice.
+pub fn document(document: &[u8]) -> Result<Canonical, String> {
+    canonical(std::str::from_utf8(document).map_err(|e| e.to_string())?)
 }
 
 /// Reads one document into `stated`. `place` says where it lies, should it make no sense.
