@@ -422,17 +422,40 @@ pub enum PolicyCommand {
         /// The policy.
         #[arg(default_value = "default")]
         name: String,
+        /// In plain English.
+        #[arg(long, conflicts_with = "form")]
+        plain: bool,
+        /// As JSON, for programs that fill in fields.
+        #[arg(long)]
+        form: bool,
     },
-    /// Check a file: faults are named with line, column and the nearest valid spelling.
+    /// Policies that are ready to be used: list them, or print one to begin with.
+    Library {
+        /// The policy.
+        name: Option<String>,
+    },
+    /// The versions of a policy, oldest first.
+    History {
+        /// The policy.
+        name: String,
+    },
+    /// Check a policy and say what it does: faults are named with line, column and the nearest valid spelling.
     Check {
-        /// The file.
+        /// A file, a form (`.json`), or `ready:NAME`.
         file: PathBuf,
     },
     /// Set a policy and judge by it.
     Set {
         /// The policy.
         name: String,
-        /// The file.
+        /// A file, a form (`.json`), or `ready:NAME`.
+        file: PathBuf,
+    },
+    /// What a policy would change wherever it rules; nothing is changed.
+    Preview {
+        /// The policy in whose place it would come.
+        name: String,
+        /// A file, a form (`.json`), or `ready:NAME`.
         file: PathBuf,
     },
 }

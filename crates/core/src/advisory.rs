@@ -9,6 +9,8 @@
 //! NVD has scored scores the PYSEC entry that has no vector. Two CVEs are never merged: a record that
 //! names several keeps its own scores to itself.
 
+mod slice;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -19,10 +21,11 @@ use crate::id::{Digest, Id};
 use crate::identity::Identity;
 use crate::object::{Object, ObjectError};
 use crate::severity::Score;
-use crate::strictness::is_kept_of;
 use crate::time::Time;
 use crate::trie::TreeId;
 use crate::version::{Order, Range};
+
+pub use slice::{Slice, SliceEntry, slices};
 
 /// Where to look up what affects a package, for example `osv:PyPI/django`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -59,6 +62,11 @@ impl MatchKey {
             Some("osv:CRAN" | "osv:Bioconductor") => Order::R,
             _ => Order::Letters,
         }
+    }
+
+    /// The namespace in which it names a package: `osv:PyPI`; none for products as NVD names them.
+    pub fn namespace(&self) -> Option<&str> {
+        self.0.split_once('/').map(|(namespace, _)| namespace).filter(|_| !self.is_cpe())
     }
 
     /// Whether it is that of a product as NVD names it.
@@ -223,120 +231,6 @@ impl Advisory {
     }
 }
 
-/// Everything known to affect the package of one match key.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Slice {
-    /// The advisories, sorted by id.
-    pub entries: Vec<SliceEntry>,
-}
-
-impl Object for Slice {
-    const KIND: &'static str = "airlock.slice.v1";
-}
-
-/// One advisory as it bears on one package, with what other records say of the same vulnerability. Fields stand in the
-/// order in which they are written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SliceEntry {
-    /// The advisory that says what is affected.
-    pub advisory: String,
-    /// All other ids.
-    pub aliases: BTreeSet<String>,
-    /// Whether any source marks it as disputed.
-    pub disputed: bool,
-    /// Whether it reports malware.
-    pub malicious: bool,
-    /// When that record was last changed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub modified: Option<Time>,
-    /// Affected ranges.
-    pub ranges: Vec<Range>,
-    /// Every score that any source gives, sorted.
-    pub scores: Vec<Score>,
-    /// One line.
-    pub summary: String,
-    /// See [`Affected::target`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target: Option<String>,
-    /// Affected versions one by one.
-    pub versions: Vec<String>,
-    /// The vulnerability: its CVE where there is exactly one, else the advisory's id.
-    pub vulnerability: String,
-    /// See [`Affected::with`].
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub with: BTreeSet<String>,
-}
-
-/// Joins the advisories of all feeds and cuts them into slices. Withdrawn records affect nothing.
-///
-/// Each advisory comes with the feed that it stands in. Of two records with one id in one feed the one that
-/// was modified later counts; two feeds never overrule each other, so that no sender can take back what
-/// this station, or another sender, knows. The result does not depend on the order.
-pub fn slices<'a>(
-    advisories: impl IntoIterator<Item = (&'a str, &'a Advisory)>,
-) -> BTreeMap<MatchKey, Slice> {
-    let mut newest: BTreeMap<(&str, &str), &Advisory> = BTreeMap::new();
-    for (feed, advisory) in advisories {
-        newest
-            .entry((&advisory.id, feed))
-            .and_modify(|held| {
-                if later(advisory, held) {
-                    *held = advisory;
-                }
-            })
-            .or_insert(advisory);
-    }
-    let mut scores: BTreeMap<&str, BTreeSet<&Score>> = BTreeMap::new();
-    let mut disputed: BTreeSet<&str> = BTreeSet::new();
-    for ((id, feed), advisory) in newest.iter().filter(|(_, a)| !a.withdrawn) {
-        // What was undisputed before stays so until a person accepts the doubt.
-        let is_kept = || {
-            let of_it = newest.range((*id, *feed)..).take_while(|((other, _), _)| other == id);
-            of_it.into_iter().any(|((_, name), kept)| is_kept_of(name, feed) && !kept.disputed)
-        };
-        let is_disputed = advisory.disputed && !is_kept();
-        for name in advisory.shares() {
-            scores.entry(name).or_default().extend(&advisory.scores);
-            if is_disputed {
-                disputed.insert(name);
-            }
-        }
-    }
-    let mut out: BTreeMap<MatchKey, Slice> = BTreeMap::new();
-    for advisory in newest.values().filter(|a| !a.withdrawn) {
-        let joined: BTreeSet<&Score> =
-            advisory.names().filter_map(|name| scores.get(name)).flatten().copied().collect();
-        for affected in &advisory.affected {
-            out.entry(affected.key.clone()).or_default().entries.push(SliceEntry {
-                vulnerability: advisory.cve().unwrap_or(&advisory.id).to_owned(),
-                advisory: advisory.id.clone(),
-                modified: advisory.modified,
-                aliases: advisory.aliases.clone(),
-                summary: advisory.summary.clone(),
-                scores: joined.iter().map(|s| (*s).clone()).collect(),
-                disputed: advisory.names().any(|name| disputed.contains(name)),
-                malicious: advisory.malicious,
-                ranges: affected.ranges.clone(),
-                target: affected.target.clone(),
-                versions: affected.versions.clone(),
-                with: affected.with.clone(),
-            });
-        }
-    }
-    for slice in out.values_mut() {
-        slice.entries.sort_by(|a, b| a.advisory.cmp(&b.advisory));
-        slice.entries.dedup();
-    }
-    out
-}
-
-/// Whether `a` replaces `b`, a record of the same id: the later one, and of equally old ones that whose
-/// content sorts last, so that the order of feeds decides nothing.
-fn later(a: &Advisory, b: &Advisory) -> bool {
-    let rank = |x: &Advisory| (x.modified, Canonical::of(x).ok());
-    rank(a) > rank(b)
-}
-
 /// CISA's catalogue of known exploited vulnerabilities: CVE to the day it was added.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kev {
@@ -358,6 +252,27 @@ pub struct Epss {
     pub date: Option<Time>,
     /// CVE to probability from 0 to 1.
     pub scores: BTreeMap<String, f64>,
+}
+
+/// All probabilities of one day in order.
+#[derive(Clone, Debug, Default)]
+pub struct Ranks(Vec<f64>);
+
+impl Ranks {
+    /// Those of this file.
+    pub fn of(epss: &Epss) -> Self {
+        let mut all: Vec<f64> = epss.scores.values().copied().collect();
+        all.sort_by(f64::total_cmp);
+        Self(all)
+    }
+
+    /// The share of all that are not above `probability`, from 0 to 1, as EPSS defines its percentiles.
+    pub fn percentile(&self, probability: f64) -> f64 {
+        let below = self.0.partition_point(|one| *one <= probability);
+        #[expect(clippy::cast_precision_loss, reason = "there are some hundred thousand CVEs")]
+        let share = below as f64 / self.0.len().max(1) as f64;
+        share
+    }
 }
 
 impl Object for Epss {
@@ -481,7 +396,14 @@ pub struct AdvisorySet {
     /// Match key to what feeds of statements say of that package; none where no feed says anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub statements: Option<TreeId<Id<Statements>>>,
+    /// [`CUT`] of the program that cut the slices; none in sets of before it was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<u32>,
 }
+
+/// The number of the form in which slices say what is known. Raised with every change of it, so that sets of an older
+/// program are cut anew.
+pub const CUT: u32 = 1;
 
 impl Object for AdvisorySet {
     const KIND: &'static str = "airlock.advisories.v1";

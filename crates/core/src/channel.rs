@@ -43,6 +43,9 @@ pub enum ChannelFeed {
     },
 }
 
+/// What stands before a stream where what a channel is read from is named in a line.
+pub const BUNDLES: &str = "bundles:";
+
 impl Object for Channel {
     const KIND: &'static str = "airlock.channel.v1";
 }

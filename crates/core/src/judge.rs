@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::advisory::{AdvisorySet, Epss, Kev, Slice};
+use crate::advisory::{AdvisorySet, Epss, Kev, Ranks, Slice};
 use crate::assess::{self, Assessing, Assessments, Statements};
 use crate::block::BlockSet;
 use crate::decision::{Decision, Decisions, Target};
@@ -27,6 +27,8 @@ pub struct Context<'a> {
     pub channel: &'a str,
     /// Its ecosystem.
     pub ecosystem: Ecosystem,
+    /// What it is read from, as [`crate::snapshot::Inputs::source`] says it.
+    pub source: &'a str,
     /// Its policy.
     pub policy: &'a Policy,
     /// What people ruled.
@@ -35,6 +37,8 @@ pub struct Context<'a> {
     pub kev: &'a Kev,
     /// What is likely to be.
     pub epss: &'a Epss,
+    /// The ranks of that, where the policy asks for them.
+    pub ranks: Option<&'a Ranks>,
     /// See [`feeds_read`].
     pub feeds_read: Option<Time>,
     /// The moment.
@@ -74,6 +78,7 @@ pub struct Local<'a> {
 pub fn judge_local(cx: &Context<'_>, key: &ShardKey, local: &Local<'_>) -> Judgement {
     let coverage = matching::coverage(cx.ecosystem, &key.name, local.identity);
     let assessing = assessing(cx, key, local);
+    let project_status = local.upstream.or(local.listed).and_then(project_status);
     let mut findings: BTreeMap<String, Vec<Finding>> = BTreeMap::new();
     let mut artifacts = BTreeMap::new();
     for (file, entry, gone) in files(local) {
@@ -86,7 +91,7 @@ pub fn judge_local(cx: &Context<'_>, key: &ShardKey, local: &Local<'_>) -> Judge
         };
         let found = findings.entry(artifact.version.clone()).or_insert_with(|| {
             let mut found = matching::match_version(local.slices, &artifact.version);
-            matching::join_exploitation(&mut found, cx.kev, cx.epss);
+            matching::join_exploitation(&mut found, cx.kev, cx.epss, cx.ranks);
             matching::choose_scores(&mut found, &cx.policy.scores);
             found
         });
@@ -94,6 +99,8 @@ pub fn judge_local(cx: &Context<'_>, key: &ShardKey, local: &Local<'_>) -> Judge
             cx,
             key,
             artifact: &artifact,
+            entry,
+            project_status: project_status.as_deref(),
             coverage,
             findings: found,
             assessing: &assessing,
@@ -105,7 +112,9 @@ pub fn judge_local(cx: &Context<'_>, key: &ShardKey, local: &Local<'_>) -> Judge
     }
     findings.retain(|_, found| !found.is_empty());
     // A day's EPSS is to change no judgement in which it decides nothing.
-    findings.values_mut().flatten().for_each(|finding| finding.epss = None);
+    for finding in findings.values_mut().flatten() {
+        (finding.epss, finding.percentile) = (None, None);
+    }
     Judgement {
         weighed: assessing.into_weighed(),
         ecosystem: cx.ecosystem,
@@ -115,6 +124,15 @@ pub fn judge_local(cx: &Context<'_>, key: &ShardKey, local: &Local<'_>) -> Judge
         findings,
         artifacts,
     }
+}
+
+/// What the index says of the project as a whole (PEP 792).
+fn project_status(shard: &Shard) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Said {
+        status: String,
+    }
+    shard.meta.get("project-status")?.read::<Said>().ok().map(|said| said.status)
 }
 
 /// What packages of the shard state of themselves.
@@ -172,6 +190,8 @@ struct Case<'a> {
     cx: &'a Context<'a>,
     key: &'a ShardKey,
     artifact: &'a Artifact,
+    entry: &'a Entry,
+    project_status: Option<&'a str>,
     coverage: Coverage,
     findings: &'a [Finding],
     assessing: &'a Assessing<'a>,
@@ -238,9 +258,15 @@ impl Case<'_> {
         Subject {
             ecosystem: self.cx.ecosystem,
             name: &self.key.name,
-            kind: self.artifact.kind,
-            time: self.artifact.time,
-            yanked: self.artifact.yanked,
+            subdir: self.key.subdir.as_deref(),
+            artifact: self.artifact,
+            entry: self.entry,
+            removed: self.gone,
+            project_status: self.project_status,
+            source: self.cx.source,
+            reserved: &self.cx.policy.reserved,
+            first_seen: self.fact.map(|fact| fact.first_seen),
+            size: self.fact.and_then(|f| f.file.as_ref()).map(|file| file.size).or(self.artifact.size),
             licence: self.licence(),
             coverage: self.coverage,
             feeds_read: self.cx.feeds_read,

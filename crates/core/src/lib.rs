@@ -20,11 +20,14 @@ pub mod id;
 pub mod identity;
 pub mod judge;
 pub mod ledger;
+pub mod licence;
 pub mod litter;
 pub mod matching;
 pub mod object;
+pub mod pattern;
 pub mod policy;
 pub mod publish;
+pub mod python;
 pub mod reach;
 pub mod record;
 pub mod severity;
@@ -40,4 +43,4 @@ pub mod version;
 /// The number of the rules by which this program judges: matching, ordering and the evaluation of
 /// policies. It is an input of every snapshot, so that a program that judges differently never
 /// claims to have reproduced what an older one published. Raised with every change of a verdict.
-pub const RULES_REVISION: u32 = 4;
+pub const RULES_REVISION: u32 = 5;

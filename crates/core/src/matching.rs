@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::advisory::{Epss, Kev, MatchKey, Slice, SliceEntry};
+use crate::advisory::{Epss, Kev, MatchKey, Ranks, Slice, SliceEntry};
 use crate::ecosystem::Ecosystem;
 use crate::identity::{self, Coverage, Identity, Mapping, Review};
 use crate::severity::{self, Preferred, Score};
@@ -69,6 +69,12 @@ pub struct Finding {
     /// By which preference of the policy it counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preferred: Option<String>,
+    /// Every weakness (CWE) that any source names.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub cwes: BTreeSet<String>,
+    /// When the first of its sources published it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<Time>,
     /// Every score.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scores: Vec<Score>,
@@ -80,6 +86,9 @@ pub struct Finding {
     /// shows a finding joins it anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epss: Option<f64>,
+    /// The share of all scored vulnerabilities that are no likelier to be exploited, where a policy asks for it.
+    #[serde(skip)]
+    pub percentile: Option<f64>,
     /// One line.
     pub summary: String,
     /// The versions from which on it is fixed, as the records say.
@@ -91,9 +100,48 @@ pub struct Finding {
     /// as cannot be compared. Rules that it satisfies are unknown, and hold.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub undecided: bool,
+    /// Whether every record that matches was reached by an identity that nobody checked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub automatic: bool,
+}
+
+/// How sure it is that a finding concerns the version.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Confidence {
+    /// A record names the version, and the package's identity was checked.
+    Verified,
+    /// A record names the version, and nobody checked the identity by which it was found.
+    Automatic,
+    /// No record tells.
+    Undecided,
+}
+
+impl Confidence {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Verified, Self::Automatic, Self::Undecided];
+
+    /// The name in policies.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Verified => "verified",
+            Self::Automatic => "automatic",
+            Self::Undecided => "undecided",
+        }
+    }
 }
 
 impl Finding {
+    /// How sure it is that it concerns the version.
+    pub const fn confidence(&self) -> Confidence {
+        if self.undecided {
+            Confidence::Undecided
+        } else if self.automatic {
+            Confidence::Automatic
+        } else {
+            Confidence::Verified
+        }
+    }
+
     /// The probability of exploitation, as EPSS sees it: the highest under any of its names.
     pub fn probability(&self, epss: &Epss) -> Option<f64> {
         let names = std::iter::once(&self.advisory).chain(&self.aliases);
@@ -148,6 +196,8 @@ pub struct Lookup {
     pub is_python: bool,
     /// What stands in the evidence.
     pub via: String,
+    /// Whether anybody checked that the package is what the key means.
+    pub review: Review,
 }
 
 /// The ecosystem under which records name conda packages themselves, which OSV does not list: those that a site writes.
@@ -159,7 +209,13 @@ pub fn lookups(ecosystem: Ecosystem, name: &str, identity: Option<&Identity>) ->
         Ecosystem::Pypi => {
             let key = MatchKey::osv("PyPI", name);
             let orders = vec![Order::Pep440, Order::Conda];
-            vec![Lookup { via: key.as_str().to_owned(), key, orders, is_python: true }]
+            vec![Lookup {
+                via: key.as_str().to_owned(),
+                key,
+                orders,
+                is_python: true,
+                review: Review::Verified,
+            }]
         }
         Ecosystem::Conda => {
             let is_python = identity.is_some_and(Identity::is_python);
@@ -172,6 +228,7 @@ pub fn lookups(ecosystem: Ecosystem, name: &str, identity: Option<&Identity>) ->
                     upstream => vec![upstream],
                 },
                 is_python,
+                review: mapping.review,
             };
             let mapped = identity.map(|i| i.mappings.as_slice()).unwrap_or_default();
             // No map takes away what follows from the name.
@@ -182,6 +239,7 @@ pub fn lookups(ecosystem: Ecosystem, name: &str, identity: Option<&Identity>) ->
                 orders: vec![Order::Conda],
                 is_python,
                 via: format!("conda {name}"),
+                review: Review::Verified,
             };
             mapped.iter().chain(&rule).map(lookup).chain([own]).collect()
         }
@@ -229,7 +287,10 @@ pub fn match_version(slices: &[(Lookup, &Slice)], version: &str) -> Vec<Finding>
             finding.aliases.insert(entry.advisory.clone());
             finding.aliases.extend(entry.aliases.iter().cloned());
             finding.scores.extend(entry.scores.iter().cloned());
+            finding.cwes.extend(entry.cwes.iter().cloned());
+            finding.published = [finding.published, entry.published].into_iter().flatten().min();
             finding.malicious |= entry.malicious;
+            finding.automatic &= lookup.review == Review::Automatic;
             if entry.disputed {
                 finding.status = Status::Disputed;
             }
@@ -248,14 +309,18 @@ fn blank(entry: &SliceEntry) -> Finding {
         status: Status::Reported,
         score: None,
         preferred: None,
+        cwes: BTreeSet::new(),
+        published: None,
         scores: Vec::new(),
         malicious: false,
         kev: false,
         epss: None,
+        percentile: None,
         summary: entry.summary.clone(),
         fixed: BTreeSet::new(),
         evidence: Vec::new(),
         undecided: true,
+        automatic: true,
     }
 }
 
@@ -271,11 +336,13 @@ fn finish(mut finding: Finding) -> Finding {
 
 /// Adds what is known of exploitation. It changes daily, so that it is joined when policy runs and no
 /// finding needs to be matched again for it.
-pub fn join_exploitation(findings: &mut [Finding], kev: &Kev, epss: &Epss) {
+pub fn join_exploitation(findings: &mut [Finding], kev: &Kev, epss: &Epss, ranks: Option<&Ranks>) {
     for finding in findings {
         let names = || std::iter::once(&finding.advisory).chain(&finding.aliases);
         finding.kev = names().any(|name| kev.entries.contains_key(name));
         finding.epss = finding.probability(epss);
+        finding.percentile =
+            finding.epss.zip(ranks).map(|(probability, ranks)| ranks.percentile(probability));
     }
 }
 

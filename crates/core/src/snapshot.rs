@@ -55,6 +55,10 @@ pub struct Inputs {
     /// The snapshot before this one: what was published when rules come to hold it gets a deadline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Id<Snapshot>>,
+    /// What the channel was read from: a location without its password, or `bundles:STREAM`. None in snapshots of before
+    /// policies asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// The moment of judging.
     pub now: Time,
     /// [`crate::RULES_REVISION`] of the program that judged.

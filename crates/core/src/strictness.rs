@@ -42,6 +42,8 @@ pub enum Milder {
     Score,
     /// It affects fewer versions or packages, or nobody knows any more which.
     Affected,
+    /// It names fewer weaknesses (CWE).
+    Weaknesses,
     /// It goes by fewer names, so that fewer scores are its own.
     Names,
 }
@@ -56,6 +58,7 @@ impl Milder {
             Self::Disputed => "disputed",
             Self::Score => "scored lower",
             Self::Affected => "affects less",
+            Self::Weaknesses => "names fewer weaknesses",
             Self::Names => "goes by fewer names",
         }
     }
@@ -92,6 +95,9 @@ pub fn milder(old: &Advisory, new: Option<&Advisory>) -> Option<Milder> {
     }
     if !covers(&new.affected, &old.affected) {
         return Some(Milder::Affected);
+    }
+    if !old.cwes.is_subset(&new.cwes) {
+        return Some(Milder::Weaknesses);
     }
     let names: BTreeSet<&str> = new.names().collect();
     (!old.names().all(|name| names.contains(name))).then_some(Milder::Names)
@@ -197,9 +203,18 @@ pub fn kev_gone(old: &Kev, new: &Kev) -> Kev {
     Kev { entries: gone.map(|(cve, added)| (cve.clone(), *added)).collect() }
 }
 
-/// The counterparts of a package that a map names no longer; none if it still names all of them.
+/// The counterparts of a package that a map names no longer, or no longer as the only one of their namespace, whose products
+/// the package has therefore no more (see [`crate::identity::products`]); none if there is none of either.
 pub fn identity_gone(old: &Identity, new: Option<&Identity>) -> Option<Identity> {
-    let still = |key: &MatchKey| new.is_some_and(|new| new.mappings.iter().any(|m| m.key == *key));
+    let of_namespace = |identity: &Identity, key: &MatchKey| {
+        identity.mappings.iter().filter(|m| m.key.namespace() == key.namespace()).count()
+    };
+    let still = |key: &MatchKey| {
+        new.is_some_and(|new| {
+            let is_named = new.mappings.iter().any(|m| m.key == *key);
+            is_named && (key.is_cpe() || of_namespace(old, key) > 1 || of_namespace(new, key) == 1)
+        })
+    };
     let gone: Vec<_> = old.mappings.iter().filter(|mapping| !still(&mapping.key)).cloned().collect();
     (!gone.is_empty()).then_some(Identity::of(gone))
 }
@@ -379,7 +394,12 @@ mod tests {
         };
         assert_eq!(identity_gone(&of(&["a", "b"]), Some(&of(&["b", "c"]))), Some(of(&["a"])));
         assert_eq!(identity_gone(&of(&["a"]), None), Some(of(&["a"])));
-        assert_eq!(identity_gone(&of(&["a"]), Some(&of(&["a", "c"]))), None);
+        // One of two is not the same as the only one.
+        assert_eq!(identity_gone(&of(&["a"]), Some(&of(&["a", "c"]))), Some(of(&["a"])));
+        assert_eq!(identity_gone(&of(&["a", "b"]), Some(&of(&["a", "b", "c"]))), None);
+        let mut other = of(&["a"]);
+        other.mappings.push(Mapping { key: MatchKey::osv("CRAN", "a"), ..Mapping::pypi("a", "map") });
+        assert_eq!(identity_gone(&of(&["a"]), Some(&other)), None);
         assert_eq!(identity_gone(&of(&[]), None), None);
         let kev = |cves: &[&str]| Kev {
             entries: cves.iter().map(|cve| ((*cve).to_owned(), Time::from_seconds(0))).collect(),

@@ -51,6 +51,8 @@ fn advisory(id: &str, score: Option<f64>) -> SliceEntry {
         vulnerability: id.into(),
         advisory: id.into(),
         modified: None,
+        cwes: [].into(),
+        published: None,
         aliases: [].into(),
         summary: String::new(),
         scores: score
@@ -103,10 +105,12 @@ impl World {
         let cx = Context {
             channel: "main",
             ecosystem: Ecosystem::Pypi,
+            source: "https://upstream.example/simple",
             policy: &self.policy,
             decisions: &self.decisions,
             kev: &self.kev,
             epss: &epss,
+            ranks: None,
             feeds_read: self.feeds_read,
             now: self.now,
             needs_bytes: self.needs_bytes,

@@ -1,6 +1,6 @@
 //! Channels: defining them, and the refs that each has.
 
-use airlock_core::channel::{Channel, ChannelFeed, is_channel_name};
+use airlock_core::channel::{BUNDLES, Channel, ChannelFeed, is_channel_name};
 use airlock_core::ecosystem::{self, Ecosystem};
 use airlock_core::id::Id;
 use airlock_core::spec::Spec;
@@ -37,6 +37,14 @@ pub fn described(channel: &Channel) -> Result<serde_json::Value> {
         *location = crate::upstream::Location::parse(location)?.shown();
     }
     Ok(serde_json::to_value(&shown)?)
+}
+
+/// What a channel is read from, in a line without the password that a URL may hold.
+pub fn source(channel: &Channel) -> Result<String> {
+    match &channel.feed {
+        ChannelFeed::Source { location, .. } => Ok(crate::upstream::Location::parse(location)?.shown()),
+        ChannelFeed::Bundles { stream } => Ok(format!("{BUNDLES}{stream}")),
+    }
 }
 
 /// Checks what a person typed, so that a later run does not stumble over it.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use airlock_core::advisory::{Advisory, AdvisoryRecord, AdvisorySet, FeedKind, MatchKey, Slice};
 use airlock_core::ecosystem::{self, Ecosystem};
 use airlock_core::id::Id;
-use airlock_core::identity::Coverage;
+use airlock_core::identity::{Coverage, Review};
 use airlock_core::matching::{self, Finding, Lookup};
 use airlock_core::shard::ShardKey;
 use airlock_core::time::Time;
@@ -150,7 +150,13 @@ async fn lookups(view: &View, set: &AdvisorySet, package: &Package) -> Result<(V
                 _ => (package.name.clone(), vec![Order::Semver, Order::Letters]),
             };
             let key = MatchKey::osv(other, &name);
-            let lookup = Lookup { via: key.as_str().to_owned(), key, orders, is_python: false };
+            let lookup = Lookup {
+                via: key.as_str().to_owned(),
+                key,
+                orders,
+                is_python: false,
+                review: Review::Verified,
+            };
             // Whether any feed speaks of this ecosystem, nobody can tell from what it says of one package.
             return Ok((vec![lookup], Coverage::Unknown));
         }

@@ -1,10 +1,15 @@
 //! Policies of a station.
 
 use airlock_core::id::Id;
+use airlock_core::policy::form;
 use airlock_core::policy::{Policy, PolicyText};
+use airlock_core::time::Time;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::judge::How;
 use crate::station::Station;
+use crate::sync::{self, Rejudged};
 
 /// A policy with the name of the object that holds it.
 #[derive(Clone, Debug)]
@@ -21,7 +26,7 @@ pub struct Named {
 pub fn read(text: &str) -> Result<Policy> {
     Policy::parse(text).map_err(|e| {
         Error::usage(format!("the policy is not valid: {e}"))
-            .hint("docs/operating.md lists the predicates; `airlock policy show` is an example")
+            .hint("docs/policies.md lists the predicates; `airlock policy show` is an example")
     })
 }
 
@@ -60,3 +65,74 @@ pub async fn set(station: &Station, name: &str, text: &str) -> Result<Policy> {
     station.commit(vec![change], "policy.set", &format!("policy/{name}"), &detail).await?;
     Ok(policy)
 }
+
+/// A policy as a form, for those who fill in fields.
+pub fn form(text: &str) -> Result<serde_json::Value> {
+    read(text)?;
+    form::of_text(text).map_err(|e| Error::usage(format!("the policy is not valid: {e}")))
+}
+
+/// The text that a form says; what it does not change of the text before stays as it was.
+pub fn of_form(json: &str, before: Option<&str>) -> Result<String> {
+    let form = serde_json::from_str(json).map_err(|e| Error::usage(format!("it is not JSON: {e}")))?;
+    form::to_text(&form, before).map_err(|e| {
+        Error::usage(e.to_string()).hint("`airlock policy show --form` shows what a form looks like")
+    })
+}
+
+/// What a policy of this text would change in the channels that the policy of this name rules. Nothing is changed.
+pub async fn preview(station: &Station, name: &str, text: &str) -> Result<Rejudged> {
+    read(text)?;
+    let how = How { policy: Some(text.to_owned()), dry: true, ..How::default() };
+    let channels = crate::channel::list(station).await?;
+    let ruled: Vec<String> = channels.into_iter().filter(|c| c.policy == name).map(|c| c.name).collect();
+    sync::rejudge_each(station, |channel| ruled.iter().any(|r| r == channel), &how, "preview").await
+}
+
+/// One version of a policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Version {
+    /// When it was set.
+    pub time: Time,
+    /// By whom.
+    pub author: String,
+    /// Its text.
+    pub id: Id<PolicyText>,
+    /// The names of its rules.
+    pub rules: Vec<String>,
+}
+
+/// The versions of a policy, oldest first, as the ledger tells.
+pub async fn history(station: &Station, name: &str) -> Result<Vec<Version>> {
+    #[derive(Deserialize)]
+    struct Set {
+        policy: Id<PolicyText>,
+        #[serde(default)]
+        rules: Vec<String>,
+    }
+    let subject = format!("policy/{name}");
+    let mut out = Vec::new();
+    let mut from = 1;
+    loop {
+        let entries = station.store.db.ledger(from, ENTRIES_AT_ONCE).await?;
+        let Some((last, _)) = entries.last() else { break };
+        from = last.number + 1;
+        for (entry, _) in entries {
+            let is_first = name == DEFAULT && entry.action == "station.init";
+            if (is_first || entry.subject == subject)
+                && let Ok(set) = entry.detail.read::<Set>()
+            {
+                out.push(Version { time: entry.time, author: entry.actor, id: set.policy, rules: set.rules });
+            }
+        }
+    }
+    if out.is_empty() {
+        find(station, name).await?;
+    }
+    Ok(out)
+}
+
+/// The policy that a new station has.
+const DEFAULT: &str = "default";
+/// Entries of the ledger that are read at once.
+const ENTRIES_AT_ONCE: u32 = 1000;

@@ -79,6 +79,13 @@ impl ChannelReport {
 }
 
 impl Report {
+    /// What these outcomes changed or would change, and nothing else.
+    pub fn of_changes(station: &Station, why: &str, outcomes: &[Outcome]) -> Self {
+        let mut channels: Vec<ChannelReport> = outcomes.iter().map(ChannelReport::of).collect();
+        channels.retain(|channel| !channel.says_nothing());
+        Self { why: why.to_owned(), station: station.config.name.clone(), channels, ..Self::default() }
+    }
+
     /// What these outcomes changed, and what would come back if a person accepted what waits.
     pub async fn of(station: &Station, why: &str, outcomes: &[Outcome]) -> Result<Self> {
         let mut channels: BTreeMap<String, ChannelReport> =

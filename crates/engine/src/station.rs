@@ -174,7 +174,8 @@ impl Station {
         let station = Self { dir: dir.to_owned(), config, key, store, options, traffic };
         let policy = PolicyText { text: policy::DEFAULT.to_owned() };
         let id = station.store.db.put(&policy).await?;
-        let detail = serde_json::json!({"name": name, "side": side, "public_key": station.key.public_hex()});
+        let key = station.key.public_hex();
+        let detail = serde_json::json!({"name": name, "side": side, "public_key": key, "policy": id});
         station
             .commit(
                 vec![RefChange { name: "policy/default".into(), from: None, to: Some(id.digest()) }],

@@ -152,7 +152,8 @@ pub async fn rejudge_as(station: &Station, how: &How, why: &str) -> Result<Rejud
     rejudge_each(station, |_| true, &How { dry: true, ..how.clone() }, why).await
 }
 
-async fn rejudge_each(
+/// The same, judged so.
+pub(crate) async fn rejudge_each(
     station: &Station,
     wanted: impl Fn(&str) -> bool,
     how: &How,

@@ -8,6 +8,7 @@ mod findings;
 mod index;
 mod judging;
 mod maintenance;
+mod policies;
 mod records;
 mod review;
 mod serve;
@@ -93,7 +94,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
             findings::findings(&cx, &channel, status, min_score).await
         }
         Command::Vex { channel, format } => findings::vex(&cx, &channel, format).await,
-        Command::Policy(command) => review::policy(&cx, command).await,
+        Command::Policy(command) => policies::run(&cx, command).await,
         Command::Block { channel, spec, reason } => review::block(&cx, &channel, &spec, &reason).await,
         Command::Review(command) => review::run(&cx, command).await,
         Command::Export { dir, channels, to, receipt, full: _, plan } => {

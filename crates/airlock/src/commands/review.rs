@@ -1,64 +1,15 @@
-//! `policy`, `block`, `review`
+//! `block`, `review`
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use airlock_core::decision::{Decision, Ruling, Scope};
-use airlock_engine::error::{Error, Kind, Result};
+use airlock_engine::error::Result;
 use airlock_engine::sync::Rejudged;
-use airlock_engine::{channel, decide, policy, sync};
+use airlock_engine::{channel, decide, sync};
 
 use super::{Cx, judging};
-use crate::cli::{PolicyCommand, ReviewCommand};
+use crate::cli::ReviewCommand;
 use crate::output::{count, table};
-
-fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|e| Error::usage(format!("{}: {e}", path.display())))
-}
-
-pub async fn policy(cx: &Cx, command: PolicyCommand) -> Result<ExitCode> {
-    match command {
-        PolicyCommand::Check { file } => {
-            let policy = policy::read(&read(&file)?)
-                .map_err(|e| Error { kind: Kind::No, ..e.while_(&file.display().to_string()) })?;
-            let rules: Vec<&str> = policy.rules.iter().map(|r| r.name.as_str()).collect();
-            cx.out.answer(
-                || Ok(serde_json::json!({"valid": true, "name": policy.name, "rules": rules})),
-                || {
-                    format!(
-                        "{} is valid: policy `{}` with {}.\n",
-                        file.display(),
-                        policy.name,
-                        count(rules.len() as u64, "rule")
-                    )
-                },
-            )?;
-        }
-        PolicyCommand::List => {
-            let names = policy::list(&cx.open().await?).await?;
-            cx.out.answer(
-                || Ok(serde_json::json!({ "policies": names })),
-                || names.iter().map(|n| format!("{n}\n")).collect(),
-            )?;
-        }
-        PolicyCommand::Show { name } => {
-            let found = policy::find(&cx.open().await?, &name).await?;
-            cx.out.answer(
-                || Ok(serde_json::json!({"name": name, "id": found.id, "text": found.text.text})),
-                || found.text.text.clone(),
-            )?;
-        }
-        PolicyCommand::Set { name, file } => {
-            let station = cx.open().await?;
-            policy::set(&station, &name, &read(&file)?).await?;
-            let Rejudged { outcomes, failed } =
-                sync::rejudge_all(&station, &format!("policy set {name}")).await?;
-            cx.out.answer(|| judging::json(&outcomes), || judging::text(cx, &outcomes))?;
-            failed.map_or(Ok(()), Err)?;
-        }
-    }
-    Ok(ExitCode::SUCCESS)
-}
 
 pub async fn block(cx: &Cx, name: &str, spec: &str, reason: &str) -> Result<ExitCode> {
     let station = cx.open().await?;

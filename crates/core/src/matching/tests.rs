@@ -7,6 +7,8 @@ fn entry(id: &str, cve: &str, introduced: &str, fixed: &str) -> SliceEntry {
         vulnerability: cve.into(),
         advisory: id.into(),
         modified: None,
+        cwes: [].into(),
+        published: None,
         aliases: [cve.to_owned()].into(),
         summary: "bad".into(),
         scores: vec![Score { score: Tenths::new(7.5).unwrap(), vector: id.into(), source: id.into() }],
@@ -203,7 +205,7 @@ fn exploitation_is_joined_by_every_name() {
     let mut found = run(Ecosystem::Pypi, None, vec![entry("PYSEC-1", "CVE-1-1", "0", "2")], "1");
     let kev = Kev { entries: [("CVE-1-1".to_owned(), Time::from_seconds(0))].into() };
     let epss = Epss { scores: [("PYSEC-1".to_owned(), 0.5)].into(), ..Epss::default() };
-    join_exploitation(&mut found, &kev, &epss);
+    join_exploitation(&mut found, &kev, &epss, None);
     assert!(found[0].kev);
     assert_eq!(found[0].epss, Some(0.5));
 }

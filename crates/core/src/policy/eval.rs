@@ -6,12 +6,14 @@
 //! for the artifact there is no finding, so that a predicate on one is false there, and so is a `not`
 //! around one: it would claim something of a finding that does not exist.
 
-use wildmatch::WildMatch;
-
-use super::{ArtifactPredicate, Condition, FindingPredicate, Rule};
-use crate::ecosystem::{ArtifactKind, Ecosystem, name_pattern};
+use super::{ArtifactPredicate, Condition, FindingPredicate, Licence, Rule};
+use crate::ecosystem::Ecosystem;
 use crate::identity::Coverage;
+use crate::licence::{Family, Named};
 use crate::matching::{Finding, Status};
+use crate::pattern::Pattern;
+use crate::record::Artifact;
+use crate::shard::Entry;
 use crate::time::{Span, Time};
 
 /// A truth value of Kleene's logic. Ordered, so that `all` is the least and `any` the greatest.
@@ -43,26 +45,6 @@ impl std::ops::Not for Truth {
     }
 }
 
-/// What is known of an artifact's licence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Licence<'a> {
-    /// Its record states it, or what the artifact says of itself.
-    Stated(&'a str),
-    /// Neither does.
-    Nowhere,
-    /// Its record does not, and the artifact was not opened yet.
-    Unopened,
-}
-
-impl Licence<'_> {
-    fn is_one_of(self, any: &[String]) -> Truth {
-        match self {
-            Self::Stated(text) => any.iter().any(|one| one.eq_ignore_ascii_case(text.trim())).into(),
-            Self::Nowhere | Self::Unopened => Truth::Unknown,
-        }
-    }
-}
-
 /// What a rule is tried on.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
@@ -70,12 +52,24 @@ pub struct Subject<'a> {
     pub ecosystem: Ecosystem,
     /// The canonical name.
     pub name: &'a str,
-    /// The kind of file.
-    pub kind: ArtifactKind,
-    /// When it was made, if its index says so.
-    pub time: Option<Time>,
-    /// Whether its publisher withdrew it.
-    pub yanked: bool,
+    /// The conda subdir.
+    pub subdir: Option<&'a str>,
+    /// What its record says.
+    pub artifact: &'a Artifact,
+    /// The record itself.
+    pub entry: &'a Entry,
+    /// Whether its index lists it no longer.
+    pub removed: bool,
+    /// What its index says of the project (PEP 792); none says nothing.
+    pub project_status: Option<&'a str>,
+    /// What the channel is read from: a location without its password, or `bundles:STREAM`.
+    pub source: &'a str,
+    /// The policy's reserved names.
+    pub reserved: &'a [Pattern],
+    /// When this station first read a record of it; none if it does so now.
+    pub first_seen: Option<Time>,
+    /// The size of its bytes, or the one that its record declares.
+    pub size: Option<u64>,
     /// Its licence.
     pub licence: Licence<'a>,
     /// How well advisories cover it.
@@ -111,9 +105,10 @@ impl Rule {
         subject.licence == Licence::Unopened && {
             let mut named = Vec::new();
             self.when.licences(&mut named);
-            // No licence is called so: it stands for every one that the rule does not name.
-            named.push("");
-            named.into_iter().any(|licence| {
+            // Each that the rule names, one of each family, and a text that nobody can read.
+            let some =
+                named.into_iter().map(Named::example).chain(Family::ALL.map(Family::example)).chain([""]);
+            some.into_iter().any(|licence| {
                 let opened = Subject { licence: Licence::Stated(licence), ..*subject };
                 self.when.eval(&opened, finding) == Truth::False
             })
@@ -151,7 +146,19 @@ impl Condition {
         match self {
             Self::All(parts) | Self::Any(parts) => parts.iter().any(Self::asks_epss),
             Self::Not(part) | Self::AnyFinding(part) | Self::NoFinding(part) => part.asks_epss(),
-            Self::Finding(predicate) => matches!(predicate, FindingPredicate::Epss(_)),
+            Self::Finding(predicate) => {
+                matches!(predicate, FindingPredicate::Epss(_) | FindingPredicate::EpssPercentile(_))
+            }
+            Self::Artifact(_) => false,
+        }
+    }
+
+    /// Whether it speaks of ranks among all probabilities of exploitation.
+    pub fn asks_percentile(&self) -> bool {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().any(Self::asks_percentile),
+            Self::Not(part) | Self::AnyFinding(part) | Self::NoFinding(part) => part.asks_percentile(),
+            Self::Finding(predicate) => matches!(predicate, FindingPredicate::EpssPercentile(_)),
             Self::Artifact(_) => false,
         }
     }
@@ -178,17 +185,19 @@ impl Condition {
             Self::Not(part) => !part.eval(subject, finding),
             Self::AnyFinding(part) => some(part),
             Self::NoFinding(part) => !some(part),
-            Self::Finding(predicate) => finding.map_or(Truth::False, |f| predicate.eval(f)),
+            Self::Finding(predicate) => finding.map_or(Truth::False, |f| predicate.eval(f, subject.now)),
             Self::Artifact(predicate) => predicate.eval(subject),
         }
     }
 
     /// The licences that it names, in no order.
-    fn licences<'a>(&'a self, into: &mut Vec<&'a str>) {
+    fn licences<'a>(&'a self, into: &mut Vec<&'a Named>) {
         match self {
             Self::All(parts) | Self::Any(parts) => parts.iter().for_each(|part| part.licences(into)),
             Self::Not(part) | Self::AnyFinding(part) | Self::NoFinding(part) => part.licences(into),
-            Self::Artifact(ArtifactPredicate::Licence(any)) => into.extend(any.iter().map(String::as_str)),
+            Self::Artifact(ArtifactPredicate::Licence(any) | ArtifactPredicate::LicenceNeeds(any)) => {
+                into.extend(any);
+            }
             Self::Artifact(_) | Self::Finding(_) => {}
         }
     }
@@ -205,6 +214,7 @@ impl Condition {
 
     /// The moments after `now` at which a predicate on time may change, in no order.
     pub fn turning_points(&self, subject: &Subject<'_>, into: &mut Vec<Time>) {
+        let ahead = |into: &mut Vec<Time>, at: Option<Time>| into.extend(at.filter(|at| *at > subject.now));
         match self {
             Self::All(parts) | Self::Any(parts) => {
                 for part in parts {
@@ -214,54 +224,21 @@ impl Condition {
             Self::Not(part) | Self::AnyFinding(part) | Self::NoFinding(part) => {
                 part.turning_points(subject, into)
             }
-            Self::Artifact(ArtifactPredicate::Age { than, .. }) => {
-                into.extend(subject.time.map(|time| time.after(*than)).filter(|at| *at > subject.now));
+            Self::Artifact(ArtifactPredicate::Age(age)) => {
+                ahead(into, subject.artifact.time.map(|t| t.after(age.than)))
+            }
+            Self::Artifact(ArtifactPredicate::FirstSeenWithin(span)) => {
+                ahead(into, Some(subject.first_seen.unwrap_or(subject.now).after(*span)));
+            }
+            Self::Finding(FindingPredicate::Age(age)) => {
+                let published = subject.findings.iter().filter_map(|f| f.published);
+                published.for_each(|t| ahead(into, Some(t.after(age.than))));
             }
             Self::Artifact(ArtifactPredicate::FeedOlderThan(span)) => {
                 let next = Span::seconds(span.as_seconds() + 1);
-                into.extend(subject.feeds_read.map(|read| read.after(next)).filter(|at| *at > subject.now));
+                ahead(into, subject.feeds_read.map(|read| read.after(next)));
             }
             Self::Artifact(_) | Self::Finding(_) => {}
-        }
-    }
-}
-
-impl FindingPredicate {
-    fn eval(&self, finding: &Finding) -> Truth {
-        let known = |value: Option<bool>| value.map_or(Truth::Unknown, Truth::from);
-        match self {
-            Self::CvssMissing => finding.score.is_none().into(),
-            Self::Cvss(bound) => known(finding.score.as_ref().map(|s| bound.holds(s.score.value()))),
-            Self::Status(any) => any.contains(&finding.status).into(),
-            Self::Kev(wanted) => (finding.kev == *wanted).into(),
-            Self::Epss(bound) => known(finding.epss.map(|p| bound.holds(p))),
-            Self::Malicious(wanted) => (finding.malicious == *wanted).into(),
-            Self::FixAvailable(wanted) => (finding.fixed.is_empty() != *wanted).into(),
-        }
-    }
-}
-
-fn matches_name(subject: &Subject<'_>, pattern: &str) -> bool {
-    WildMatch::new(&name_pattern(subject.ecosystem, pattern)).matches(subject.name)
-}
-
-impl ArtifactPredicate {
-    fn eval(&self, subject: &Subject<'_>) -> Truth {
-        match self {
-            Self::Ecosystem(any) => any.contains(&subject.ecosystem).into(),
-            Self::Name(any) => any.iter().any(|p| matches_name(subject, p)).into(),
-            Self::Kind(any) => any.contains(&subject.kind).into(),
-            Self::Age { younger, than } => subject.time.map_or(Truth::Unknown, |time| {
-                let is_younger = subject.now < time.after(*than);
-                (is_younger == *younger).into()
-            }),
-            Self::Yanked(wanted) => (subject.yanked == *wanted).into(),
-            Self::Licence(any) => subject.licence.is_one_of(any),
-            Self::Coverage(any) => any.contains(&subject.coverage).into(),
-            // Never read is older than any limit: no feed must not read as no vulnerability.
-            Self::FeedOlderThan(span) => {
-                subject.feeds_read.is_none_or(|read| subject.now.since(read) > *span).into()
-            }
         }
     }
 }

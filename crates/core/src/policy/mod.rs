@@ -5,19 +5,30 @@
 //! ([`Truth`]); the strictest action of all rules that match is the verdict.
 
 mod eval;
+pub mod form;
 mod parse;
+mod plain;
+mod predicates;
+pub mod ready;
+pub mod table;
+mod values;
 
 use serde::{Deserialize, Serialize};
 
 use crate::ecosystem::{ArtifactKind, Ecosystem};
 use crate::identity::Coverage;
-use crate::matching::Status;
+use crate::licence::Named;
+use crate::matching::{Confidence, Status};
 use crate::object::Object;
+use crate::pattern::Pattern;
+use crate::python::Python;
 use crate::severity::Preferred;
+use crate::spec::Spec;
 use crate::time::Span;
 
-pub use eval::{Licence, Subject, Truth};
+pub use eval::{Subject, Truth};
 pub use parse::PolicyError;
+pub use predicates::Licence;
 
 /// The policy that `airlock init` writes.
 pub const DEFAULT: &str = include_str!("default.toml");
@@ -45,6 +56,8 @@ pub struct Policy {
     /// Whose scores count, the first that there is; where there is none of them, and where the list is empty, the highest
     /// of all.
     pub scores: Vec<Preferred>,
+    /// Names of software made in-house, which the predicate `reserved` means.
+    pub reserved: Vec<Pattern>,
     /// The rules in the order of the file, which decides nothing.
     pub rules: Vec<Rule>,
 }
@@ -102,49 +115,143 @@ pub enum Condition {
     Artifact(ArtifactPredicate),
 }
 
-/// A predicate whose subject is one finding.
+/// A predicate whose subject is one finding. [`table`] says what each holds for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FindingPredicate {
     /// The score has no number.
     CvssMissing,
-    /// The score compares so. Unknown where there is no number.
-    Cvss(Bound),
+    /// The score compares so, or the highest of this version of CVSS. Unknown where there is no number.
+    Cvss(Bound, Option<&'static str>),
+    /// The vector that counts has these values. Unknown where it has not the metric.
+    CvssVector(Vec<Metric>),
+    /// The band of the score is one of these. Unknown where there is no number.
+    Severity(Vec<&'static str>),
     /// The state is one of these.
     Status(Vec<Status>),
+    /// It is so sure.
+    Confidence(Vec<Confidence>),
     /// Known to be exploited, or not.
     Kev(bool),
     /// The probability of exploitation compares so. Unknown where there is none.
     Epss(Bound),
+    /// Its rank compares so.
+    EpssPercentile(Bound),
     /// Reports malware, or not.
     Malicious(bool),
+    /// One of these weaknesses is named. Unknown where none is.
+    Cwe(Vec<String>),
     /// A version that fixes it is known, or not.
     FixAvailable(bool),
+    /// The time since it was published compares so. Unknown where nobody says when.
+    Age(Age),
 }
 
-/// A predicate whose subject is the artifact.
+/// A predicate whose subject is the artifact. [`table`] says what each holds for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ArtifactPredicate {
     /// The ecosystem is one of these.
     Ecosystem(Vec<Ecosystem>),
-    /// The name matches one of these patterns (`*` and `?`).
-    Name(Vec<String>),
+    /// The name matches one of these patterns.
+    Name(Vec<Pattern>),
+    /// The name is reserved for software made in-house, or not.
+    Reserved(bool),
+    /// The version is in this range. Unknown where it cannot be told.
+    Version(VersionRange),
+    /// The conda build string matches one of these patterns.
+    Build(Vec<Pattern>),
+    /// The conda subdir, or a platform tag of the wheel, matches one of these patterns.
+    Platform(Vec<Pattern>),
+    /// It can be used with one of these versions of Python.
+    Python(Vec<Python>),
     /// The file is of one of these kinds.
     Kind(Vec<ArtifactKind>),
+    /// Its size in bytes compares so. Unknown where nobody says it.
+    Size(Bound),
+    /// It may be used under these licences alone. Unknown where nobody states one that can be read.
+    Licence(Vec<Named>),
+    /// It cannot be used without one of these licences.
+    LicenceNeeds(Vec<Named>),
+    /// Nobody states a licence that can be read.
+    LicenceUnknown,
     /// The age compares so. Unknown where the record has no time.
-    Age {
-        /// Younger than this, or (if false) older.
-        younger: bool,
-        /// The limit.
-        than: Span,
-    },
+    Age(Age),
+    /// This station knows it for less than this.
+    FirstSeenWithin(Span),
     /// Withdrawn by its publisher, or not.
     Yanked(bool),
-    /// The licence is stated as one of these, in any case. Unknown where nobody states one.
-    Licence(Vec<String>),
+    /// No longer listed by its index, or still.
+    Removed(bool),
+    /// The index says one of these of the project.
+    ProjectStatus(Vec<&'static str>),
+    /// The index names an attestation of where it was made, or none.
+    Attested(bool),
+    /// What the channel is read from matches one of these patterns.
+    Source(Vec<Pattern>),
     /// How well advisories cover it.
     Coverage(Vec<Coverage>),
     /// What is known of vulnerabilities is older than this.
     FeedOlderThan(Span),
+}
+
+/// A comparison of an age.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Age {
+    /// Younger than this, or (if false) older.
+    pub younger: bool,
+    /// The limit.
+    pub than: Span,
+}
+
+/// One value of a CVSS vector: `AV:N`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metric {
+    /// The metric, `AV`.
+    pub name: String,
+    /// Its value, `N`.
+    pub value: String,
+}
+
+/// A range of versions as people write them behind a name: `>=1.2,<2`. It is read by the rules of each ecosystem that can
+/// read it.
+#[derive(Debug, Clone)]
+pub struct VersionRange {
+    text: String,
+    conda: Option<Box<Spec>>,
+    pypi: Option<Box<Spec>>,
+}
+
+impl PartialEq for VersionRange {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl VersionRange {
+    /// Reads a range; none if no ecosystem can.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let read = |ecosystem| {
+            Spec::parse(ecosystem, &format!("x {text}")).ok().filter(Spec::has_versions).map(Box::new)
+        };
+        let (conda, pypi) = (read(Ecosystem::Conda), read(Ecosystem::Pypi));
+        (conda.is_some() || pypi.is_some()).then(|| Self { text: text.to_owned(), conda, pypi })
+    }
+
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    fn holds(&self, ecosystem: Ecosystem, version: &str) -> Truth {
+        let spec = match ecosystem {
+            Ecosystem::Conda => &self.conda,
+            Ecosystem::Pypi => &self.pypi,
+        };
+        match spec {
+            Some(spec) if spec.can_tell(version) => spec.matches_version(version).into(),
+            _ => Truth::Unknown,
+        }
+    }
 }
 
 /// A comparison with a number.

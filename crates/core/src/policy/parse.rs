@@ -5,11 +5,7 @@ use std::collections::BTreeSet;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Action, ArtifactPredicate, Bound, Condition, FindingPredicate, Policy, Rule};
-use crate::ecosystem::{ArtifactKind, Ecosystem};
-use crate::identity::Coverage;
-use crate::matching::Status;
-use crate::severity::Preferred;
+use super::{Action, Condition, Policy, Rule};
 use crate::time::Span;
 
 /// Largest policy file, in bytes.
@@ -29,12 +25,12 @@ pub struct PolicyError {
     pub message: String,
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     text: &'a str,
 }
 
-type Read<T> = Result<T, PolicyError>;
-type Value<'a> = Spanned<DeValue<'a>>;
+pub(super) type Read<T> = Result<T, PolicyError>;
+pub(super) type Value<'a> = Spanned<DeValue<'a>>;
 
 pub(super) fn parse(text: &str) -> Read<Policy> {
     let reader = Reader { text };
@@ -47,7 +43,7 @@ pub(super) fn parse(text: &str) -> Read<Policy> {
     reader.only(table, &["policy", "rule"])?;
     let head_value = reader.required(table, "policy", 0)?;
     let head = reader.table(head_value)?;
-    reader.only(head, &["name", "description", "hold_deadline", "scores"])?;
+    reader.only(head, &["name", "description", "hold_deadline", "reserved", "scores"])?;
     let name = reader.string(reader.required(head, "name", head_value.span().start)?)?;
     let description = head.get("description").map(|v| reader.string(v)).transpose()?.unwrap_or_default();
     let hold_deadline =
@@ -56,6 +52,7 @@ pub(super) fn parse(text: &str) -> Read<Policy> {
         Some(list) => reader.array(list)?.into_iter().map(|v| reader.preferred(v)).collect::<Read<_>>()?,
         None => Vec::new(),
     };
+    let reserved = head.get("reserved").map(|v| reader.patterns(v)).transpose()?.unwrap_or_default();
     let mut rules = Vec::new();
     let mut names = BTreeSet::new();
     if let Some(list) = table.get("rule") {
@@ -75,11 +72,11 @@ pub(super) fn parse(text: &str) -> Read<Policy> {
             reader.error(0, "the policy has no [[rule]], so that it would admit everything".to_owned())
         );
     }
-    Ok(Policy { name, description, hold_deadline, scores, rules })
+    Ok(Policy { name, description, hold_deadline, scores, reserved, rules })
 }
 
 impl Reader<'_> {
-    fn error(&self, at: usize, message: String) -> PolicyError {
+    pub(super) fn error(&self, at: usize, message: String) -> PolicyError {
         let before = self.text.get(..at).unwrap_or_default();
         let line_start = before.rfind('\n').map_or(0, |i| i + 1);
         PolicyError {
@@ -89,11 +86,11 @@ impl Reader<'_> {
         }
     }
 
-    fn at<T>(&self, value: &Value<'_>, message: String) -> Read<T> {
+    pub(super) fn at<T>(&self, value: &Value<'_>, message: String) -> Read<T> {
         Err(self.error(value.span().start, message))
     }
 
-    fn only(&self, table: &DeTable<'_>, known: &[&str]) -> Read<()> {
+    pub(super) fn only(&self, table: &DeTable<'_>, known: &[&str]) -> Read<()> {
         for key in table.keys() {
             if !known.contains(&key.get_ref().as_ref()) {
                 return Err(self.unknown(key.span().start, "key", key.get_ref(), known));
@@ -102,7 +99,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn unknown(&self, at: usize, what: &str, found: &str, known: &[&str]) -> PolicyError {
+    pub(super) fn unknown(&self, at: usize, what: &str, found: &str, known: &[&str]) -> PolicyError {
         let found: String = found.chars().take(60).collect();
         let hint = match nearest(&found, known) {
             Some(near) => format!("did you mean `{near}`?"),
@@ -111,81 +108,27 @@ impl Reader<'_> {
         self.error(at, format!("unknown {what} `{found}`; {hint}"))
     }
 
-    fn required<'t, 'd>(&self, table: &'t DeTable<'d>, key: &str, at: usize) -> Read<&'t Value<'d>> {
+    pub(super) fn required<'t, 'd>(
+        &self,
+        table: &'t DeTable<'d>,
+        key: &str,
+        at: usize,
+    ) -> Read<&'t Value<'d>> {
         table.get(key).ok_or_else(|| self.error(at, format!("`{key}` is missing here")))
     }
 
-    fn table<'t, 'd>(&self, value: &'t Value<'d>) -> Read<&'t DeTable<'d>> {
+    pub(super) fn table<'t, 'd>(&self, value: &'t Value<'d>) -> Read<&'t DeTable<'d>> {
         match value.get_ref().as_table() {
             Some(table) => Ok(table),
             None => self.at(value, format!("expected a table, found a {}", value.get_ref().type_str())),
         }
     }
 
-    fn array<'t, 'd>(&self, value: &'t Value<'d>) -> Read<Vec<&'t Value<'d>>> {
+    pub(super) fn array<'t, 'd>(&self, value: &'t Value<'d>) -> Read<Vec<&'t Value<'d>>> {
         match value.get_ref().as_array() {
             Some(array) => Ok(array.iter().collect()),
             None => self.at(value, format!("expected a list, found a {}", value.get_ref().type_str())),
         }
-    }
-
-    fn string(&self, value: &Value<'_>) -> Read<String> {
-        match value.get_ref().as_str() {
-            Some(text) => Ok(text.to_owned()),
-            None => self.at(value, format!("expected a text, found a {}", value.get_ref().type_str())),
-        }
-    }
-
-    fn preferred(&self, value: &Value<'_>) -> Read<Preferred> {
-        let text = self.string(value)?;
-        match Preferred::parse(&text) {
-            Some(preferred) => Ok(preferred),
-            None => self.at(
-                value,
-                "expected a source with wildcards and, if wanted, a version, such as `NVD* 3.1`".to_owned(),
-            ),
-        }
-    }
-
-    fn bool(&self, value: &Value<'_>) -> Read<bool> {
-        match value.get_ref().as_bool() {
-            Some(flag) => Ok(flag),
-            None => self.at(value, format!("expected true or false, found a {}", value.get_ref().type_str())),
-        }
-    }
-
-    fn number(&self, value: &Value<'_>) -> Read<f64> {
-        let text = match value.get_ref() {
-            DeValue::Integer(i) if i.radix() == 10 => i.as_str().to_owned(),
-            DeValue::Float(f) => f.as_str().to_owned(),
-            other => return self.at(value, format!("expected a number, found a {}", other.type_str())),
-        };
-        match text.parse::<f64>() {
-            Ok(number) if number.is_finite() => Ok(number),
-            _ => self.at(value, "expected an ordinary number".to_owned()),
-        }
-    }
-
-    fn span(&self, value: &Value<'_>) -> Read<Span> {
-        let text = self.string(value)?;
-        text.parse().map_err(|e: crate::time::NotASpan| self.error(value.span().start, e.to_string()))
-    }
-
-    /// A list of words of a closed set.
-    fn words<T: Copy>(&self, value: &Value<'_>, known: &[(&str, T)]) -> Read<Vec<T>> {
-        let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-        let mut out = Vec::new();
-        for item in self.array(value)? {
-            let text = self.string(item)?;
-            match known.iter().find(|(name, _)| *name == text) {
-                Some((_, word)) => out.push(*word),
-                None => return Err(self.unknown(item.span().start, "value", &text, &names)),
-            }
-        }
-        if out.is_empty() {
-            return self.at(value, "the list is empty, so that this never holds".to_owned());
-        }
-        Ok(out)
     }
 
     fn rule(&self, value: &Value<'_>) -> Read<Rule> {
@@ -241,94 +184,7 @@ impl Reader<'_> {
             name => self.predicate(key.span().start, name, inner),
         }
     }
-
-    fn predicate(&self, at: usize, name: &str, value: &Value<'_>) -> Read<Condition> {
-        use ArtifactPredicate as A;
-        use FindingPredicate as F;
-        let finding = |p: F| Ok(Condition::Finding(p));
-        let artifact = |p: A| Ok(Condition::Artifact(p));
-        match name {
-            "cvss" if value.get_ref().as_str() == Some("missing") => finding(F::CvssMissing),
-            "cvss" => finding(F::Cvss(self.bound(value, 10.0)?)),
-            "status" => finding(F::Status(self.words(value, &Status::ALL.map(|s| (s.name(), s)))?)),
-            "kev" => finding(F::Kev(self.bool(value)?)),
-            "epss" => finding(F::Epss(self.bound(value, 1.0)?)),
-            "malicious" => finding(F::Malicious(self.bool(value)?)),
-            "fix_available" => finding(F::FixAvailable(self.bool(value)?)),
-            "ecosystem" => {
-                let known = [("conda", Ecosystem::Conda), ("pypi", Ecosystem::Pypi)];
-                artifact(A::Ecosystem(self.words(value, &known)?))
-            }
-            "name" => {
-                let names: Vec<String> =
-                    self.array(value)?.into_iter().map(|v| self.string(v)).collect::<Read<_>>()?;
-                artifact(A::Name(names.iter().map(|n| n.to_ascii_lowercase()).collect()))
-            }
-            "kind" => artifact(A::Kind(self.words(value, &ArtifactKind::ALL.map(|k| (k.name(), k)))?)),
-            "younger_than" => artifact(A::Age { younger: true, than: self.span(value)? }),
-            "older_than" => artifact(A::Age { younger: false, than: self.span(value)? }),
-            "yanked" => artifact(A::Yanked(self.bool(value)?)),
-            "licence" => {
-                let stated: Vec<String> =
-                    self.array(value)?.into_iter().map(|v| self.string(v)).collect::<Read<_>>()?;
-                if stated.is_empty() || stated.iter().any(|s| s.trim().is_empty()) {
-                    return self.at(value, "the list holds no licence, or an empty one".to_owned());
-                }
-                artifact(A::Licence(stated.iter().map(|s| s.trim().to_owned()).collect()))
-            }
-            "coverage" => artifact(A::Coverage(self.words(value, &Coverage::ALL.map(|c| (c.name(), c)))?)),
-            "feed_older_than" => artifact(A::FeedOlderThan(self.span(value)?)),
-            other => Err(self.unknown(at, "predicate", other, &PREDICATES)),
-        }
-    }
-
-    fn bound(&self, value: &Value<'_>, most: f64) -> Read<Bound> {
-        let table = self.table(value)?;
-        let mut members = table.iter();
-        let (Some((key, inner)), None) = (members.next(), members.next()) else {
-            return self.at(value, "expected one bound, such as { above = 7.0 }".to_owned());
-        };
-        let number = self.number(inner)?;
-        if !(0.0..=most).contains(&number) {
-            return self.at(inner, format!("the value lies between 0 and {most}"));
-        }
-        match key.get_ref().as_ref() {
-            "above" => Ok(Bound::Above(number)),
-            "at_least" => Ok(Bound::AtLeast(number)),
-            "below" => Ok(Bound::Below(number)),
-            "at_most" => Ok(Bound::AtMost(number)),
-            other => Err(self.unknown(
-                key.span().start,
-                "bound",
-                other,
-                &["above", "at_least", "below", "at_most"],
-            )),
-        }
-    }
 }
-
-const PREDICATES: [&str; 20] = [
-    "all",
-    "any",
-    "not",
-    "any_finding",
-    "no_finding",
-    "cvss",
-    "status",
-    "kev",
-    "epss",
-    "malicious",
-    "fix_available",
-    "ecosystem",
-    "name",
-    "kind",
-    "younger_than",
-    "older_than",
-    "yanked",
-    "licence",
-    "coverage",
-    "feed_older_than",
-];
 
 /// The known word that is nearest to what was typed, if any is near.
 fn nearest<'a>(typed: &str, known: &[&'a str]) -> Option<&'a str> {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::Handle;
 
 use airlock_core::advisory::{
-    self, Advisory, AdvisoryRecord, AdvisorySet, Epss, FeedHead, FeedKind, Kev, MatchKey, Slice,
+    self, Advisory, AdvisoryRecord, AdvisorySet, CUT, Epss, FeedHead, FeedKind, Kev, MatchKey, Slice,
 };
 use airlock_core::assess::{Statement, Statements};
 use airlock_core::id::{Digest, Id};
@@ -96,7 +96,7 @@ pub(super) async fn assemble(
     let (keys, names) = (touched.by_key, touched.by_name);
     let slices = cut(station, &feeds, touched, gone, base.map(|b| b.set.slices)).await?;
     Ok(Assembled {
-        set: AdvisorySet { feeds, slices, kev, epss, identities, builtin, statements },
+        set: AdvisorySet { feeds, slices, kev, epss, identities, builtin, statements, cut: Some(CUT) },
         keys,
         names,
         products,

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use airlock_core::advisory::{Advisory, AdvisoryRecord, AdvisorySet, Epss, FeedHead, FeedKind, Kev};
+use airlock_core::advisory::{Advisory, AdvisoryRecord, AdvisorySet, CUT, Epss, FeedHead, FeedKind, Kev};
 use airlock_core::id::{Digest, Id};
 use airlock_core::identity::Identity;
 use airlock_core::object;
@@ -377,5 +377,7 @@ pub(super) async fn base(station: &Station) -> Result<Option<build::Base>> {
     let db = &station.store.db;
     let Some(id) = db.find_ref(super::SET).await?.map(Id::new) else { return Ok(None) };
     let Some(index) = index::find(db, id).await? else { return Ok(None) };
-    Ok(Some(build::Base { set: db.get(id).await?, index }))
+    let set: AdvisorySet = db.get(id).await?;
+    // What an older program cut says less: everything is cut anew.
+    Ok((set.cut == Some(CUT)).then_some(build::Base { set, index }))
 }

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use airlock_core::advisory::{AdvisorySet, FeedHead, FeedKind};
+use airlock_core::advisory::{AdvisorySet, CUT, FeedHead, FeedKind};
 use airlock_core::id::{Digest, Id};
 use airlock_core::identity;
 use airlock_core::object::Object;
@@ -298,13 +298,18 @@ impl Wanted {
         };
         let fits = |seen: &Seen| {
             let same = before.as_ref().is_some_and(|before| before.content == seen.content);
-            !how.anew && same && seen.def == def && seen.by == env!("CARGO_PKG_VERSION")
+            !how.anew && same && seen.def == def && seen.by == reader()
         };
         let seen = seen.filter(fits);
         let name = name.to_owned();
         let (def_id, def) = (def, db.get(Id::new(def)).await?);
         Ok(Self { name, def, from, before, seen, seen_from, def_id, anew: how.anew })
     }
+}
+
+/// What reads feeds, so that what its source says not to have changed is read again by one that reads it otherwise.
+fn reader() -> String {
+    format!("{} {}", env!("CARGO_PKG_VERSION"), airlock_formats::feeds::READER)
 }
 
 fn seen_ref(name: &str) -> String {
@@ -321,7 +326,7 @@ impl Wanted {
     ) -> Result<Option<RefChange>> {
         let to = match validator {
             Some(validator) => {
-                let by = env!("CARGO_PKG_VERSION").to_owned();
+                let by = reader();
                 let seen = Seen { def: self.def_id, content: head.content, by, validator };
                 Some(station.store.db.put(&seen).await?.digest())
             }
@@ -507,7 +512,8 @@ pub async fn catch_up(station: &Station) -> Result<()> {
         Some(index) => build::ruled_products(station).await?.is_subset(&index.products),
         None => false,
     };
-    if set.builtin != Some(identity::builtin::digest()) || set.feeds != heads(station).await? || !cut {
+    let is_ours = set.builtin == Some(identity::builtin::digest()) && set.cut == Some(CUT);
+    if !is_ours || set.feeds != heads(station).await? || !cut {
         rebuild(station).await?;
     }
     Ok(())

@@ -33,6 +33,7 @@ pub(super) struct Inputs {
     pub decisions: Decisions,
     policy_id: Id<PolicyText>,
     pub policy: Policy,
+    pub source: String,
     pub known: Vec<(String, Option<Digest>)>,
     /// Whether the indexes of the previous snapshot are there, as this program renders them.
     pub is_rendered: bool,
@@ -111,6 +112,7 @@ impl Inputs {
             decisions,
             policy_id,
             policy,
+            source: crate::channel::source(channel)?,
             known,
             is_rendered: rendered.is_some_and(|r| r.is_current()),
             now: match how.as_of {
@@ -120,9 +122,11 @@ impl Inputs {
         })
     }
 
-    /// Whether the policy is the one that the previous snapshot was judged by.
+    /// Whether the policy, and what the channel is read from, are those that the previous snapshot was judged by.
     pub fn same_rules(&self, before: &snapshot::Inputs) -> bool {
-        self.policy_id == before.policy && before.rules_revision == airlock_core::RULES_REVISION
+        self.policy_id == before.policy
+            && before.source.as_ref() == Some(&self.source)
+            && before.rules_revision == airlock_core::RULES_REVISION
     }
 
     /// Whether nothing else is known of vulnerabilities.
@@ -157,6 +161,7 @@ impl Inputs {
             policy: self.policy_id,
             decisions: self.decisions_id,
             listed: self.listed,
+            source: Some(self.source.clone()),
             previous: self.previous.as_ref().map(|(id, _)| *id),
             now: self.now,
             rules_revision: airlock_core::RULES_REVISION,

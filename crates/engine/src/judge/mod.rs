@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
 
-use airlock_core::advisory::{AdvisorySet, Epss, Kev, Slice};
+use airlock_core::advisory::{AdvisorySet, Epss, Kev, Ranks, Slice};
 use airlock_core::assess::Statements;
 use airlock_core::block::BlockSet;
 use airlock_core::channel::Channel;
@@ -198,6 +198,8 @@ async fn common(
     };
     Ok(Common {
         channel: channel.clone(),
+        source: inputs.source.clone(),
+        ranks: inputs.policy.rules.iter().any(|rule| rule.when.asks_percentile()).then(|| Ranks::of(&epss)),
         policy: inputs.policy.clone(),
         decisions: inputs.decisions.clone(),
         kev,

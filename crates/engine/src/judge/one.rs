@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use airlock_core::advisory::{Epss, Kev, Slice};
+use airlock_core::advisory::{Epss, Kev, Ranks, Slice};
 use airlock_core::assess::{By, Statements};
 use airlock_core::channel::Channel;
 use airlock_core::decision::Decisions;
@@ -28,10 +28,12 @@ use crate::error::Result;
 /// What is the same for every shard.
 pub(super) struct Common {
     pub channel: Channel,
+    pub source: String,
     pub policy: Policy,
     pub decisions: Decisions,
     pub kev: Kev,
     pub epss: Epss,
+    pub ranks: Option<Ranks>,
     pub feeds_read: Option<Time>,
     pub now: Time,
     pub needs_bytes: bool,
@@ -43,10 +45,12 @@ impl Common {
         Context {
             channel: &self.channel.name,
             ecosystem: self.channel.ecosystem,
+            source: &self.source,
             policy: &self.policy,
             decisions: &self.decisions,
             kev: &self.kev,
             epss: &self.epss,
+            ranks: self.ranks.as_ref(),
             feeds_read: self.feeds_read,
             now: self.now,
             needs_bytes: self.needs_bytes,

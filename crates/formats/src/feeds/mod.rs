@@ -16,6 +16,9 @@ pub mod openssl;
 pub mod osv;
 mod unpack;
 pub mod vex;
+
+/// The number of the way in which feeds are read. Raised with every change of what comes of the same bytes.
+pub const READER: u32 = 1;
 mod yaml;
 
 use std::io::{self, BufRead};
