@@ -208,7 +208,7 @@ pub enum Versions {
 /// The statements about the package of one match key; or, under [`document_key`], a document that some were read from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Statements {
-    /// The document as its author wrote it.
+    /// The document as its author wrote it, in value: white space and the order of keys are not kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub document: Option<Canonical>,
     /// In the order of their sources and texts.
@@ -369,7 +369,7 @@ pub fn apply<'a>(findings: &'a [Finding], ruled: &Assessments) -> Cow<'a, [Findi
 }
 
 /// Whether a state is milder than that of a finding at which nobody looked.
-const fn is_milder(status: Status) -> bool {
+pub const fn is_milder(status: Status) -> bool {
     matches!(status, Status::Mitigated | Status::Cleared | Status::Disputed)
 }
 

@@ -49,6 +49,19 @@ async fn what_nvd_alone_knows_is_found_through_the_pypi_name_and_the_map_of_prod
     let through = |via: &str| [("CVE-2026-7".to_owned(), via.to_owned(), Order::Pep440)];
     let through_pypi = "cpe:maker:thing (conda thing, by identities-products-tsv through osv:PyPI/the-thing)";
     assert_eq!(found(&kit).await, through(through_pypi));
+    // A second name of one map takes the products of the first away, as no version says any more which it is; that waits
+    // where what becomes milder waits.
+    feeds::set_loosening(&kit.station, "identities", feeds::Loosening::Ask).await.unwrap();
+    kit.identify(&json!({"thing": ["the-thing", "other"]})).await;
+    let waiting = async || -> Vec<String> {
+        feeds::waiting(&kit.station).await.unwrap().into_iter().map(|w| w.id).collect()
+    };
+    assert_eq!(waiting().await, ["thing"]);
+    let still = found(&kit).await;
+    assert!(still.contains(&through(through_pypi)[0]), "{still:?}");
+    kit.identify(&json!({"thing": "the-thing"})).await;
+    feeds::accept(&kit.station, &feeds::Accepted::default(), "it was a mistake").await.unwrap();
+    assert_eq!((waiting().await, found(&kit).await), (vec![], through(through_pypi).to_vec()));
     // One that gems have too is nobody's any longer; another map may still say that it is this package.
     kit.write("products.tsv", format!("{rows}maker\tthing\tpkg:gem/thing\n").as_bytes());
     feeds::update(&kit.station, &[]).await.unwrap();

@@ -311,6 +311,32 @@ async fn what_a_sender_keeps_and_what_the_receiver_keeps_are_two_things() {
 }
 
 #[tokio::test]
+async fn what_each_of_three_stations_keeps_stays_apart_on_the_way() {
+    let mut gap = Gap::new(vec![]).await;
+    let other = || osv("PYSEC-2", "PyPI", "other", "9", 9.0);
+    gap.know(&[other()]).await;
+    gap.know(&[]).await;
+    // The second one keeps a record, and the first another.
+    sender_asks(&gap).await;
+    gap.low.know(&[record(|_| ())]).await;
+    gap.low.know(&[]).await;
+    gap.cross().await;
+    assert_eq!(gap.waiting().await, of("PYSEC-2", "gone"));
+    // The third one knows both.
+    let options = gap.high.options.clone();
+    let top = Station::init(&gap.low.path().join("top"), "top", Side::Isolated, options).await.unwrap();
+    let key = &gap.high.key;
+    trust::add(&top, "high", key.public(), &key.fingerprint(), Limits::default()).await.unwrap();
+    let disk = gap.low.path().join("disk-top");
+    export::export(&gap.high, &disk, &What::default()).await.unwrap();
+    import::import(&top, &disk).await.unwrap();
+    let heads = feeds::heads(&top).await.unwrap();
+    let kept: Vec<u64> =
+        heads.iter().filter(|(name, _)| name.contains("+kept")).map(|(_, h)| h.count).collect();
+    assert_eq!(kept, [1, 1], "{heads:?}");
+}
+
+#[tokio::test]
 async fn a_sender_that_makes_a_feed_another_kind_takes_nothing_back() {
     let mut gap = Gap::new(vec![]).await;
     gap.know(&[record(|_| ())]).await;

@@ -370,6 +370,11 @@ async fn what_is_said_of_one_cve_clears_no_record_of_two() {
     let found = explained(&kit).await.remove(0).findings;
     let states: Vec<_> = found.iter().map(|f| (f.advisory.as_str(), f.status.name())).collect();
     assert_eq!(states, [("CVE-2026-1234", "cleared"), (HIGH, "reported")]);
+    // What is confirmed of the one is confirmed of both, since the stricter counts.
+    let one = ("CVE-2026-1234", Status::Active);
+    decide::status(&kit.station, Scope::of("main", "openssl"), one, None, "r", None).await.unwrap();
+    kit.judge("main").await;
+    assert!(explained(&kit).await[0].findings.iter().all(|f| f.status == Status::Active));
 }
 
 #[tokio::test]

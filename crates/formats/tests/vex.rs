@@ -104,6 +104,7 @@ fn csaf_says_the_same_through_its_product_tree() {
 fn cyclonedx_says_the_same_of_its_components() {
     let of = |analysis: Value, affects: Value| {
         json!({"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1,
+            "serialNumber": "urn:uuid:f08a6ccd-4dce-4759-bd84-c626675d60a7",
             "metadata": {"timestamp": "2026-01-02T00:00:00Z"},
             "components": [{"type": "library", "name": "a", "bom-ref": "a 1", "purl": "pkg:pypi/a@1.0",
                 "components": [{"type": "library", "name": "z", "bom-ref": "z", "cpe": "cpe:2.3:a:zlib:zlib:*:*:*:*:*:*:*:*"}]}],
@@ -137,7 +138,24 @@ fn cyclonedx_says_the_same_of_its_components() {
     let (said, faults) = stated(&inside);
     assert!(said.is_empty() && faults.count == 1, "also where its reference is a purl: {said:?}");
     inside["metadata"]["component"]["purl"] = json!("pkg:pypi/app@2");
-    assert_eq!(only(&inside).0, "osv:PyPI/app");
+    let (key, part) = only(&inside);
+    assert_eq!((key.as_str(), part.versions), ("osv:PyPI/app", Some(Versions::One("2".into()))));
+    // Of which version a part is analysed, the whole says; where it does not, nobody knows.
+    inside["metadata"]["component"]["purl"] = json!("pkg:pypi/app");
+    let (said, faults) = stated(&inside);
+    assert!(said.is_empty() && faults.count == 1, "{said:?}");
+    // What is said of the whole itself may say so by itself.
+    inside["vulnerabilities"][0]["affects"] =
+        json!([{"ref": "app", "versions": [{"range": "vers:pypi/<2"}]}]);
+    let (key, whole) = only(&inside);
+    assert_eq!(key, "osv:PyPI/app");
+    assert!(matches!(&whole.versions, Some(Versions::Ranges(ranges)) if ranges[0].to_string() == ">=0, <2"));
+    inside["vulnerabilities"][0]["affects"] = json!([{"ref": "app"}]);
+    assert!(stated(&inside).0.is_empty(), "nor that it is all versions");
+    // A link to another document is to nothing here, whatever stands behind it.
+    let elsewhere = json!([{"ref": "urn:cdx:aaaaaaaa-4dce-4759-bd84-c626675d60a7/1#a%201"}]);
+    let (said, faults) = stated(&of(json!({"state": "not_affected"}), elsewhere));
+    assert!(said.is_empty() && faults.count == 1, "{said:?}");
     let affects = json!([{"ref": "z", "versions": [{"range": "vers:generic/<1.2", "status": "affected"},
         {"version": "9", "status": "unaffected"}]}]);
     let (key, said) = only(&of(json!({"state": "exploitable"}), affects));
@@ -310,4 +328,58 @@ fn one_package_has_a_limit_of_statements() {
     ));
     assert_eq!((said.len(), faults.count), (most, 1));
     assert!(faults.listed[0].reason.contains("about one package"));
+}
+
+#[test]
+fn several_names_and_numbers_of_a_product_restrict_what_is_said() {
+    let hash = "aa".repeat(32);
+    let csaf = |helper: Value, relationship: Value| {
+        let product = json!({"product_id": "P", "name": "p", "product_identification_helper": helper});
+        json!({"document": {"tracking": {"current_release_date": "2026-01-01T00:00:00Z"}},
+            "product_tree": {"full_product_names": [product], "relationships": relationship},
+            "vulnerabilities": [{"cve": "CVE-2026-1",
+                "product_status": {"known_affected": [if relationship == json!([]) { "P" } else { "R" }]}}]})
+    };
+    let plain = |helper: Value| stated(&csaf(helper, json!([])));
+    // Each of several purls names a product.
+    let (said, faults) = plain(json!({"purls": ["pkg:conda/x@1?build=a", "pkg:conda/x@1?build=b"]}));
+    let builds: Vec<_> = said.iter().map(|(_, s)| s.build.as_deref()).collect();
+    assert_eq!((builds, faults.count), (vec![Some("a"), Some("b")], 0));
+    // A CPE beside a purl restricts it.
+    let (said, _) = plain(json!({"purl": "pkg:conda/x", "cpe": "cpe:2.3:a:x:x:1:*:*:*:*:*:*:*"}));
+    assert_eq!(said[0].1.versions, Some(Versions::One("1".into())));
+    for narrower in [
+        json!({"purl": "pkg:conda/x", "serial_numbers": ["7"]}),
+        json!({"purl": "pkg:conda/x", "model_numbers": ["7"]}),
+        json!({"purl": "pkg:conda/x", "skus": ["7"]}),
+        json!({"purl": "pkg:conda/x", "cpe": "cpe:/a:x:x:1::fips"}),
+        json!({"purls": ["pkg:conda/x", "pkg:deb/x"]}),
+    ] {
+        let (said, faults) = plain(narrower.clone());
+        assert!(said.is_empty() && faults.count == 1, "{narrower}: {said:?}");
+    }
+    // What a relationship says of itself restricts what it relates to.
+    let related = |helper: Value| {
+        let name = json!({"product_id": "R", "name": "r", "product_identification_helper": helper});
+        json!([{"category": "installed_on", "product_reference": "C", "relates_to_product_reference": "P",
+            "full_product_name": name}])
+    };
+    let wide = || json!({"purl": "pkg:conda/x", "hashes": [{"file_hashes": [{"algorithm": "sha256", "value": hash}]}]});
+    let (said, _) = stated(&csaf(wide(), related(json!({"purl": "pkg:conda/x@1?build=a"}))));
+    assert_eq!((said[0].1.build.as_deref(), said[0].1.sha256.len()), (Some("a"), 1));
+    let (said, faults) = stated(&csaf(wide(), related(json!({"purl": "pkg:conda/y"}))));
+    assert!(said.is_empty() && faults.count == 1, "{said:?}");
+    // OpenVEX names one product by several identifiers.
+    let by = |product: Value| {
+        stated(&open(
+            &json!({"vulnerability": {"name": "CVE-2026-1"}, "status": "affected", "products": [product]}),
+        ))
+        .0
+    };
+    let (_, said) =
+        by(json!({"@id": "pkg:conda/x", "identifiers": {"purl": "pkg:conda/x@1?build=a"}})).remove(0);
+    assert_eq!(said.build.as_deref(), Some("a"));
+    let cpe = "cpe:2.3:a:x:x:1:*:*:*:*:*:*:*";
+    assert!(by(json!({"@id": "PKG:deb/debian/x", "identifiers": {"cpe23": cpe}})).is_empty());
+    assert!(by(json!({"@id": "pkg:pypi/a@1", "identifiers": {"purl": "pkg:pypi/b@2"}})).is_empty());
 }

@@ -117,6 +117,7 @@ impl<'a> Assessing<'a> {
                 on.entry(name).or_default().push(*digest);
             }
         }
+        let groups: BTreeSet<&str> = grouped.keys().copied().collect();
         for (vulnerability, entries) in grouped {
             let called: BTreeSet<&str> = entries.iter().flat_map(|(_, entry)| names(entry)).collect();
             let stated: BTreeSet<Digest> =
@@ -126,9 +127,11 @@ impl<'a> Assessing<'a> {
             }
             let basis = Basis::from_entries(entries.into_iter(), kev);
             for digest in stated {
-                // It may have had another name when the statement counted first: it gets a CVE.
+                // It may have had another name when the statement counted first: it gets a CVE. What goes by that name
+                // still is another vulnerability.
                 let of = |name: &&str| before.and_then(|before| before.get(&weighed_key(name, digest)));
-                let held = std::iter::once(&vulnerability).chain(&called).find_map(of).unwrap_or(&basis);
+                let others = called.iter().filter(|name| !groups.contains(*name));
+                let held = std::iter::once(&vulnerability).chain(others).find_map(of).unwrap_or(&basis);
                 self.weighed.insert(weighed_key(vulnerability, digest), held.clone());
             }
             self.bases.insert(vulnerability, basis);

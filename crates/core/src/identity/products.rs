@@ -159,8 +159,7 @@ pub fn follow(identities: &mut BTreeMap<String, Identity>, links: &BTreeMap<Matc
             continue;
         }
         let name = flat(name);
-        let namespace =
-            |m: &Mapping| m.key.as_str().split_once('/').map(|(namespace, _)| namespace.to_owned());
+        let namespace = |m: &Mapping| m.key.namespace().map(str::to_owned);
         let sources =
             |m: &Mapping| -> BTreeSet<String> { m.provenance.split(" and ").map(str::to_owned).collect() };
         // Each map by itself: what another one adds takes nothing away.
@@ -324,6 +323,14 @@ mod tests {
         };
         assert_eq!(joined(Mapping::pypi("lxml", "c")), 2);
         assert_eq!(joined(Mapping::pypi("lxml", "a")), 0, "of one map nobody knows which it is");
+        let kept = vec![Mapping::pypi("torch", "a and a+kept"), Mapping::pypi("lxml", "a")];
+        let mut of = [("pkg".to_owned(), Identity::of(kept))].into();
+        follow(&mut of, &links);
+        assert_eq!(
+            of["pkg"].mappings.iter().filter(|m| m.key.is_cpe()).count(),
+            1,
+            "before the map said so it was known"
+        );
         assert_eq!((all.len(), &all[0]), (3, &cpe("torch", Order::Pep440, "b through osv:PyPI/torch", auto)));
         assert_eq!((&identities["zlib"], &identities["all"]), (&before["zlib"], &before["all"]));
         let haven = &identities["r-haven"].mappings;

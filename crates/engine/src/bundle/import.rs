@@ -215,7 +215,8 @@ async fn sent(
         m.feeds.iter().map(|(name, head)| (here(name), head.clone())).collect();
     for (name, before) in held {
         let sent = name.strip_prefix(&m.stream).and_then(|rest| rest.strip_prefix('/'));
-        let Some(kept) = sent.and_then(|sent| sent.strip_suffix(THERE)) else { continue };
+        let kept = sent.and_then(|sent| sent.strip_suffix(THERE)).filter(|kept| kept.contains(KEPT));
+        let Some(kept) = kept else { continue };
         let base = kept.split(KEPT).next().and_then(|base| m.feeds.get(base));
         if let (Some(base), false) = (base, out.contains_key(name)) {
             out.insert(name.clone(), feeds::nothing(db, before.kind, base.read_at).await?);

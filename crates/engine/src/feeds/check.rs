@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use airlock_core::advisory::{AdvisoryRecord, Epss, FeedHead, FeedKind, Kev};
-use airlock_core::assess::Statements;
+use airlock_core::advisory::{AdvisoryRecord, Epss, FeedHead, FeedKind, Kev, MatchKey};
+use airlock_core::assess::{Statements, document_key};
 use airlock_core::id::Id;
 use airlock_core::identity::Identity;
 use airlock_core::trie::TreeId;
@@ -95,7 +95,9 @@ async fn statements(
 ) -> std::result::Result<(), Flaw> {
     for difference in tree(db, old, new).await? {
         if let Some(id) = difference.new {
-            let said = db.get(id).await?.list.len();
+            let said = db.get(id).await?;
+            check_place(&difference.key, &said)?;
+            let said = said.list.len();
             if said > VEX_STATEMENTS_OF_ONE_MAX {
                 let key = difference.key.escape_debug();
                 return Err(Flaw::Content(format!("it has {said} statements about {key}")));
@@ -103,6 +105,16 @@ async fn statements(
         }
     }
     Ok(())
+}
+
+/// Under a match key stand statements; elsewhere documents, each under its own name.
+fn check_place(key: &str, said: &Statements) -> std::result::Result<(), Flaw> {
+    let is_right = match &said.document {
+        Some(document) => said.list.is_empty() && document_key(document) == key,
+        None => MatchKey::parse(key).is_some(),
+    };
+    let fault = || Flaw::Content(format!("{} names what it does not hold", key.escape_debug()));
+    if is_right { Ok(()) } else { Err(fault()) }
 }
 
 async fn records(db: &Db, held: Option<&FeedHead>, head: &FeedHead) -> std::result::Result<(), Flaw> {

@@ -10,16 +10,18 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
 use futures_util::{StreamExt as _, stream};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use airlock_core::advisory::{AdvisoryRecord, FeedKind, Until};
+use airlock_core::assess::Statements;
 use airlock_core::id::{Digest, Id};
 use airlock_core::object::{self, Encoded, Object};
 use airlock_core::time::Time;
-use airlock_core::trie;
+use airlock_core::trie::{self, TreeId};
 use airlock_formats::feeds::{self as formats, BadAdvisory, FeedError};
 use airlock_formats::limits;
-use airlock_store::Packed;
+use airlock_store::{Db, Packed};
 
 use super::cut::{Chunk, cut, files_of, is_json};
 use super::{FeedDef, Wanted, paged, statements};
@@ -97,6 +99,8 @@ async fn read_one(station: &Station, wanted: &Wanted, packed: mpsc::Sender<Vec<P
     let (kind, provenance) = (def.speaks, name.clone());
     let place = Location::parse(&def.location)?.shown();
     let (threads, temporary) = (station.options.threads.max(1), station.dir.clone());
+    let last_content = wanted.before.as_ref().map(|head| head.content);
+    let (db, runtime) = (station.store.db.clone(), Handle::current());
     let reading = tokio::task::spawn_blocking(move || {
         let known = held.values().map(Id::digest).collect();
         let (until, is_change) = match &local {
@@ -113,6 +117,9 @@ async fn read_one(station: &Station, wanted: &Wanted, packed: mpsc::Sender<Vec<P
             place: &place,
             known: &known,
             base: is_change.then_some(&held),
+            last: last_content,
+            db: &db,
+            runtime: &runtime,
             packed: &packed,
         };
         Ok(Content { until, validator, ..read_content(&job, kind, local.path(), &provenance)? })
@@ -200,6 +207,10 @@ pub(super) struct Job<'a> {
     pub(super) place: &'a str,
     /// The records of the last good state, where only what changed is read.
     base: Option<&'a BTreeMap<String, Id<AdvisoryRecord>>>,
+    /// What the last reading came to.
+    last: Option<Digest>,
+    db: &'a Db,
+    runtime: &'a Handle,
     /// Objects that are in the store for certain.
     known: &'a HashSet<Digest>,
     /// Where objects go.
@@ -207,6 +218,18 @@ pub(super) struct Job<'a> {
 }
 
 impl Job<'_> {
+    /// What the last reading of a feed of statements had.
+    pub(super) fn last_statements(&self) -> Result<Vec<(String, Statements)>> {
+        let Some(content) = self.last else { return Ok(Vec::new()) };
+        self.runtime.block_on(async {
+            let mut out = Vec::new();
+            for (key, id) in trees::load::<Id<Statements>>(self.db, TreeId::new(content)).await? {
+                out.push((key, self.db.get(id).await?));
+            }
+            Ok(out)
+        })
+    }
+
     /// Sends objects to be written. Whether somebody takes them: who does is gone only after an error that it tells
     /// itself.
     pub(super) fn send(&self, objects: Vec<Packed>) -> bool {

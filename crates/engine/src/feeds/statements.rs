@@ -1,11 +1,15 @@
 //! Feeds of statements on findings: one document to a file.
+//!
+//! A document that is broken is not its author's word. Where one cannot be read, what the last reading had of strict
+//! statements stays; else an older, milder one would count in the place of what it said.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::PathBuf;
 
-use airlock_core::assess::{Statements, document_key};
+use airlock_core::advisory::MatchKey;
+use airlock_core::assess::{Statements, document_key, is_milder};
 use airlock_core::canon::Canonical;
 use airlock_core::id::Id;
 use airlock_core::object;
@@ -29,6 +33,7 @@ pub(super) struct Documents {
 /// Reads documents one after the other. One that makes no sense never stops the rest.
 pub(super) fn read(job: &Job<'_>, files: Vec<PathBuf>) -> FeedResult<Documents> {
     let (mut stated, mut faults, mut kept) = (Stated::default(), Faults::default(), BTreeMap::new());
+    let mut is_whole = true;
     for path in files {
         let place = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let mut document = Vec::new();
@@ -37,23 +42,30 @@ pub(super) fn read(job: &Job<'_>, files: Vec<PathBuf>) -> FeedResult<Documents> 
             .map_err(FeedError::from)
             .and_then(|reader| Ok(reader.take(most + 1).read_to_end(&mut document)?));
         match unpacked {
-            Err(e) => faults.add(&place, &e.to_string()),
+            Err(e) => {
+                is_whole = false;
+                faults.add(&place, &e.to_string());
+            }
             Ok(_) if document.len() as u64 > most => {
+                is_whole = false;
                 faults.add(&place, &format!("the document is larger than {most} bytes"));
             }
-            // What is kept of it travels with what was read from it.
-            Ok(_) => match vex::document(&document) {
-                Err(reason) => faults.add(&place, &reason),
-                Ok(raw) => {
-                    let before = stated.len();
-                    vex::read(&document, &place, &mut stated, &mut faults);
-                    if stated.len() > before {
+            Ok(_) => match vex::read(&document, &place, &mut stated, &mut faults) {
+                None => is_whole = false,
+                Some(0) => {}
+                // What is kept of it travels with what was read from it; that counts whether it can be kept or not.
+                Some(_) => match vex::document(&document) {
+                    Err(reason) => faults.add(&place, &format!("it counts, and cannot be kept: {reason}")),
+                    Ok(raw) => {
                         let key = document_key(&raw);
                         kept.insert(key, keep(job, raw).map_err(|e| FeedError::Content(e.message))?);
                     }
-                }
+                },
             },
         }
+    }
+    if !is_whole {
+        keep_strict(job, &mut stated)?;
     }
     if stated.is_empty() {
         let first = faults.listed.first().map(|bad| format!(": {}: {}", bad.id, bad.reason));
@@ -63,6 +75,18 @@ pub(super) fn read(job: &Job<'_>, files: Vec<PathBuf>) -> FeedResult<Documents> 
         )));
     }
     Ok(Documents { stated, faults, kept })
+}
+
+/// What the last reading had of statements that make nothing milder.
+fn keep_strict(job: &Job<'_>, stated: &mut Stated) -> FeedResult<()> {
+    let last = job.last_statements().map_err(|e| FeedError::Content(e.message))?;
+    for (key, said) in last {
+        let Some(key) = MatchKey::parse(&key) else { continue };
+        for statement in said.list.into_iter().filter(|statement| !is_milder(statement.status)) {
+            stated.add(key.clone(), statement).map_err(FeedError::Content)?;
+        }
+    }
+    Ok(())
 }
 
 fn keep(job: &Job<'_>, document: Canonical) -> Result<Id<Statements>> {

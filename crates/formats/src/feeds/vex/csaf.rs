@@ -154,7 +154,7 @@ pub(super) fn read(document: &[u8]) -> Result<Claims, String> {
 /// Products by their ids.
 #[derive(Default)]
 struct Products {
-    by_id: BTreeMap<String, Product>,
+    by_id: BTreeMap<String, Vec<Product>>,
     groups: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -163,13 +163,21 @@ impl Products {
         let mut all = Self::default();
         tree.branches.iter().for_each(|branch| all.branch(branch, &mut Vec::new()));
         for name in &tree.full_product_names {
-            all.by_id.extend(product(name, &[]).map(|product| (name.product_id.clone(), product)));
+            all.by_id.extend(products(name, &[]).map(|products| (name.product_id.clone(), products)));
         }
         for relationship in &tree.relationships {
             // What is said of a component as a part of something is said of that, and not of the component elsewhere.
-            let id = &relationship.full_product_name.product_id;
-            let product = all.by_id.get(&relationship.relates_to_product_reference).cloned();
-            all.by_id.extend(product.map(|product| (id.clone(), product)));
+            let name = &relationship.full_product_name;
+            let of = all.by_id.get(&relationship.relates_to_product_reference).cloned();
+            // What it says of itself besides restricts it further.
+            let of = match (of, &name.product_identification_helper) {
+                (Some(of), Some(_)) => products(name, &[]).map(|own| {
+                    let pairs = of.iter().flat_map(|of| own.iter().map(move |own| (of.clone(), own.clone())));
+                    pairs.filter_map(|(of, own)| of.meet(own)).collect()
+                }),
+                (of, _) => of,
+            };
+            all.by_id.extend(of.map(|of| (name.product_id.clone(), of)));
         }
         let groups = tree.product_groups.iter();
         all.groups = groups.map(|g| (g.group_id.clone(), g.product_ids.iter().cloned().collect())).collect();
@@ -180,22 +188,31 @@ impl Products {
     fn branch<'a>(&mut self, branch: &'a Branch, above: &mut Vec<&'a Branch>) {
         above.push(branch);
         if let Some(name) = &branch.product {
-            self.by_id.extend(product(name, above).map(|product| (name.product_id.clone(), product)));
+            self.by_id.extend(products(name, above).map(|products| (name.product_id.clone(), products)));
         }
         branch.branches.iter().for_each(|branch| self.branch(branch, above));
         above.pop();
     }
 }
 
-/// The package that a product is, as far as all that restricts it is understood.
-fn product(name: &FullName, branches: &[&Branch]) -> Option<Product> {
+/// The packages that a product is, as far as all that restricts it is understood. Of several purls each names one.
+fn products(name: &FullName, branches: &[&Branch]) -> Option<Vec<Product>> {
     let helper = name.product_identification_helper.as_ref()?;
     let is_narrower = [&helper.serial_numbers, &helper.model_numbers, &helper.skus];
     if is_narrower.into_iter().any(Option::is_some) {
         return None;
     }
-    let purls = helper.purl.iter().chain(&helper.purls).map(String::as_str);
-    let mut product = Product::named(purls, helper.cpe.as_deref())?;
+    let named = |purl: Option<&String>| {
+        let purls = helper.purl.iter().chain(purl).map(String::as_str);
+        restricted(Product::named(purls, helper.cpe.as_deref())?, helper, branches)
+    };
+    match helper.purls.as_slice() {
+        [] => Some(vec![named(None)?]),
+        several => several.iter().map(|purl| named(Some(purl))).collect(),
+    }
+}
+
+fn restricted(mut product: Product, helper: &Helper, branches: &[&Branch]) -> Option<Product> {
     for branch in branches {
         let text = branch.name.as_deref().unwrap_or_default();
         let versions = match branch.category.as_deref()? {
@@ -225,13 +242,13 @@ impl Vulnerability {
                 _ => continue,
             };
             for id in ids {
-                let Some(product) = products.by_id.get(id) else {
+                let Some(of) = products.by_id.get(id).filter(|of| !of.is_empty()) else {
                     into.push(Err(format!("a statement names no product that is a package here: `{id}`")));
                     continue;
                 };
                 into.push(self.said(products, id, status).map(|(said, note, date)| Claim {
                     names: names.clone(),
-                    products: vec![product.clone()],
+                    products: of.clone(),
                     said: Some(said),
                     note,
                     author: author.cloned(),

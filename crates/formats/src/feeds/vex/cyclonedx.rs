@@ -14,6 +14,8 @@ use crate::feeds::null_as_default;
 
 #[derive(Deserialize)]
 struct Bom {
+    #[serde(rename = "serialNumber")]
+    serial: Option<String>,
     metadata: Option<Metadata>,
     #[serde(default, deserialize_with = "null_as_default")]
     components: Vec<Component>,
@@ -94,7 +96,7 @@ struct Version {
 
 impl Component {
     fn product(&self) -> Option<Product> {
-        let mut product = Product::named(self.purl.as_deref().into_iter(), self.cpe.as_deref())?;
+        let mut product = Product::named(self.purl.as_deref(), self.cpe.as_deref())?;
         if product.versions.is_none() {
             let version = self.version.as_ref().filter(|version| !version.is_empty());
             product.versions = version.cloned().map(Versions::One);
@@ -113,6 +115,8 @@ pub(super) fn read(document: &[u8]) -> Result<Claims, String> {
         waiting.extend(&component.components);
         // What is said of a component of something is said of that, and not of the component elsewhere.
         let product = match whole {
+            // What is said of the whole itself may say of which of its versions.
+            Some(whole) if std::ptr::eq(whole, component) => component.product(),
             // One build is described, so that it has a version; which those of a component are says nothing of it.
             Some(whole) => whole.product().filter(|product| product.versions.is_some()),
             None => component.product(),
@@ -120,20 +124,30 @@ pub(super) fn read(document: &[u8]) -> Result<Claims, String> {
         products.extend(component.bom_ref.clone().map(|id| (id, product)));
     }
     let time = bom.metadata.as_ref().and_then(|metadata| metadata.timestamp.clone());
-    let has_whole = whole.is_some();
+    let whole = whole.map(|whole| whole.bom_ref.clone());
+    let document = Document { products, whole, serial: bom.serial };
     let author = bom.metadata.and_then(|metadata| metadata.supplier?.name);
     let claim = |raw: &serde_json::Value| {
         let raw = Vulnerability::deserialize(raw).map_err(|e| e.to_string())?;
-        claim(raw, (&products, has_whole), author.as_ref(), time.as_ref())
+        claim(raw, &document, author.as_ref(), time.as_ref())
     };
     // What nobody analysed is no statement.
     let analysed = bom.vulnerabilities.iter().filter(|v| v.get("analysis").is_some_and(|a| !a.is_null()));
     Ok(analysed.map(claim).collect())
 }
 
+/// What a document describes.
+struct Document {
+    /// By reference; none for what is no package here.
+    products: BTreeMap<String, Option<Product>>,
+    /// The reference of the whole, if it describes one.
+    whole: Option<Option<String>>,
+    serial: Option<String>,
+}
+
 fn claim(
     raw: Vulnerability,
-    (products, has_whole): (&BTreeMap<String, Option<Product>>, bool),
+    document: &Document,
     author: Option<&String>,
     time: Option<&String>,
 ) -> Result<Claim, String> {
@@ -147,7 +161,7 @@ fn claim(
     let names = raw.id.into_iter().chain(raw.references.into_iter().filter_map(|reference| reference.id));
     Ok(Claim {
         names: names.collect(),
-        products: raw.affects.iter().flat_map(|affects| of(affects, products, has_whole)).collect(),
+        products: raw.affects.iter().flat_map(|affects| of(affects, document)).collect(),
         said: said(analysis.state.as_deref(), analysis.justification.as_deref())?,
         note: analysis.detail.unwrap_or_default(),
         author: author.cloned(),
@@ -156,18 +170,19 @@ fn claim(
 }
 
 /// The products that are affected, each with the versions that are.
-fn of(affects: &Affects, products: &BTreeMap<String, Option<Product>>, has_whole: bool) -> Vec<Product> {
-    // A link to another document ends in the reference there.
-    let local = affects.of.rsplit_once('#').map_or(affects.of.as_str(), |(_, id)| id);
-    let decoded = percent_encoding::percent_decode_str(local).decode_utf8_lossy();
-    let held = || products.get(affects.of.as_str()).or_else(|| products.get(decoded.as_ref()));
+fn of(affects: &Affects, document: &Document) -> Vec<Product> {
+    let Some(reference) = local(&affects.of, document.serial.as_deref()) else { return Vec::new() };
     // A reference to something that stands in the document is to that, also where it looks like a purl.
-    let product = match held() {
+    let product = match document.products.get(&reference) {
         Some(product) => product.clone(),
-        None if has_whole => None,
-        None => Product::purl(&decoded),
+        None if document.whole.is_some() => None,
+        None => Product::purl(&reference),
     };
     let Some(product) = product else { return Vec::new() };
+    let is_whole = document.whole == Some(Some(reference));
+    if is_whole && product.versions.is_none() && affects.versions.is_empty() {
+        return Vec::new();
+    }
     if affects.versions.is_empty() || product.versions.is_some() {
         return vec![product];
     }
@@ -178,6 +193,17 @@ fn of(affects: &Affects, products: &BTreeMap<String, Option<Product>>, has_whole
     };
     let all = affects.versions.iter().filter(is_meant).filter_map(versions);
     all.map(|versions| Product { versions: Some(versions), ..product.clone() }).collect()
+}
+
+/// The reference within this document that an `affects` means; none if it links to another document, of which nothing is
+/// known here.
+fn local(of: &str, serial: Option<&str>) -> Option<String> {
+    let decoded = |id: &str| percent_encoding::percent_decode_str(id).decode_utf8_lossy().into_owned();
+    let Some(link) = of.strip_prefix("urn:cdx:") else { return Some(of.to_owned()) };
+    let (document, id) = link.split_once('#')?;
+    let (linked, _) = document.split_once('/').unwrap_or((document, ""));
+    let own = serial.and_then(|serial| serial.rsplit(':').next());
+    (own == Some(linked)).then(|| decoded(id))
 }
 
 fn said(state: Option<&str>, justification: Option<&str>) -> Result<Option<Said>, String> {

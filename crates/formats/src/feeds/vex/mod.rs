@@ -53,7 +53,12 @@ impl Stated {
         self.by_key.into_iter().map(|(key, said)| (key.as_str().to_owned(), listed(said))).collect()
     }
 
-    fn add(&mut self, key: MatchKey, statement: Statement) -> Result<(), String> {
+    /// Adds one about the package of this key.
+    ///
+    /// # Errors
+    ///
+    /// If there are more than may be.
+    pub fn add(&mut self, key: MatchKey, statement: Statement) -> Result<(), String> {
         let said = self.by_key.entry(key).or_default();
         if said.len() >= limits::VEX_STATEMENTS_OF_ONE_MAX {
             return Err(format!(
@@ -98,8 +103,9 @@ pub fn document(document: &[u8]) -> Result<Canonical, String> {
     canonical(std::str::from_utf8(document).map_err(|e| e.to_string())?)
 }
 
-/// Reads one document into `stated`. `place` says where it lies, should it make no sense.
-pub fn read(document: &[u8], place: &str, stated: &mut Stated, faults: &mut Faults) {
+/// Reads one document into `stated`. `place` says where it lies, should it make no sense. Gives how much of what it claims
+/// was understood, whether others claim the same or not; none if it is no such document.
+pub fn read(document: &[u8], place: &str, stated: &mut Stated, faults: &mut Faults) -> Option<usize> {
     #[derive(Deserialize)]
     struct Probe {
         #[serde(rename = "@context")]
@@ -111,7 +117,10 @@ pub fn read(document: &[u8], place: &str, stated: &mut Stated, faults: &mut Faul
     }
     let probe: Probe = match serde_json::from_slice(document) {
         Ok(probe) => probe,
-        Err(e) => return faults.add(place, &format!("it is no JSON object: {e}")),
+        Err(e) => {
+            faults.add(place, &format!("it is no JSON object: {e}"));
+            return None;
+        }
     };
     let read = match probe {
         Probe { context: Some(_), .. } => openvex::read(document),
@@ -121,13 +130,19 @@ pub fn read(document: &[u8], place: &str, stated: &mut Stated, faults: &mut Faul
         _ => Err("it is neither OpenVEX, CSAF, CycloneDX nor an OSV record".to_owned()),
     };
     match read {
-        Err(reason) => faults.add(place, &reason),
+        Err(reason) => {
+            faults.add(place, &reason);
+            None
+        }
         Ok(claims) => {
+            let mut understood = 0;
             for claim in claims {
-                if let Err(reason) = claim.and_then(|claim| claim.state(stated)) {
-                    faults.add(place, &reason);
+                match claim.and_then(|claim| claim.state(stated)) {
+                    Ok(()) => understood += 1,
+                    Err(reason) => faults.add(place, &reason),
                 }
             }
+            Some(understood)
         }
     }
 }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use airlock_core::time::Time;
 
-use super::product::Product;
+use super::product::{Product, is_cpe, is_purl};
 use super::{Claim, Claims, said, without_state};
 use crate::feeds::null_as_default;
 
@@ -97,10 +97,11 @@ fn product(raw: &ProductRaw) -> Option<Product> {
         ProductRaw::Id(id) => named(id),
         ProductRaw::Component { id, identifiers, hashes } => {
             let id = id.as_deref().unwrap_or_default();
-            let purl = Some(id).filter(|id| id.starts_with("pkg:"));
-            let purls = purl.into_iter().chain(identifiers.get("purl").map(String::as_str));
-            let cpe = Some(id).filter(|id| id.starts_with("cpe:2.3:"));
-            let product = Product::named(purls, cpe.or(identifiers.get("cpe23").map(String::as_str)))?;
+            let identified = |name: &str| identifiers.get(name).map(String::as_str);
+            let purls = Some(id).filter(|id| is_purl(id)).into_iter().chain(identified("purl"));
+            let cpes = Some(id).filter(|id| is_cpe(id)).into_iter();
+            let cpes = cpes.chain(identified("cpe23")).chain(identified("cpe22"));
+            let product = Product::named(purls, cpes)?;
             product.hashed(hashes.iter().map(|(name, value)| (name.as_str(), value.as_str())))
         }
     }

@@ -80,8 +80,11 @@ impl Product {
         })
     }
 
-    /// The product that a CPE 2.3 formatted string names, in all versions or one. One that says more than that is none.
+    /// The product that a CPE 2.3 formatted string names, or a CPE 2.2 URI, in all versions or one. One that says more than that is none.
     pub(super) fn cpe(text: &str) -> Option<Self> {
+        if text.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("cpe:/")) {
+            return Self::cpe(&formatted(text)?);
+        }
         let cpe = Cpe::parse(text).ok()?;
         // Edition, language, software edition, target software and hardware, other.
         let rest = text.rsplitn(7, ':').take(6);
@@ -103,16 +106,60 @@ impl Product {
         Some(Self { versions, ..Self::of(key) })
     }
 
-    /// What purls and a CPE name together. Where there are purls they say what is meant, each of them; a CPE, which says less,
-    /// counts only without any.
-    pub(super) fn named<'a>(mut purls: impl Iterator<Item = &'a str>, cpe: Option<&str>) -> Option<Self> {
-        match purls.next() {
-            None => Self::cpe(cpe?),
-            Some(first) => {
-                let first = Self::purl(first)?;
-                purls.all(|purl| Self::purl(purl).is_some()).then_some(first)
+    /// What all these names mean, each of which is one of the same product: what only some of them restrict is restricted.
+    /// Where one is not understood, or two contradict each other, it is none. Purls say which package it is; CPEs do where
+    /// there is no purl.
+    pub(super) fn named<'a>(
+        purls: impl IntoIterator<Item = &'a str>,
+        cpes: impl IntoIterator<Item = &'a str>,
+    ) -> Option<Self> {
+        let purl = Self::all(purls.into_iter().map(Self::purl))?;
+        let cpe = Self::all(cpes.into_iter().map(Self::cpe))?;
+        match (purl, cpe) {
+            (Some(purl), Some(cpe)) => {
+                let order = purl.key.order();
+                Some(Self { versions: meet_versions(purl.versions, cpe.versions, order)?, ..purl })
+            }
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// What these mean together, if there are any.
+    #[expect(clippy::option_option, reason = "that there is none is not the same as a contradiction")]
+    fn all(mut names: impl Iterator<Item = Option<Self>>) -> Option<Option<Self>> {
+        match names.next() {
+            None => Some(None),
+            Some(first) => names.try_fold(first?, |held, next| held.meet(next?)).map(Some),
+        }
+    }
+
+    /// What two names of one package mean together.
+    pub(super) fn meet(self, other: Self) -> Option<Self> {
+        fn same<T: PartialEq>(one: Option<T>, other: Option<T>) -> Option<Option<T>> {
+            match (one, other) {
+                (Some(one), Some(other)) => (one == other).then_some(Some(one)),
+                (one, other) => Some(one.or(other)),
             }
         }
+        if self.key != other.key {
+            return None;
+        }
+        let sha256 = match (self.sha256.is_empty(), other.sha256.is_empty()) {
+            (false, false) => {
+                let both: BTreeSet<_> = self.sha256.intersection(&other.sha256).copied().collect();
+                if both.is_empty() { return None } else { both }
+            }
+            _ => self.sha256.union(&other.sha256).copied().collect(),
+        };
+        Some(Self {
+            versions: meet_versions(self.versions, other.versions, self.key.order())?,
+            build: same(self.build, other.build)?,
+            build_from: same(self.build_from, other.build_from)?,
+            file: same(self.file, other.file)?,
+            subdir: same(self.subdir, other.subdir)?,
+            sha256,
+            key: self.key,
+        })
     }
 
     /// The same restricted to files with one of these hashes. Where there are some and none is a SHA-256, nobody here can
@@ -125,6 +172,41 @@ impl Product {
         }
         (!has_any || !self.sha256.is_empty()).then_some(self)
     }
+}
+
+/// The versions that are in both; none where that cannot be told.
+#[expect(clippy::option_option, reason = "no restriction is not the same as a contradiction")]
+fn meet_versions(one: Option<Versions>, other: Option<Versions>, order: Order) -> Option<Option<Versions>> {
+    match (one, other) {
+        (Some(Versions::One(one)), Some(Versions::One(other))) => {
+            let is_same = one == other || order.compare(&one, &other) == Some(std::cmp::Ordering::Equal);
+            is_same.then_some(Some(Versions::One(one)))
+        }
+        (Some(one), Some(other)) => (one == other).then_some(Some(one)),
+        (one, other) => Some(one.or(other)),
+    }
+}
+
+/// Whether a name is a purl, of any type: that schemes ignore case is no reason to take it for something else.
+pub(super) fn is_purl(text: &str) -> bool {
+    text.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("pkg:"))
+}
+
+/// Whether a name is a CPE, as a formatted string (2.3) or a URI (2.2).
+pub(super) fn is_cpe(text: &str) -> bool {
+    text.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("cpe:"))
+}
+
+/// The formatted string of a CPE that is a URI (`cpe:/a:openssl:openssl:3.0.8`); none of one that says more than version and
+/// update, or spells something in a way that only URIs have.
+fn formatted(uri: &str) -> Option<String> {
+    let parts: Vec<&str> = uri.get(5..)?.split(':').collect();
+    let is_plain = parts.iter().all(|part| !part.contains(['%', '~', '*', '?', '\\']));
+    if !is_plain || parts.len() > 7 || parts.iter().skip(5).any(|part| !part.is_empty()) {
+        return None;
+    }
+    let part = |at: usize| parts.get(at).copied().filter(|part| !part.is_empty()).unwrap_or("*");
+    Some(format!("cpe:2.3:{}:{}:{}:{}:{}:*:*:*:*:*:*", part(0), part(1), part(2), part(3), part(4)))
 }
 
 /// The SHA-256 among the checksums of a purl.
@@ -211,6 +293,12 @@ mod tests {
         ] {
             assert_eq!(Product::cpe(text), None, "{text}");
         }
+        let uri = |text: &str| Product::cpe(text).map(|p| (p.key.as_str().to_owned(), p.versions));
+        let whole = ("cpe:openssl:openssl".to_owned(), None);
+        assert_eq!(uri("cpe:/a:openssl:openssl"), Some(whole.clone()));
+        assert_eq!(uri("cpe:/a:openssl:openssl:3.0.8"), Some((whole.0, Some(Versions::One("3.0.8".into())))));
+        assert_eq!(uri("cpe:/a:openssl:openssl:3.0.8::fips"), None);
+        assert_eq!(uri("cpe:/a:openssl:openssl:3.0.8:~~~node.js~~"), None);
         for text in [
             "pkg:pypi/x@1?repository_url=https://other.example",
             "pkg:conda/x@1?arch=x86",
@@ -227,6 +315,45 @@ mod tests {
         assert_eq!(of(&[]), Some(0));
         assert_eq!(of(&[("SHA-512", "x"), ("SHA-256", hash)]), Some(1));
         assert_eq!(of(&[("SHA-512", "x")]), None);
+    }
+
+    #[test]
+    fn several_names_of_one_product_restrict_it_together_or_name_nothing() {
+        let read = |purls: &[&'static str], cpes: &[&'static str]| {
+            Product::named(purls.iter().copied(), cpes.iter().copied())
+        };
+        let openssl = || Product::of(MatchKey::osv(CONDA, "openssl"));
+        let one = |version: &str| Some(Versions::One(version.into()));
+        let cpe = "cpe:2.3:a:openssl:openssl:3.0.8:*:*:*:*:*:*:*";
+        let narrow = Product { versions: one("3.0.8"), build: Some("h2_2".into()), ..openssl() };
+        assert_eq!(
+            read(&["pkg:conda/openssl", "pkg:conda/openssl@3.0.8?build=h2_2"], &[]),
+            Some(narrow.clone())
+        );
+        assert_eq!(read(&["pkg:conda/openssl@3.0.8?build=h2_2", "pkg:conda/openssl"], &[]), Some(narrow));
+        assert_eq!(
+            read(&["pkg:conda/openssl"], &[cpe]),
+            Some(Product { versions: one("3.0.8"), ..openssl() })
+        );
+        let any = "cpe:2.3:a:openssl:openssl:*:*:*:*:*:*:*:*";
+        assert_eq!(read(&[], &[any, cpe]).and_then(|p| p.versions), one("3.0.8"));
+        assert_eq!(
+            read(&["pkg:pypi/a@1"], &["cpe:2.3:a:a:a:1.0:*:*:*:*:*:*:*"]).and_then(|p| p.versions),
+            one("1")
+        );
+        for (purls, cpes) in [
+            (&["pkg:pypi/a@1", "pkg:pypi/b@2"][..], &[][..]),
+            (&["pkg:pypi/a@1", "pkg:pypi/a@2"], &[]),
+            (&["pkg:conda/openssl?build=a", "pkg:conda/openssl?build=b"], &[]),
+            (&["pkg:conda/openssl", "pkg:deb/debian/openssl"], &[]),
+            (&["PKG:deb/debian/openssl"], &[any]),
+            (&["pkg:conda/openssl@3.0.7"], &[cpe]),
+            (&["pkg:conda/openssl"], &["cpe:2.3:a:openssl:openssl:3.0.8:*:fips:*:*:*:*:*"]),
+            (&[], &[cpe, "cpe:2.3:a:other:other:3.0.8:*:*:*:*:*:*:*"]),
+            (&[], &[]),
+        ] {
+            assert_eq!(read(purls, cpes), None, "{purls:?} {cpes:?}");
+        }
     }
 
     #[test]
