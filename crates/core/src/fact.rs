@@ -51,6 +51,10 @@ pub struct FileFact {
     /// One line about the package.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
+    /// What a wheel says that it requires, but for what it requires in some environments only (PEP 508). None in facts of
+    /// before closure asked for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requires: Vec<String>,
     /// The `info/run_exports.json` of a conda package (CEP 12).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_exports: Option<Canonical>,

@@ -72,6 +72,8 @@ pub struct Local<'a> {
     pub statements: &'a [(Lookup, &'a Statements)],
     /// The judgement of the snapshot before.
     pub previous: Option<&'a Judgement>,
+    /// By file: the dependency of which nothing is offered any more (see [`crate::closure`]).
+    pub lacks: Option<&'a BTreeMap<String, String>>,
 }
 
 /// Judges one shard.
@@ -106,6 +108,7 @@ pub fn judge_local(cx: &Context<'_>, key: &ShardKey, local: &Local<'_>) -> Judge
             assessing: &assessing,
             fact: local.facts.and_then(|f| f.files.get(file)),
             before: local.previous.and_then(|p| p.artifacts.get(file)),
+            lacks: local.lacks.and_then(|lacks| lacks.get(file)).map(String::as_str),
             gone,
         };
         artifacts.insert(file.to_owned(), case.judge());
@@ -197,6 +200,7 @@ struct Case<'a> {
     assessing: &'a Assessing<'a>,
     fact: Option<&'a Fact>,
     before: Option<&'a Judged>,
+    lacks: Option<&'a str>,
     gone: bool,
 }
 
@@ -264,6 +268,7 @@ impl Case<'_> {
             removed: self.gone,
             project_status: self.project_status,
             source: self.cx.source,
+            lacks: self.lacks,
             reserved: &self.cx.policy.reserved,
             first_seen: self.fact.map(|fact| fact.first_seen),
             size: self.fact.and_then(|f| f.file.as_ref()).map(|file| file.size).or(self.artifact.size),
@@ -332,7 +337,10 @@ impl Case<'_> {
                         || finding
                             .is_some_and(|f| self.may_clear(f, now) && rule.spares_cleared(&subject, f)),
                     advisory: finding.map(|f| f.advisory.clone()),
-                    detail: None,
+                    detail: self
+                        .lacks
+                        .filter(|_| rule.when.asks_dependencies())
+                        .map(|needs| format!("it needs `{needs}`, of which nothing is offered any more")),
                     waived_by: waiver.map(|d| d.id.clone()),
                 });
             }

@@ -10,6 +10,7 @@ pub mod block;
 pub mod bundle;
 pub mod canon;
 pub mod channel;
+pub mod closure;
 pub mod cpe;
 pub mod decision;
 pub mod ecosystem;

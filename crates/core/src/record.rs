@@ -97,7 +97,7 @@ struct CondaRecord<'a> {
 }
 
 /// The text of a value, if it is a string.
-fn string(value: &RawValue) -> Option<Cow<'_, str>> {
+pub(crate) fn string(value: &RawValue) -> Option<Cow<'_, str>> {
     let quoted = value.get().strip_prefix('"')?.strip_suffix('"')?;
     if quoted.contains('\\') {
         serde_json::from_str(value.get()).ok().map(Cow::Owned)

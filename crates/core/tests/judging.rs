@@ -40,6 +40,7 @@ fn facts(fault: Option<Fault>) -> Facts {
         metadata: None,
         licence: None,
         summary: None,
+        requires: vec![],
         run_exports: None,
         security: vec![],
     };
@@ -126,6 +127,7 @@ impl World {
             slices: &slices,
             statements: &[],
             previous: self.previous.as_ref(),
+            lacks: None,
         };
         judge::judge_local(&cx, &ShardKey { subdir: None, name: "x".into() }, &local)
     }

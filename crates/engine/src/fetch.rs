@@ -15,6 +15,7 @@ use md5::{Digest as _, Md5};
 
 use airlock_core::canon::Canonical;
 use airlock_core::channel::{Channel, ChannelFeed};
+use airlock_core::closure;
 use airlock_core::ecosystem::{ArtifactKind, Ecosystem, canonical_name};
 use airlock_core::fact::{Fault, FileFact};
 use airlock_core::id::{Digest, Id};
@@ -332,10 +333,23 @@ fn open(
         metadata: metadata.as_ref().map(Staged::digest),
         licence: opened.licence,
         summary: opened.summary,
+        requires: match artifact.kind {
+            ArtifactKind::Wheel if ecosystem == Ecosystem::Pypi => requires(opened.requires_dist),
+            _ => Vec::new(),
+        },
         run_exports: opened.run_exports.and_then(|bytes| run_exports(&bytes)),
         security: opened.security.map(|bytes| security::read(&bytes)).unwrap_or_default(),
     };
     Ok(Arrived { staged, metadata, fact })
+}
+
+/// Longest requirement that is kept, in bytes.
+const REQUIREMENT_BYTES_MAX: usize = 1000;
+
+/// What is required in every environment.
+fn requires(all: Vec<String>) -> Vec<String> {
+    let plain = all.into_iter().filter(|text| !text.contains(';') && text.len() <= REQUIREMENT_BYTES_MAX);
+    plain.take(closure::DEPENDS_MAX).collect()
 }
 
 fn read_archive(artifact: &Artifact, file: File) -> std::result::Result<Opened, archive::ArchiveError> {

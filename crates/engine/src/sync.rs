@@ -1,6 +1,7 @@
 //! `sync` and `judge`: a channel brought up to date, with or without asking its source.
 
 use airlock_core::channel::{Channel, ChannelFeed};
+use airlock_core::closure::Impossible;
 use airlock_core::id::Id;
 use airlock_core::snapshot::{Counts, Snapshot};
 use airlock_formats::BadEntry;
@@ -27,6 +28,8 @@ pub struct Outcome {
     pub changes: Changes,
     /// What changed in what is known of vulnerabilities.
     pub findings: FindingChanges,
+    /// What was offered before and could not be installed any more; where that was asked for.
+    pub uninstallable: Option<Vec<Impossible>>,
     /// What was fetched.
     pub fetched: Fetched,
     /// Records in scope.
@@ -74,7 +77,7 @@ pub async fn sync(station: &Station, channel: &Channel, wish: Wish) -> Result<Ou
     let (upstream, state, read) = mirror::mirror(station, channel, accept_shrink).await?;
     drop(reading);
     if dry {
-        let would = How { without_bytes: true, for_fetch: true, dry: true, ..How::default() };
+        let would = How { without_bytes: true, for_fetch: true, dry: true, closure: true, ..How::default() };
         let would = judge::judge(station, channel, &would, Some(upstream)).await?;
         return Ok(outcome(would, None, Fetched::default(), read));
     }
@@ -185,6 +188,7 @@ fn outcome(judgment: Judgment, snapshot: Option<Id<Snapshot>>, fetched: Fetched,
         counts: judgment.counts,
         changes: judgment.changes,
         findings: judgment.findings,
+        uninstallable: judgment.uninstallable,
         fetched,
         records: read.records,
         bad: read.bad,

@@ -58,6 +58,7 @@ fn published(read: &IndexRead) -> Shard {
             metadata,
             licence: None,
             summary: None,
+            requires: vec![],
             run_exports: None,
             security: Vec::new(),
         };

@@ -155,6 +155,7 @@ fn pinned(sha256: Digest, size: u64) -> FileFact {
         metadata: None,
         licence: Some("MIT".to_owned()),
         summary: Some("Planted for a measurement".to_owned()),
+        requires: vec![],
         run_exports: None,
         security: Vec::new(),
     }

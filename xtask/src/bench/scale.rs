@@ -54,7 +54,15 @@ fn measure(airlock: &Path, data: &Path, index: &Path, dir: &Path) -> Result<()> 
     let plant = root().join("target/release/examples/plant");
     super::timed(Command::new(&plant).args([&at, "main", "--facts-only"]))?;
     println!("scale, the same and publish every form: {}", run(&["sync", "main"])?);
-    println!("scale, match and judge everything anew: {}", run(&["judge", "main", "--anew", "--dry-run"])?);
+    println!(
+        "scale, match and judge everything anew, with what could no longer be installed: {}",
+        run(&["judge", "main", "--anew", "--dry-run"])?
+    );
+    let policy = dir.join("six.toml");
+    let text = airlock_policy(airlock, &at)?.replace("above = 7.0", "above = 6.0");
+    std::fs::write(&policy, text).map_err(|e| e.to_string())?;
+    let preview = ["policy", "preview", "default", &policy.to_string_lossy()];
+    println!("scale, a changed rule previewed, with what could no longer be installed: {}", run(&preview)?);
     println!("scale, nothing new: {}", run(&["judge", "main"])?);
     changed_advisory(airlock, &at, Path::new(&one))?;
     println!("scale, everything known of what is published: {}", run(&["findings", "main", "--json"])?);
@@ -67,6 +75,12 @@ fn measure(airlock: &Path, data: &Path, index: &Path, dir: &Path) -> Result<()> 
     let output = Command::new(&matching).args([&at, "main"]).output().map_err(|e| e.to_string())?;
     println!("scale, matching alone: {}", String::from_utf8_lossy(&output.stdout).trim());
     Ok(())
+}
+
+/// The text of the policy in force.
+fn airlock_policy(airlock: &Path, at: &str) -> Result<String> {
+    let output = Command::new(airlock).args(["--station", at, "policy", "show"]).output();
+    String::from_utf8(output.map_err(|e| e.to_string())?.stdout).map_err(|e| e.to_string())
 }
 
 /// How often an advisory changes.

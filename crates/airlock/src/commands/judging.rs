@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use airlock_core::assess::Assessed;
+use airlock_core::closure::Impossible;
 use airlock_core::fact::Fault;
 use airlock_core::spec::Spec;
 use airlock_core::time::Time;
@@ -105,7 +106,8 @@ pub async fn judge(
         ),
         None => None,
     };
-    let how = How { as_of, policy, anew, ..How::default() };
+    let closure = dry || as_of.is_some() || policy.is_some();
+    let how = How { as_of, policy, anew, closure, ..How::default() };
     let (mut outcomes, mut failed) = (Vec::new(), None);
     for channel in channel::list(&station).await? {
         let filled =
@@ -148,11 +150,25 @@ pub fn json(outcomes: &[Outcome]) -> Result<serde_json::Value> {
                     "probed": o.fetched.probed, "unprobed": o.fetched.unprobed,
                 },
                 "left_out": {"count": o.bad_count, "records": bad},
+                "uninstallable": o.uninstallable.as_ref().map(|all| uninstallable(all)),
             })
         })
         .collect();
     let changes: Vec<_> = outcomes.iter().flat_map(|o| o.changes.iter()).collect();
     Ok(serde_json::json!({"channels": channels, "changes": changes}))
+}
+
+/// What could not be installed any more, for scripts.
+fn uninstallable(all: &[Impossible]) -> Vec<serde_json::Value> {
+    all.iter().map(|one| serde_json::json!({"artifact": place(one), "needs": one.needs})).collect()
+}
+
+/// Subdir and file for conda, the file for PyPI.
+fn place(one: &Impossible) -> String {
+    match one.key.split_once('/') {
+        Some((subdir, _)) => format!("{subdir}/{}", one.file),
+        None => one.file.clone(),
+    }
 }
 
 /// The same for people.
@@ -202,6 +218,31 @@ pub fn text(cx: &Cx, outcomes: &[Outcome]) -> String {
         if o.changes.len() > rows.len() {
             out += &format!("  and {}\n", count((o.changes.len() - rows.len()) as u64, "further change"));
         }
+        out += &lost(cx, o.uninstallable.as_deref().unwrap_or_default());
+    }
+    out
+}
+
+/// What could not be installed any more.
+fn lost(cx: &Cx, all: &[Impossible]) -> String {
+    if all.is_empty() {
+        return String::new();
+    }
+    let shown = if cx.out.is_verbose() { all.len() } else { CHANGES_SHOWN };
+    let rows: Vec<Vec<String>> = all
+        .iter()
+        .take(shown)
+        .map(|one| {
+            vec![
+                "    ".to_owned() + &place(one),
+                format!("needs {}, of which nothing would be left", one.needs),
+            ]
+        })
+        .collect();
+    let mut out =
+        format!("  {} could no longer be installed:\n{}", count(all.len() as u64, "artifact"), table(&rows));
+    if all.len() > rows.len() {
+        out += &format!("    and {} more\n", all.len() - rows.len());
     }
     out
 }

@@ -50,14 +50,14 @@ pub struct SliceEntry {
     pub scores: Vec<Score>,
     /// One line.
     pub summary: String,
-    /// See [`Affected::target`].
+    /// See [`super::Affected::target`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
     /// Affected versions one by one.
     pub versions: Vec<String>,
     /// The vulnerability: its CVE where there is exactly one, else the advisory's id.
     pub vulnerability: String,
-    /// See [`Affected::with`].
+    /// See [`super::Affected::with`].
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub with: BTreeSet<String>,
 }

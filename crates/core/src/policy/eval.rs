@@ -64,6 +64,8 @@ pub struct Subject<'a> {
     pub project_status: Option<&'a str>,
     /// What the channel is read from: a location without its password, or `bundles:STREAM`.
     pub source: &'a str,
+    /// The dependency of which nothing is offered any more, if there is one.
+    pub lacks: Option<&'a str>,
     /// The policy's reserved names.
     pub reserved: &'a [Pattern],
     /// When this station first read a record of it; none if it does so now.
@@ -150,6 +152,16 @@ impl Condition {
                 matches!(predicate, FindingPredicate::Epss(_) | FindingPredicate::EpssPercentile(_))
             }
             Self::Artifact(_) => false,
+        }
+    }
+
+    /// Whether it asks for dependencies.
+    pub fn asks_dependencies(&self) -> bool {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().any(Self::asks_dependencies),
+            Self::Not(part) | Self::AnyFinding(part) | Self::NoFinding(part) => part.asks_dependencies(),
+            Self::Artifact(predicate) => matches!(predicate, ArtifactPredicate::DependencyDenied),
+            Self::Finding(_) => false,
         }
     }
 

@@ -191,6 +191,8 @@ pub enum ArtifactPredicate {
     Coverage(Vec<Coverage>),
     /// What is known of vulnerabilities is older than this.
     FeedOlderThan(Span),
+    /// What it depends on is offered no more (see [`crate::closure`]).
+    DependencyDenied,
 }
 
 /// A comparison of an age.

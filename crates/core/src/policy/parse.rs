@@ -178,10 +178,22 @@ impl Reader<'_> {
         match key.get_ref().as_ref() {
             "all" => list().map(Condition::All),
             "any" => list().map(Condition::Any),
-            "not" => one().map(Condition::Not),
+            "not" => self.negated(inner, one()?).map(Condition::Not),
             "any_finding" => one().map(Condition::AnyFinding),
-            "no_finding" => one().map(Condition::NoFinding),
+            "no_finding" => self.negated(inner, one()?).map(Condition::NoFinding),
             name => self.predicate(key.span().start, name, inner),
+        }
+    }
+
+    /// What is negated must not ask for dependencies: what is offered less would then be offered more.
+    fn negated(&self, value: &Value<'_>, part: Box<Condition>) -> Read<Box<Condition>> {
+        match part.asks_dependencies() {
+            true => self.at(
+                value,
+                "`dependency_denied` cannot be negated: who lets in less must not let in more by it"
+                    .to_owned(),
+            ),
+            false => Ok(part),
         }
     }
 }

@@ -198,6 +198,7 @@ impl ArtifactPredicate {
             Self::Coverage(any) => {
                 format!("its coverage by advisories is {}", or(any.iter().map(|c| c.name())))
             }
+            Self::DependencyDenied => "what it depends on is offered no more".to_owned(),
             Self::FeedOlderThan(span) => {
                 format!("some feed of advisories was last read more than {span} ago")
             }

@@ -121,6 +121,7 @@ impl ArtifactPredicate {
                 is => ((is == Truth::True) == *wanted).into(),
             },
             Self::Source(any) => any.iter().any(|p| p.matches(subject.source)).into(),
+            Self::DependencyDenied => subject.lacks.is_some().into(),
             Self::Coverage(any) => any.contains(&subject.coverage).into(),
             // Never read is older than any limit: no feed must not read as no vulnerability.
             Self::FeedOlderThan(span) => subject.feeds_read.is_none_or(|read| now.since(read) > *span).into(),

@@ -30,7 +30,7 @@ const fn row(name: &'static str, about: About, example: &'static str, says: &'st
 }
 
 /// All of them.
-pub const PREDICATES: [Predicate; 39] = {
+pub const PREDICATES: [Predicate; 40] = {
     use About::{Artifact as A, Conditions as C, Finding as F};
     [
         row("all", C, "[{ yanked = true }, { malicious = true }]", "every one of these holds"),
@@ -114,6 +114,12 @@ pub const PREDICATES: [Predicate; 39] = {
             "how well advisories cover the package: verified, automatic, none needed, unknown",
         ),
         row("feed_older_than", A, "\"45 days\"", "some feed of advisories was last read longer ago"),
+        row(
+            "dependency_denied",
+            A,
+            "true",
+            "what it depends on was in the channel and is offered no more: it can no longer be installed; cannot stand under `not`",
+        ),
         row(
             "cvss",
             F,

@@ -287,6 +287,12 @@ impl Reader<'_> {
             "source" => A::Source(self.patterns(value)?),
             "coverage" => A::Coverage(self.words(value, &Coverage::ALL.map(|c| (c.name(), c)))?),
             "feed_older_than" => A::FeedOlderThan(self.span(value)?),
+            "dependency_denied" if self.bool(value)? => A::DependencyDenied,
+            // What comes to be offered by a denial would change what is offered again.
+            "dependency_denied" => {
+                return self
+                    .at(value, "it can only be asked whether a dependency is denied: write true".to_owned());
+            }
             _ => return Ok(None),
         }))
     }

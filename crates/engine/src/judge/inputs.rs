@@ -129,6 +129,11 @@ impl Inputs {
             && before.rules_revision == airlock_core::RULES_REVISION
     }
 
+    /// Whether a rule asks whether dependencies are denied, so that everything bears on everything.
+    pub fn asks_dependencies(&self) -> bool {
+        self.policy.rules.iter().any(|rule| rule.when.asks_dependencies())
+    }
+
     /// Whether nothing else is known of vulnerabilities.
     pub fn same_set(&self, before: &snapshot::Inputs) -> bool {
         self.set_id == before.advisories

@@ -5,6 +5,7 @@
 //! what comes out is the same whatever the number of threads.
 
 mod changes;
+mod closure;
 mod inputs;
 mod one;
 mod scope;
@@ -18,6 +19,7 @@ use airlock_core::advisory::{AdvisorySet, Epss, Kev, Ranks, Slice};
 use airlock_core::assess::Statements;
 use airlock_core::block::BlockSet;
 use airlock_core::channel::Channel;
+use airlock_core::closure::{Impossible, Part};
 use airlock_core::decision::Decisions;
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::id::{Digest, Id};
@@ -38,9 +40,10 @@ use crate::trees::Writing;
 use crate::{feeds, tree_edit, trees};
 
 pub use changes::{Changes, FindingChanges, VerdictChange};
+use closure::Lacks;
 use inputs::Inputs;
 pub use one::Reopened;
-use one::{Common, One, Task};
+use one::{Common, ForClosure, One, Task};
 use scope::{Maps, Scope};
 
 /// Shards that are read and judged at once.
@@ -65,6 +68,8 @@ pub struct How {
     pub dry: bool,
     /// Judge everything, also what nothing reached since the last time.
     pub anew: bool,
+    /// Tell what can no longer be installed.
+    pub closure: bool,
 }
 
 /// A file to fetch.
@@ -115,6 +120,8 @@ pub struct Judgment {
     /// What stood in the refs that make verdicts stricter when judging began: block set, decisions, advisories,
     /// policy. If one of them moved since, this judgement may not know of a denial.
     pub known: Vec<(String, Option<Digest>)>,
+    /// What was offered before and cannot be installed any more, though it could; where that was asked for.
+    pub uninstallable: Option<Vec<Impossible>>,
     /// Whether the snapshot says nothing that the one before did not say.
     pub unchanged: bool,
 }
@@ -143,7 +150,25 @@ pub async fn judge(
     let scope = Scope::of(station, channel, how, &inputs).await?;
     let maps = Maps::read(station, channel, &inputs, &scope).await?;
     let common = common(station, channel, how, &inputs, &maps).await?;
-    let sum = judge_all(station, common, &maps).await?;
+    let asks = inputs.asks_dependencies();
+    let parts = (how.closure || asks).then_some(ForClosure { before_fetch: how.for_fetch });
+    let mut lacks = Lacks::new();
+    let (mut uninstallable, mut judged) = (None, None);
+    if parts.is_some() {
+        // By what the other rules say; what only the rules on dependencies say changes nothing of what is possible.
+        let first = Common { parts, dry: how.dry || asks, ..common.clone() };
+        let mut sum = judge_all(station, first, &maps, &lacks).await?;
+        let found = sum.impossible(channel.ecosystem).await?;
+        uninstallable = Some(found.lost);
+        match asks {
+            true => lacks = found.now,
+            false => judged = Some(sum),
+        }
+    }
+    let sum = match judged {
+        Some(sum) => sum,
+        None => judge_all(station, common, &maps, &lacks).await?,
+    };
     if matches!(scope, Scope::All) && channel.ecosystem == Ecosystem::Conda && !how.dry {
         feeds::index_names(station, inputs.set.identities).await?;
     }
@@ -167,6 +192,7 @@ pub async fn judge(
         changes: sum.changes,
         findings: sum.findings,
         reopened: sum.reopened,
+        uninstallable,
         previous: inputs.previous,
         known: inputs.known,
     })
@@ -208,11 +234,12 @@ async fn common(
         now: inputs.now,
         needs_bytes: !how.without_bytes,
         dry: how.dry,
+        parts: None,
     })
 }
 
 /// Judges everything in scope; what comes out is written as it comes, so that it is never all in memory.
-async fn judge_all(station: &Station, common: Common, maps: &Maps) -> Result<Sum> {
+async fn judge_all(station: &Station, common: Common, maps: &Maps, lacks: &Lacks) -> Result<Sum> {
     let names = maps.keys.len() as u64;
     let task =
         station.options.progress.task(format!("judging {}", common.channel.name), Unit::Names, Some(names));
@@ -220,7 +247,7 @@ async fn judge_all(station: &Station, common: Common, maps: &Maps) -> Result<Sum
     let mut sum = Sum { changes: Changes::of(&common.channel.name), ..Sum::default() };
     let mut writing = Writing::default();
     let chunks: Vec<_> =
-        maps.keys.chunks(CHUNK).map(|keys| judge_chunk(station, &common, maps, keys)).collect();
+        maps.keys.chunks(CHUNK).map(|keys| judge_chunk(station, &common, (maps, lacks), keys)).collect();
     let mut chunks = stream::iter(chunks).buffered(CHUNKS_AT_ONCE);
     while let Some(chunk) = chunks.next().await {
         let mut objects = Vec::new();
@@ -238,7 +265,7 @@ async fn judge_all(station: &Station, common: Common, maps: &Maps) -> Result<Sum
 async fn judge_chunk(
     station: &Station,
     common: &Arc<Common>,
-    maps: &Maps,
+    (maps, lacks): (&Maps, &Lacks),
     keys: &[String],
 ) -> Result<Vec<One>> {
     let db = &station.store.db;
@@ -283,6 +310,7 @@ async fn judge_chunk(
             identity: maps.identity(&ShardKey::parse(key).name).cloned(),
             slices: found.collect(),
             statements: stated,
+            lacks: lacks.get(key).cloned(),
             key: key.clone(),
         }
     };
@@ -327,10 +355,12 @@ struct Sum {
     changes: Changes,
     findings: FindingChanges,
     reopened: Reopened,
+    parts: Vec<Part>,
 }
 
 impl Sum {
     fn add(&mut self, one: One) {
+        self.parts.extend(one.part);
         self.settled.merge(one.settled);
         self.before.0.add(one.before.0);
         self.before.1.add(one.before.1);

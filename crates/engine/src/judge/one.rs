@@ -6,6 +6,7 @@ use std::sync::Arc;
 use airlock_core::advisory::{Epss, Kev, Ranks, Slice};
 use airlock_core::assess::{By, Statements};
 use airlock_core::channel::Channel;
+use airlock_core::closure::{Known, Part};
 use airlock_core::decision::Decisions;
 use airlock_core::fact::Facts;
 use airlock_core::id::Id;
@@ -26,6 +27,7 @@ use super::{Touched, Wanted};
 use crate::error::Result;
 
 /// What is the same for every shard.
+#[derive(Clone)]
 pub(super) struct Common {
     pub channel: Channel,
     pub source: String,
@@ -38,6 +40,15 @@ pub(super) struct Common {
     pub now: Time,
     pub needs_bytes: bool,
     pub dry: bool,
+    /// Whether to tell what closure needs to know.
+    pub parts: Option<ForClosure>,
+}
+
+/// How closure is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ForClosure {
+    /// Whether what only lacks its bytes counts as offered.
+    pub before_fetch: bool,
 }
 
 impl Common {
@@ -73,6 +84,8 @@ pub(super) struct Task {
     pub identity: Option<Identity>,
     pub slices: Vec<(Lookup, Arc<Slice>)>,
     pub statements: Vec<(Lookup, Arc<Statements>)>,
+    /// By file: the dependency of which nothing is offered any more.
+    pub lacks: Option<Arc<BTreeMap<String, String>>>,
 }
 
 /// What judging it gave.
@@ -88,6 +101,8 @@ pub(super) struct One {
     pub changes: OfShard,
     pub findings: FindingChanges,
     pub reopened: Reopened,
+    /// What closure needs to know of it, where that is asked for.
+    pub part: Option<Part>,
 }
 
 fn unpack<T: Object>(packed: Option<&Arc<Packed>>) -> Result<Option<T>> {
@@ -115,6 +130,7 @@ pub(super) fn judge(common: &Common, task: Task) -> Result<One> {
         slices: &slices,
         statements: &statements,
         previous: before.as_ref(),
+        lacks: task.lacks.as_deref(),
     };
     let judgement = judge::judge_local(&cx, &ShardKey::parse(&task.key), &local);
     let settle = |judgement: &Judgement| {
@@ -122,16 +138,15 @@ pub(super) fn judge(common: &Common, task: Task) -> Result<One> {
         judge::settle([(task.key.as_str(), judgement)], is_listed)
     };
     let published = match (&upstream, &facts) {
-        (Some(upstream), Some(facts)) => publish::publish(upstream, &judgement, facts),
+        // Nobody publishes what is only looked at.
+        (Some(upstream), Some(facts)) if !common.dry => publish::publish(upstream, &judgement, facts),
         _ => Published::Nothing,
     };
     let mut objects = Vec::new();
     let now = match (published, &task.upstream) {
         (Published::Part(shard), _) => {
             let (id, encoded) = object::encode(&shard)?;
-            if !common.dry {
-                objects.push(Packed::of(&encoded)?);
-            }
+            objects.push(Packed::of(&encoded)?);
             Some(id)
         }
         (Published::Whole, Some((id, _))) => Some(*id),
@@ -161,6 +176,10 @@ pub(super) fn judge(common: &Common, task: Task) -> Result<One> {
         changes: changes(before.as_ref(), &judgement),
         findings: FindingChanges::between(before.as_ref(), &judgement),
         reopened: reopened(before.as_ref(), &judgement),
+        part: common.parts.zip(upstream.as_ref()).map(|(ask, shard)| {
+            let (facts, before, now) = (facts.as_ref(), before.as_ref(), &judgement);
+            Part::of(&task.key, &Known { shard, facts, before, now, before_fetch: ask.before_fetch })
+        }),
         key: task.key,
     })
 }

@@ -44,6 +44,8 @@ impl Scope {
         let Some((_, before)) = &inputs.previous else { return Ok(Self::All) };
         let is_bound =
             how.anew || how.as_of.is_some() || how.policy.is_some() || !inputs.same_rules(&before.inputs);
+        // What is offered of one package bears on what needs it.
+        let is_bound = is_bound || how.closure || inputs.asks_dependencies();
         if is_bound || !reach::time_changes_nothing(before, inputs.now) {
             return Ok(Self::All);
         }

@@ -69,6 +69,7 @@ impl CoreMetadata {
             version: self.version,
             summary: self.summary.map(|text| shown(&text)),
             requires_python: self.requires_python,
+            requires_dist: self.requires_dist,
             ..Opened::default()
         }
     }

@@ -78,6 +78,8 @@ pub struct Opened {
     pub run_exports: Option<Vec<u8>>,
     /// The exact bytes of a conda package's `info/security.json`, where it has one.
     pub security: Option<Vec<u8>>,
+    /// Each `Requires-Dist` of a wheel or sdist, as it stands there.
+    pub requires_dist: Vec<String>,
     /// `Requires-Python` of a wheel or sdist, as it stands there.
     pub requires_python: Option<String>,
 }

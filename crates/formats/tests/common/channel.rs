@@ -55,6 +55,7 @@ pub fn fact(file: &str, entry: &Entry) -> FileFact {
         metadata: None,
         licence: None,
         summary: None,
+        requires: vec![],
         run_exports: None,
         security: Vec::new(),
     }
