@@ -18,6 +18,14 @@ async fn a_policy_is_previewed_before_it_acts_and_its_versions_are_remembered() 
     assert!(preview["report"]["channels"][0]["denied"].as_u64().unwrap() > 0, "{preview}");
     assert_eq!(station.json(&["snapshot", "show", "main"]), before, "nothing changed");
 
+    // So does what a milder one would let in, though nobody fetched it yet.
+    let file = world.path("milder.toml");
+    let milder =
+        station.json(&["policy", "show"])["text"].as_str().unwrap().replace("above = 7.0", "above = 8.0");
+    std::fs::write(&file, milder).unwrap();
+    let milder = ["policy", "preview", "default", file.to_str().unwrap()];
+    station.run(&milder).exits(0).shows("denied -> admitted").shows("py: 1 now admitted").shows("idna-3.6");
+
     station.run(&["policy", "library"]).exits(0).shows("healthcare-cvss7").shows("strict-fail-closed");
     station.run(&["policy", "check", "ready:nothing"]).exits(2).says("curated-list-only");
     station

@@ -135,7 +135,8 @@ fn project_status(shard: &Shard) -> Option<String> {
     struct Said {
         status: String,
     }
-    shard.meta.get("project-status")?.read::<Said>().ok().map(|said| said.status)
+    // What stands there and cannot be read is not the same as nothing.
+    Some(shard.meta.get("project-status")?.read::<Said>().map_or_else(|_| String::new(), |said| said.status))
 }
 
 /// What packages of the shard state of themselves.

@@ -2,7 +2,8 @@
 //!
 //! Two questions are asked of an expression. *May it be used under these alone?* `MIT OR GPL-3.0-only` may be used under
 //! MIT. *Does it need one of these?* It does not need the GPL, since there is another choice; `MIT AND GPL-3.0-only` does.
-//! A text that is no expression (`see LICENSE`) answers neither: it is not known, unless a policy names that very text.
+//! A text that is no expression (`see LICENSE`) answers neither: it is not known, unless a policy names that very text. So is
+//! what names no certain licence: `BSD`, `GPL`, `MIT/GPL-2.0`, `NOASSERTION`.
 
 use spdx::expression::Expression;
 use spdx::{AdditionItem, LicenseItem, LicenseReq, ParseMode};
@@ -56,29 +57,23 @@ const FAMILIES: [(Family, &str); 6] = [
     ),
     (
         Family::Permissive,
-        "MIT MIT-* MITNFA X11* ISC* BSD-* 0BSD Apache-* Zlib* zlib-acknowledgement BSL-1.0 PSF-2.0 Python-2.0* CNRI-Python* \
+        "MIT MIT-* MITNFA X11* ISC* 0BSD BSD-1-Clause BSD-2-Clause* BSD-3-Clause \
+         BSD-3-Clause-Attribution BSD-3-Clause-Clear BSD-3-Clause-HP BSD-3-Clause-LBNL BSD-3-Clause-Modification \
+         BSD-3-Clause-Open-MPI BSD-3-Clause-Sun BSD-3-Clause-acpica BSD-3-Clause-flex BSD-4-Clause* BSD-4.3* BSD-Source-Code \
+         BSD-Systemics* Apache-* Zlib* zlib-acknowledgement BSL-1.0 PSF-2.0 Python-2.0* CNRI-Python* \
          PostgreSQL NCSA AFL-* CC-BY-1.0 CC-BY-2.* CC-BY-3.* CC-BY-4.0 HPND* Libpng libpng-2.0 libtiff IJG* curl OpenSSL* \
-         SSLeay* TCL Unicode-* ICU FTL Info-ZIP W3C* WTFPL NTP* OLDAP-* PHP-3.* Artistic-2.0 UPL-1.0 bzip2-1.0.* \
+         SSLeay* TCL Unicode-3.0 Unicode-DFS-* ICU FTL Info-ZIP W3C* WTFPL NTP* OLDAP-* PHP-3.* Artistic-2.0 UPL-1.0 bzip2-1.0.* \
          MulanPSL-* BlueOak-1.0.0 ECL-* EFL-* Fair AML NAIST-2003 Intel ANTLR-PD* ZPL-* Xnet VSL-1.0 Vim TCP-wrappers \
          SMLNJ SGI-B-2.0 Beerware JasPer-2.0 Spencer-* RSA-MD GD FSFAP* FSFUL* Sendmail* Minpack mpich2 Naumen NLOD-* \
          Bitstream-* CUA-OPL-1.0-X Condor-1.1 EUDatagram FreeBSD-DOC JSON Plexus libselinux-1.0 DOC dtoa Entessa \
-         LicenseRef-BSD* LicenseRef-MIT*",
+         ",
     ),
     (Family::Proprietary, "*proprietary* *commercial* LicenseRef-*EULA* *-EULA *End-User-License*"),
 ];
 
-/// Exceptions that let other software be built with what they stand behind.
-const LINKING: [&str; 9] = [
-    "Classpath-exception*",
-    "GCC-exception*",
-    "LLVM-exception",
-    "Linux-syscall-note",
-    "OpenJDK-assembly-exception*",
-    "Autoconf-exception*",
-    "Bootloader-exception",
-    "Bison-exception*",
-    "Universal-FOSS-exception*",
-];
+/// Exceptions that let other software of any licence be built with what they stand behind.
+const LINKING: [&str; 4] =
+    ["Classpath-exception*", "GCC-exception*", "LLVM-exception", "OpenJDK-assembly-exception*"];
 
 impl Family {
     /// All of them.
@@ -127,6 +122,9 @@ impl Family {
     }
 
     fn of_requirement(requirement: &LicenseReq) -> Self {
+        if is_unknown_addition(requirement) {
+            return Self::Other;
+        }
         let family = Self::of(&name_of(&requirement.license));
         let exception = requirement.addition.as_ref().map(exception_name);
         let links = exception.is_some_and(|name| LINKING.iter().any(|p| Pattern::new(p).matches(&name)));
@@ -142,6 +140,11 @@ fn table() -> &'static [(Family, Vec<Pattern>)] {
     &TABLE
 }
 
+/// Whether it stands under an addition that is in no list: nobody knows whether that gives or takes.
+fn is_unknown_addition(requirement: &LicenseReq) -> bool {
+    requirement.addition.as_ref().is_some_and(|addition| addition.id().is_none())
+}
+
 fn name_of(item: &LicenseItem) -> String {
     item.to_string()
 }
@@ -150,26 +153,55 @@ fn exception_name(item: &AdditionItem) -> String {
     item.to_string()
 }
 
-/// What a policy names: a licence, with wildcards if wanted, or a family.
+/// What a policy names: a licence, with wildcards if wanted, a family, or a text that is no expression.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Named {
     /// `family:permissive`
     Family(Family),
-    /// `MIT`, `LGPL-*`, or a text that is no SPDX name.
+    /// `MIT`, `LGPL-*`, `GPL-3.0-only WITH GCC-exception-3.1`
     Licence(Pattern),
+    /// `text:see LICENSE*`
+    Text(Pattern),
 }
 
 impl Named {
-    /// Reads one; the error is the family that there is not.
+    /// Reads one.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it: a name that no licence has would never be met.
     pub fn parse(text: &str) -> Result<Self, String> {
-        match text.trim().strip_prefix("family:") {
-            Some(name) => Family::ALL
-                .into_iter()
-                .find(|f| f.name() == name)
-                .map(Self::Family)
-                .ok_or_else(|| name.to_owned()),
-            None => Ok(Self::Licence(Pattern::new(text))),
+        let text = text.trim();
+        if let Some(name) = text.strip_prefix("family:") {
+            let found = Family::ALL.into_iter().find(|f| f.name() == name).map(Self::Family);
+            let known = || Family::ALL.map(Family::name).join(", ");
+            return found.ok_or_else(|| format!("`{name}` is no family of licences; there are {}", known()));
         }
+        if let Some(other) = text.strip_prefix("text:") {
+            return Ok(Self::Text(Pattern::new(other)));
+        }
+        if text == "unknown" {
+            return Err(
+                "a licence that nobody states is asked for without a list: licence = \"unknown\"".to_owned()
+            );
+        }
+        let pattern = Pattern::new(text);
+        let is_known = match text.contains(['*', '?']) {
+            true => text.contains(" WITH ") || text.starts_with("LicenseRef-") || is_met(&pattern),
+            false => expression(text).is_some_and(|e| {
+                let mut all = e.requirements().map(|r| r.req.to_string());
+                all.next().is_some_and(|one| one.eq_ignore_ascii_case(text)) && all.next().is_none()
+            }),
+        };
+        if is_known {
+            return Ok(Self::Licence(pattern));
+        }
+        let text: String = text.chars().take(60).collect();
+        let other = common(&text).or_else(|| nearest(&text)).map(|near| format!("did you mean `{near}`? "));
+        let other = other.unwrap_or_default();
+        Err(format!(
+            "`{text}` is no SPDX name of one licence, so that it would never be met; {other}each licence is named by itself, and a text that is none as `text:{text}`"
+        ))
     }
 
     /// As it is written.
@@ -177,6 +209,7 @@ impl Named {
         match self {
             Self::Family(family) => format!("family:{}", family.name()),
             Self::Licence(pattern) => pattern.as_str().to_owned(),
+            Self::Text(pattern) => format!("text:{}", pattern.as_str()),
         }
     }
 
@@ -184,56 +217,122 @@ impl Named {
     pub fn example(&self) -> &str {
         match self {
             Self::Family(family) => family.example(),
-            Self::Licence(pattern) => pattern.as_str(),
+            Self::Licence(pattern) | Self::Text(pattern) => pattern.as_str(),
         }
     }
 
-    /// `GPL-3.0` means `GPL-3.0-only` and `GPL-3.0-or-later` too; an exception is named together with its licence.
+    /// `GPL-3.0` means `GPL-3.0-only` and `GPL-3.0-or-later` too, and a licence also what it is with an exception that only
+    /// gives more.
     fn means(&self, requirement: &LicenseReq) -> bool {
         match self {
             Self::Family(family) => Family::of_requirement(requirement) == *family,
+            Self::Text(_) => false,
             Self::Licence(pattern) => {
                 let name = name_of(&requirement.license);
                 let plain = ["-only", "-or-later", "+"].iter().find_map(|end| name.strip_suffix(end));
-                let whole = requirement.to_string();
-                pattern.matches(&name) || pattern.matches(&whole) || plain.is_some_and(|p| pattern.matches(p))
+                let is_plain = pattern.matches(&name) || plain.is_some_and(|p| pattern.matches(p));
+                (is_plain && !is_unknown_addition(requirement))
+                    || is_written(pattern, &requirement.to_string())
             }
         }
     }
 
+    /// Whether it means a text that is no expression.
     fn is_text(&self, text: &str) -> bool {
         match self {
             Self::Family(family) => *family == Family::Proprietary && Family::of(text) == *family,
-            Self::Licence(pattern) => pattern.matches(text),
+            Self::Licence(_) => false,
+            Self::Text(pattern) => pattern.matches(text),
         }
     }
 }
 
-/// The expression that a text is, if it is one. Names that are common and no SPDX names are understood, as are small
-/// `and` and `or`.
+/// Whether a pattern means a licence together with its exception: both are named, or neither has a wildcard for the other.
+fn is_written(pattern: &Pattern, whole: &str) -> bool {
+    (pattern.as_str().contains(" WITH ") || !whole.contains(" WITH ")) && pattern.matches(whole)
+}
+
+/// Whether some licence of the list has such a name.
+fn is_met(pattern: &Pattern) -> bool {
+    let names = || spdx::identifiers::LICENSES.iter().map(|licence| licence.name);
+    names().any(|name| pattern.matches(name))
+}
+
+/// The licence that was probably meant.
+fn nearest(text: &str) -> Option<&'static str> {
+    let plain = |text: &str| -> String {
+        let text = text.to_ascii_lowercase().replace("version", "").replace("license", "").replace(".0", "");
+        let text = text.strip_suffix('+').unwrap_or(&text).replace("-only", "").to_owned();
+        text.chars().filter(|c| c.is_ascii_alphanumeric() && *c != 'v').collect()
+    };
+    let is_later = text.ends_with('+');
+    let wanted = plain(text);
+    let all = spdx::identifiers::LICENSES.iter().map(|licence| licence.name);
+    let mut fitting = all.filter(|name| plain(name) == wanted && !name.ends_with('+'));
+    let first = fitting.next()?;
+    let later =
+        || spdx::identifiers::LICENSES.iter().map(|l| l.name).find(|n| *n == format!("{first}-or-later"));
+    let only = || spdx::identifiers::LICENSES.iter().map(|l| l.name).find(|n| *n == format!("{first}-only"));
+    if is_later { later().or(Some(first)) } else { only().or(Some(first)) }
+}
+
+/// The modes of reading: what the list of SPDX has, also if it is deprecated; no names that somebody may have meant.
+const MODE: ParseMode = ParseMode {
+    allow_slash_as_or_operator: false,
+    allow_imprecise_license_names: false,
+    allow_postfix_plus_on_gpl: true,
+    allow_deprecated: true,
+    allow_unknown: false,
+};
+
+/// The expression that a text is, if it is one and names licences. Small `and` and `or`, and texts that can mean one licence
+/// only, are understood.
 pub fn expression(text: &str) -> Option<Expression> {
     if text.len() > EXPRESSION_BYTES_MAX {
         return None;
     }
-    let parse = |text: &str| Expression::parse_mode(text, ParseMode::LAX).ok();
-    let words = || text.replace(" and ", " AND ").replace(" or ", " OR ").replace(" with ", " WITH ");
-    parse(text).or_else(|| parse(&words())).or_else(|| parse(common(text)?))
+    let parse = |text: &str| Expression::parse_mode(text, MODE).ok();
+    let read = parse(text).or_else(|| parse(&spelt(text))).or_else(|| parse(common(text)?))?;
+    let says_nothing = |name: &str| matches!(name, "NOASSERTION" | "NONE");
+    let is_certain = !read.requirements().any(|r| says_nothing(&name_of(&r.req.license)));
+    is_certain.then_some(read)
 }
 
-/// What indexes are full of.
+/// The same with the words of expressions, and the names of licences, as they are spelt: case does not count in them.
+fn spelt(text: &str) -> String {
+    let ids = || spdx::identifiers::LICENSES.iter().map(|licence| licence.name);
+    let word = |word: &str| -> String {
+        let name = word.trim_matches(['(', ')']);
+        let known = ["AND", "OR", "WITH"].into_iter().chain(ids()).find(|id| id.eq_ignore_ascii_case(name));
+        known.map_or_else(|| word.to_owned(), |known| word.replace(name, known))
+    };
+    text.split_whitespace().map(word).collect::<Vec<_>>().join(" ")
+}
+
+/// Texts that indexes are full of and that mean one licence.
 fn common(text: &str) -> Option<&'static str> {
-    const TEXTS: [(&str, &str); 12] = [
+    const TEXTS: [(&str, &str); 22] = [
         ("bsd 3-clause", "BSD-3-Clause"),
-        ("bsd-3", "BSD-3-Clause"),
-        ("bsd 2-clause", "BSD-2-Clause"),
+        ("bsd 3-clause license", "BSD-3-Clause"),
+        ("bsd-3-clause license", "BSD-3-Clause"),
+        ("3-clause bsd", "BSD-3-Clause"),
+        ("3-clause bsd license", "BSD-3-Clause"),
+        ("bsd_3_clause", "BSD-3-Clause"),
         ("new bsd", "BSD-3-Clause"),
+        ("new bsd license", "BSD-3-Clause"),
+        ("bsd 2-clause", "BSD-2-Clause"),
+        ("simplified bsd license", "BSD-2-Clause"),
         ("mit license", "MIT"),
+        ("the mit license", "MIT"),
         ("apache 2.0", "Apache-2.0"),
+        ("apache 2.0 license", "Apache-2.0"),
         ("apache license 2.0", "Apache-2.0"),
+        ("apache license, version 2.0", "Apache-2.0"),
+        ("apache license version 2.0", "Apache-2.0"),
         ("apache-2.0 license", "Apache-2.0"),
+        ("mozilla public license 2.0 (mpl 2.0)", "MPL-2.0"),
         ("public domain", "LicenseRef-Public-Domain"),
         ("public-domain", "LicenseRef-Public-Domain"),
-        ("public-domain dedictation", "LicenseRef-Public-Domain"),
         ("proprietary", "LicenseRef-Proprietary"),
     ];
     let lower = text.trim().to_lowercase();
@@ -242,20 +341,23 @@ fn common(text: &str) -> Option<&'static str> {
 
 /// Whether the software may be used under these licences alone.
 pub fn allows(text: &str, named: &[Named]) -> Truth {
-    let any = |requirement: &LicenseReq| named.iter().any(|one| one.means(requirement));
-    if named.iter().any(|one| one.is_text(text.trim())) {
-        return Truth::True;
+    match expression(text) {
+        Some(expression) => expression.evaluate(|r| named.iter().any(|one| one.means(r))).into(),
+        None => of_text(text, named),
     }
-    expression(text).map_or(Truth::Unknown, |expression| expression.evaluate(any).into())
 }
 
 /// Whether it cannot be used without one of these.
 pub fn needs(text: &str, named: &[Named]) -> Truth {
-    let any = |requirement: &LicenseReq| named.iter().any(|one| one.means(requirement));
-    if named.iter().any(|one| one.is_text(text.trim())) {
-        return Truth::True;
+    match expression(text) {
+        Some(expression) => (!expression.evaluate(|r| !named.iter().any(|one| one.means(r)))).into(),
+        None => of_text(text, named),
     }
-    expression(text).map_or(Truth::Unknown, |expression| (!expression.evaluate(|r| !any(r))).into())
+}
+
+/// Of a text that is no expression it is known whether somebody named that text, and nothing else.
+fn of_text(text: &str, named: &[Named]) -> Truth {
+    if named.iter().any(|one| one.is_text(text.trim())) { Truth::True } else { Truth::Unknown }
 }
 
 #[cfg(test)]
@@ -288,7 +390,25 @@ mod tests {
             ("Apache 2.0", &["Apache-2.0"], True, True),
             ("MIT and BSD-3-Clause", &["family:permissive"], True, True),
             ("see LICENSE.txt", &["MIT"], Unknown, Unknown),
-            ("see LICENSE.txt", &["see LICENSE*"], True, True),
+            ("see LICENSE.txt", &["text:see LICENSE*"], True, True),
+            // A wildcard is held against one licence and never against the whole.
+            ("BSD-3-Clause AND AGPL-3.0-only", &["MIT*", "BSD-*"], False, True),
+            ("GPL-2.0-only OR MIT", &["GPL-*"], True, False),
+            ("MIT AND LicenseRef-Proprietary", &["MIT*"], False, True),
+            // What may be read in two ways, or says nothing, is not known.
+            ("NOASSERTION", &["MIT"], Unknown, Unknown),
+            ("MIT AND NONE", &["GPL-3.0"], Unknown, Unknown),
+            ("GNU GPL v2", &["GPL-2.0"], Unknown, Unknown),
+            ("GPL", &["GPL-3.0"], Unknown, Unknown),
+            ("MIT/GPL-2.0", &["MIT"], Unknown, Unknown),
+            ("BSD", &["family:permissive"], Unknown, Unknown),
+            // What is added to a licence and stands in no list may take away what it gives.
+            ("Apache-2.0 WITH AdditionRef-Commons-Clause", &["Apache-2.0"], False, False),
+            ("Apache-2.0 WITH AdditionRef-Commons-Clause", &["family:permissive"], False, False),
+            ("Apache-2.0 WITH AdditionRef-Commons-Clause", &["Apache-2.0 WITH AdditionRef-*"], True, True),
+            ("Apache-2.0 WITH LLVM-exception", &["Apache-2.0"], True, True),
+            ("LicenseRef-MIT-but-pay", &["family:permissive"], False, False),
+            ("GPL-2.0-only WITH Bison-exception-2.2", &["family:weak-copyleft"], False, False),
             ("Proprietary", &["family:proprietary"], True, True),
             ("Some Commercial Licence", &["family:proprietary"], True, True),
             ("LicenseRef-Something", &["family:permissive"], False, False),
@@ -298,6 +418,34 @@ mod tests {
                 (may, must),
                 "{text} {list:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_name_that_no_licence_has_is_refused_with_the_one_that_was_meant() {
+        for (name, near) in [
+            ("AGPLv3", "AGPL-3.0-only"),
+            ("AGPL3", "AGPL-3.0-only"),
+            ("GPL-3", "GPL-3.0-only"),
+            ("LGPL-2.1+", "LGPL-2.1-or-later"),
+            ("Apache 2.0", "Apache-2.0"),
+            ("MIT OR Apache-2.0", "named by itself"),
+            ("unknown", "licence = \"unknown\""),
+            ("Nothing*", "text:Nothing*"),
+            ("family:free", "weak-copyleft"),
+        ] {
+            let error = Named::parse(name).unwrap_err();
+            assert!(error.contains(near), "{name}: {error}");
+        }
+        for name in [
+            "MIT",
+            "GPL-3.0",
+            "LGPL-*",
+            "LicenseRef-Ours",
+            "GPL-3.0-only WITH GCC-exception-3.1",
+            "Apache-2.0",
+        ] {
+            assert!(Named::parse(name).is_ok(), "{name}: {:?}", Named::parse(name));
         }
     }
 

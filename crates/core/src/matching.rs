@@ -75,6 +75,9 @@ pub struct Finding {
     /// When the first of its sources published it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<Time>,
+    /// When the last of them did, where that is another day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_last: Option<Time>,
     /// Every score.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scores: Vec<Score>,
@@ -288,7 +291,10 @@ pub fn match_version(slices: &[(Lookup, &Slice)], version: &str) -> Vec<Finding>
             finding.aliases.extend(entry.aliases.iter().cloned());
             finding.scores.extend(entry.scores.iter().cloned());
             finding.cwes.extend(entry.cwes.iter().cloned());
-            finding.published = [finding.published, entry.published].into_iter().flatten().min();
+            let dates = [finding.published, finding.published_last, entry.published, entry.published_last];
+            finding.published = dates.into_iter().flatten().min();
+            finding.published_last =
+                dates.into_iter().flatten().max().filter(|at| Some(*at) != finding.published);
             finding.malicious |= entry.malicious;
             finding.automatic &= lookup.review == Review::Automatic;
             if entry.disputed {
@@ -311,6 +317,7 @@ fn blank(entry: &SliceEntry) -> Finding {
         preferred: None,
         cwes: BTreeSet::new(),
         published: None,
+        published_last: None,
         scores: Vec::new(),
         malicious: false,
         kev: false,

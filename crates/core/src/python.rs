@@ -2,10 +2,10 @@
 
 use std::str::FromStr as _;
 
-use rattler_conda_version::{ParseStrictness, Version, VersionSpec};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::closure::{Numbered, Requirement};
 use crate::ecosystem::{ArtifactKind, Ecosystem};
 use crate::policy::Truth;
 use crate::record::Artifact;
@@ -16,9 +16,14 @@ use crate::shard::Entry;
 pub struct Python {
     text: String,
     line: (u64, u64),
-    /// The versions to try: the first and a late one of the line, or the one release.
+    /// The versions to try: those of the line, or the one release.
     tried: Vec<String>,
 }
+
+/// Releases of a line that are tried one by one; no line had more.
+const RELEASES: u32 = 40;
+/// A release that no line had: what suits it suits whatever comes.
+const RELEASES_LAST: u32 = 999;
 
 impl Python {
     /// Reads `3.12` or `3.12.4`.
@@ -26,7 +31,9 @@ impl Python {
         let text = text.trim();
         let parts: Vec<u64> = text.split('.').map(|part| part.parse().ok()).collect::<Option<_>>()?;
         let tried = match parts.as_slice() {
-            [_, _] => vec![text.to_owned(), format!("{text}.999")],
+            [_, _] => {
+                (0..RELEASES).chain([RELEASES_LAST]).map(|release| format!("{text}.{release}")).collect()
+            }
             [_, _, _] => vec![text.to_owned()],
             _ => return None,
         };
@@ -61,23 +68,22 @@ impl Python {
             depends: Vec<Value>,
         }
         let Ok(Depends { depends }) = entry.record.read() else { return Truth::Unknown };
-        let about = |text: &str| -> Option<Truth> {
-            let mut words = text.split_whitespace();
-            let name = words.next()?;
-            // `python>=3.9` without a space is written too.
-            let (name, version) = match name.find(|c: char| "<>=!~".contains(c)) {
-                Some(at) => name.split_at(at),
-                None => (name, words.next().unwrap_or("*")),
-            };
-            if !matches!(name, "python" | "python_abi") {
+        let about = |entry: &Value| -> Option<Truth> {
+            let Some(text) = entry.as_str() else { return Some(Truth::Unknown) };
+            // However it is written: `python>=3.9`, `conda-forge::python`, `python[version=">=3.9"]`.
+            let plain = text.rsplit("::").next().unwrap_or_default().trim_start().to_ascii_lowercase();
+            let end =
+                plain.find(|c: char| !c.is_ascii_alphanumeric() && !"._-".contains(c)).unwrap_or(plain.len());
+            if !matches!(&plain[..end], "python" | "python_abi") {
                 return None;
             }
-            let spec = VersionSpec::from_str(version, ParseStrictness::Lenient);
-            Some(spec.map_or(Truth::Unknown, |spec| {
-                self.any(|v| Version::from_str(v).is_ok_and(|v| spec.matches(&v)))
-            }))
+            let Some(required) = Requirement::parse(Ecosystem::Conda, &plain) else {
+                return Some(Truth::Unknown);
+            };
+            let suits = self.any(|v| required.allows_version(Numbered::read(Ecosystem::Conda, v).as_ref()));
+            Some(if required.is_vague { suits.min(Truth::Unknown) } else { suits })
         };
-        depends.iter().filter_map(|d| about(d.as_str()?)).min().unwrap_or(Truth::True)
+        depends.iter().filter_map(about).min().unwrap_or(Truth::True)
     }
 
     fn suits_requirement(&self, entry: &Entry) -> Truth {
@@ -175,6 +181,14 @@ mod tests {
         for (depends, python, expected) in [
             (r#"["python >=3.9,<3.13.0a0"]"#, "3.12", True),
             (r#"["python >=3.9,<3.13.0a0"]"#, "3.13", False),
+            (r#"["python >=3.9.5,<3.9.10"]"#, "3.9", True),
+            (r#"["python ==3.12.4"]"#, "3.12", True),
+            (r#"["python[version='>=3.12']"]"#, "3.8", False),
+            (r#"["conda-forge::python >=3.12"]"#, "3.8", False),
+            (r#"["Python >=3.12"]"#, "3.8", False),
+            (r#"["python[version='>=3.8',when='x']"]"#, "3.8", Unknown),
+            (r#"["pythonic >=3.12"]"#, "3.8", True),
+            (r#"[7]"#, "3.8", Unknown),
             (r#"["python >=3.12,<3.13.0a0","python_abi 3.12.* *_cp312"]"#, "3.12", True),
             (r#"["python_abi 3.12.* *_cp312"]"#, "3.11", False),
             (r#"["python"]"#, "2.7", True),

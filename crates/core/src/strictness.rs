@@ -44,6 +44,8 @@ pub enum Milder {
     Affected,
     /// It names fewer weaknesses (CWE).
     Weaknesses,
+    /// It was published on another day, or nobody says when any more.
+    Date,
     /// It goes by fewer names, so that fewer scores are its own.
     Names,
 }
@@ -58,6 +60,7 @@ impl Milder {
             Self::Disputed => "disputed",
             Self::Score => "scored lower",
             Self::Affected => "affects less",
+            Self::Date => "dated otherwise",
             Self::Weaknesses => "names fewer weaknesses",
             Self::Names => "goes by fewer names",
         }
@@ -98,6 +101,10 @@ pub fn milder(old: &Advisory, new: Option<&Advisory>) -> Option<Milder> {
     }
     if !old.cwes.is_subset(&new.cwes) {
         return Some(Milder::Weaknesses);
+    }
+    // Rules ask for younger and for older.
+    if old.published.is_some() && old.published != new.published {
+        return Some(Milder::Date);
     }
     let names: BTreeSet<&str> = new.names().collect();
     (!old.names().all(|name| names.contains(name))).then_some(Milder::Names)

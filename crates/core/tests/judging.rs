@@ -54,6 +54,7 @@ fn advisory(id: &str, score: Option<f64>) -> SliceEntry {
         modified: None,
         cwes: [].into(),
         published: None,
+        published_last: None,
         aliases: [].into(),
         summary: String::new(),
         scores: score

@@ -92,6 +92,7 @@ fn finding() -> Finding {
         preferred: None,
         cwes: ["CWE-79".to_owned()].into(),
         published: Some(day(-10)),
+        published_last: None,
         scores,
         malicious: false,
         kev: true,
@@ -132,7 +133,11 @@ fn tried(thing: &Thing, when: &str) -> Truth {
 
 fn of_rule(thing: &Thing, rule: &Rule) -> Truth {
     let reserved = [Pattern::new("acme_*")];
-    let subject = Subject {
+    rule.hits(&subject(thing, &reserved)).into_iter().map(|(_, truth)| truth).max().unwrap_or(False)
+}
+
+fn subject<'a>(thing: &'a Thing, reserved: &'a [Pattern]) -> Subject<'a> {
+    Subject {
         ecosystem: thing.ecosystem,
         name: "acme-x",
         subdir: thing.subdir,
@@ -142,7 +147,7 @@ fn of_rule(thing: &Thing, rule: &Rule) -> Truth {
         project_status: thing.project_status,
         source: thing.source,
         lacks: thing.lacks,
-        reserved: &reserved,
+        reserved,
         first_seen: thing.first_seen,
         size: thing.artifact.size,
         licence: thing.licence,
@@ -150,8 +155,7 @@ fn of_rule(thing: &Thing, rule: &Rule) -> Truth {
         feeds_read: thing.feeds_read,
         findings: &thing.findings,
         now: day(0),
-    };
-    rule.hits(&subject).into_iter().map(|(_, truth)| truth).max().unwrap_or(False)
+    }
 }
 
 #[test]
@@ -166,6 +170,7 @@ fn every_predicate_on_an_artifact_holds_for_what_its_row_says() {
     let odd = thing(Ecosystem::Pypi, "acme_x-1.bulbasaur.tar.gz", r#"{"requires-python":"three"}"#);
     let removed = changed(|t| t.removed = true);
     let archived = changed(|t| t.project_status = Some("archived"));
+    let odd_status = changed(|t| t.project_status = Some("sleeping"));
     let bundled = changed(|t| t.source = "bundles:abc");
     let new = changed(|t| t.first_seen = None);
     let unread = changed(|t| t.feeds_read = None);
@@ -230,6 +235,7 @@ fn every_predicate_on_an_artifact_holds_for_what_its_row_says() {
         (&wheel, "{ yanked = true }", False),
         (&removed, "{ removed = true }", True),
         (&wheel, "{ removed = true }", False),
+        (&odd_status, "{ project_status = [\"archived\"] }", Unknown),
         (&archived, "{ project_status = [\"archived\", \"quarantined\"] }", True),
         (&wheel, "{ project_status = [\"archived\", \"quarantined\"] }", False),
         (&wheel, "{ project_status = [\"active\"] }", True),
@@ -258,6 +264,7 @@ fn every_predicate_on_a_finding_holds_for_what_its_row_says() {
     let (full, bare) = (with(finding()), with(bare()));
     let undecided = with(Finding { undecided: true, ..finding() });
     let malware = with(Finding { malicious: true, ..finding() });
+    let redated = with(Finding { published_last: Some(day(-1)), ..finding() });
     let sure = with(Finding { automatic: false, ..finding() });
     let table: Vec<(&Thing, &str, Truth)> = vec![
         (&full, "{ cvss = { above = 6.4 } }", True),
@@ -300,6 +307,10 @@ fn every_predicate_on_a_finding_holds_for_what_its_row_says() {
         (&bare, "{ advisory_younger_than = \"10 days\" }", Unknown),
         (&full, "{ advisory_older_than = \"10 days\" }", True),
         (&full, "{ advisory_older_than = \"11 days\" }", False),
+        // Where sources name different days it is certain only what holds of each.
+        (&redated, "{ advisory_younger_than = \"5 days\" }", Unknown),
+        (&redated, "{ advisory_younger_than = \"11 days\" }", True),
+        (&redated, "{ advisory_older_than = \"5 days\" }", Unknown),
         (&bare, "{ advisory_older_than = \"11 days\" }", Unknown),
     ];
     check(&table, About::Finding);
@@ -361,12 +372,26 @@ fn ready_policies_are_valid_and_do_what_their_names_say() {
         ("healthcare-cvss7", vulnerable(7.0, Status::Cleared), "admit"),
         ("healthcare-cvss7", Thing { feeds_read: Some(day(-8)), ..old() }, "hold"),
         ("cool-off-14-days", old(), "admit"),
-        // The name is reserved for what is made in-house: it waits for nothing.
-        ("cool-off-14-days", Thing { first_seen: Some(day(-1)), ..dated(-1) }, "admit"),
+        (
+            "cool-off-14-days",
+            Thing { first_seen: Some(day(-1)), feeds_read: Some(day(-1)), ..dated(-1) },
+            "hold",
+        ),
+        (
+            "cool-off-14-days",
+            Thing { first_seen: Some(day(-1)), feeds_read: Some(day(-1)), ..dated(-15) },
+            "admit",
+        ),
+        ("cool-off-14-days", Thing { first_seen: Some(day(-13)), ..undated() }, "hold"),
+        ("cool-off-14-days", Thing { first_seen: Some(day(-14)), ..undated() }, "admit"),
         ("licence-permissive", licensed("MIT"), "admit"),
         ("licence-permissive", licensed("MIT OR GPL-3.0-only"), "admit"),
         ("licence-permissive", licensed("MIT AND GPL-3.0-only"), "deny"),
         ("licence-permissive", licensed("MPL-2.0"), "hold"),
+        // A choice between weak and strong copyleft is none for what is permissive.
+        ("licence-permissive", licensed("MPL-2.0 OR GPL-3.0-only"), "hold"),
+        ("licence-permissive", licensed("BSD-3-Clause AND AGPL-3.0-only"), "deny"),
+        ("strict-fail-closed", licensed("NOASSERTION"), "hold"),
         ("licence-permissive", licensed("see LICENSE"), "hold"),
         ("curated-list-only", old(), "deny"),
     ] {
@@ -375,9 +400,55 @@ fn ready_policies_are_valid_and_do_what_their_names_say() {
     assert_eq!(ready::READY.len(), 6, "each has a line above");
 }
 
+fn undated() -> Thing {
+    Thing { feeds_read: Some(day(-1)), ..thing(Ecosystem::Pypi, "acme_x-1.5-py3-none-any.whl", "{}") }
+}
+
 fn dated(days: i64) -> Thing {
     let record = format!(r#"{{"upload-time":"{}"}}"#, day(days));
     thing(Ecosystem::Pypi, "acme_x-1.5-py3-none-any.whl", &record)
+}
+
+#[test]
+fn what_opening_may_tell_is_opened() {
+    let opens = |thing: &Thing, when: &str| {
+        let policy = policy(when);
+        let subject = subject(thing, &[]);
+        policy.rules[0].may_open(&subject, None)
+    };
+    let unopened = Thing { licence: Licence::Unopened, ..undated() };
+    for (thing, when, expected) in [
+        (&unopened, "{ not = { licence = [\"MIT\"] } }", true),
+        (&unopened, "{ licence = \"unknown\" }", true),
+        (&unopened, "{ licence_needs = [\"GPL-3.0\"] }", true),
+        // Only what is under both at once is released.
+        (
+            &unopened,
+            "{ any = [{ not = { licence_needs = [\"MIT\"] } }, { not = { licence_needs = [\"ISC\"] } }] }",
+            true,
+        ),
+        (&unopened, "{ size = { above = \"500 MB\" } }", true),
+        (&unopened, "{ any = [{ size = { above = 1 } }, { licence_needs = [\"GPL-3.0\"] }] }", true),
+        (&unopened, "{ younger_than = \"1 day\" }", false),
+        (&unopened, "{ any = [{ younger_than = \"1 day\" }, { licence_needs = [\"GPL-3.0\"] }] }", false),
+        (&undated(), "{ licence_needs = [\"GPL-3.0\"] }", false),
+        (&wheel(), "{ size = { above = 1 } }", false),
+    ] {
+        assert_eq!(opens(thing, when), expected, "{when}");
+    }
+}
+
+#[test]
+fn a_form_that_renames_or_spells_a_number_otherwise_keeps_comments() {
+    let before = "[policy]\nname = \"p\"\n\n# why\n[[rule]]\nname = \"old\" # its name\naction = \"deny\"\n[rule.when]\ncvss = { above = 7.0 } # as agreed\n";
+    let mut form = form::of_text(before).unwrap();
+    form["rule"][0]["when"]["cvss"]["above"] = 7.into();
+    assert_eq!(form::to_text(&form, Some(before)).unwrap(), before);
+    form["rule"][0]["name"] = "new".into();
+    assert_eq!(form::to_text(&form, Some(before)).unwrap(), before.replace("old", "new"));
+    form["policy"]["description"] = "d".into();
+    let after = form::to_text(&form, Some(before)).unwrap();
+    assert!(after.contains("# why") && after.contains("# as agreed"), "{after}");
 }
 
 /// Conditions of every kind, as text.

@@ -83,7 +83,14 @@ pub fn of_form(json: &str, before: Option<&str>) -> Result<String> {
 /// What a policy of this text would change in the channels that the policy of this name rules. Nothing is changed.
 pub async fn preview(station: &Station, name: &str, text: &str) -> Result<Rejudged> {
     read(text)?;
-    let how = How { policy: Some(text.to_owned()), dry: true, closure: true, ..How::default() };
+    // What it would let in, too, though nobody fetched that yet.
+    let how = How {
+        policy: Some(text.to_owned()),
+        dry: true,
+        closure: true,
+        without_bytes: true,
+        ..How::default()
+    };
     let channels = crate::channel::list(station).await?;
     let ruled: Vec<String> = channels.into_iter().filter(|c| c.policy == name).map(|c| c.name).collect();
     sync::rejudge_each(station, |channel| ruled.iter().any(|r| r == channel), &how, "preview").await

@@ -97,6 +97,9 @@ async fn a_document_that_is_broken_lets_no_older_milder_one_count() {
         new[..new.len() - 1].to_owned(),
         "[]".to_owned(),
         String::new(),
+        // Nor what one of its claims says.
+        document("2", "affectedd", 20, ""),
+        document("2", "affected", 20, "").replace("CVE-2026-1", "CVE 2026 1"),
     ] {
         kit.write("vendor/2.json", broken.as_bytes());
         let read = feeds::update(&kit.station, &[]).await.unwrap().read;

@@ -156,6 +156,13 @@ fn cyclonedx_says_the_same_of_its_components() {
     let elsewhere = json!([{"ref": "urn:cdx:aaaaaaaa-4dce-4759-bd84-c626675d60a7/1#a%201"}]);
     let (said, faults) = stated(&of(json!({"state": "not_affected"}), elsewhere));
     assert!(said.is_empty() && faults.count == 1, "{said:?}");
+    // A component of one version, of which another one is said to be affected, is not meant.
+    let other = json!([{"ref": "a 1", "versions": [{"version": "2.0", "status": "affected"}]}]);
+    let (said, faults) = stated(&of(json!({"state": "not_affected"}), other));
+    assert!(said.is_empty() && faults.count == 1, "{said:?}");
+    let same = json!([{"ref": "a 1", "versions": [{"range": "vers:pypi/<2", "status": "affected"}]}]);
+    let (_, said) = only(&of(json!({"state": "not_affected"}), same));
+    assert_eq!(said.versions, Some(Versions::One("1.0".into())));
     let affects = json!([{"ref": "z", "versions": [{"range": "vers:generic/<1.2", "status": "affected"},
         {"version": "9", "status": "unaffected"}]}]);
     let (key, said) = only(&of(json!({"state": "exploitable"}), affects));

@@ -107,7 +107,9 @@ pub async fn judge(
         None => None,
     };
     let closure = dry || as_of.is_some() || policy.is_some();
-    let how = How { as_of, policy, anew, closure, ..How::default() };
+    // Another policy may let in what nobody fetched yet.
+    let without_bytes = policy.is_some();
+    let how = How { as_of, policy, anew, closure, without_bytes, ..How::default() };
     let (mut outcomes, mut failed) = (Vec::new(), None);
     for channel in channel::list(&station).await? {
         let filled =

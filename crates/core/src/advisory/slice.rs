@@ -44,6 +44,9 @@ pub struct SliceEntry {
     /// When the first of its sources published it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<Time>,
+    /// When the last of them did, where that is another day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_last: Option<Time>,
     /// Affected ranges.
     pub ranges: Vec<Range>,
     /// Every score that any source gives, sorted.
@@ -106,7 +109,12 @@ pub fn slices<'a>(
                 summary: advisory.summary.clone(),
                 scores: joined.scores.iter().map(|s| (*s).clone()).collect(),
                 cwes: joined.cwes.iter().map(|cwe| (*cwe).to_owned()).collect(),
-                published: joined.published,
+                published: joined.published.first().copied(),
+                published_last: joined
+                    .published
+                    .last()
+                    .copied()
+                    .filter(|last| joined.published.first() != Some(last)),
                 disputed: joined.disputed,
                 malicious: advisory.malicious,
                 ranges: affected.ranges.clone(),
@@ -128,7 +136,7 @@ pub fn slices<'a>(
 struct Said<'a> {
     scores: BTreeSet<&'a Score>,
     cwes: BTreeSet<&'a str>,
-    published: Option<Time>,
+    published: BTreeSet<Time>,
     disputed: bool,
 }
 
@@ -136,14 +144,14 @@ impl<'a> Said<'a> {
     fn add(&mut self, advisory: &'a Advisory, is_disputed: bool) {
         self.scores.extend(&advisory.scores);
         self.cwes.extend(advisory.cwes.iter().map(String::as_str));
-        self.published = [self.published, advisory.published].into_iter().flatten().min();
+        self.published.extend(advisory.published);
         self.disputed |= is_disputed;
     }
 
     fn join(&mut self, other: &Self) {
         self.scores.extend(&other.scores);
         self.cwes.extend(&other.cwes);
-        self.published = [self.published, other.published].into_iter().flatten().min();
+        self.published.extend(&other.published);
         self.disputed |= other.disputed;
     }
 }

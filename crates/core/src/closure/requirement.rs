@@ -41,6 +41,8 @@ pub struct Requirement {
     version: Versions,
     build: Option<WildMatch>,
     build_number: Option<u64>,
+    /// Whether something that restricts it was not understood.
+    pub is_vague: bool,
 }
 
 impl Requirement {
@@ -68,11 +70,12 @@ impl Requirement {
             None => rest,
         };
         let rest = rest.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')).unwrap_or(rest);
-        let version = match pep440_rs::VersionSpecifiers::from_str(rest) {
-            Ok(specifiers) if !specifiers.is_empty() => Versions::Pypi(specifiers),
-            _ => Versions::Any,
+        let (version, is_vague) = match pep440_rs::VersionSpecifiers::from_str(rest) {
+            Ok(specifiers) if specifiers.is_empty() => (Versions::Any, false),
+            Ok(specifiers) => (Versions::Pypi(specifiers), false),
+            Err(_) => (Versions::Any, true),
         };
-        Some(Self { name, version, build: None, build_number: None })
+        Some(Self { name, version, build: None, build_number: None, is_vague })
     }
 
     fn conda(text: &str) -> Option<Self> {
@@ -93,8 +96,13 @@ impl Requirement {
             return None;
         }
         let (version, build) = fields(rest.trim());
-        let mut out =
-            Self { name: name.to_ascii_lowercase(), version: Versions::Any, build: None, build_number: None };
+        let mut out = Self {
+            name: name.to_ascii_lowercase(),
+            version: Versions::Any,
+            build: None,
+            build_number: None,
+            is_vague: false,
+        };
         out.restrict_version(&version);
         out.restrict_build(build);
         for (key, value) in keys.map(members).unwrap_or_default() {
@@ -103,7 +111,7 @@ impl Requirement {
                 "version" => out.restrict_version(value),
                 "build" => out.restrict_build(Some(value)),
                 "build_number" => out.build_number = value.trim_start_matches('=').parse().ok(),
-                _ => {}
+                _ => out.is_vague = true,
             }
         }
         Some(out)
@@ -113,14 +121,16 @@ impl Requirement {
         let text = text.trim();
         if !text.is_empty() && text != "*" {
             let read = VersionSpec::from_str(text, ParseStrictness::Lenient);
+            self.is_vague |= read.is_err();
             self.version = read.map_or(Versions::Any, Versions::Conda);
         }
     }
 
     fn restrict_build(&mut self, text: Option<&str>) {
         // A regular expression restricts more than is understood here.
-        let text =
-            text.map(str::trim).filter(|text| !text.is_empty() && *text != "*" && !text.starts_with('^'));
+        let text = text.map(str::trim);
+        self.is_vague |= text.is_some_and(|text| text.starts_with('^'));
+        let text = text.filter(|text| !text.is_empty() && *text != "*" && !text.starts_with('^'));
         self.build = text.map(WildMatch::new_case_insensitive);
     }
 

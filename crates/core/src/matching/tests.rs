@@ -9,6 +9,7 @@ fn entry(id: &str, cve: &str, introduced: &str, fixed: &str) -> SliceEntry {
         modified: None,
         cwes: [].into(),
         published: None,
+        published_last: None,
         aliases: [cve.to_owned()].into(),
         summary: "bad".into(),
         scores: vec![Score { score: Tenths::new(7.5).unwrap(), vector: id.into(), source: id.into() }],

@@ -102,19 +102,35 @@ impl Rule {
         hits
     }
 
-    /// Whether a trial that stays unknown may come out false once the artifact is opened.
+    /// Whether a trial that stays unknown may come out false once the artifact is fetched and opened: whatever licence it
+    /// states then, and however large it is.
     pub fn may_open(&self, subject: &Subject<'_>, finding: Option<&Finding>) -> bool {
-        subject.licence == Licence::Unopened && {
-            let mut named = Vec::new();
-            self.when.licences(&mut named);
-            // Each that the rule names, one of each family, and a text that nobody can read.
-            let some =
-                named.into_iter().map(Named::example).chain(Family::ALL.map(Family::example)).chain([""]);
-            some.into_iter().any(|licence| {
-                let opened = Subject { licence: Licence::Stated(licence), ..*subject };
+        let mut named = Vec::new();
+        self.when.licences(&mut named);
+        let (is_unopened, is_unsized) = (subject.licence == Licence::Unopened, subject.size.is_none());
+        if (named.is_empty() && !self.when.asks_licence() || !is_unopened)
+            && !(is_unsized && self.when.asks_size())
+        {
+            return false;
+        }
+        // Each that the rule names, all of them together and at choice, one of each family, and a text that nobody can read.
+        let examples: Vec<&str> = named.into_iter().map(Named::example).collect();
+        let (sum, choice) = (examples.join(" AND "), examples.join(" OR "));
+        let families = Family::ALL.map(Family::example);
+        let stated: Vec<Licence<'_>> = match is_unopened {
+            true => {
+                let all = examples.iter().copied().chain(families).chain([sum.as_str(), choice.as_str(), ""]);
+                all.map(Licence::Stated).collect()
+            }
+            false => vec![subject.licence],
+        };
+        let sizes = if is_unsized { vec![Some(0), Some(u64::MAX)] } else { vec![subject.size] };
+        stated.iter().any(|licence| {
+            sizes.iter().any(|size| {
+                let opened = Subject { licence: *licence, size: *size, ..*subject };
                 self.when.eval(&opened, finding) == Truth::False
             })
-        }
+        })
     }
 }
 
@@ -155,16 +171,6 @@ impl Condition {
         }
     }
 
-    /// Whether it asks for dependencies.
-    pub fn asks_dependencies(&self) -> bool {
-        match self {
-            Self::All(parts) | Self::Any(parts) => parts.iter().any(Self::asks_dependencies),
-            Self::Not(part) | Self::AnyFinding(part) | Self::NoFinding(part) => part.asks_dependencies(),
-            Self::Artifact(predicate) => matches!(predicate, ArtifactPredicate::DependencyDenied),
-            Self::Finding(_) => false,
-        }
-    }
-
     /// Whether it speaks of ranks among all probabilities of exploitation.
     pub fn asks_percentile(&self) -> bool {
         match self {
@@ -200,6 +206,30 @@ impl Condition {
             Self::Finding(predicate) => finding.map_or(Truth::False, |f| predicate.eval(f, subject.now)),
             Self::Artifact(predicate) => predicate.eval(subject),
         }
+    }
+
+    /// Whether some predicate on the artifact in it is such a one.
+    fn asks(&self, is: fn(&ArtifactPredicate) -> bool) -> bool {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().any(|part| part.asks(is)),
+            Self::Not(part) | Self::AnyFinding(part) | Self::NoFinding(part) => part.asks(is),
+            Self::Artifact(predicate) => is(predicate),
+            Self::Finding(_) => false,
+        }
+    }
+
+    fn asks_licence(&self) -> bool {
+        use ArtifactPredicate as A;
+        self.asks(|p| matches!(p, A::Licence(_) | A::LicenceNeeds(_) | A::LicenceUnknown))
+    }
+
+    fn asks_size(&self) -> bool {
+        self.asks(|p| matches!(p, ArtifactPredicate::Size(_)))
+    }
+
+    /// Whether it asks for dependencies.
+    pub fn asks_dependencies(&self) -> bool {
+        self.asks(|p| matches!(p, ArtifactPredicate::DependencyDenied))
     }
 
     /// The licences that it names, in no order.
@@ -243,7 +273,8 @@ impl Condition {
                 ahead(into, Some(subject.first_seen.unwrap_or(subject.now).after(*span)));
             }
             Self::Finding(FindingPredicate::Age(age)) => {
-                let published = subject.findings.iter().filter_map(|f| f.published);
+                let published =
+                    subject.findings.iter().flat_map(|f| [f.published, f.published_last]).flatten();
                 published.for_each(|t| ahead(into, Some(t.after(age.than))));
             }
             Self::Artifact(ArtifactPredicate::FeedOlderThan(span)) => {

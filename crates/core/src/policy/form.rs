@@ -1,7 +1,8 @@
 //! A policy as a form: the same rules as JSON, for those who fill in fields instead of writing TOML.
 //!
-//! A form is a view of the text. What was not changed in it stays in the text as it was written, with its comments and
-//! its spelling: text to form to text is the identity, and so is form to text to form.
+//! A form is a view of the text: text to form to text is the identity, and so is form to text to form. Where a form changed
+//! something, the fields that it did not change stay in the text as they were written, and so do comments above rules and
+//! behind fields; a field that was changed is written anew, with what stood inside it.
 
 use serde_json::{Map, Value};
 use toml_edit::{Array, ArrayOfTables, DocumentMut, Formatted, InlineTable, Item, Table};
@@ -28,7 +29,7 @@ pub fn of_text(text: &str) -> Result<Value, PolicyError> {
 /// The text that a form says. Where there was a text before, what the form does not change in it stays as it is.
 pub fn to_text(form: &Value, before: Option<&str>) -> Result<String, FormError> {
     if let Some(before) = before
-        && of_text(before).is_ok_and(|held| held == *form)
+        && of_text(before).is_ok_and(|held| is_same(&held, form))
     {
         return Ok(before.to_owned());
     }
@@ -55,7 +56,19 @@ pub fn to_text(form: &Value, before: Option<&str>) -> Result<String, FormError> 
     for (rule, position) in rules.iter().zip(1isize..) {
         let fields = rule.as_object().ok_or_else(|| shape("a rule is no object"))?;
         let name = fields.get("name").and_then(Value::as_str);
-        let at = held.iter().position(|(held, _)| name.is_some() && held.as_deref() == name);
+        let of_name = |(held, _): &(Option<String>, Table)| name.is_some() && held.as_deref() == name;
+        let at = held.iter().position(of_name);
+        // One that has another name now, and says the same, was renamed.
+        let same = |(_, table): &(Option<String>, Table)| {
+            let is = |key: &str| match (table.get(key).and_then(json), fields.get(key)) {
+                (Some(held), Some(wanted)) => is_same(&held, wanted),
+                _ => false,
+            };
+            is("when") && is("action")
+        };
+        let is_new =
+            !rules.iter().any(|other| other.get("name").and_then(Value::as_str) == name && other != rule);
+        let at = at.or_else(|| held.iter().position(same).filter(|_| is_new));
         let mut table = at.map_or_else(blank_line_before, |at| held.remove(at).1);
         fill(&mut table, fields)?;
         table.set_position(Some(position));
@@ -87,7 +100,7 @@ fn fill(table: &mut Table, fields: &Map<String, Value>) -> Result<(), FormError>
     keys.sort_by_key(|key| (rank(key), key.as_str()));
     for key in keys {
         let value = &fields[key];
-        let same = table.get(key).and_then(Item::as_value).and_then(json).is_some_and(|held| held == *value);
+        let same = table.get(key).and_then(json).is_some_and(|held| is_same(&held, value));
         if same {
             continue;
         }
@@ -107,16 +120,50 @@ fn fill(table: &mut Table, fields: &Map<String, Value>) -> Result<(), FormError>
     Ok(())
 }
 
-fn json(value: &toml_edit::Value) -> Option<Value> {
+/// Whether two values are one; who fills in fields may write 7 for 7.0.
+fn is_same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) => one == other || one.as_f64() == other.as_f64(),
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| is_same(one, other))
+        }
+        (Value::Object(one), Value::Object(other)) => {
+            one.len() == other.len()
+                && one.iter().all(|(key, one)| other.get(key).is_some_and(|other| is_same(one, other)))
+        }
+        _ => one == other,
+    }
+}
+
+/// An item as JSON: a value, or a table that is written as `[rule.when]`.
+fn json(item: &Item) -> Option<Value> {
+    match item {
+        Item::Value(value) => value_json(value),
+        Item::Table(table) => {
+            let members = table.iter().map(|(key, item)| Some((key.to_owned(), json(item)?)));
+            Some(Value::Object(members.collect::<Option<_>>()?))
+        }
+        Item::ArrayOfTables(list) => {
+            let all = list.iter().map(|table| json(&Item::Table(table.clone())));
+            Some(Value::Array(all.collect::<Option<_>>()?))
+        }
+        Item::None => None,
+    }
+}
+
+fn value_json(value: &toml_edit::Value) -> Option<Value> {
     Some(match value {
         toml_edit::Value::String(text) => Value::from(text.value().as_str()),
         toml_edit::Value::Integer(number) => Value::from(*number.value()),
         toml_edit::Value::Float(number) => Value::from(*number.value()),
         toml_edit::Value::Boolean(flag) => Value::from(*flag.value()),
         toml_edit::Value::Datetime(_) => return None,
-        toml_edit::Value::Array(list) => Value::Array(list.iter().map(json).collect::<Option<_>>()?),
+        toml_edit::Value::Array(list) => Value::Array(list.iter().map(value_json).collect::<Option<_>>()?),
         toml_edit::Value::InlineTable(table) => Value::Object(
-            table.iter().map(|(key, value)| Some((key.to_owned(), json(value)?))).collect::<Option<_>>()?,
+            table
+                .iter()
+                .map(|(key, value)| Some((key.to_owned(), value_json(value)?)))
+                .collect::<Option<_>>()?,
         ),
     })
 }

@@ -270,6 +270,13 @@ pub enum Bound {
 }
 
 impl Bound {
+    /// Whether its number is one that scores can have.
+    fn is_in_tenths(self) -> bool {
+        let (Self::Above(x) | Self::AtLeast(x) | Self::Below(x) | Self::AtMost(x)) = self;
+        let tenths = x * 10.0;
+        (tenths - tenths.round()).abs() < 1e-9
+    }
+
     fn holds(self, value: f64) -> bool {
         match self {
             Self::Above(x) => value > x,

@@ -120,14 +120,14 @@ impl Reader<'_> {
     pub(super) fn table<'t, 'd>(&self, value: &'t Value<'d>) -> Read<&'t DeTable<'d>> {
         match value.get_ref().as_table() {
             Some(table) => Ok(table),
-            None => self.at(value, format!("expected a table, found a {}", value.get_ref().type_str())),
+            None => self.at(value, format!("expected a table, found {}", found(value.get_ref()))),
         }
     }
 
     pub(super) fn array<'t, 'd>(&self, value: &'t Value<'d>) -> Read<Vec<&'t Value<'d>>> {
         match value.get_ref().as_array() {
             Some(array) => Ok(array.iter().collect()),
-            None => self.at(value, format!("expected a list, found a {}", value.get_ref().type_str())),
+            None => self.at(value, format!("expected a list, found {}", found(value.get_ref()))),
         }
     }
 
@@ -196,6 +196,13 @@ impl Reader<'_> {
             false => Ok(part),
         }
     }
+}
+
+/// What stands there, in words.
+pub(super) fn found(value: &DeValue<'_>) -> String {
+    let kind = value.type_str();
+    let article = if kind.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    format!("{article} {kind}")
 }
 
 /// The known word that is nearest to what was typed, if any is near.

@@ -25,7 +25,7 @@ impl Policy {
         }
         let _ = writeln!(
             out,
-            "The strictest rule that matches decides. What is published already and comes to be held stays for {}, so that somebody can look at it.",
+            "The strictest rule that matches decides. A rule that would deny, and of which it cannot be known whether it matches, holds back. What is published already and comes to be held stays for {}, so that somebody can look at it.",
             self.hold_deadline
         );
         out
@@ -40,20 +40,33 @@ impl Rule {
             Action::Hold => "Holds back",
             Action::Deny => "Denies",
         };
-        let what = match self.when.binds_finding() {
-            true => "an artifact with a finding of which this is so",
-            false => "an artifact of which this is so",
+        let what = match (self.when.needs_finding(), self.when.binds_finding()) {
+            (true, _) => "an artifact with a finding of which this is so",
+            (false, true) => "an artifact of which this is so, by itself or with one of its findings",
+            (false, false) => "an artifact of which this is so",
         };
         format!("{does} {what}: {}.", self.when.plain(false))
     }
 }
 
 impl Condition {
+    /// Whether it can hold of an artifact with a finding only.
+    fn needs_finding(&self) -> bool {
+        match self {
+            Self::All(parts) => parts.iter().any(Self::needs_finding),
+            Self::Any(parts) => parts.iter().all(Self::needs_finding),
+            // Without a finding there is nothing of which it could be true.
+            Self::Not(part) => part.binds_finding(),
+            Self::Finding(_) => true,
+            Self::AnyFinding(_) | Self::NoFinding(_) | Self::Artifact(_) => false,
+        }
+    }
+
     fn plain(&self, nested: bool) -> String {
         let join = |parts: &[Self], word: &str| {
             let said: Vec<String> = parts.iter().map(|part| part.plain(parts.len() > 1)).collect();
             match said.len() {
-                1 => said.concat(),
+                1 => parts.iter().map(|part| part.plain(nested)).collect(),
                 _ if nested => format!("({})", said.join(word)),
                 _ => said.join(word),
             }
@@ -61,9 +74,9 @@ impl Condition {
         match self {
             Self::All(parts) => join(parts, " and "),
             Self::Any(parts) => join(parts, " or "),
-            Self::Not(part) => format!("it is not so that {}", part.plain(true)),
-            Self::AnyFinding(part) => format!("there is a finding of which {}", part.plain(true)),
-            Self::NoFinding(part) => format!("there is no finding of which {}", part.plain(true)),
+            Self::Not(part) => format!("it is not so that ({})", part.plain(false)),
+            Self::AnyFinding(part) => format!("this is so of some finding ({})", part.plain(false)),
+            Self::NoFinding(part) => format!("this is so of no finding ({})", part.plain(false)),
             Self::Finding(predicate) => predicate.plain(),
             Self::Artifact(predicate) => predicate.plain(),
         }
@@ -104,16 +117,30 @@ fn score(number: f64) -> String {
 }
 
 fn share(number: f64) -> String {
-    format!("{} %", number * 100.0)
+    format!("{} %", short(number * 100.0))
 }
 
+/// With as many digits as it takes, and no more than people write.
+fn short(number: f64) -> String {
+    format!("{number:.4}").trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// In the unit in which it is a short number, else in bytes.
 fn bytes(number: f64) -> String {
-    for (unit, size) in [("GB", 1e9), ("MB", 1e6), ("kB", 1e3)] {
-        if number >= size {
-            return format!("{} {unit}", number / size);
-        }
+    const UNITS: [(&str, f64); 6] = [
+        ("GB", 1e9),
+        ("GiB", 1_073_741_824.0),
+        ("MB", 1e6),
+        ("MiB", 1_048_576.0),
+        ("kB", 1e3),
+        ("KiB", 1024.0),
+    ];
+    let hundredths = |size: f64| number / size * 100.0;
+    let is_short = |size: f64| number >= size && (hundredths(size) - hundredths(size).round()).abs() < 1e-4;
+    match UNITS.iter().find(|(_, size)| is_short(*size)) {
+        Some((unit, size)) => format!("{} {unit}", short(number / size)),
+        None => format!("{number} bytes"),
     }
-    format!("{number} bytes")
 }
 
 impl Age {
@@ -231,5 +258,45 @@ mod tests {
             plain,
             "Holds back an artifact of which this is so: (its publisher withdrew it and it is a file of the kind sdist) or it is not so that (its index still lists it or its name is a, b or c)."
         );
+        let plain = |when: &str| {
+            let text =
+                format!("[policy]\nname = \"p\"\n[[rule]]\nname = \"r\"\naction = \"deny\"\nwhen = {when}\n");
+            Policy::parse(&text).unwrap().rules[0]
+                .plain()
+                .split_once(": ")
+                .map(|(a, b)| (a.to_owned(), b.to_owned()))
+                .unwrap()
+        };
+        let both = "{ all = [{ not = { yanked = true } }, { removed = true }] }";
+        assert_eq!(
+            plain(both).1,
+            "it is not so that (its publisher withdrew it) and its index lists it no longer."
+        );
+        let one = "{ all = [{ removed = true }, { all = [{ any = [{ yanked = true }, { kind = [\"sdist\"] }] }] }] }";
+        let told =
+            "its index lists it no longer and (its publisher withdrew it or it is a file of the kind sdist).";
+        assert_eq!(plain(one).1, told);
+        assert_eq!(
+            plain("{ no_finding = { kev = true } }").1,
+            "this is so of no finding (it is known to be exploited)."
+        );
+        let mixed = "{ any = [{ yanked = true }, { malicious = true }] }";
+        let told = "Denies an artifact of which this is so, by itself or with one of its findings";
+        assert_eq!(plain(mixed).0, told);
+        assert_eq!(
+            plain("{ epss = { above = 0.07 } }").1,
+            "its probability of exploitation (EPSS) is above 7 %."
+        );
+        for (size, told) in [
+            ("\"4.1 GiB\"", "4.1 GiB"),
+            ("\"500 MB\"", "500 MB"),
+            ("1234567", "1234567 bytes"),
+            ("0", "0 bytes"),
+        ] {
+            assert_eq!(
+                plain(&format!("{{ size = {{ above = {size} }} }}")).1,
+                format!("its size is above {told}.")
+            );
+        }
     }
 }

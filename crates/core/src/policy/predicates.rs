@@ -40,7 +40,16 @@ impl Licence<'_> {
     }
 }
 
+/// What an index says of a project (PEP 792).
+pub(super) const PROJECT_STATUSES: [&str; 4] = ["active", "archived", "deprecated", "quarantined"];
+
 impl Age {
+    /// Whether it holds of the first and of the last moment that sources name; where they differ in that, nobody knows.
+    fn holds_of_both(self, first: Option<Time>, last: Option<Time>, now: Time) -> Truth {
+        let (one, other) = (self.holds(first, now), self.holds(last.or(first), now));
+        if one == other { one } else { Truth::Unknown }
+    }
+
     fn holds(self, since: Option<Time>, now: Time) -> Truth {
         since.map_or(Truth::Unknown, |since| ((now < since.after(self.than)) == self.younger).into())
     }
@@ -79,7 +88,7 @@ impl FindingPredicate {
             Self::Cwe(_) if finding.cwes.is_empty() => Truth::Unknown,
             Self::Cwe(any) => any.iter().any(|cwe| finding.cwes.contains(cwe)).into(),
             Self::FixAvailable(wanted) => (finding.fixed.is_empty() != *wanted).into(),
-            Self::Age(age) => age.holds(finding.published, now),
+            Self::Age(age) => age.holds_of_both(finding.published, finding.published_last, now),
         }
     }
 }
@@ -115,7 +124,10 @@ impl ArtifactPredicate {
             }
             Self::Yanked(wanted) => (artifact.yanked == *wanted).into(),
             Self::Removed(wanted) => (subject.removed == *wanted).into(),
-            Self::ProjectStatus(any) => any.contains(&subject.project_status.unwrap_or("active")).into(),
+            Self::ProjectStatus(any) => match subject.project_status.unwrap_or("active") {
+                known if PROJECT_STATUSES.contains(&known) => any.contains(&known).into(),
+                _ => Truth::Unknown,
+            },
             Self::Attested(wanted) => match is_attested(subject) {
                 Truth::Unknown => Truth::Unknown,
                 is => ((is == Truth::True) == *wanted).into(),

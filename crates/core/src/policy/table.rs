@@ -93,7 +93,7 @@ pub const PREDICATES: [Predicate; 40] = {
             "project_status",
             A,
             "[\"archived\", \"quarantined\"]",
-            "the index says so of the project (PEP 792): active, archived, deprecated, quarantined",
+            "the index says so of the project (PEP 792): active, archived, deprecated, quarantined; where it says nothing, as conda's, it is active",
         ),
         row(
             "attested",

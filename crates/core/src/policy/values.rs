@@ -2,11 +2,12 @@
 
 use toml::de::DeValue;
 
-use super::parse::{Read, Reader, Value};
+use super::parse::{Read, Reader, Value, found};
+use super::predicates::PROJECT_STATUSES;
 use super::{Age, ArtifactPredicate, Bound, Condition, FindingPredicate, Metric, VersionRange, table};
 use crate::ecosystem::{ArtifactKind, Ecosystem};
 use crate::identity::Coverage;
-use crate::licence::{Family, Named};
+use crate::licence::Named;
 use crate::matching::{Confidence, Status};
 use crate::pattern::Pattern;
 use crate::python::Python;
@@ -15,8 +16,6 @@ use crate::time::Span;
 
 /// The bands of CVSS scores.
 const BANDS: [&str; 5] = ["none", "low", "medium", "high", "critical"];
-/// What an index says of a project (PEP 792).
-const PROJECT_STATUSES: [&str; 4] = ["active", "archived", "deprecated", "quarantined"];
 /// The base metrics of CVSS v2, v3 and v4.
 const METRICS: [&str; 16] =
     ["AV", "AC", "AT", "Au", "PR", "UI", "S", "C", "I", "A", "VC", "VI", "VA", "SC", "SI", "SA"];
@@ -39,7 +38,7 @@ impl Reader<'_> {
     pub(super) fn string(&self, value: &Value<'_>) -> Read<String> {
         match value.get_ref().as_str() {
             Some(text) => Ok(text.to_owned()),
-            None => self.at(value, format!("expected a text, found a {}", value.get_ref().type_str())),
+            None => self.at(value, format!("expected a text, found {}", found(value.get_ref()))),
         }
     }
 
@@ -57,7 +56,7 @@ impl Reader<'_> {
     pub(super) fn bool(&self, value: &Value<'_>) -> Read<bool> {
         match value.get_ref().as_bool() {
             Some(flag) => Ok(flag),
-            None => self.at(value, format!("expected true or false, found a {}", value.get_ref().type_str())),
+            None => self.at(value, format!("expected true or false, found {}", found(value.get_ref()))),
         }
     }
 
@@ -65,7 +64,9 @@ impl Reader<'_> {
         let text = match value.get_ref() {
             DeValue::Integer(i) if i.radix() == 10 => i.as_str().to_owned(),
             DeValue::Float(f) => f.as_str().to_owned(),
-            other => return self.at(value, format!("expected a number, found a {}", other.type_str())),
+            other => {
+                return self.at(value, format!("expected a number, found {}", found(other)));
+            }
         };
         match text.parse::<f64>() {
             Ok(number) if number.is_finite() => Ok(number),
@@ -117,19 +118,12 @@ impl Reader<'_> {
     }
 
     fn licences(&self, value: &Value<'_>) -> Read<Vec<Named>> {
-        self.each(value, |text| {
-            Named::parse(text).map_err(|family| {
-                format!(
-                    "`{family}` is no family of licences; there are {}",
-                    Family::ALL.map(Family::name).join(", ")
-                )
-            })
-        })
+        self.each(value, Named::parse)
     }
 
     fn metric(text: &str) -> Result<Metric, String> {
         let (name, value) = text.split_once(':').unwrap_or((text, ""));
-        let is_value = !value.is_empty() && value.bytes().all(|b| b.is_ascii_uppercase());
+        let is_value = value.len() == 1 && value.bytes().all(|b| b.is_ascii_uppercase());
         if METRICS.contains(&name) && is_value {
             Ok(Metric { name: name.to_owned(), value: value.to_owned() })
         } else {
@@ -142,8 +136,13 @@ impl Reader<'_> {
 
     fn cwe(text: &str) -> Result<String, String> {
         let number = text.strip_prefix("CWE-").unwrap_or(text);
-        let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
-        if is_number { Ok(format!("CWE-{number}")) } else { Err("write a weakness as `CWE-79`".to_owned()) }
+        let is_number = number.bytes().all(|b| b.is_ascii_digit());
+        let number = number.trim_start_matches('0');
+        if is_number && !number.is_empty() {
+            Ok(format!("CWE-{number}"))
+        } else {
+            Err("write a weakness as `CWE-79`".to_owned())
+        }
     }
 
     /// Bytes: a number, or a text with a unit.
@@ -153,7 +152,7 @@ impl Reader<'_> {
         let (number, unit) = text.split_at(split);
         let unit = SIZES.iter().find(|(name, _)| *name == unit.trim());
         match (number.parse::<f64>(), unit) {
-            (Ok(number), Some((_, bytes))) => Ok(number * bytes),
+            (Ok(number), Some((_, bytes))) => Ok((number * bytes).round()),
             _ => self.at(
                 value,
                 "expected a size such as \"500 MB\"; the units are kB, MB, GB, KiB, MiB, GiB, bytes"
@@ -174,7 +173,11 @@ impl Reader<'_> {
     fn bound_of(&self, key: &str, at: usize, value: &Value<'_>, most: f64) -> Read<Bound> {
         let number = if most.is_infinite() { self.size(value)? } else { self.number(value)? };
         if !(0.0..=most).contains(&number) {
-            return self.at(value, format!("the value lies between 0 and {most}"));
+            let message = match most.is_infinite() {
+                true => "the value is 0 or more".to_owned(),
+                false => format!("the value lies between 0 and {most}"),
+            };
+            return self.at(value, message);
         }
         match key {
             "above" => Ok(Bound::Above(number)),
@@ -201,10 +204,13 @@ impl Reader<'_> {
         }
         let mut bounds = table.iter().filter(|(key, _)| key.get_ref().as_ref() != "version");
         match (bounds.next(), bounds.next()) {
-            (Some((key, inner)), None) => Ok(FindingPredicate::Cvss(
-                self.bound_of(key.get_ref(), key.span().start, inner, 10.0)?,
-                version,
-            )),
+            (Some((key, inner)), None) => {
+                let bound = self.bound_of(key.get_ref(), key.span().start, inner, 10.0)?;
+                if !bound.is_in_tenths() {
+                    return self.at(inner, "scores have one digit behind the point".to_owned());
+                }
+                Ok(FindingPredicate::Cvss(bound, version))
+            }
             _ => self.at(value, "expected one bound, such as { above = 7.0 }, or \"missing\"".to_owned()),
         }
     }

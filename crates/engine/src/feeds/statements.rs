@@ -1,6 +1,6 @@
 //! Feeds of statements on findings: one document to a file.
 //!
-//! A document that is broken is not its author's word. Where one cannot be read, what the last reading had of strict
+//! A document that is broken is not its author's word. Where one, or a claim in it, cannot be read, what the last reading had of strict
 //! statements stays; else an older, milder one would count in the place of what it said.
 
 use std::collections::BTreeMap;
@@ -50,18 +50,21 @@ pub(super) fn read(job: &Job<'_>, files: Vec<PathBuf>) -> FeedResult<Documents> 
                 is_whole = false;
                 faults.add(&place, &format!("the document is larger than {most} bytes"));
             }
-            Ok(_) => match vex::read(&document, &place, &mut stated, &mut faults) {
-                None => is_whole = false,
-                Some(0) => {}
+            Ok(_) => {
+                let read = vex::read(&document, &place, &mut stated, &mut faults);
+                is_whole &= read.is_some_and(|read| !read.has_broken);
                 // What is kept of it travels with what was read from it; that counts whether it can be kept or not.
-                Some(_) => match vex::document(&document) {
-                    Err(reason) => faults.add(&place, &format!("it counts, and cannot be kept: {reason}")),
-                    Ok(raw) => {
+                match read.filter(|read| read.claims > 0).map(|_| vex::document(&document)) {
+                    Some(Err(reason)) => {
+                        faults.add(&place, &format!("it counts, and cannot be kept: {reason}"));
+                    }
+                    Some(Ok(raw)) => {
                         let key = document_key(&raw);
                         kept.insert(key, keep(job, raw).map_err(|e| FeedError::Content(e.message))?);
                     }
-                },
-            },
+                    None => {}
+                }
+            }
         }
     }
     if !is_whole {

@@ -1,6 +1,6 @@
 //! Python core metadata (PEP 566, PEP 639): the headers of `METADATA` and `PKG-INFO`.
 
-use super::names::{check_identity, shown};
+use super::names::{CUT, check_identity, shown};
 use super::{ArchiveError, Opened};
 
 /// Bytes of core metadata that [`parse_metadata`] reads at most: 16 MiB, the description included.
@@ -42,10 +42,11 @@ pub struct CoreMetadata {
 
 impl CoreMetadata {
     /// The licence in one line: the SPDX expression; or `License` where it is one line; or what the
-    /// classifiers name; or the first line of a longer `License`.
+    /// classifiers name; or the first line of a longer `License`, marked as cut.
     pub fn licence(&self) -> Option<String> {
         let free_line = self.license.as_ref().filter(|text| !text.contains('\n')).cloned();
-        let first_line = || self.license.as_ref().and_then(|text| text.lines().next()).map(str::to_owned);
+        // There is more in it, which may say the contrary.
+        let first_line = || Some(format!("{} {CUT}", self.license.as_ref()?.lines().next()?));
         self.license_expression
             .clone()
             .or(free_line)

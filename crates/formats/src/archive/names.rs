@@ -220,8 +220,11 @@ fn is_invisible(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
+/// What stands behind a text of which there was more. No licence has it in its name.
+pub(super) const CUT: char = '\u{2026}';
+
 /// Text of an artifact that people are shown, on one line: characters that control terminals or turn the
-/// direction of writing are replaced, and no more than `CHARS_MAX` stay.
+/// direction of writing are replaced, and no more than `CHARS_MAX` stay, with a mark behind them that says so.
 pub(super) fn shown(text: &str) -> String {
     /// Characters of a licence or summary that are kept.
     const CHARS_MAX: usize = 1000;
@@ -232,7 +235,11 @@ pub(super) fn shown(text: &str) -> String {
         }
         c => c,
     };
-    text.chars().take(CHARS_MAX).map(plain).collect()
+    let mut out: String = text.chars().take(CHARS_MAX).map(plain).collect();
+    if text.chars().nth(CHARS_MAX).is_some() {
+        out.push(CUT);
+    }
+    out
 }
 
 /// Checks a name, version or build string before anything is compared with it or shows it.

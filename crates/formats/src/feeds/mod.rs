@@ -18,7 +18,7 @@ mod unpack;
 pub mod vex;
 
 /// The number of the way in which feeds are read. Raised with every change of what comes of the same bytes.
-pub const READER: u32 = 1;
+pub const READER: u32 = 2;
 mod yaml;
 
 use std::io::{self, BufRead};

@@ -127,7 +127,11 @@ fn cwes(specific: &RawValue) -> BTreeSet<String> {
     }
     let specific: Option<Specific> = serde_json::from_str(specific.get()).ok();
     let ids = specific.map(|s| s.cwe_ids).unwrap_or_default();
-    ids.into_iter().filter_map(|id| id.as_str().map(str::to_owned)).collect()
+    // Whatever else stands there is no weakness, and must not read as another one than those that are asked for.
+    let is_cwe = |id: &&str| {
+        id.strip_prefix("CWE-").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+    };
+    ids.iter().filter_map(|id| id.as_str()).filter(is_cwe).map(str::to_owned).collect()
 }
 
 /// The word that a database has for how bad it is.

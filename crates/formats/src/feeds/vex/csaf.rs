@@ -243,12 +243,14 @@ impl Vulnerability {
             };
             for id in ids {
                 let Some(of) = products.by_id.get(id).filter(|of| !of.is_empty()) else {
-                    into.push(Err(format!("a statement names no product that is a package here: `{id}`")));
+                    let (names, foreign) = (names.clone(), Some(id.chars().take(120).collect()));
+                    into.push(Ok(Claim { names, foreign, ..Claim::default() }));
                     continue;
                 };
                 into.push(self.said(products, id, status).map(|(said, note, date)| Claim {
                     names: names.clone(),
                     products: of.clone(),
+                    foreign: None,
                     said: Some(said),
                     note,
                     author: author.cloned(),

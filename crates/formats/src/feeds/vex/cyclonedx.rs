@@ -7,6 +7,7 @@ use serde::Deserialize;
 use airlock_core::assess::{Justification, Versions};
 use airlock_core::matching::Status;
 use airlock_core::time::Time;
+use airlock_core::version::{Inside, Order};
 
 use super::product::{Product, vers};
 use super::{Claim, Claims, Said};
@@ -162,6 +163,7 @@ fn claim(
     Ok(Claim {
         names: names.collect(),
         products: raw.affects.iter().flat_map(|affects| of(affects, document)).collect(),
+        foreign: None,
         said: said(analysis.state.as_deref(), analysis.justification.as_deref())?,
         note: analysis.detail.unwrap_or_default(),
         author: author.cloned(),
@@ -183,16 +185,40 @@ fn of(affects: &Affects, document: &Document) -> Vec<Product> {
     if is_whole && product.versions.is_none() && affects.versions.is_empty() {
         return Vec::new();
     }
-    if affects.versions.is_empty() || product.versions.is_some() {
+    if affects.versions.is_empty() {
         return vec![product];
     }
+    let order = product.key.order();
     let is_meant = |version: &&Version| version.status.as_deref() != Some("unaffected");
     let versions = |version: &Version| {
         let one = version.version.clone().map(Versions::One);
-        one.or_else(|| vers(version.range.as_deref()?, product.key.order()).map(Versions::Ranges))
+        one.or_else(|| vers(version.range.as_deref()?, order).map(Versions::Ranges))
     };
     let all = affects.versions.iter().filter(is_meant).filter_map(versions);
-    all.map(|versions| Product { versions: Some(versions), ..product.clone() }).collect()
+    // A component that is of one version is meant where that is among those that are affected.
+    let meet = |affected: Versions| match (&product.versions, affected) {
+        (None, affected) => Some(affected),
+        (Some(own), affected) => is_in(own, &affected, order).then(|| own.clone()),
+    };
+    let mut out: Vec<Product> = all
+        .filter_map(meet)
+        .map(|versions| Product { versions: Some(versions), ..product.clone() })
+        .collect();
+    out.dedup();
+    out
+}
+
+/// Whether a version is certainly among others.
+fn is_in(own: &Versions, others: &Versions, order: Order) -> bool {
+    match (own, others) {
+        (Versions::One(own), Versions::One(other)) => {
+            own == other || order.compare(own, other) == Some(std::cmp::Ordering::Equal)
+        }
+        (Versions::One(own), Versions::Ranges(ranges)) => {
+            ranges.iter().any(|range| range.contains(order, own) == Inside::Yes)
+        }
+        (own, other) => own == other,
+    }
 }
 
 /// The reference within this document that an `affects` means; none if it links to another document, of which nothing is

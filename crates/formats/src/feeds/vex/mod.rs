@@ -104,8 +104,9 @@ pub fn document(document: &[u8]) -> Result<Canonical, String> {
 }
 
 /// Reads one document into `stated`. `place` says where it lies, should it make no sense. Gives how much of what it claims
-/// was understood, whether others claim the same or not; none if it is no such document.
-pub fn read(document: &[u8], place: &str, stated: &mut Stated, faults: &mut Faults) -> Option<usize> {
+/// was understood, whether others claim the same or not; none if it is no such document. What is said of products that are no
+/// packages here is no fault of the document, and counted as one of the feed all the same.
+pub fn read(document: &[u8], place: &str, stated: &mut Stated, faults: &mut Faults) -> Option<Understood> {
     #[derive(Deserialize)]
     struct Probe {
         #[serde(rename = "@context")]
@@ -135,11 +136,16 @@ pub fn read(document: &[u8], place: &str, stated: &mut Stated, faults: &mut Faul
             None
         }
         Ok(claims) => {
-            let mut understood = 0;
+            let mut understood = Understood::default();
             for claim in claims {
+                // A claim on what is no package here says nothing that anybody here has to understand.
+                let is_foreign = claim.as_ref().is_ok_and(|claim| claim.products.is_empty());
                 match claim.and_then(|claim| claim.state(stated)) {
-                    Ok(()) => understood += 1,
-                    Err(reason) => faults.add(place, &reason),
+                    Ok(()) => understood.claims += 1,
+                    Err(reason) => {
+                        understood.has_broken |= !is_foreign;
+                        faults.add(place, &reason);
+                    }
                 }
             }
             Some(understood)
@@ -147,11 +153,22 @@ pub fn read(document: &[u8], place: &str, stated: &mut Stated, faults: &mut Faul
     }
 }
 
+/// What was understood of one document.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Understood {
+    /// Claims on packages.
+    pub claims: usize,
+    /// Whether one of its claims is broken.
+    pub has_broken: bool,
+}
+
 /// What one document says of one vulnerability in some products.
 #[derive(Debug, Default)]
 struct Claim {
     names: Vec<String>,
     products: Vec<Product>,
+    /// What is meant instead, if it is no package here.
+    foreign: Option<String>,
     said: Option<Said>,
     note: String,
     author: Option<String>,
@@ -169,20 +186,25 @@ type Claims = Vec<Result<Claim, String>>;
 
 impl Claim {
     fn state(self, stated: &mut Stated) -> Result<(), String> {
-        let Self { names, products, said, note, author, time } = self;
+        let Self { names, products, foreign, said, note, author, time } = self;
         let mut names = names.into_iter().filter(|name| {
             !name.is_empty()
                 && name.len() <= limits::ADVISORY_ID_BYTES_MAX
                 && !name.contains(char::is_whitespace)
         });
-        let vulnerability = names.next().ok_or("a statement names no vulnerability")?;
+        let first = names.next();
+        if products.is_empty() {
+            let vulnerability = first.unwrap_or_default();
+            let product = foreign.map(|id| format!(": `{id}`")).unwrap_or_default();
+            return Err(format!(
+                "a statement on {vulnerability} names no product that is a package here{product}"
+            ));
+        }
+        let vulnerability = first.ok_or("a statement names no vulnerability")?;
         let aliases: BTreeSet<String> =
             names.take(limits::ADVISORY_IDS_MAX).filter(|name| *name != vulnerability).collect();
         let said =
             said.ok_or_else(|| format!("a statement on {vulnerability} says nothing of its status"))?;
-        if products.is_empty() {
-            return Err(format!("a statement on {vulnerability} names no product that is a package here"));
-        }
         for product in products {
             let statement = Statement {
                 aliases: aliases.clone(),

@@ -85,6 +85,7 @@ fn claim(raw: StatementRaw, author: Option<&String>, time: Option<&String>) -> R
     Ok(Claim {
         names: std::iter::once(name).chain(aliases).collect(),
         products: raw.products.iter().filter_map(product).collect(),
+        foreign: None,
         said: Some(said),
         note: note.unwrap_or_default(),
         author: raw.supplier.as_ref().or(author).cloned(),

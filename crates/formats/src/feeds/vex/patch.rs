@@ -71,6 +71,7 @@ pub(super) fn read(document: &[u8]) -> Result<Claims, String> {
         said: Some(Said { status: Status::Mitigated, justification: None }),
         note: record.summary.unwrap_or_else(|| "fixed by a patch of this build".to_owned()),
         author: None,
+        foreign: None,
         time: record.modified.and_then(|text| text.parse().ok()),
     })])
 }
