@@ -252,6 +252,11 @@ pub enum Command {
     /// Published states of a channel.
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
+    /// Recompute a snapshot from its inputs, and say that it is equal or where it differs.
+    Replay {
+        /// The channel, or channel@snapshot or channel@date.
+        channel: String,
+    },
     /// Remove what nothing needs any more: superseded snapshots beyond `[retention]`, and what only they need.
     Gc {
         /// Only say what would be removed.
@@ -528,8 +533,30 @@ pub enum LedgerCommand {
         #[arg(long, default_value_t = 1000)]
         most: u32,
     },
-    /// Check the whole chain.
-    Verify,
+    /// Check the whole chain, and that decisions, policies and published snapshots are those that it tells of.
+    Verify {
+        /// Hold it also against a bundle that this station wrote, from wherever it was carried.
+        #[arg(long = "against", value_name = "DIR")]
+        against: Vec<PathBuf>,
+    },
+    /// Write all entries, for other systems.
+    Export {
+        /// The form.
+        #[arg(long, value_enum, default_value_t = LedgerForm::Jsonl)]
+        format: LedgerForm,
+        /// From this number on.
+        #[arg(long, default_value_t = 1)]
+        from: u64,
+    },
+}
+
+/// A form of the ledger.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LedgerForm {
+    /// JSON lines.
+    Jsonl,
+    /// CSV (RFC 4180).
+    Csv,
 }
 
 /// `airlock snapshot`

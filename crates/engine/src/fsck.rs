@@ -6,24 +6,21 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use airlock_core::id::{Digest, Id};
-use airlock_core::ledger::{self, LedgerHead};
 use airlock_core::snapshot::Snapshot;
 use airlock_store::RefChange;
 
 use crate::channel::{self, ref_name};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::progress::Unit;
 use crate::scrub::{self, Checked};
 use crate::station::Station;
 use crate::walk::{self, Place, Walk};
-use crate::{feeds, fetch, publish, trees};
+use crate::{feeds, fetch, ledger, publish, trees};
 
 /// How often indexes are rendered again when the channel is published in the meantime.
 const TRIES: u32 = 3;
 /// Objects that are checked at once.
 const OBJECTS_AT_ONCE: usize = 2000;
-/// Ledger entries that are read at once.
-const ENTRIES_AT_ONCE: u32 = 10_000;
 
 /// What to check.
 #[derive(Clone, Debug, Default)]
@@ -87,34 +84,6 @@ impl Report {
     }
 }
 
-/// Checks the whole chain of the ledger.
-///
-/// # Errors
-///
-/// The answer is no where an entry is missing, or is not what it was.
-pub async fn ledger(station: &Station) -> Result<LedgerHead> {
-    let restore = "restore the database from a backup and find out who changed it";
-    let mut all = Vec::new();
-    loop {
-        let entries = station.store.db.ledger(all.len() as u64 + 1, ENTRIES_AT_ONCE).await?;
-        let done = entries.len() < ENTRIES_AT_ONCE as usize;
-        for (entry, stored) in entries {
-            let hash = entry.hash()?;
-            if hash != stored {
-                let number = entry.number;
-                return Err(
-                    Error::no(format!("entry {number} was changed: its hash does not fit")).hint(restore)
-                );
-            }
-            all.push(entry);
-        }
-        if done {
-            break;
-        }
-    }
-    ledger::verify(&all, None).map_err(|e| Error::no(e.to_string()).hint(restore))
-}
-
 /// Checks that every object and every file is what its name says, that everything that is needed is there, and that
 /// the ledger is whole. Files whose bytes are wrong are set aside at once: they are not served any more.
 pub async fn fsck(station: &Station, what: &What) -> Result<Report> {
@@ -122,8 +91,8 @@ pub async fn fsck(station: &Station, what: &What) -> Result<Report> {
         channel::find(station, name).await?;
     }
     let mut report = Report::default();
-    match ledger(station).await {
-        Ok(head) => report.ledger_entries = head.number,
+    match ledger::verify(station, &[]).await {
+        Ok(checked) => report.ledger_entries = checked.head.number,
         Err(e) if e.is_ours => return Err(e),
         Err(e) => report.damages.push(Damage {
             kind: Kind::Ledger,

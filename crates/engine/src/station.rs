@@ -243,7 +243,11 @@ impl Station {
     ) -> Result<()> {
         let (time, actor) = (self.now().await?, self.options.actor.clone());
         let change = Change { time, actor, refs, entries, names };
-        self.store.db.commit(&change).await?;
+        let head = self.store.db.commit(&change).await?;
+        // What happened has happened, whether it can be signed beside or not.
+        if let Err(error) = crate::ledger::checkpoint(self, head, time) {
+            tracing::warn!("the checkpoint of the ledger could not be written: {}", error.message);
+        }
         Ok(())
     }
 

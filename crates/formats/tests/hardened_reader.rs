@@ -250,7 +250,16 @@ fn what_people_are_shown_has_no_control_characters() {
     assert_eq!(opened.summary.as_deref(), Some("\u{fffd}]0;x\u{fffd}y\u{fffd}"));
     let long = format!("Name: a\nVersion: 1\nSummary: {}\n", "x".repeat(5000));
     let opened = sdist(Tar(Vec::new()).file("a-1/PKG-INFO", long.as_bytes())).unwrap();
-    assert_eq!(opened.summary.map(|s| s.len()), Some(1000));
+    assert_eq!(opened.summary, Some(format!("{}\u{2026}", "x".repeat(1000))), "that there was more is seen");
+    // What was cut off may say the contrary: it reads as no licence.
+    for licence in
+        [format!("MIT{}AND AGPL-3.0-only", " ".repeat(1000)), "MIT License\n  Commons Clause".to_owned()]
+    {
+        let text = format!("Name: a\nVersion: 1\nLicense: {licence}\n");
+        let opened = sdist(Tar(Vec::new()).file("a-1/PKG-INFO", text.as_bytes())).unwrap();
+        let licence = opened.licence.unwrap();
+        assert!(airlock_core::licence::expression(&licence).is_none(), "{licence}");
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@
 pub mod archives;
 pub mod fuzz;
 mod sources;
+pub mod tamper;
 pub mod wire;
 
 pub use sources::{CondaSource, PypiSource, UPLOADED, conda, osv, sdist, wheel};

@@ -106,6 +106,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Serve { listen } => serve::run(&cx, listen).await,
         Command::Ledger(command) => records::ledger(&cx, command).await,
         Command::Snapshot(command) => records::snapshot(&cx, command).await,
+        Command::Replay { channel } => records::replay(&cx, &channel).await,
         Command::Gc { dry_run, grace } => maintenance::gc(&cx, dry_run, grace).await,
         Command::Fsck { channels, repair } => maintenance::fsck(&cx, channels, repair).await,
         Command::ClientConfig { channel, client, base } => {

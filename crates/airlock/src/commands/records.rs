@@ -1,17 +1,18 @@
-//! `ledger` and `snapshot`
+//! `ledger`, `snapshot`, `replay`
 
 use std::process::ExitCode;
 
 use airlock_core::id::Id;
 use airlock_core::snapshot::Snapshot;
 use airlock_engine::error::{Error, Result};
-use airlock_engine::fsck;
+use airlock_engine::ledger::{self, Checked};
+use airlock_engine::replay;
 use airlock_engine::station::Station;
 use airlock_engine::view::{ChannelView, View};
 
 use super::Cx;
-use crate::cli::{LedgerCommand, SnapshotCommand};
-use crate::output::table;
+use crate::cli::{LedgerCommand, LedgerForm, SnapshotCommand};
+use crate::output::{table, write};
 
 pub async fn ledger(cx: &Cx, command: LedgerCommand) -> Result<ExitCode> {
     let station = cx.open().await?;
@@ -36,15 +37,91 @@ pub async fn ledger(cx: &Cx, command: LedgerCommand) -> Result<ExitCode> {
                 entries.iter().map(|(e, hash)| serde_json::json!({"entry": e, "hash": hash})).collect();
             cx.out.answer(|| Ok(serde_json::json!({ "entries": list })), || table(&rows))?;
         }
-        LedgerCommand::Verify => {
-            let head = fsck::ledger(&station).await?;
+        LedgerCommand::Verify { against } => {
+            let Checked { head, against } = ledger::verify(&station, &against).await?;
+            let held: Vec<String> =
+                against.iter().map(|k| format!("{} (entry {})", k.whence, k.head.number)).collect();
+            let held = if held.is_empty() { "nothing from elsewhere".to_owned() } else { held.join(", ") };
             cx.out.answer(
-                || Ok(serde_json::json!({"valid": true, "entries": head.number, "head": head.hash})),
-                || format!("The ledger is whole: {} entries, head {}.\n", head.number, head.hash.short()),
+                || {
+                    let (entries, hash) = (head.number, head.hash);
+                    Ok(serde_json::json!({"valid": true, "entries": entries, "head": hash, "against": against}))
+                },
+                || {
+                    let hash = head.hash.short();
+                    format!("The ledger is whole: {} entries, head {hash}; held against {held}.\n", head.number)
+                },
             )?;
         }
+        LedgerCommand::Export { format, from } => export(&station, format, from).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Entries that are written at once.
+const ENTRIES_AT_ONCE: u32 = 1000;
+
+async fn export(station: &Station, format: LedgerForm, mut from: u64) -> Result<()> {
+    if matches!(format, LedgerForm::Csv) {
+        write("number,time,actor,action,subject,detail,previous,hash\r\n")?;
+    }
+    loop {
+        let entries = station.store.db.ledger(from, ENTRIES_AT_ONCE).await?;
+        let Some((last, _)) = entries.last() else { return Ok(()) };
+        from = last.number + 1;
+        let mut text = String::new();
+        for (entry, hash) in &entries {
+            text += &match format {
+                LedgerForm::Jsonl => serde_json::json!({"entry": entry, "hash": hash}).to_string() + "\n",
+                LedgerForm::Csv => {
+                    let (number, time) = (entry.number.to_string(), entry.time.to_string());
+                    let (previous, hash) = (entry.previous.to_string(), hash.to_string());
+                    let fields = [
+                        &number,
+                        &time,
+                        &entry.actor,
+                        &entry.action,
+                        &entry.subject,
+                        entry.detail.as_str(),
+                        &previous,
+                        &hash,
+                    ];
+                    fields.map(csv).join(",") + "\r\n"
+                }
+            };
+        }
+        write(&text)?;
+    }
+}
+
+/// A field of CSV. One that a table program would take for a formula is not one any more.
+fn csv(field: &str) -> String {
+    let is_formula = field.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    let field = if is_formula { format!("'{field}") } else { field.to_owned() };
+    if field.contains(['"', ',', '\n', '\r']) { format!("\"{}\"", field.replace('"', "\"\"")) } else { field }
+}
+
+pub async fn replay(cx: &Cx, name: &str) -> Result<ExitCode> {
+    let station = cx.open().await?;
+    let view = View::new(station.clone());
+    let found = find(&station, &view, name).await?;
+    let replayed = replay::replay(&station, &found.channel.name, found.id).await?;
+    let text = || {
+        let id = replayed.snapshot.digest().short();
+        let mut out = match replayed.equal {
+            true => format!("Snapshot {id} of {name} is what its inputs give.\n"),
+            false => format!("Snapshot {id} of {name} is not what its inputs give:\n"),
+        };
+        for difference in &replayed.differences {
+            out += &format!("  {difference}\n");
+        }
+        if replayed.count > replayed.differences.len() && !replayed.equal {
+            out += "  and more\n";
+        }
+        out
+    };
+    cx.out.answer(|| Ok(serde_json::to_value(&replayed)?), text)?;
+    Ok(if replayed.equal { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 pub async fn snapshot(cx: &Cx, command: SnapshotCommand) -> Result<ExitCode> {

@@ -11,6 +11,7 @@ use airlock_core::advisory::FeedHead;
 use airlock_core::bundle::{self, Base, BundledFile, ChannelHead, Manifest, Sender};
 use airlock_core::canon::Canonical;
 use airlock_core::id::{Digest, Id};
+use airlock_core::ledger::LedgerHead;
 use airlock_core::snapshot::Snapshot;
 use airlock_store::{Blobs, Db};
 
@@ -122,6 +123,7 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     if what.plan {
         return Ok(report);
     }
+    let ledger = db.ledger_head().await?;
     let manifest = Manifest {
         format: bundle::format_of(heads.values()),
         stream,
@@ -136,13 +138,13 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
         objects: Vec::new(),
         files,
         extra: Vec::new(),
-        ledger: db.ledger_head().await?,
+        ledger,
     };
     let (folder, manifest) = prepare(station, dir, manifest).await?;
     let objects = objects::write(db, dir, OBJECTS, &needs.objects).await?;
     drop(needs.objects);
     let text = write(station, &folder, Manifest { objects: vec![objects], ..manifest }).await?;
-    let stands = Stands { snapshots, heads, state, before, base: what.base };
+    let stands = Stands { snapshots, heads, state, before, base: what.base, ledger };
     let report = seal(station, &folder, report, stands, text).await?;
     drop(lease);
     Ok(report)
@@ -156,6 +158,8 @@ struct Stands {
     before: Option<Digest>,
     /// What it is a delta to.
     base: Option<Base>,
+    /// Where the ledger stood.
+    ledger: LedgerHead,
 }
 
 /// Makes the folder, with the artifacts in it.
@@ -195,14 +199,14 @@ async fn seal(
     stands: Stands,
     text: Canonical,
 ) -> Result<Report> {
-    let Stands { snapshots, heads, mut state, before, base } = stands;
+    let Stands { snapshots, heads, mut state, before, base, ledger } = stands;
     let digest = Digest::of(text.as_str().as_bytes());
     let bundle = Base { number: report.number, manifest: digest };
     // What the receiver has after it: of channels that it does not bring, what its base did.
     let held = base.and_then(|base| state.bundles.iter().find(|e| e.bundle == base));
     let mut channels = held.map(|held| held.channels.clone()).unwrap_or_default();
     channels.extend(snapshots);
-    state.bundles.push(Exported { bundle, channels, feeds: heads });
+    state.bundles.push(Exported { bundle, channels, feeds: heads, ledger: Some(ledger) });
     let id = station.store.db.put(&state).await?;
     let name = state_ref(&report.stream);
     let mut changes = crate::retention::based_on(station, &report.stream, base).await?;

@@ -32,6 +32,9 @@ pub struct Exported {
     pub channels: BTreeMap<String, Id<Snapshot>>,
     /// The feeds that it brought.
     pub feeds: BTreeMap<String, FeedHead>,
+    /// Where the ledger stood, as the bundle says; none of those that were written before it was noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<LedgerHead>,
 }
 
 /// What a sender remembers of a stream.

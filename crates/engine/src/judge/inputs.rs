@@ -122,6 +122,35 @@ impl Inputs {
         })
     }
 
+    /// Those of a snapshot.
+    pub async fn of(station: &Station, snapshot: &Snapshot) -> Result<Self> {
+        let db = &station.store.db;
+        let snapshot::Inputs { upstream, facts, advisories, policy, decisions, listed, previous, .. } =
+            snapshot.inputs.clone();
+        let previous = match previous {
+            Some(id) => Some((id, db.get(id).await?)),
+            None => None,
+        };
+        let text: PolicyText = db.get(policy).await?;
+        Ok(Self {
+            upstream_id: upstream,
+            upstream: db.get(upstream).await?,
+            facts,
+            listed,
+            previous,
+            set_id: advisories,
+            set: db.get(advisories).await?,
+            decisions_id: decisions,
+            decisions: db.get(decisions).await?,
+            policy_id: policy,
+            policy: policy::read(&text.text)?,
+            source: snapshot.inputs.source.clone().unwrap_or_default(),
+            known: Vec::new(),
+            is_rendered: true,
+            now: snapshot.inputs.now,
+        })
+    }
+
     /// Whether the policy, and what the channel is read from, are those that the previous snapshot was judged by.
     pub fn same_rules(&self, before: &snapshot::Inputs) -> bool {
         self.policy_id == before.policy

@@ -147,6 +147,16 @@ pub async fn judge(
     upstream: Option<Id<Upstream>>,
 ) -> Result<Judgment> {
     let inputs = Inputs::read(station, channel, how, upstream).await?;
+    run(station, channel, how, inputs).await
+}
+
+/// Judges a channel again with what a snapshot was judged by. Nothing is published and no ref moves.
+pub(crate) async fn again(station: &Station, channel: &Channel, snapshot: &Snapshot) -> Result<Judgment> {
+    let inputs = Inputs::of(station, snapshot).await?;
+    run(station, channel, &How { anew: true, ..How::default() }, inputs).await
+}
+
+async fn run(station: &Station, channel: &Channel, how: &How, inputs: Inputs) -> Result<Judgment> {
     let scope = Scope::of(station, channel, how, &inputs).await?;
     let maps = Maps::read(station, channel, &inputs, &scope).await?;
     let common = common(station, channel, how, &inputs, &maps).await?;
