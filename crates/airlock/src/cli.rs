@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod review;
 
-pub use review::ReviewCommand;
+pub use review::{ReviewCommand, TermsArgs};
 
 /// Open-source packages for networks that may not touch the internet: mirrored, judged by their
 /// vulnerabilities, carried across the gap, served to unmodified clients.

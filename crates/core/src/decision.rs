@@ -31,6 +31,53 @@ pub struct Decision {
     /// Until when it counts; none is for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Time>,
+    /// It counts only as long as no version is known that fixes what it was weighed against.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub until_fixed: bool,
+    /// Where it is discussed: the number of a ticket, or its address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<String>,
+}
+
+/// What a decision rests on besides who made it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// Why.
+    pub reason: String,
+    /// See [`Decision::expires`].
+    pub expires: Option<Time>,
+    /// See [`Decision::until_fixed`].
+    pub until_fixed: bool,
+    /// See [`Decision::ticket`].
+    pub ticket: Option<String>,
+}
+
+/// A rule that held something, and the vulnerability on which it rested, if on any: what an approval weighed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Weighed {
+    /// The rule's name.
+    pub rule: String,
+    /// The vulnerability.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advisory: Option<String>,
+}
+
+impl Weighed {
+    fn is(&self, rule: &str, finding: Option<&Finding>) -> bool {
+        let is_same = match (&self.advisory, finding) {
+            (None, None) => true,
+            (Some(advisory), Some(finding)) => finding.is_called(advisory),
+            _ => false,
+        };
+        self.rule == rule && is_same
+    }
+}
+
+impl Decision {
+    /// Whether what it waits for has not come: a fix.
+    fn lasts(&self, finding: Option<&Finding>) -> bool {
+        !self.until_fixed || finding.is_none_or(|finding| finding.fixed.is_empty())
+    }
 }
 
 /// What was ruled.
@@ -49,6 +96,16 @@ pub enum Ruling {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         advisory: Option<String>,
     },
+    /// Let in what is held within this scope, as far as what holds it was weighed. What denies is not lifted by it, and
+    /// neither is what becomes known later.
+    Approve {
+        /// Where.
+        scope: Scope,
+        /// What held it when somebody looked.
+        weighed: Vec<Weighed>,
+    },
+    /// Deny what is held within this scope: somebody looked, and does not want it.
+    Reject(Scope),
     /// A finding is in this state within this scope. One that makes it milder stands on what was known.
     Status {
         /// The vulnerability, by the name under which it is one entry.
@@ -176,6 +233,8 @@ impl Decisions {
     fn scope<'a>(&'a self, decision: &'a Decision) -> Option<&'a Scope> {
         match &decision.ruling {
             Ruling::Block(scope)
+            | Ruling::Reject(scope)
+            | Ruling::Approve { scope, .. }
             | Ruling::Waive { scope, .. }
             | Ruling::Status { scope, .. }
             | Ruling::Statements { scope, .. }
@@ -192,6 +251,32 @@ impl Decisions {
     pub fn block(&self, target: &Target<'_>, now: Time) -> Option<&Decision> {
         self.in_force(now).find(|d| match &d.ruling {
             Ruling::Block(scope) => scope.covers(target, true),
+            _ => false,
+        })
+    }
+
+    /// The rejection that covers the artifact, if any.
+    pub fn rejection(&self, target: &Target<'_>, now: Time) -> Option<&Decision> {
+        self.in_force(now).find(|d| match &d.ruling {
+            Ruling::Reject(scope) => scope.covers(target, true),
+            _ => false,
+        })
+    }
+
+    /// The approval that lifts what `rule` holds of the artifact, as far as it rests on `finding`.
+    pub fn approval(
+        &self,
+        target: &Target<'_>,
+        rule: &str,
+        finding: Option<&Finding>,
+        now: Time,
+    ) -> Option<&Decision> {
+        self.in_force(now).find(|d| match &d.ruling {
+            Ruling::Approve { scope, weighed } => {
+                scope.covers(target, false)
+                    && weighed.iter().any(|one| one.is(rule, finding))
+                    && d.lasts(finding)
+            }
             _ => false,
         })
     }
@@ -298,6 +383,7 @@ impl Decisions {
             Ruling::Waive { rule: waived, scope, advisory } => {
                 waived == rule
                     && scope.covers(target, false)
+                    && d.lasts(finding)
                     && match advisory {
                         None => finding.is_none(),
                         Some(id) => finding.is_some_and(|f| f.is_called(id)),
@@ -305,6 +391,17 @@ impl Decisions {
             }
             _ => false,
         })
+    }
+
+    /// Those that ended by their date after `from` and up to `to`.
+    pub fn ended(&self, from: Time, to: Time) -> impl Iterator<Item = &Decision> {
+        let in_time = move |d: &&Decision| d.expires.is_some_and(|at| from < at && at <= to);
+        self.list.iter().filter(in_time).filter(|d| !self.is_revoked(d))
+    }
+
+    /// The channel that a decision is about.
+    pub fn channel_of<'a>(&'a self, decision: &'a Decision) -> Option<&'a str> {
+        self.scope(decision).map(|scope| scope.channel.as_str())
     }
 
     /// The moments after `now` at which a decision ends.

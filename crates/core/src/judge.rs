@@ -287,6 +287,7 @@ impl Case<'_> {
         let assessed = self.assessing.assess(&self.target(), self.findings, own, now);
         let mut rules = self.policy_rules(&assess::apply(self.findings, &assessed), now);
         rules.extend(self.blocked(now));
+        rules.extend(self.rejected(now));
         let kept_out = rules.iter().any(|r| r.waived_by.is_none() && r.action >= Action::Hold);
         // Nobody misses the bytes of what is not wanted anyway.
         rules.extend(self.bytes().filter(|r| !(kept_out && r.rule == builtin::NOT_FETCHED)));
@@ -329,7 +330,12 @@ impl Case<'_> {
                 let unknown = truth == Truth::Unknown;
                 // Not knowing is no reason to deny, and none to admit either.
                 let action = if unknown { rule.action.min(Action::Hold) } else { rule.action };
-                let waiver = self.cx.decisions.waiver(&self.target(), &rule.name, finding, now);
+                let (decisions, target) = (self.cx.decisions, self.target());
+                let approval = || match action {
+                    Action::Hold => decisions.approval(&target, &rule.name, finding, now),
+                    Action::Warn | Action::Deny => None,
+                };
+                let waiver = decisions.waiver(&target, &rule.name, finding, now).or_else(approval);
                 out.push(RuleHit {
                     rule: rule.name.clone(),
                     action,
@@ -363,6 +369,11 @@ impl Case<'_> {
     fn blocked(&self, now: Time) -> Option<RuleHit> {
         let Decision { id, author, reason, .. } = self.cx.decisions.block(&self.target(), now)?;
         Some(hit(builtin::BLOCKED, Action::Deny, format!("decision {id} by {author}: {reason}")))
+    }
+
+    fn rejected(&self, now: Time) -> Option<RuleHit> {
+        let Decision { id, author, reason, .. } = self.cx.decisions.rejection(&self.target(), now)?;
+        Some(hit(builtin::REJECTED, Action::Deny, format!("decision {id} by {author}: {reason}")))
     }
 
     /// What the file itself says against being offered.

@@ -40,6 +40,8 @@ impl Verdict {
 pub mod builtin {
     /// A person's block.
     pub const BLOCKED: &str = "blocked";
+    /// A person looked at what was held, and does not want it.
+    pub const REJECTED: &str = "rejected";
     /// The record's hash is not the one that was pinned when the file was first fetched.
     pub const FILE_CHANGED: &str = "file-changed";
     /// The fetched bytes contradict the record.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use airlock_core::advisory::{Epss, Kev, Slice, SliceEntry};
 use airlock_core::canon::Canonical;
-use airlock_core::decision::{Decision, Decisions, Ruling, Scope};
+use airlock_core::decision::{Decision, Decisions, Ruling, Scope, Weighed};
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::fact::{Fact, Facts, Fault, FileFact};
 use airlock_core::id::Digest;
@@ -150,6 +150,8 @@ impl World {
             reason: "because".into(),
             ruling,
             expires,
+            until_fixed: false,
+            ticket: None,
         });
     }
 }
@@ -524,4 +526,71 @@ fn the_score_that_a_policy_prefers_counts() {
     let error =
         Policy::parse(&policy::DEFAULT.replace("hold_deadline", "scores = [7]\nhold_deadline")).unwrap_err();
     assert!(error.to_string().contains("expected a text"), "{error}");
+}
+
+#[test]
+fn an_approval_lifts_what_was_weighed_and_nothing_that_denies_or_comes_later() {
+    let approve = |weighed: &[(&str, Option<&str>)]| Ruling::Approve {
+        scope: scope("x"),
+        weighed: weighed
+            .iter()
+            .map(|(rule, advisory)| Weighed { rule: (*rule).into(), advisory: advisory.map(str::to_owned) })
+            .collect(),
+    };
+    let both: &[(&str, Option<&str>)] = &[("unscored", Some("CVE-1")), ("cvss-above-7", Some("CVE-1"))];
+    let mut world = World::new(policy::DEFAULT);
+    world.advisories = vec![advisory("CVE-1", None)];
+    assert_eq!(world.verdict(), Verdict::Hold);
+    world.decide(approve(both), Some(day(5)));
+    let judged = world.judged();
+    assert_eq!((judged.verdict, judged.flips_at), (Verdict::Admit, Some(day(5))));
+    // Another vulnerability, another rule, or one that denies was not weighed.
+    world.advisories = vec![advisory("CVE-1", None), advisory("CVE-2", None)];
+    assert_eq!(world.verdict(), Verdict::Hold);
+    world.advisories = vec![advisory("CVE-1", None)];
+    world.feeds_read = None;
+    assert_eq!(world.verdict(), Verdict::Hold);
+    world.feeds_read = Some(day(0));
+    world.advisories = vec![advisory("CVE-1", Some(9.0))];
+    assert_eq!(world.verdict(), Verdict::Deny);
+    world.advisories = vec![advisory("CVE-1", None)];
+    world.now = day(5);
+    assert_eq!(world.verdict(), Verdict::Hold, "it has ended");
+    // What is rejected is denied, whatever else was approved.
+    world.now = day(0);
+    world.decide(Ruling::Reject(scope("x==1")), None);
+    let judged = world.judged();
+    assert_eq!((judged.verdict, judged.rules[0].rule.as_str()), (Verdict::Deny, "rejected"));
+    // Until a fix is known.
+    let mut world = World::new(policy::DEFAULT);
+    world.advisories = vec![advisory("CVE-1", None)];
+    world.decide(approve(both), None);
+    world.decisions.list[0].until_fixed = true;
+    assert_eq!(world.verdict(), Verdict::Admit);
+    world.advisories[0].ranges =
+        vec![Range { events: vec![Event::Introduced("0".into()), Event::Fixed("2".into())] }];
+    assert_eq!(world.verdict(), Verdict::Hold);
+}
+
+proptest! {
+    #[test]
+    fn a_waiver_never_touches_what_it_does_not_name(
+        scores in prop::collection::vec(prop::option::of(0u8..=100), 0..4),
+        waived in prop::sample::select(vec!["malicious", "cvss-above-7", "exploited", "unscored"]),
+        id in 0usize..5,
+    ) {
+        let mut world = World::new(policy::DEFAULT);
+        let scored = scores.iter().enumerate();
+        world.advisories = scored.map(|(n, s)| advisory(&format!("CVE-{n}"), s.map(|s| f64::from(s) / 10.0))).collect();
+        let before = world.judged();
+        let named = format!("CVE-{id}");
+        let ruling = Ruling::Waive { rule: waived.into(), scope: scope("x"), advisory: Some(named.clone()) };
+        world.decide(ruling, None);
+        let after = world.judged();
+        let is_named = |hit: &&airlock_core::verdict::RuleHit| hit.rule == waived && hit.advisory.as_deref() == Some(named.as_str());
+        for hit in &before.rules {
+            let same = after.rules.iter().find(|h| h.rule == hit.rule && h.advisory == hit.advisory).unwrap();
+            prop_assert_eq!(same.waived_by.is_some(), is_named(&hit), "{:?}", hit);
+        }
+    }
 }

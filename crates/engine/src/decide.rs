@@ -4,7 +4,7 @@ use airlock_core::advisory::{FeedHead, FeedKind, Kev, Slice};
 use airlock_core::assess::{self, Basis, Justification};
 use airlock_core::block::BlockSet;
 use airlock_core::channel::Channel;
-use airlock_core::decision::{Decision, Decisions, Ruling, Scope};
+use airlock_core::decision::{Decision, Decisions, Ruling, Scope, Terms};
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::id::Id;
 use airlock_core::matching::{self, Lookup, Status};
@@ -18,7 +18,9 @@ use airlock_store::RefChange;
 
 use crate::channel::ref_name;
 use crate::error::{Error, Result};
+use crate::judge::How;
 use crate::station::Station;
+use crate::sync::{self, Rejudged};
 use crate::{channel, judge, tree_edit, trees};
 
 /// The ref of all decisions.
@@ -33,20 +35,15 @@ pub async fn decide(
     reason: &str,
     expires: Option<Time>,
 ) -> Result<Decision> {
-    if reason.trim().is_empty() {
-        return Err(Error::usage("a decision needs a reason").hint("say why with --reason TEXT"));
-    }
-    check(station, &ruling, expires).await?;
+    decide_on(station, ruling, Terms { reason: reason.to_owned(), expires, ..Terms::default() }).await
+}
+
+/// The same on further terms.
+pub async fn decide_on(station: &Station, ruling: Ruling, terms: Terms) -> Result<Decision> {
+    check(station, &ruling, &terms).await?;
     for _ in 0..TRIES {
         let (before, mut decisions) = judge::decisions(station).await?;
-        let decision = Decision {
-            id: format!("d{}", decisions.list.len() + 1),
-            time: station.now().await?,
-            author: station.options.actor.clone(),
-            reason: reason.trim().to_owned(),
-            ruling: ruling.clone(),
-            expires,
-        };
+        let decision = next(station, &decisions, ruling.clone(), &terms).await?;
         decisions.list.push(decision.clone());
         let id = station.store.db.put(&decisions).await?;
         let mut moved = station.move_ref(REF, Some(id.digest())).await?;
@@ -63,13 +60,56 @@ pub async fn decide(
     Err(Error::fault("others keep deciding at the same time").hint("run it again"))
 }
 
-async fn check(station: &Station, ruling: &Ruling, expires: Option<Time>) -> Result<()> {
+/// The decision that would be made now.
+async fn next(station: &Station, held: &Decisions, ruling: Ruling, terms: &Terms) -> Result<Decision> {
+    let Terms { reason, expires, until_fixed, ticket } = terms.clone();
+    Ok(Decision {
+        id: format!("d{}", held.list.len() + 1),
+        time: station.now().await?,
+        author: station.options.actor.clone(),
+        reason: reason.trim().to_owned(),
+        ruling,
+        expires,
+        until_fixed,
+        ticket,
+    })
+}
+
+/// What judging would give if somebody decided so; nothing is decided.
+pub async fn preview(station: &Station, ruling: Ruling, terms: Terms) -> Result<Rejudged> {
+    check(station, &ruling, &terms).await?;
+    let (_, mut decisions) = judge::decisions(station).await?;
+    let decision = next(station, &decisions, ruling, &terms).await?;
+    let channel = decisions.channel_of(&decision).map(str::to_owned);
+    decisions.list.push(decision);
+    let id = station.store.db.put(&decisions).await?;
+    let how = How { decisions: Some(id), dry: true, without_bytes: true, ..How::default() };
+    sync::rejudge_each(station, |name| channel.as_deref() == Some(name), &how, "preview").await
+}
+
+async fn check(station: &Station, ruling: &Ruling, terms: &Terms) -> Result<()> {
+    if terms.reason.trim().is_empty() {
+        return Err(Error::usage("a decision needs a reason").hint("say why with --reason TEXT"));
+    }
+    let expires = terms.expires;
     match ruling {
-        Ruling::Block(scope) => check_scope(station, scope).await,
+        Ruling::Block(scope) | Ruling::Reject(scope) => check_scope(station, scope).await,
+        Ruling::Approve { scope, weighed } => {
+            check_scope(station, scope).await?;
+            if weighed.is_empty() {
+                return Err(Error::no(format!("nothing is held that `{}` means", scope.spec))
+                    .hint(format!("`airlock review queue {}` shows what is", scope.channel)));
+            }
+            check_ahead(station, expires).await
+        }
         Ruling::Waive { rule, scope, advisory } => {
             check_scope(station, scope).await?;
-            if expires.is_none() {
+            if expires.is_none() && !terms.until_fixed {
                 return Err(Error::usage("a waiver needs a date on which it ends").hint(ENDS));
+            }
+            if terms.until_fixed && advisory.is_none() {
+                return Err(Error::usage("no vulnerability is named that could be fixed")
+                    .hint("name it with --advisory ID, or give a date with --expires"));
             }
             check_ahead(station, expires).await?;
             check_waived(station, &scope.channel, rule, advisory.as_deref()).await

@@ -25,6 +25,7 @@ pub mod render;
 pub mod replay;
 pub mod report;
 pub mod retention;
+pub mod review;
 pub mod scrub;
 pub mod station;
 pub mod status;

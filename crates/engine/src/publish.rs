@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use airlock_core::decision::{Decision, Decisions};
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::id::{Digest, Id};
 use airlock_core::judge::SHARDS_KEPT;
@@ -12,7 +13,7 @@ use airlock_core::shard::{Shard, ShardKey};
 use airlock_core::snapshot::{Snapshot, Upstream};
 use airlock_core::trie::TreeId;
 use airlock_formats::conda::RENDERER;
-use airlock_store::{NameChange, RefChange, ShardName};
+use airlock_store::{NameChange, NewEntry, RefChange, ShardName};
 
 use crate::channel::ref_name;
 use crate::error::{Error, Result};
@@ -178,8 +179,25 @@ pub async fn publish(
             entries.push(entry("finding.reopen", &subject, &detail)?);
         }
     }
+    if let Some(snapshot) = judgment.snapshot.as_ref().filter(|_| id.is_some()) {
+        entries.extend(ended(station, judgment, snapshot).await?);
+    }
     station.commit_all(refs, names, entries).await?;
     Ok(id)
+}
+
+/// That decisions on the channel ended by their date since it was published the last time.
+async fn ended(station: &Station, judgment: &Judgment, snapshot: &Snapshot) -> Result<Vec<NewEntry>> {
+    let Some((_, before)) = &judgment.previous else { return Ok(Vec::new()) };
+    let decisions: Decisions = station.store.db.get(snapshot.inputs.decisions).await?;
+    let here = |d: &&Decision| decisions.channel_of(d) == Some(judgment.channel.name.as_str());
+    let ended = decisions.ended(before.inputs.now, snapshot.inputs.now).filter(here);
+    ended
+        .map(|decision| {
+            let detail = serde_json::json!({"author": decision.author, "expired": decision.expires});
+            entry("decision.expire", &format!("decision/{}", decision.id), &detail)
+        })
+        .collect()
 }
 
 /// The subdirs that are listed, those of this snapshot included.

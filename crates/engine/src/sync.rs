@@ -129,7 +129,8 @@ pub async fn rejudge(
     dry: bool,
     why: &str,
 ) -> Result<Outcome> {
-    let hypothetical = dry || how.as_of.is_some() || how.policy.is_some() || how.advisories.is_some();
+    let other = how.policy.is_some() || how.advisories.is_some() || how.decisions.is_some();
+    let hypothetical = dry || how.as_of.is_some() || other;
     let (judgment, id) = if hypothetical {
         (judge::judge(station, channel, &How { dry: true, ..how.clone() }, None).await?, None)
     } else {

@@ -7,16 +7,76 @@ use airlock_core::identity::{Mapping, Review};
 use airlock_core::matching::Status;
 use airlock_core::time::Time;
 use airlock_core::version::Order;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
 use super::parse_time;
+
+/// On which terms something is decided.
+#[derive(Debug, Args)]
+pub struct TermsArgs {
+    /// Only as long as no version is known that fixes what it rests on.
+    #[arg(long)]
+    pub until_fixed: bool,
+    /// Why.
+    #[arg(long)]
+    pub reason: String,
+    /// Where it is discussed: the number of a ticket, or its address.
+    #[arg(long)]
+    pub ticket: Option<String>,
+    /// Only show what would change.
+    #[arg(long)]
+    pub dry_run: bool,
+}
 
 /// `airlock review`
 #[derive(Debug, Subcommand)]
 pub enum ReviewCommand {
     /// List the decisions.
     List,
-    /// Lift one rule for one scope until a date.
+    /// What is held and waits for a person, with what is needed to decide; what is offered still comes first.
+    Queue {
+        /// The channel.
+        channel: String,
+        /// Only what matches.
+        #[arg(default_value = "*")]
+        spec: String,
+    },
+    /// Let in what is held within a scope, as far as what holds it now was weighed. What denies is not lifted.
+    Approve {
+        /// The channel.
+        channel: String,
+        /// The scope: a name, or a name and versions; with wildcards for several packages.
+        #[arg(long)]
+        scope: String,
+        /// Only conda packages whose build string matches this pattern.
+        #[arg(long)]
+        build: Option<String>,
+        /// Only the file with this hash.
+        #[arg(long)]
+        sha256: Option<Digest>,
+        /// Only what this rule holds.
+        #[arg(long)]
+        rule: Option<String>,
+        /// Until when; for good where nothing is said.
+        #[arg(long, value_parser = parse_time)]
+        expires: Option<Time>,
+        #[command(flatten)]
+        terms: TermsArgs,
+    },
+    /// Deny what is held within a scope.
+    Reject {
+        /// The channel.
+        channel: String,
+        /// The scope: a name, or a name and versions.
+        #[arg(long)]
+        scope: String,
+        /// Until when; for good where nothing is said.
+        #[arg(long, value_parser = parse_time)]
+        expires: Option<Time>,
+        #[command(flatten)]
+        terms: TermsArgs,
+    },
+    /// Lift one rule for one scope until a date, or until what it rests on is fixed.
     Waive {
         /// The channel.
         channel: String,
@@ -30,11 +90,10 @@ pub enum ReviewCommand {
         #[arg(long)]
         advisory: Option<String>,
         /// Until when.
-        #[arg(long, value_parser = parse_time)]
-        expires: Time,
-        /// Why.
-        #[arg(long)]
-        reason: String,
+        #[arg(long, value_parser = parse_time, required_unless_present = "until_fixed")]
+        expires: Option<Time>,
+        #[command(flatten)]
+        terms: TermsArgs,
     },
     /// Rule on the state of a finding: active, mitigated, cleared or disputed. A milder state stands until something new
     /// becomes known of the vulnerability.

@@ -1,15 +1,20 @@
 //! `block`, `review`
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
-use airlock_core::decision::{Decision, Ruling, Scope};
-use airlock_engine::error::Result;
+use airlock_core::decision::{Decision, Ruling, Scope, Terms};
+use airlock_core::spec::Spec;
+use airlock_core::time::Time;
+use airlock_engine::error::{Error, Result};
+use airlock_engine::review::{self, Held};
+use airlock_engine::station::Station;
 use airlock_engine::sync::Rejudged;
 use airlock_engine::{channel, decide, sync};
 
 use super::{Cx, judging};
-use crate::cli::ReviewCommand;
-use crate::output::{count, table};
+use crate::cli::{ReviewCommand, TermsArgs};
+use crate::output::{ago, bytes, count, table};
 
 pub async fn block(cx: &Cx, name: &str, spec: &str, reason: &str) -> Result<ExitCode> {
     let station = cx.open().await?;
@@ -24,11 +29,7 @@ pub async fn block(cx: &Cx, name: &str, spec: &str, reason: &str) -> Result<Exit
 }
 
 /// Judges with the new decision and says what came of it.
-async fn rejudge(
-    cx: &Cx,
-    station: &airlock_engine::station::Station,
-    decision: &Decision,
-) -> Result<ExitCode> {
+async fn rejudge(cx: &Cx, station: &Station, decision: &Decision) -> Result<ExitCode> {
     let Rejudged { outcomes, failed } =
         sync::rejudge_all(station, &format!("decision {}", decision.id)).await?;
     let json = || {
@@ -55,9 +56,19 @@ pub async fn run(cx: &Cx, command: ReviewCommand) -> Result<ExitCode> {
             )?;
             return Ok(ExitCode::SUCCESS);
         }
-        ReviewCommand::Waive { channel, scope, rule, advisory, expires, reason } => {
+        ReviewCommand::Queue { channel, spec } => return queue(cx, &station, &channel, &spec).await,
+        ReviewCommand::Approve { channel, scope, build, sha256, rule, expires, terms } => {
+            let scope = Scope { build, sha256, ..Scope::of(&channel, &scope) };
+            let (view, published) = judging::published(&station, &channel).await?;
+            let ruling = review::approval(&view, &published, scope, rule.as_deref()).await?;
+            return on_terms(cx, &station, ruling, terms, expires).await;
+        }
+        ReviewCommand::Reject { channel, scope, expires, terms } => {
+            return on_terms(cx, &station, Ruling::Reject(Scope::of(&channel, &scope)), terms, expires).await;
+        }
+        ReviewCommand::Waive { channel, scope, rule, advisory, expires, terms } => {
             let scope = Scope::of(&channel, &scope);
-            decide::decide(&station, Ruling::Waive { rule, scope, advisory }, &reason, Some(expires)).await?
+            return on_terms(cx, &station, Ruling::Waive { rule, scope, advisory }, terms, expires).await;
         }
         ReviewCommand::Status {
             channel,
@@ -88,6 +99,77 @@ pub async fn run(cx: &Cx, command: ReviewCommand) -> Result<ExitCode> {
     rejudge(cx, &station, &decision).await
 }
 
+/// Decides, or shows what deciding so would change.
+async fn on_terms(
+    cx: &Cx,
+    station: &Station,
+    ruling: Ruling,
+    terms: TermsArgs,
+    expires: Option<Time>,
+) -> Result<ExitCode> {
+    let TermsArgs { until_fixed, reason, ticket, dry_run } = terms;
+    let terms = Terms { reason, expires, until_fixed, ticket };
+    if dry_run {
+        let Rejudged { outcomes, failed } = decide::preview(station, ruling, terms).await?;
+        cx.out.answer(|| judging::json(&outcomes), || judging::text(cx, &outcomes))?;
+        return failed.map_or(Ok(ExitCode::SUCCESS), Err);
+    }
+    let decision = decide::decide_on(station, ruling, terms).await?;
+    rejudge(cx, station, &decision).await
+}
+
+/// What waits, a paragraph to a version.
+async fn queue(cx: &Cx, station: &Station, name: &str, spec: &str) -> Result<ExitCode> {
+    let (view, channel) = judging::published(station, name).await?;
+    let spec = Spec::parse(channel.channel.ecosystem, spec).map_err(|e| Error::usage(e.to_string()))?;
+    let held = review::queue(&view, &channel, &spec).await?;
+    let now = station.now().await?;
+    cx.out.answer(
+        || Ok(serde_json::json!({"channel": name, "held": held})),
+        || match held.as_slice() {
+            [] => format!("Nothing in {name} waits for a person.\n"),
+            all => all.iter().map(|one| held_text(name, one, now)).collect(),
+        },
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn held_text(channel: &str, held: &Held, now: Time) -> String {
+    let files = count(held.artifacts.len() as u64, "file");
+    let until = held.review_by.map(|at| format!(", offered until {}", at.date())).unwrap_or_default();
+    let mut out = format!("{} {}: {files}, {}{until}\n", held.name, held.version, bytes(held.size));
+    for rule in &held.rules {
+        let on = rule.advisory.as_ref().map(|id| format!(": {id}")).unwrap_or_default();
+        out += &format!("  held by {}{on}\n", rule.rule);
+    }
+    for f in &held.findings {
+        let score =
+            f.score.map_or_else(|| "no score".to_owned(), |score| format!("{} {score}", score.band()));
+        let kev = if f.kev { ", known to be exploited" } else { "" };
+        let fixed: Vec<&str> = f.fixed.iter().map(String::as_str).collect();
+        let fixed = if fixed.is_empty() {
+            "not fixed".to_owned()
+        } else {
+            format!("fixed from {}", fixed.join(", "))
+        };
+        out += &format!("  {}: {score}{kev}, {fixed}: {}\n", f.advisory, f.summary);
+    }
+    let licences: Vec<&str> = held.licences.iter().map(String::as_str).collect();
+    let licences = if licences.is_empty() { "no licence stated".to_owned() } else { licences.join("; ") };
+    let made = held.made.map(|at| format!(", made {}", at.date())).unwrap_or_default();
+    let seen = held.first_seen.map(|at| format!(", first seen {}", ago(now, at))).unwrap_or_default();
+    out += &format!("  {licences}{made}{seen}\n");
+    out += &match &held.nearest {
+        Some(nearest) => format!("  nearest version that is offered: {nearest}\n"),
+        None => "  no version of it is offered\n".to_owned(),
+    };
+    out += &format!(
+        "  Next: `airlock review approve {channel} --scope '{}=={}' --reason WHY`, or reject\n",
+        held.name, held.version
+    );
+    out
+}
+
 fn place(scope: &Scope) -> String {
     let build = scope.build.as_ref().map(|build| format!(", builds {build}")).unwrap_or_default();
     let file = scope.sha256.map(|hash| format!(", the file {hash}")).unwrap_or_default();
@@ -97,6 +179,12 @@ fn place(scope: &Scope) -> String {
 fn row(d: &Decision, in_force: bool) -> Vec<String> {
     let what = match &d.ruling {
         Ruling::Block(scope) => format!("block {}", place(scope)),
+        Ruling::Reject(scope) => format!("reject {}", place(scope)),
+        Ruling::Approve { scope, weighed } => {
+            let rules: BTreeSet<&str> = weighed.iter().map(|one| one.rule.as_str()).collect();
+            let rules: Vec<&str> = rules.into_iter().collect();
+            format!("approve {}, held by {}", place(scope), rules.join(" and "))
+        }
         Ruling::Waive { rule, scope, advisory } => {
             let only = advisory.as_ref().map(|a| format!(" as far as it rests on {a}")).unwrap_or_default();
             format!("waive {rule} for {}{only}", place(scope))
@@ -114,7 +202,19 @@ fn row(d: &Decision, in_force: bool) -> Vec<String> {
         }
         Ruling::Revoke { decision } => format!("revoke {decision}"),
     };
-    let until = d.expires.map(|t| format!("until {}", t.date())).unwrap_or_default();
+    let until = d.expires.map(|t| format!("until {}", t.date()));
+    let fixed = d.until_fixed.then(|| "until fixed".to_owned());
+    let until: Vec<String> = until.into_iter().chain(fixed).collect();
+    let until = until.join(", ");
+    let ticket = d.ticket.as_ref().map(|ticket| format!(" ({ticket})")).unwrap_or_default();
     let state = if in_force { "in force" } else { "ended" };
-    vec![d.id.clone(), d.time.date(), d.author.clone(), state.to_owned(), what, until, d.reason.clone()]
+    vec![
+        d.id.clone(),
+        d.time.date(),
+        d.author.clone(),
+        state.to_owned(),
+        what,
+        until,
+        format!("{}{ticket}", d.reason),
+    ]
 }

@@ -89,7 +89,10 @@ impl Inputs {
             Some(id) => (id, db.get(id).await?),
             None => feeds::current(station).await?,
         };
-        let (decisions_id, decisions) = super::decisions(station).await?;
+        let (decisions_id, decisions) = match how.decisions {
+            Some(id) => (id, db.get(id).await?),
+            None => super::decisions(station).await?,
+        };
         let (policy_id, policy) = match &how.policy {
             Some(text) => {
                 let policy = policy::read(text)?;

@@ -60,6 +60,8 @@ pub struct How {
     pub policy: Option<String>,
     /// By another set of advisories than what is known; only to see what would be.
     pub advisories: Option<Id<AdvisorySet>>,
+    /// By other decisions than those that were made; only to see what would be.
+    pub decisions: Option<Id<Decisions>>,
     /// Ask what would be admitted if its bytes were here.
     pub without_bytes: bool,
     /// Look also at what still lacks its bytes, so that it is tried to fetch it.

@@ -177,6 +177,7 @@ pub(super) struct EvidenceRow {
 fn builtin_means(rule: &str) -> Option<&'static str> {
     Some(match rule {
         builtin::BLOCKED => "a person blocked it",
+        builtin::REJECTED => "a person looked at it and rejected it",
         builtin::FILE_CHANGED => "its hash is not the one that was pinned when the file was first fetched",
         builtin::MISMATCH => "the fetched file contradicts its record",
         builtin::NOT_FETCHED => "the file could not be fetched yet",

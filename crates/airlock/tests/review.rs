@@ -1,0 +1,124 @@
+//! What is held, looked at by a person: queued with what is needed, approved, rejected, waived until it is fixed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod common;
+
+use airlock_testkit::osv;
+use common::{NOW, Station, World, airlock};
+use serde_json::{Value, json};
+
+async fn synced() -> (World, Station) {
+    let world = World::new().await;
+    let station = world.connected("low");
+    station.run(&["sync"]).exits(0);
+    (world, station)
+}
+
+/// The same at another moment.
+fn later(station: &Station, now: &str, args: &[&str]) -> common::Answer {
+    let mut all = vec!["--station", station.dir.to_str().unwrap(), "--now", now, "--quiet"];
+    all.extend(args);
+    airlock(&all)
+}
+
+fn actions(station: &Station) -> Vec<String> {
+    let ledger: Value = station.json(&["ledger", "log"]);
+    let all = ledger["entries"].as_array().unwrap();
+    all.iter().map(|e| e["entry"]["action"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn what_is_held_waits_in_a_queue_and_is_approved_as_far_as_it_was_weighed() {
+    let (world, station) = synced().await;
+    let told = station.run(&["review", "queue", "main"]).exits(0);
+    let told = told
+        .shows("requests 1.0: 1 file")
+        .shows("held by unscored: PYSEC-1")
+        .shows("no score, fixed from 2.0");
+    told.shows("nearest version that is offered: 2.0")
+        .shows("airlock review approve main --scope 'requests==1.0'");
+    let queue: Value = station.json(&["review", "queue", "main"]);
+    assert_eq!(queue["held"].as_array().unwrap().len(), 1);
+    station.run(&["review", "queue", "main", "idna"]).exits(0).shows("Nothing in main waits");
+
+    let approve =
+        ["review", "approve", "main", "--scope", "requests", "--reason", "looked at it", "--ticket", "SEC-7"];
+    station.run(&[&approve[..], &["--dry-run"]].concat()).exits(0).shows("held -> admitted");
+    assert!(!actions(&station).contains(&"decision.add".to_owned()), "nothing was decided");
+    station.run(&approve).exits(0);
+    station.run(&["sync"]).exits(0);
+    station.run(&["explain", "main", "requests=1.0"]).exits(0).shows("waived by decision d1");
+    station
+        .run(&["review", "list"])
+        .exits(0)
+        .shows("approve requests in main, held by cvss-above-7 and unscored")
+        .shows("(SEC-7)");
+    station.run(&["review", "queue", "main"]).exits(0).shows("Nothing in main waits");
+    station.run(&approve).exits(1).says("nothing is held that `requests` means");
+
+    // What is denied is not approved, and what becomes known later holds again.
+    station.run(&["review", "approve", "main", "--scope", "idna", "--reason", "r"]).exits(1);
+    world.know(&[
+        osv("PYSEC-2024-60", "PyPI", "idna", "3.7", 7.5),
+        osv("PYSEC-1", "PyPI", "requests", "2.0", 0.0),
+        osv("PYSEC-2", "PyPI", "requests", "2.0", 0.0),
+    ]);
+    station.run(&["advisories", "update"]).exits(0);
+    // It is offered already, and gets a deadline.
+    let queue = station.run(&["review", "queue", "main"]).exits(0);
+    queue.shows("offered until 2026-03-15").shows("held by unscored: PYSEC-2");
+    world.know(&[osv("PYSEC-1", "PyPI", "requests", "2.0", 9.0)]);
+    station.run(&["advisories", "update"]).exits(0);
+    station.run(&["explain", "main", "requests=1.0"]).exits(1).shows("rule cvss-above-7 (deny)");
+}
+
+#[tokio::test]
+async fn what_is_rejected_is_denied_and_says_why() {
+    let (_world, station) = synced().await;
+    let reject = ["review", "reject", "main", "--scope", "requests==1.0", "--reason", "use 2.0"];
+    station.run(&reject).exits(0);
+    station
+        .run(&["explain", "main", "requests=1.0"])
+        .exits(1)
+        .shows("rule rejected (deny)")
+        .shows("by ada: use 2.0");
+    station.run(&["explain", "main", "requests=2.0"]).exits(0);
+    station.run(&["review", "revoke", "d1", "--reason", "after all"]).exits(0);
+    station.run(&["review", "queue", "main"]).exits(0).shows("requests 1.0");
+    station.run(&["ledger", "verify"]).exits(0);
+}
+
+#[tokio::test]
+async fn a_waiver_ends_by_its_date_or_with_a_fix_and_the_ledger_says_so() {
+    let (world, station) = synced().await;
+    // Nobody fixed it yet.
+    let mut open = osv("PYSEC-2024-60", "PyPI", "idna", "3.7", 7.5);
+    open["affected"][0]["ranges"][0]["events"] = json!([{"introduced": "0"}, {"last_affected": "3.6"}]);
+    world.know(std::slice::from_ref(&open));
+    station.run(&["advisories", "update"]).exits(0);
+    let waive =
+        ["review", "waive", "main", "--scope", "idna", "--rule", "cvss-above-7", "--reason", "no fix yet"];
+    station.run(&waive).exits(2);
+    station.run(&[&waive[..], &["--until-fixed"]].concat()).exits(2);
+    let named = [&waive[..], &["--advisory", "PYSEC-2024-60"]].concat();
+    station.run(&[&named[..], &["--until-fixed"]].concat()).exits(0);
+    station.run(&["sync"]).exits(0);
+    station.run(&["explain", "main", "idna=3.6"]).exits(0).shows("waived by decision d1");
+    station.run(&["review", "list"]).exits(0).shows("until fixed");
+    world.know(&[osv("PYSEC-2024-60", "PyPI", "idna", "3.7", 7.5)]);
+    station.run(&["advisories", "update"]).exits(0);
+    station.run(&["explain", "main", "idna=3.6"]).exits(1).shows("rule cvss-above-7 (deny)");
+
+    // Until a date.
+    station.run(&[&named[..], &["--expires", "2026-03-05"]].concat()).exits(0);
+    station.run(&["sync"]).exits(0);
+    station.run(&["explain", "main", "idna=3.6"]).exits(0);
+    assert!(!actions(&station).contains(&"decision.expire".to_owned()));
+    later(&station, "2026-03-05T00:00:00Z", &["judge"]).exits(0);
+    later(&station, "2026-03-05T00:00:00Z", &["explain", "main", "idna=3.6"]).exits(1);
+    let expired: Vec<String> = actions(&station).into_iter().filter(|a| a == "decision.expire").collect();
+    assert_eq!(expired.len(), 1, "once, and in the channel that it is about");
+    later(&station, "2026-03-06T00:00:00Z", &["judge"]).exits(0);
+    assert_eq!(actions(&station).iter().filter(|a| *a == "decision.expire").count(), 1);
+    assert!(NOW < "2026-03-05");
+}
