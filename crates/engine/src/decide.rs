@@ -104,13 +104,7 @@ async fn check(station: &Station, ruling: &Ruling, terms: &Terms) -> Result<()> 
         }
         Ruling::Waive { rule, scope, advisory } => {
             check_scope(station, scope).await?;
-            if expires.is_none() && !terms.until_fixed {
-                return Err(Error::usage("a waiver needs a date on which it ends").hint(ENDS));
-            }
-            if terms.until_fixed && advisory.is_none() {
-                return Err(Error::usage("no vulnerability is named that could be fixed")
-                    .hint("name it with --advisory ID, or give a date with --expires"));
-            }
+            check_end(terms, advisory.as_deref())?;
             check_ahead(station, expires).await?;
             check_waived(station, &scope.channel, rule, advisory.as_deref()).await
         }
@@ -157,6 +151,18 @@ async fn check(station: &Station, ruling: &Ruling, terms: &Terms) -> Result<()> 
             Ok(())
         }
     }
+}
+
+/// A waiver ends: on a date, or with a fix of what it rests on.
+fn check_end(terms: &Terms, advisory: Option<&str>) -> Result<()> {
+    if terms.expires.is_none() && !terms.until_fixed {
+        return Err(Error::usage("a waiver needs a date on which it ends").hint(ENDS));
+    }
+    if terms.until_fixed && advisory.is_none() {
+        return Err(Error::usage("no vulnerability is named that could be fixed")
+            .hint("name it with --advisory ID, or give a date with --expires"));
+    }
+    Ok(())
 }
 
 /// How to say when a decision ends.
