@@ -333,6 +333,17 @@ pub enum ChannelCommand {
         /// The channel.
         name: String,
     },
+    /// Let a channel offer nothing that it does not offer already; what is denied acts all the same.
+    Freeze {
+        /// The channel.
+        name: String,
+        /// Until when; `airlock review revoke` ends it before.
+        #[arg(long, value_parser = parse_time)]
+        until: Time,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+    },
 }
 
 /// `airlock advisories`
@@ -571,5 +582,23 @@ pub enum SnapshotCommand {
     Show {
         /// The channel, or channel@snapshot or channel@date.
         channel: String,
+    },
+    /// What one offers and another does not.
+    Diff {
+        /// The earlier one: channel@snapshot or channel@date.
+        from: String,
+        /// The later one; the newest by default.
+        to: Option<String>,
+    },
+    /// Go back to what the source held then, judged by what is known now: what was denied since stays denied.
+    Rollback {
+        /// channel@snapshot or channel@date.
+        snapshot: String,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+        /// Only show what would change.
+        #[arg(long)]
+        dry_run: bool,
     },
 }

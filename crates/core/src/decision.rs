@@ -104,6 +104,8 @@ pub enum Ruling {
         /// What held it when somebody looked.
         weighed: Vec<Weighed>,
     },
+    /// A whole channel offers nothing that it does not offer already; what denies acts all the same.
+    Freeze(Scope),
     /// Deny what is held within this scope: somebody looked, and does not want it.
     Reject(Scope),
     /// A finding is in this state within this scope. One that makes it milder stands on what was known.
@@ -234,6 +236,7 @@ impl Decisions {
         match &decision.ruling {
             Ruling::Block(scope)
             | Ruling::Reject(scope)
+            | Ruling::Freeze(scope)
             | Ruling::Approve { scope, .. }
             | Ruling::Waive { scope, .. }
             | Ruling::Status { scope, .. }
@@ -253,6 +256,12 @@ impl Decisions {
             Ruling::Block(scope) => scope.covers(target, true),
             _ => false,
         })
+    }
+
+    /// The decision by which a channel is frozen, if it is: the one that lasts longest.
+    pub fn frozen(&self, channel: &str, now: Time) -> Option<&Decision> {
+        let freezes = |d: &&Decision| matches!(&d.ruling, Ruling::Freeze(scope) if scope.channel == channel);
+        self.in_force(now).filter(freezes).max_by_key(|d| d.expires)
     }
 
     /// The rejection that covers the artifact, if any.

@@ -288,6 +288,13 @@ impl Case<'_> {
         let mut rules = self.policy_rules(&assess::apply(self.findings, &assessed), now);
         rules.extend(self.blocked(now));
         rules.extend(self.rejected(now));
+        let frozen = self.cx.decisions.frozen(self.cx.channel, now);
+        rules.extend(frozen.filter(|_| self.before.is_none_or(|before| !before.is_offered())).map(
+            |decision| {
+                let Decision { id, author, reason, .. } = decision;
+                hit(builtin::FROZEN, Action::Hold, format!("decision {id} by {author}: {reason}"))
+            },
+        ));
         let kept_out = rules.iter().any(|r| r.waived_by.is_none() && r.action >= Action::Hold);
         // Nobody misses the bytes of what is not wanted anyway.
         rules.extend(self.bytes().filter(|r| !(kept_out && r.rule == builtin::NOT_FETCHED)));
@@ -305,7 +312,8 @@ impl Case<'_> {
             return ruled(verdict, None);
         };
         let deadline = before.review_by.unwrap_or_else(|| self.cx.now.after(self.cx.policy.hold_deadline));
-        ruled(if now < deadline { Verdict::Admit } else { Verdict::Hold }, Some(deadline))
+        let stays = now < deadline || frozen.is_some();
+        ruled(if stays { Verdict::Admit } else { Verdict::Hold }, Some(deadline))
     }
 
     fn target(&self) -> Target<'_> {

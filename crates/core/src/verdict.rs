@@ -42,6 +42,8 @@ pub mod builtin {
     pub const BLOCKED: &str = "blocked";
     /// A person looked at what was held, and does not want it.
     pub const REJECTED: &str = "rejected";
+    /// The channel is frozen, and does not offer it yet.
+    pub const FROZEN: &str = "frozen";
     /// The record's hash is not the one that was pinned when the file was first fetched.
     pub const FILE_CHANGED: &str = "file-changed";
     /// The fetched bytes contradict the record.

@@ -94,6 +94,13 @@ async fn check(station: &Station, ruling: &Ruling, terms: &Terms) -> Result<()> 
     let expires = terms.expires;
     match ruling {
         Ruling::Block(scope) | Ruling::Reject(scope) => check_scope(station, scope).await,
+        Ruling::Freeze(scope) => {
+            channel::find(station, &scope.channel).await?;
+            if expires.is_none() {
+                return Err(Error::usage("a channel is frozen until a date").hint(ENDS));
+            }
+            check_ahead(station, expires).await
+        }
         Ruling::Approve { scope, weighed } => {
             check_scope(station, scope).await?;
             if weighed.is_empty() {

@@ -11,6 +11,7 @@ mod files;
 pub mod fsck;
 pub mod gc;
 pub mod graph;
+pub mod history;
 pub mod index;
 pub mod judge;
 pub mod keys;

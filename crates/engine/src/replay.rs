@@ -94,16 +94,21 @@ async fn compare(station: &Station, was: &Snapshot, is: &Snapshot) -> Result<(Ve
     let db = &station.store.db;
     let mut count = out.len();
     let judged = tree_edit::diff(db, Some(was.judgement), Some(is.judgement)).await?;
+    let read = async |id: Option<Id<Judgement>>| -> Result<Option<Judgement>> {
+        Ok(match id {
+            Some(id) => Some(db.get(id).await?),
+            None => None,
+        })
+    };
     for difference in &judged {
+        let (old, new) = (read(difference.old).await?, read(difference.new).await?);
+        if let (Some(old), Some(new)) = (&old, &new)
+            && says_the_same(old, new)
+        {
+            continue;
+        }
         count += 1;
         if out.len() < DIFFERENCES_MAX {
-            let read = async |id: Option<Id<Judgement>>| -> Result<Option<Judgement>> {
-                Ok(match id {
-                    Some(id) => Some(db.get(id).await?),
-                    None => None,
-                })
-            };
-            let (old, new) = (read(difference.old).await?, read(difference.new).await?);
             out.extend(verdicts(&difference.key, old.as_ref(), new.as_ref()));
         }
     }
@@ -112,6 +117,19 @@ async fn compare(station: &Station, was: &Snapshot, is: &Snapshot) -> Result<(Ve
     let room = DIFFERENCES_MAX.saturating_sub(out.len());
     out.extend(published.iter().take(room).map(|d| format!("{}: what is published of it differs", d.key)));
     Ok((out, count))
+}
+
+/// Whether two judgements of a shard are one but for when they are looked at again: one that nothing reached is taken over as it
+/// was, and may say an earlier moment than it would by now.
+fn says_the_same(was: &Judgement, is: &Judgement) -> bool {
+    let mut was = was.clone();
+    for (file, judged) in &mut was.artifacts {
+        let again = is.artifacts.get(file).and_then(|is| is.flips_at);
+        if judged.flips_at.is_some_and(|at| again.is_none_or(|again| at <= again)) {
+            judged.flips_at = again;
+        }
+    }
+    was == *is
 }
 
 /// Whether a snapshot claims to be valid no longer than its inputs give. One that was made from the one before may end earlier,

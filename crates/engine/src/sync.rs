@@ -73,6 +73,11 @@ pub async fn sync(station: &Station, channel: &Channel, wish: Wish) -> Result<Ou
         feeds::catch_up(station).await?;
     }
     let before = station.store.db.find_ref(&crate::channel::ref_name(&channel.name, "upstream")).await?;
+    let (_, decisions) = judge::decisions(station).await?;
+    if before.is_some() && decisions.frozen(&channel.name, station.now().await?).is_some() {
+        // Nothing new comes in, and no record changes under what is offered; what is denied by now acts.
+        return rejudge(station, channel, &How { dry, ..How::default() }, dry, "sync").await;
+    }
     let reading = station.options.progress.task(format!("reading {}", channel.name), Unit::Names, None);
     let (upstream, state, read) = mirror::mirror(station, channel, accept_shrink).await?;
     drop(reading);
@@ -92,6 +97,23 @@ pub async fn sync(station: &Station, channel: &Channel, wish: Wish) -> Result<Ou
     let how = How::default();
     let (judgment, id) = judge_and_publish(station, channel, judgment, &how, &along, "sync").await?;
     Ok(outcome(judgment, id, fetched, read))
+}
+
+/// What judging gave, where nothing was read and nothing is published.
+pub(crate) fn judged(judgment: Judgment) -> Outcome {
+    outcome(judgment, None, Fetched::default(), Mirrored::default())
+}
+
+/// Judges what was read and publishes it.
+pub(crate) async fn publish_read(
+    station: &Station,
+    channel: &Channel,
+    along: Along,
+    why: &str,
+) -> Result<Outcome> {
+    feeds::catch_up(station).await?;
+    let (judgment, id) = judge_and_publish(station, channel, None, &How::default(), &along, why).await?;
+    Ok(outcome(judgment, id, Fetched::default(), Mirrored::default()))
 }
 
 /// Judges, unless that was done already, and publishes; if somebody denied something in between, from the start.

@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use airlock_core::channel::{Channel, ChannelFeed};
-use airlock_engine::channel;
+use airlock_core::decision::{Ruling, Scope};
 use airlock_engine::error::Result;
+use airlock_engine::{channel, decide};
 
-use super::Cx;
+use super::{Cx, review};
 use crate::cli::ChannelCommand;
 use crate::output::table;
 
@@ -31,6 +32,12 @@ pub async fn run(cx: &Cx, command: ChannelCommand) -> Result<ExitCode> {
                 .map(|c| vec![c.name.clone(), c.ecosystem.to_string(), c.policy.clone(), source(c)])
                 .collect();
             cx.out.answer(|| Ok(serde_json::json!({ "channels": shown })), || table(&rows))?;
+        }
+        ChannelCommand::Freeze { name, until, reason } => {
+            let ruling = Ruling::Freeze(Scope::of(&name, "*"));
+            let decision = decide::decide(&station, ruling, &reason, Some(until)).await?;
+            cx.out.say(&format!("decision {}: {name} is frozen until {}", decision.id, until.date()));
+            return review::rejudge(cx, &station, &decision).await;
         }
         ChannelCommand::Show { name } => {
             let channel = channel::find(&station, &name).await?;

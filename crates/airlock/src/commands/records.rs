@@ -5,12 +5,13 @@ use std::process::ExitCode;
 use airlock_core::id::Id;
 use airlock_core::snapshot::Snapshot;
 use airlock_engine::error::{Error, Result};
+use airlock_engine::history;
 use airlock_engine::ledger::{self, Checked};
 use airlock_engine::replay;
 use airlock_engine::station::Station;
 use airlock_engine::view::{ChannelView, View};
 
-use super::Cx;
+use super::{Cx, judging};
 use crate::cli::{LedgerCommand, LedgerForm, SnapshotCommand};
 use crate::output::{table, write};
 
@@ -150,6 +151,38 @@ pub async fn snapshot(cx: &Cx, command: SnapshotCommand) -> Result<ExitCode> {
             let shown = json(found.id, &found.snapshot);
             let text = serde_json::to_string_pretty(&shown)? + "\n";
             cx.out.answer(|| Ok(shown), || text)?;
+        }
+        SnapshotCommand::Diff { from, to } => {
+            let newest = from.split('@').next().unwrap_or_default().to_owned();
+            let old = find(&station, &view, &from).await?;
+            let new = find(&station, &view, to.as_deref().unwrap_or(&newest)).await?;
+            let diff = history::diff(&station, &old.snapshot, &new.snapshot).await?;
+            let lines =
+                |sign: &str, all: &[String]| all.iter().map(|a| format!("{sign} {a}\n")).collect::<String>();
+            cx.out.answer(
+                || Ok(serde_json::json!({"from": old.id, "to": new.id, "diff": diff})),
+                || {
+                    format!(
+                        "{}{}{}",
+                        lines("+", &diff.added),
+                        lines("-", &diff.removed),
+                        lines("~", &diff.changed)
+                    )
+                },
+            )?;
+        }
+        SnapshotCommand::Rollback { snapshot, reason, dry_run } => {
+            let found = find(&station, &view, &snapshot).await?;
+            let channel = airlock_engine::channel::find(&station, &found.channel.name).await?;
+            let outcome = history::rollback(&station, &channel, found.id, &reason, dry_run).await?;
+            let outcomes = [outcome];
+            cx.out.answer(|| judging::json(&outcomes), || judging::text(cx, &outcomes))?;
+            if !dry_run {
+                let name = &channel.name;
+                cx.out.say(&format!(
+                    "the next sync reads the source again; `airlock channel freeze {name}` keeps it so"
+                ));
+            }
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -29,7 +29,7 @@ pub async fn block(cx: &Cx, name: &str, spec: &str, reason: &str) -> Result<Exit
 }
 
 /// Judges with the new decision and says what came of it.
-async fn rejudge(cx: &Cx, station: &Station, decision: &Decision) -> Result<ExitCode> {
+pub async fn rejudge(cx: &Cx, station: &Station, decision: &Decision) -> Result<ExitCode> {
     let Rejudged { outcomes, failed } =
         sync::rejudge_all(station, &format!("decision {}", decision.id)).await?;
     let json = || {
@@ -180,6 +180,7 @@ fn row(d: &Decision, in_force: bool) -> Vec<String> {
     let what = match &d.ruling {
         Ruling::Block(scope) => format!("block {}", place(scope)),
         Ruling::Reject(scope) => format!("reject {}", place(scope)),
+        Ruling::Freeze(scope) => format!("freeze {}", scope.channel),
         Ruling::Approve { scope, weighed } => {
             let rules: BTreeSet<&str> = weighed.iter().map(|one| one.rule.as_str()).collect();
             let rules: Vec<&str> = rules.into_iter().collect();

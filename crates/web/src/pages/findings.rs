@@ -177,6 +177,7 @@ pub(super) struct EvidenceRow {
 fn builtin_means(rule: &str) -> Option<&'static str> {
     Some(match rule {
         builtin::BLOCKED => "a person blocked it",
+        builtin::FROZEN => "the channel is frozen and takes in nothing new",
         builtin::REJECTED => "a person looked at it and rejected it",
         builtin::FILE_CHANGED => "its hash is not the one that was pinned when the file was first fetched",
         builtin::MISMATCH => "the fetched file contradicts its record",
