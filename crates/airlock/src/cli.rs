@@ -7,8 +7,10 @@ use airlock_core::time::{Span, Time};
 use airlock_engine::station::Side;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod records;
 mod review;
 
+pub use records::{LedgerCommand, LedgerForm, SnapshotCommand};
 pub use review::{ReviewCommand, TermsArgs};
 
 /// Open-source packages for networks that may not touch the internet: mirrored, judged by their
@@ -529,76 +531,5 @@ pub enum TrustCommand {
     Revoke {
         /// What the sender is called here.
         name: String,
-    },
-}
-
-/// `airlock ledger`
-#[derive(Debug, Subcommand)]
-pub enum LedgerCommand {
-    /// Show the entries, oldest first.
-    Log {
-        /// From this number on.
-        #[arg(long, default_value_t = 1)]
-        from: u64,
-        /// At most so many.
-        #[arg(long, default_value_t = 1000)]
-        most: u32,
-    },
-    /// Check the whole chain, and that decisions, policies and published snapshots are those that it tells of.
-    Verify {
-        /// Hold it also against a bundle that this station wrote, from wherever it was carried.
-        #[arg(long = "against", value_name = "DIR")]
-        against: Vec<PathBuf>,
-    },
-    /// Write all entries, for other systems.
-    Export {
-        /// The form.
-        #[arg(long, value_enum, default_value_t = LedgerForm::Jsonl)]
-        format: LedgerForm,
-        /// From this number on.
-        #[arg(long, default_value_t = 1)]
-        from: u64,
-    },
-}
-
-/// A form of the ledger.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum LedgerForm {
-    /// JSON lines.
-    Jsonl,
-    /// CSV (RFC 4180).
-    Csv,
-}
-
-/// `airlock snapshot`
-#[derive(Debug, Subcommand)]
-pub enum SnapshotCommand {
-    /// List a channel's snapshots, newest first.
-    List {
-        /// The channel.
-        channel: String,
-    },
-    /// Show one.
-    Show {
-        /// The channel, or channel@snapshot or channel@date.
-        channel: String,
-    },
-    /// What one offers and another does not.
-    Diff {
-        /// The earlier one: channel@snapshot or channel@date.
-        from: String,
-        /// The later one; the newest by default.
-        to: Option<String>,
-    },
-    /// Go back to what the source held then, judged by what is known now: what was denied since stays denied.
-    Rollback {
-        /// channel@snapshot or channel@date.
-        snapshot: String,
-        /// Why.
-        #[arg(long)]
-        reason: String,
-        /// Only show what would change.
-        #[arg(long)]
-        dry_run: bool,
     },
 }

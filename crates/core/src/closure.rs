@@ -5,7 +5,7 @@
 //! dependency of it has nothing left. What cannot be told counts as possible: a dependency on a name that the channel never
 //! had (another channel's, or a virtual package such as `__glibc`), one under a condition (`when`, CEP 43; a marker of
 //! PEP 508), one of an optional group (`extra_depends`, CEP 44; extras), a spec that is not understood, and what a file of PyPI
-//! requires that nobody opened. So an artifact that is impossible truly is; one
+//! requires that nobody opened, and in an index that has more of it than any channel what is beyond [`PAIRS_MAX`]. So an artifact that is impossible truly is; one
 //! that is possible may still not be, since two dependencies that are possible each may contradict each other.
 //!
 //! Several dependencies on one name, and the artifact's own `constrains` on it, restrict the same candidate. A platform's
@@ -27,7 +27,7 @@ use crate::record::string;
 use crate::shard::{Entry, Shard, ShardKey};
 use crate::verdict::{Judged, Judgement, RuleHit, Verdict, builtin};
 
-pub use graph::{Graph, Impossible, When};
+pub use graph::{Graph, Impossible, PAIRS_MAX, When};
 pub use requirement::{Numbered, Requirement};
 
 /// Most dependencies of one artifact that are looked at.
@@ -52,6 +52,7 @@ struct PartNode {
     constrains: Vec<u32>,
     /// Before, and now.
     is_offered: [bool; 2],
+    is_asked: bool,
 }
 
 /// What a record, or the artifact itself, says of what it needs.
@@ -111,7 +112,9 @@ impl<'a> Said<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Known<'a> {
     /// What the source lists.
-    pub shard: &'a Shard,
+    pub upstream: Option<&'a Shard>,
+    /// What kept snapshots list: what the source lists no longer was there.
+    pub listed: Option<&'a Shard>,
     /// What its files say of themselves.
     pub facts: Option<&'a Facts>,
     /// The judgement before.
@@ -127,8 +130,15 @@ impl Part {
     pub fn of(key: &str, known: &Known<'_>) -> Self {
         let mut part = Self { key: key.to_owned(), ..Self::default() };
         let mut texts: BTreeMap<String, u32> = BTreeMap::new();
-        for (file, entry) in &known.shard.entries {
-            let Some(said) = Said::of(known.shard, file, entry, known.facts) else { continue };
+        let current = known
+            .upstream
+            .into_iter()
+            .flat_map(|shard| shard.entries.iter().map(move |(f, e)| (shard, f, e)));
+        let is_gone = |file: &String| known.upstream.is_none_or(|shard| !shard.entries.contains_key(file));
+        let listed =
+            known.listed.into_iter().flat_map(|shard| shard.entries.iter().map(move |(f, e)| (shard, f, e)));
+        for (shard, file, entry) in current.chain(listed.filter(|(_, file, _)| is_gone(file))) {
+            let Some(said) = Said::of(shard, file, entry, known.facts) else { continue };
             let mut text = |text: &str| -> u32 {
                 if let Some(at) = texts.get(text) {
                     return *at;
@@ -153,6 +163,7 @@ impl Part {
                 depends,
                 constrains,
                 is_offered: [known.before.is_some_and(|b| of(b, false)), of(known.now, known.before_fetch)],
+                is_asked: of(known.now, true),
             });
         }
         part
@@ -163,10 +174,11 @@ impl Part {
     }
 }
 
-/// Whether the verdict is to offer it; whether its source still lists it does not matter to what needs it.
-fn is_offered(judged: &Judged, before_fetch: bool) -> bool {
+/// Whether the verdict is to offer it; or would be, if it were fetched and opened.
+fn is_offered(judged: &Judged, if_fetched: bool) -> bool {
     let is_about_bytes =
-        |hit: &RuleHit| matches!(hit.rule.as_str(), builtin::NOT_FETCHED | builtin::MISMATCH);
-    let mut against = judged.rules.iter().filter(|hit| hit.waived_by.is_none() && hit.action >= Action::Hold);
-    judged.verdict == Verdict::Admit || (before_fetch && against.all(is_about_bytes))
+        |hit: &RuleHit| hit.unopened || matches!(hit.rule.as_str(), builtin::NOT_FETCHED | builtin::MISMATCH);
+    let against = || judged.rules.iter().filter(|hit| hit.waived_by.is_none() && hit.action >= Action::Hold);
+    let only_lacks_bytes = || against().next().is_some() && against().all(is_about_bytes);
+    !judged.gone && (judged.verdict == Verdict::Admit || (if_fetched && only_lacks_bytes()))
 }

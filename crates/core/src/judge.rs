@@ -352,10 +352,9 @@ impl Case<'_> {
                         || finding
                             .is_some_and(|f| self.may_clear(f, now) && rule.spares_cleared(&subject, f)),
                     advisory: finding.map(|f| f.advisory.clone()),
-                    detail: self
-                        .lacks
-                        .filter(|_| rule.when.asks_dependencies())
-                        .map(|needs| format!("it needs `{needs}`, of which nothing is offered any more")),
+                    detail: self.lacks.filter(|_| rule.when.asks_dependencies()).map(|needs| {
+                        format!("it needs `{needs}`, of which nothing is offered that could be installed")
+                    }),
                     waived_by: waiver.map(|d| d.id.clone()),
                 });
             }

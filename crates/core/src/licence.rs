@@ -5,7 +5,7 @@
 //! A text that is no expression (`see LICENSE`) answers neither: it is not known, unless a policy names that very text. So is
 //! what names no certain licence: `BSD`, `GPL`, `MIT/GPL-2.0`, `NOASSERTION`.
 
-use spdx::expression::Expression;
+use spdx::expression::{ExprNode, Expression, Operator};
 use spdx::{AdditionItem, LicenseItem, LicenseReq, ParseMode};
 
 use crate::pattern::Pattern;
@@ -68,7 +68,7 @@ const FAMILIES: [(Family, &str); 6] = [
          Bitstream-* CUA-OPL-1.0-X Condor-1.1 EUDatagram FreeBSD-DOC JSON Plexus libselinux-1.0 DOC dtoa Entessa \
          ",
     ),
-    (Family::Proprietary, "*proprietary* *commercial* LicenseRef-*EULA* *-EULA *End-User-License*"),
+    (Family::Proprietary, "*proprietary* LicenseRef-*EULA* *-EULA *End-User-License*"),
 ];
 
 /// Exceptions that let other software of any licence be built with what they stand behind.
@@ -122,9 +122,6 @@ impl Family {
     }
 
     fn of_requirement(requirement: &LicenseReq) -> Self {
-        if is_unknown_addition(requirement) {
-            return Self::Other;
-        }
         let family = Self::of(&name_of(&requirement.license));
         let exception = requirement.addition.as_ref().map(exception_name);
         let links = exception.is_some_and(|name| LINKING.iter().any(|p| Pattern::new(p).matches(&name)));
@@ -187,7 +184,10 @@ impl Named {
         }
         let pattern = Pattern::new(text);
         let is_known = match text.contains(['*', '?']) {
-            true => text.contains(" WITH ") || text.starts_with("LicenseRef-") || is_met(&pattern),
+            true => {
+                let licence = text.split(" WITH ").next().unwrap_or_default();
+                licence.starts_with("LicenseRef-") || is_met(&Pattern::new(licence))
+            }
             false => expression(text).is_some_and(|e| {
                 let mut all = e.requirements().map(|r| r.req.to_string());
                 all.next().is_some_and(|one| one.eq_ignore_ascii_case(text)) && all.next().is_none()
@@ -223,16 +223,21 @@ impl Named {
 
     /// `GPL-3.0` means `GPL-3.0-only` and `GPL-3.0-or-later` too, and a licence also what it is with an exception that only
     /// gives more.
-    fn means(&self, requirement: &LicenseReq) -> bool {
+    /// With an addition that is in no list it is not known what of it is left.
+    fn means(&self, requirement: &LicenseReq) -> Truth {
+        let of_licence = |is: bool| match is && is_unknown_addition(requirement) {
+            true => Truth::Unknown,
+            false => is.into(),
+        };
         match self {
-            Self::Family(family) => Family::of_requirement(requirement) == *family,
-            Self::Text(_) => false,
+            Self::Family(family) => of_licence(Family::of_requirement(requirement) == *family),
+            Self::Text(_) => Truth::False,
             Self::Licence(pattern) => {
                 let name = name_of(&requirement.license);
                 let plain = ["-only", "-or-later", "+"].iter().find_map(|end| name.strip_suffix(end));
                 let is_plain = pattern.matches(&name) || plain.is_some_and(|p| pattern.matches(p));
-                (is_plain && !is_unknown_addition(requirement))
-                    || is_written(pattern, &requirement.to_string())
+                let whole = requirement.to_string();
+                of_licence(is_plain).max(is_written(pattern, &whole).into())
             }
         }
     }
@@ -342,7 +347,7 @@ fn common(text: &str) -> Option<&'static str> {
 /// Whether the software may be used under these licences alone.
 pub fn allows(text: &str, named: &[Named]) -> Truth {
     match expression(text) {
-        Some(expression) => expression.evaluate(|r| named.iter().any(|one| one.means(r))).into(),
+        Some(expression) => of_expression(&expression, |r| any(named, r)),
         None => of_text(text, named),
     }
 }
@@ -350,9 +355,30 @@ pub fn allows(text: &str, named: &[Named]) -> Truth {
 /// Whether it cannot be used without one of these.
 pub fn needs(text: &str, named: &[Named]) -> Truth {
     match expression(text) {
-        Some(expression) => (!expression.evaluate(|r| !named.iter().any(|one| one.means(r)))).into(),
+        Some(expression) => !of_expression(&expression, |r| !any(named, r)),
         None => of_text(text, named),
     }
+}
+
+fn any(named: &[Named], requirement: &LicenseReq) -> Truth {
+    named.iter().map(|one| one.means(requirement)).max().unwrap_or(Truth::False)
+}
+
+/// An expression in three values: a sum is the least of its parts, a choice the greatest.
+fn of_expression(expression: &Expression, of: impl Fn(&LicenseReq) -> Truth) -> Truth {
+    let mut stack = Vec::new();
+    for node in expression.iter() {
+        let value = match node {
+            ExprNode::Req(one) => of(&one.req),
+            ExprNode::Op(operator) => match (operator, stack.pop(), stack.pop()) {
+                (Operator::And, Some(a), Some(b)) => std::cmp::min(a, b),
+                (Operator::Or, Some(a), Some(b)) => std::cmp::max(a, b),
+                _ => Truth::Unknown,
+            },
+        };
+        stack.push(value);
+    }
+    stack.pop().unwrap_or(Truth::Unknown)
 }
 
 /// Of a text that is no expression it is known whether somebody named that text, and nothing else.
@@ -403,14 +429,19 @@ mod tests {
             ("MIT/GPL-2.0", &["MIT"], Unknown, Unknown),
             ("BSD", &["family:permissive"], Unknown, Unknown),
             // What is added to a licence and stands in no list may take away what it gives.
-            ("Apache-2.0 WITH AdditionRef-Commons-Clause", &["Apache-2.0"], False, False),
-            ("Apache-2.0 WITH AdditionRef-Commons-Clause", &["family:permissive"], False, False),
+            ("Apache-2.0 WITH AdditionRef-Commons-Clause", &["Apache-2.0"], Unknown, Unknown),
+            ("Apache-2.0 WITH AdditionRef-Commons-Clause", &["family:permissive"], Unknown, Unknown),
+            ("Apache-2.0 WITH AdditionRef-Commons-Clause", &["MIT"], False, False),
+            ("AGPL-3.0-only WITH AdditionRef-x", &["AGPL-3.0"], Unknown, Unknown),
+            ("AGPL-3.0-only WITH AdditionRef-x", &["family:network-copyleft"], Unknown, Unknown),
+            ("MIT OR AGPL-3.0-only WITH AdditionRef-x", &["AGPL-3.0"], Unknown, False),
+            ("Free for non-commercial and commercial use", &["family:proprietary"], Unknown, Unknown),
             ("Apache-2.0 WITH AdditionRef-Commons-Clause", &["Apache-2.0 WITH AdditionRef-*"], True, True),
             ("Apache-2.0 WITH LLVM-exception", &["Apache-2.0"], True, True),
             ("LicenseRef-MIT-but-pay", &["family:permissive"], False, False),
             ("GPL-2.0-only WITH Bison-exception-2.2", &["family:weak-copyleft"], False, False),
             ("Proprietary", &["family:proprietary"], True, True),
-            ("Some Commercial Licence", &["family:proprietary"], True, True),
+            ("Some Proprietary Licence", &["family:proprietary"], True, True),
             ("LicenseRef-Something", &["family:permissive"], False, False),
         ] {
             assert_eq!(

@@ -10,6 +10,11 @@ use wildmatch::WildMatch;
 
 use crate::ecosystem::{self, Ecosystem};
 
+/// Longest spec, in bytes.
+pub const SPEC_BYTES_MAX: usize = 4096;
+/// Most parentheses in one.
+const PARENTHESES_MAX: usize = 20;
+
 /// A pattern over names and versions.
 #[derive(Debug, Clone)]
 pub struct Spec {
@@ -42,6 +47,9 @@ impl Spec {
         let bad =
             |reason: &str| BadSpec { spec: text.chars().take(120).collect(), reason: reason.to_owned() };
         let text = text.trim();
+        if text.len() > SPEC_BYTES_MAX || text.matches('(').count() > PARENTHESES_MAX {
+            return Err(bad("it is too long, or has too many parentheses"));
+        }
         let split = text.find(|c: char| "=<>!~ ".contains(c)).unwrap_or(text.len());
         let (name, versions) = text.split_at(split);
         let plain = name.replace(['*', '?'], "x");

@@ -81,7 +81,14 @@ fn impossible(packages: &[Package]) -> BTreeMap<(String, String), String> {
     for (key, (shard, verdicts)) in shards {
         let all = judgement(verdicts.keys().map(|file| (file.clone(), true)).collect());
         let now = judgement(verdicts);
-        let known = Known { shard: &shard, facts: None, before: Some(&all), now: &now, before_fetch: false };
+        let known = Known {
+            upstream: Some(&shard),
+            listed: None,
+            facts: None,
+            before: Some(&all),
+            now: &now,
+            before_fetch: false,
+        };
         graph.add(Part::of(&key, &known));
     }
     let [before, now] = graph.impossible();

@@ -135,15 +135,7 @@ async fn check(station: &Station, ruling: &Ruling, terms: &Terms) -> Result<()> 
             }
             check_ahead(station, expires).await
         }
-        Ruling::Identity { scope, .. } => {
-            let channel = channel::find(station, &scope.channel).await?;
-            let name = airlock_core::ecosystem::canonical_name(channel.ecosystem, &scope.spec);
-            if channel.ecosystem != Ecosystem::Conda || name.as_ref() != Some(&scope.spec) {
-                return Err(Error::usage(format!("`{}` is no name of a conda package", scope.spec))
-                    .hint("only conda packages need an identity, each by its exact name"));
-            }
-            Ok(())
-        }
+        Ruling::Identity { scope, .. } => check_identity(station, scope).await,
         Ruling::Revoke { decision } => {
             let (_, decisions) = judge::decisions(station).await?;
             let list = "`airlock review list` shows them";
@@ -158,6 +150,17 @@ async fn check(station: &Station, ruling: &Ruling, terms: &Terms) -> Result<()> 
             Ok(())
         }
     }
+}
+
+/// Only conda packages need an identity, each by its exact name.
+async fn check_identity(station: &Station, scope: &Scope) -> Result<()> {
+    let channel = channel::find(station, &scope.channel).await?;
+    let name = airlock_core::ecosystem::canonical_name(channel.ecosystem, &scope.spec);
+    if channel.ecosystem != Ecosystem::Conda || name.as_ref() != Some(&scope.spec) {
+        return Err(Error::usage(format!("`{}` is no name of a conda package", scope.spec))
+            .hint("only conda packages need an identity, each by its exact name"));
+    }
+    Ok(())
 }
 
 /// A waiver ends: on a date, or with a fix of what it rests on.

@@ -125,7 +125,7 @@ pub async fn fsck(station: &Station, what: &What) -> Result<Report> {
 }
 
 /// Checks every object against its name.
-async fn objects(
+pub(crate) async fn objects(
     station: &Station,
     report: &mut Report,
 ) -> Result<(HashSet<Digest>, HashMap<Digest, String>)> {

@@ -3,8 +3,9 @@
 //!
 //! The entries name each other by their hashes, so that a change of one shows in the next. Against a chain that was made anew
 //! from some entry on, or cut, help only heads that are known from elsewhere: the **checkpoint**, which the station signs and
-//! writes beside its database with each entry, and those that bundles carried away. Whoever can write to the database and
-//! holds the station's key can forge the first and not the second.
+//! writes beside its database with each entry, if it goes on from the one before, and those that bundles carried away. Whoever
+//! can write to the database and holds the station's key can forge the first and not the second. Channels, trust, feeds and
+//! block sets are told of in words: their refs are not held against the ledger.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -48,15 +49,42 @@ struct Signed {
     signature: String,
 }
 
-/// Signs where the ledger stands and writes it beside the database. It replaces the one before only as a whole.
-pub(crate) fn checkpoint(station: &Station, ledger: LedgerHead, time: Time) -> Result<()> {
+/// Signs where the ledger stands and writes it beside the database, in the place of the one before, as a whole. What does not
+/// go on from the one before is not signed: whoever changed the past must not get the next entry to vouch for it.
+///
+/// # Errors
+///
+/// If it cannot be written, or the ledger is not the one of the checkpoint before.
+pub(crate) async fn checkpoint(station: &Station, ledger: LedgerHead, time: Time) -> Result<()> {
+    if let Some(before) = read_checkpoint(station)? {
+        if before.number >= ledger.number {
+            // Another process was faster.
+            return Ok(());
+        }
+        let held = station.store.db.ledger(before.number, 1).await?;
+        let goes_on = held.first().is_some_and(|(entry, hash)| {
+            entry.number == before.number
+                && *hash == before.hash
+                && entry.hash().is_ok_and(|h| h == before.hash)
+        });
+        if !goes_on {
+            let number = before.number;
+            return Err(
+                Error::no(format!("entry {number} is not the one that the checkpoint knows")).hint(RESTORE)
+            );
+        }
+    }
     let checkpoint = Checkpoint { ledger, time };
     let message = Canonical::of(&checkpoint)?;
     let signature = station.key.sign(message.as_str().as_bytes()).to_string();
     let text = serde_json::to_string_pretty(&Signed { checkpoint, signature })? + "\n";
     let path = station.dir.join(CHECKPOINT);
-    let mut file = tempfile::NamedTempFile::new_in(&station.dir).map_err(file_error(&station.dir))?;
+    let mut file = tempfile::Builder::new()
+        .prefix(CHECKPOINT)
+        .tempfile_in(&station.dir)
+        .map_err(file_error(&station.dir))?;
     std::io::Write::write_all(&mut file, text.as_bytes()).map_err(file_error(&path))?;
+    file.as_file().sync_data().map_err(file_error(&path))?;
     file.persist(&path).map_err(|e| file_error(&path)(e.error))?;
     Ok(())
 }
@@ -105,6 +133,8 @@ pub struct Checked {
     pub head: LedgerHead,
     /// What it was held against.
     pub against: Vec<Known>,
+    /// Policies and published snapshots of which no entry tells: those of before entries told of them.
+    pub unproven: Vec<String>,
 }
 
 /// Checks the whole ledger, and that decisions, policies and published snapshots are those that it tells of. `bundles` are
@@ -114,6 +144,21 @@ pub struct Checked {
 ///
 /// The answer is no where something is not what it was, and says what.
 pub async fn verify(station: &Station, bundles: &[PathBuf]) -> Result<Checked> {
+    for _ in 0..TRIES {
+        let head = station.store.db.ledger_head().await?;
+        match verify_once(station, bundles).await {
+            // Somebody did something between what was read and what it was held against.
+            Err(e) if !e.is_ours && station.store.db.ledger_head().await? != head => {}
+            other => return other,
+        }
+    }
+    Err(Error::fault("the ledger keeps growing").hint("run it again"))
+}
+
+/// How often checking begins again when something was done meanwhile.
+const TRIES: usize = 20;
+
+async fn verify_once(station: &Station, bundles: &[PathBuf]) -> Result<Checked> {
     let against = known(station, bundles).await?;
     let mut entries = Vec::new();
     loop {
@@ -138,16 +183,34 @@ pub async fn verify(station: &Station, bundles: &[PathBuf]) -> Result<Checked> {
     for known in &against {
         ledger::verify(&entries, Some(known.head)).map_err(|e| broken(e).while_(&known.whence))?;
     }
+    let has_checkpoint = against.iter().any(|known| known.whence == OWN);
+    if !has_checkpoint && entries.first().is_some_and(tells_of_checkpoints) {
+        let path = station.dir.join(CHECKPOINT);
+        return Err(Error::no(format!("{} is missing", path.display())).hint(RESTORE));
+    }
     decisions(station, &entries).await?;
-    refs(station, &entries).await?;
-    Ok(Checked { head, against })
+    let unproven = refs(station, &entries).await?;
+    Ok(Checked { head, against, unproven })
+}
+
+/// Whose checkpoint it is.
+const OWN: &str = "the station's checkpoint";
+
+/// Whether a station was made by a program that signs checkpoints.
+fn tells_of_checkpoints(first: &LedgerEntry) -> bool {
+    #[derive(Deserialize)]
+    struct Said {
+        checkpoint: String,
+    }
+    first.action == "station.init"
+        && first.detail.read::<Said>().is_ok_and(|said| said.checkpoint == CHECKPOINT)
 }
 
 /// Heads that are known from the checkpoint, from what was exported, and from bundles that lie somewhere.
 async fn known(station: &Station, bundles: &[PathBuf]) -> Result<Vec<Known>> {
     let mut out = Vec::new();
     if let Some(head) = read_checkpoint(station)? {
-        out.push(Known { whence: "the station's checkpoint".to_owned(), head });
+        out.push(Known { whence: OWN.to_owned(), head });
     }
     for (name, id) in station.store.db.refs("export/").await? {
         let state: ExportState = station.store.db.get(Id::new(id)).await?;
@@ -196,8 +259,8 @@ async fn decisions(station: &Station, entries: &[LedgerEntry]) -> Result<()> {
     }
 }
 
-/// Policies and published snapshots are the last that the ledger tells of.
-async fn refs(station: &Station, entries: &[LedgerEntry]) -> Result<()> {
+/// Policies and published snapshots are the last that the ledger tells of. Gives those of which it tells nothing.
+async fn refs(station: &Station, entries: &[LedgerEntry]) -> Result<Vec<String>> {
     #[derive(Deserialize)]
     struct Said {
         policy: Option<Digest>,
@@ -221,14 +284,16 @@ async fn refs(station: &Station, entries: &[LedgerEntry]) -> Result<()> {
             _ => {}
         }
     }
-    for (name, (number, expected)) in told {
-        let found = station.store.db.find_ref(&name).await?;
-        if found != Some(expected) {
+    let held = station.store.db.refs("").await?;
+    for (name, (number, expected)) in &told {
+        let found = held.get(name).copied();
+        if found != Some(*expected) {
             let found =
                 found.map_or_else(|| "is missing".to_owned(), |found| format!("is {}", found.short()));
             let message = format!("{name} {found}, and entry {number} says {}", expected.short());
             return Err(Error::no(message).hint(RESTORE));
         }
     }
-    Ok(())
+    let is_told_of = |name: &&String| name.starts_with("policy/") || name.ends_with("/snapshot");
+    Ok(held.keys().filter(is_told_of).filter(|name| !told.contains_key(*name)).cloned().collect())
 }

@@ -175,7 +175,7 @@ impl Station {
         let policy = PolicyText { text: policy::DEFAULT.to_owned() };
         let id = station.store.db.put(&policy).await?;
         let key = station.key.public_hex();
-        let detail = serde_json::json!({"name": name, "side": side, "public_key": key, "policy": id});
+        let detail = serde_json::json!({"name": name, "side": side, "public_key": key, "policy": id, "checkpoint": crate::ledger::CHECKPOINT});
         station
             .commit(
                 vec![RefChange { name: "policy/default".into(), from: None, to: Some(id.digest()) }],
@@ -245,8 +245,11 @@ impl Station {
         let change = Change { time, actor, refs, entries, names };
         let head = self.store.db.commit(&change).await?;
         // What happened has happened, whether it can be signed beside or not.
-        if let Err(error) = crate::ledger::checkpoint(self, head, time) {
-            tracing::warn!("the checkpoint of the ledger could not be written: {}", error.message);
+        if let Err(error) = crate::ledger::checkpoint(self, head, time).await {
+            tracing::warn!(
+                "the checkpoint of the ledger was not written: {}; run `airlock ledger verify`",
+                error.message
+            );
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::spec::Spec;
 use airlock_engine::judge::How;
-use airlock_engine::sync::{self, Outcome};
+use airlock_engine::sync::{self, Outcome, Wish};
 use airlock_engine::{channel, explain, policy};
 use airlock_formats::make::{CondaPackage, Wheel};
 use airlock_testkit::{Kit, conda, osv, wheel};
@@ -124,7 +124,10 @@ async fn what_cannot_be_installed_is_kept_out_where_a_rule_says_so_and_comes_bac
         let (_, verdict, why) = because("app 1.0");
         assert_eq!(verdict, "denied");
         let needs = if name == "main" { "tool" } else { "Tool" };
-        assert_eq!(why.unwrap(), format!("it needs `{needs}`, of which nothing is offered any more"));
+        assert_eq!(
+            why.unwrap(),
+            format!("it needs `{needs}`, of which nothing is offered that could be installed")
+        );
         assert_eq!((because("any 1.0").1, because("lib 1.0").1), ("admitted", "admitted"));
         assert_eq!(kit.sync(name).await.counts.admit, 2, "nothing is fetched for it either");
     }
@@ -132,6 +135,57 @@ async fn what_cannot_be_installed_is_kept_out_where_a_rule_says_so_and_comes_bac
     for name in ["main", "py"] {
         assert_eq!(kit.judge(name).await.counts.admit, 5, "{name}");
     }
+}
+
+/// A channel that nobody fetched anything of yet, whose library is denied from the start.
+#[tokio::test]
+async fn who_judged_last_makes_no_difference_and_replaying_gives_the_same() {
+    let kit = Kit::new(&[vulnerable()]).await;
+    kit.identify(&json!({"lib": "lib"})).await;
+    policy::set(&kit.station, "default", CLOSED).await.unwrap();
+    let mut source = kit.conda_source("conda");
+    let all: [(&str, &str, &[&str]); 4] =
+        [("lib", "2.0", &[]), ("tool", "1.0", &["lib >=2"]), ("app", "1.0", &["tool"]), ("any", "1.0", &[])];
+    for (name, version, depends) in all {
+        source.add(&CondaPackage { depends, ..conda(name, version) }, &json!({}));
+    }
+    source.write();
+    kit.add_channel("main", Ecosystem::Conda, source.path(), &[]).await;
+    let mut last = None;
+    for round in ["sync", "sync", "judge", "sync"] {
+        let outcome = if round == "sync" { kit.sync("main").await } else { kit.judge("main").await };
+        let told = verdicts(&kit, "main").await;
+        let of = |stem: &str| told.iter().find(|(held, ..)| held == stem).unwrap().1;
+        assert_eq!(
+            (of("tool 1.0"), of("app 1.0"), of("any 1.0")),
+            ("denied", "denied", "admitted"),
+            "{round}: {told:?}"
+        );
+        assert_eq!(last.get_or_insert(outcome.counts), &outcome.counts, "{round}");
+        let view = kit.view();
+        let newest = view.channel("main").await.unwrap().unwrap();
+        let replayed = airlock_engine::replay::replay(&kit.station, "main", newest.id).await.unwrap();
+        assert!(replayed.equal, "{round}: {replayed:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_dependency_that_its_source_took_away_is_missed_too() {
+    let kit = world(Some(CLOSED)).await;
+    let mut source = kit.conda_source("conda");
+    let needs: [(&str, &[&str]); 3] =
+        [("tool", &["lib >=2", "__glibc >=2.17"]), ("app", &["tool", "elsewhere >=1"]), ("free", &[])];
+    for (name, depends) in needs {
+        source.add(&CondaPackage { depends, ..conda(name, "1.0") }, &json!({}));
+    }
+    source.write();
+    let main = channel::find(&kit.station, "main").await.unwrap();
+    let would = sync::sync(&kit.station, &main, Wish { dry: true, accept_shrink: true }).await.unwrap();
+    assert_eq!(lost(&would), [("app", "tool"), ("tool", "lib >=2")]);
+    sync::sync(&kit.station, &main, Wish { dry: false, accept_shrink: true }).await.unwrap();
+    let told = verdicts(&kit, "main").await;
+    let of = |stem: &str| told.iter().find(|(held, ..)| held == stem).unwrap().1;
+    assert_eq!((of("tool 1.0"), of("app 1.0"), of("free 1.0")), ("denied", "denied", "admitted"), "{told:?}");
 }
 
 #[tokio::test]

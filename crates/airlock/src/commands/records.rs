@@ -39,18 +39,20 @@ pub async fn ledger(cx: &Cx, command: LedgerCommand) -> Result<ExitCode> {
             cx.out.answer(|| Ok(serde_json::json!({ "entries": list })), || table(&rows))?;
         }
         LedgerCommand::Verify { against } => {
-            let Checked { head, against } = ledger::verify(&station, &against).await?;
+            let Checked { head, against, unproven } = ledger::verify(&station, &against).await?;
             let held: Vec<String> =
                 against.iter().map(|k| format!("{} (entry {})", k.whence, k.head.number)).collect();
+            let no_entry =
+                unproven.iter().map(|name| format!("No entry tells of {name}.\n")).collect::<String>();
             let held = if held.is_empty() { "nothing from elsewhere".to_owned() } else { held.join(", ") };
             cx.out.answer(
                 || {
                     let (entries, hash) = (head.number, head.hash);
-                    Ok(serde_json::json!({"valid": true, "entries": entries, "head": hash, "against": against}))
+                    Ok(serde_json::json!({"valid": true, "entries": entries, "head": hash, "against": against, "unproven": unproven}))
                 },
                 || {
                     let hash = head.hash.short();
-                    format!("The ledger is whole: {} entries, head {hash}; held against {held}.\n", head.number)
+                    format!("The ledger is whole: {} entries, head {hash}; held against {held}.\n", head.number) + &no_entry
                 },
             )?;
         }

@@ -3,7 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{Numbered, Part, Requirement};
-use crate::ecosystem::{self, Ecosystem};
+use crate::ecosystem::Ecosystem;
+
+/// Pairs of a need and a file that may satisfy it, and comparisons of a need with a version, that are looked at. A channel of
+/// 700,000 records has some millions; an index that has more is made to have them, and what is left requires nothing.
+pub const PAIRS_MAX: usize = 30_000_000;
 
 /// The verdicts by which it is asked what is possible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +56,8 @@ struct Node {
     build: u32,
     build_number: u64,
     is_offered: [bool; 2],
+    /// Whether it is asked of it now whether it could be installed: nothing but its bytes keeps it out.
+    is_asked: bool,
 }
 
 /// What some artifacts need of one name: all of these texts at once.
@@ -101,6 +107,7 @@ impl Graph {
                 build: at(node.build),
                 build_number: node.build_number,
                 is_offered: node.is_offered,
+                is_asked: node.is_asked,
             });
         }
     }
@@ -126,7 +133,9 @@ impl Graph {
     fn note_needs(&mut self, id: u32, depends: &[u32], constrains: &[u32]) {
         let named = |text: &u32| (self.name_of.get(*text as usize).copied().unwrap_or_default(), *text);
         let mut all: Vec<(u32, u32)> = depends.iter().map(named).collect();
-        let is_needed = |name: u32| depends.iter().any(|text| named(text).0 == name);
+        all.sort_unstable();
+        let needed: Vec<u32> = all.iter().map(|(name, _)| *name).collect();
+        let is_needed = |name: u32| needed.binary_search(&name).is_ok();
         all.extend(constrains.iter().map(named).filter(|(name, _)| is_needed(*name)));
         all.sort_unstable();
         all.dedup();
@@ -162,19 +171,25 @@ impl Graph {
         [When::Before, When::Now].map(|when| self.of(when, &satisfies))
     }
 
+    /// Finds what may satisfy each need.
     fn match_candidates(&mut self) {
         let ecosystem = self.ecosystem;
         let mut versions: HashMap<u32, Option<Numbered>> = HashMap::new();
+        let mut pairs = 0;
         for need in &mut self.needs {
             let read = |text: &u32| Requirement::parse(ecosystem, self.texts.get(*text as usize)?);
             let requirements: Option<Vec<Requirement>> = need.texts.iter().map(read).collect();
-            // What is not understood requires nothing.
+            // What is not understood, or not all of it, requires nothing.
             let Some(requirements) = requirements else { continue };
+            if requirements.iter().any(|one| one.is_vague) || pairs >= PAIRS_MAX {
+                continue;
+            }
             let Some(name) = requirements.first().map(|first| first.name.as_str()) else { continue };
             let mut allowed: HashMap<u32, bool> = HashMap::new();
             for id in self.names.get(name).into_iter().flatten() {
                 let node = &self.nodes[*id as usize];
                 let fits = *allowed.entry(node.version).or_insert_with(|| {
+                    pairs += 1;
                     let text = &self.texts[node.version as usize];
                     let version =
                         versions.entry(node.version).or_insert_with(|| Numbered::read(ecosystem, text));
@@ -183,7 +198,12 @@ impl Graph {
                 let build = &self.texts[node.build as usize];
                 if fits && requirements.iter().all(|one| one.allows_build(build, node.build_number)) {
                     need.candidates.push(*id);
+                    pairs += 1;
                 }
+            }
+            if pairs >= PAIRS_MAX {
+                // Half of what may satisfy it is not known: it requires nothing.
+                need.candidates = Vec::new();
             }
         }
     }
@@ -222,19 +242,21 @@ impl Graph {
         out
     }
 
-    /// What cannot be installed where these subdirs are used together, with the need of which nothing is left.
+    /// What cannot be installed where these subdirs are used together, with the need of which nothing is left: of what is
+    /// offered, and now also of what would be but for its bytes, of which it matters to nothing else.
     fn dead_in(&self, when: When, universe: &[u16], satisfies: &[Vec<u32>]) -> Vec<(u32, u32)> {
         let is_in = |id: u32| universe.contains(&self.nodes[id as usize].subdir);
         let offered = |id: u32| self.nodes[id as usize].is_offered[usize::from(when == When::Now)];
         let mut alive: Vec<bool> = (0..index(self.nodes.len())).map(|id| is_in(id) && offered(id)).collect();
         let mut left: Vec<u32> = Vec::with_capacity(self.needs.len());
+        let mut here: Vec<bool> = Vec::with_capacity(self.needs.len());
         let mut broken: Vec<u32> = Vec::new();
         for (need, of) in self.needs.iter().enumerate() {
-            let here = of.candidates.iter().filter(|id| is_in(**id)).count();
+            here.push(of.candidates.iter().any(|id| is_in(*id)));
             let still = of.candidates.iter().filter(|id| alive[**id as usize]).count();
             left.push(index(still));
             // Where there never was a candidate here, it comes from elsewhere.
-            if here > 0 && still == 0 {
+            if here[need] && still == 0 {
                 broken.push(index(need));
             }
         }
@@ -254,6 +276,17 @@ impl Graph {
                 }
             }
         }
+        if when == When::Now {
+            let lacks = |need: &usize| here[*need] && left[*need] == 0;
+            let is_only_asked = |id: u32| is_in(id) && self.nodes[id as usize].is_asked && !offered(id);
+            let mut found: BTreeMap<u32, u32> = BTreeMap::new();
+            for need in (0..self.needs.len()).filter(lacks) {
+                for id in self.needs[need].by.iter().filter(|id| is_only_asked(**id)) {
+                    found.entry(*id).or_insert(index(need));
+                }
+            }
+            dead.extend(found);
+        }
         dead
     }
 
@@ -263,11 +296,9 @@ impl Graph {
     }
 }
 
-/// The name that a dependency is about, as far as it is needed to put those on one name together.
+/// The name that a dependency is about; one that is not understood is about itself.
 fn name_of(ecosystem: Ecosystem, text: &str) -> String {
-    let end = text.find(|c: char| c.is_whitespace() || "=<>!~[;(@".contains(c)).unwrap_or(text.len());
-    let name = &text[..end];
-    ecosystem::canonical_name(ecosystem, name).unwrap_or_else(|| name.to_owned())
+    Requirement::parse(ecosystem, text).map_or_else(|| text.to_owned(), |requirement| requirement.name)
 }
 
 /// A position; a channel has some millions of anything at most.

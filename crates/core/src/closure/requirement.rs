@@ -26,6 +26,11 @@ impl Numbered {
     }
 }
 
+/// Longest dependency that is read, in bytes.
+pub const REQUIREMENT_BYTES_MAX: usize = 1000;
+/// Most parentheses in one: who reads them goes down one step for each.
+const PARENTHESES_MAX: usize = 20;
+
 #[derive(Debug, Clone)]
 enum Versions {
     Any,
@@ -49,6 +54,9 @@ impl Requirement {
     /// Reads a MatchSpec of a conda record (CEP 29), or what a wheel's `Requires-Dist` says (PEP 508). None where it requires nothing that a channel holds, or nobody can tell whether
     /// it does: a virtual package, another channel's package, a condition, a name that is none.
     pub fn parse(ecosystem: Ecosystem, text: &str) -> Option<Self> {
+        if text.len() > REQUIREMENT_BYTES_MAX || text.matches('(').count() > PARENTHESES_MAX {
+            return None;
+        }
         match ecosystem {
             Ecosystem::Conda => Self::conda(text),
             Ecosystem::Pypi => Self::pypi(text),
@@ -107,10 +115,16 @@ impl Requirement {
         out.restrict_build(build);
         for (key, value) in keys.map(members).unwrap_or_default() {
             match key {
-                "when" | "if" => return None,
+                // A condition; or what lies elsewhere.
+                "when" | "if" | "channel" | "subdir" | "url" | "fn" => return None,
                 "version" => out.restrict_version(value),
                 "build" => out.restrict_build(Some(value)),
-                "build_number" => out.build_number = value.trim_start_matches('=').parse().ok(),
+                "build_number" => {
+                    out.build_number = value.trim_start_matches('=').parse().ok();
+                    out.is_vague |= out.build_number.is_none();
+                }
+                // What else it brings says nothing of which file it is.
+                "extras" => {}
                 _ => out.is_vague = true,
             }
         }
@@ -155,9 +169,10 @@ fn fields(rest: &str) -> (String, Option<&str>) {
     // `name=1.8=build`: the version is that and no other.
     if let Some((version, build)) = rest.strip_prefix('=').and_then(|rest| rest.split_once('='))
         && !version.is_empty()
-        && !rest.contains(char::is_whitespace)
+        && !rest.contains(|c: char| c.is_whitespace() || ",|<>!~()".contains(c))
     {
-        return (format!("=={version}"), Some(build));
+        let is_pattern = version.contains('*');
+        return (if is_pattern { version.to_owned() } else { format!("=={version}") }, Some(build));
     }
     let is_end = |rest: &str| !rest.trim_end().ends_with(['=', '<', '>', '!', '~', ',', '|']);
     // The build is the last word, unless an operator or a comma stands before it.
@@ -220,6 +235,12 @@ mod tests {
             ("x * cuda*", "3", "cuda_1", true),
             ("x * cuda*", "3", "cpu_1", false),
             ("x * ^no.*", "3", "cpu_1", true),
+            ("x=1.8.*=h_*", "1.8.3", "h_0", true),
+            ("x=1.8.*=h_*", "1.9", "h_0", false),
+            ("x=1.8|=1.9", "1.9.1", "a", true),
+            ("x=1.8|=1.9", "2", "a", false),
+            ("x=1.7,>=1.7.1", "1.7.2", "a", true),
+            ("x=1.7,>=1.7.1", "1.7.0", "a", false),
             ("x 1|2", "2", "a", true),
             ("x 1|2", "3", "a", false),
             ("x[version=\">=2\",build=h_0]", "2", "h_0", true),
@@ -238,6 +259,9 @@ mod tests {
         for nothing in [
             "__glibc >=2.17",
             "conda-forge::x",
+            "x[channel=other]",
+            "x[subdir=win-64,version=1]",
+            "x[url='https://upstream.example/x.conda']",
             "x[version=\">=2\",when=\"python >=3.10\"]",
             "x; if python >=3",
             "",
@@ -247,6 +271,22 @@ mod tests {
         ] {
             assert!(Requirement::parse(Ecosystem::Conda, nothing).is_none(), "{nothing}");
         }
+    }
+
+    #[test]
+    fn what_would_take_long_or_is_not_understood_is_not_believed() {
+        // Who reads this goes down one step for each parenthesis.
+        let deep = format!("x {}1{}", "(".repeat(100_000), ")".repeat(100_000));
+        assert!(Requirement::parse(Ecosystem::Conda, &deep).is_none());
+        assert!(
+            Requirement::parse(Ecosystem::Conda, &format!("x {}1{}", "(".repeat(21), ")".repeat(21)))
+                .is_none()
+        );
+        assert!(Requirement::parse(Ecosystem::Pypi, &format!("x{}", ">1,".repeat(1000))).is_none());
+        for vague in ["x * ^cuda.*$", "x[build_number='>=3']", "x[md5=0]", "x ><!", "x[track_features=a]"] {
+            assert!(Requirement::parse(Ecosystem::Conda, vague).unwrap().is_vague, "{vague}");
+        }
+        assert!(!Requirement::parse(Ecosystem::Conda, "x[version='>=1',extras=[a]]").unwrap().is_vague);
     }
 
     #[test]

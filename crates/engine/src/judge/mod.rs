@@ -149,16 +149,22 @@ pub async fn judge(
     upstream: Option<Id<Upstream>>,
 ) -> Result<Judgment> {
     let inputs = Inputs::read(station, channel, how, upstream).await?;
-    run(station, channel, how, inputs).await
+    run(station, channel, how, inputs, !how.dry).await
 }
 
 /// Judges a channel again with what a snapshot was judged by. Nothing is published and no ref moves.
 pub(crate) async fn again(station: &Station, channel: &Channel, snapshot: &Snapshot) -> Result<Judgment> {
     let inputs = Inputs::of(station, snapshot).await?;
-    run(station, channel, &How { anew: true, ..How::default() }, inputs).await
+    run(station, channel, &How { anew: true, ..How::default() }, inputs, false).await
 }
 
-async fn run(station: &Station, channel: &Channel, how: &How, inputs: Inputs) -> Result<Judgment> {
+async fn run(
+    station: &Station,
+    channel: &Channel,
+    how: &How,
+    inputs: Inputs,
+    is_news: bool,
+) -> Result<Judgment> {
     let scope = Scope::of(station, channel, how, &inputs).await?;
     let maps = Maps::read(station, channel, &inputs, &scope).await?;
     let common = common(station, channel, how, &inputs, &maps).await?;
@@ -181,7 +187,7 @@ async fn run(station: &Station, channel: &Channel, how: &How, inputs: Inputs) ->
         Some(sum) => sum,
         None => judge_all(station, common, &maps, &lacks).await?,
     };
-    if matches!(scope, Scope::All) && channel.ecosystem == Ecosystem::Conda && !how.dry {
+    if matches!(scope, Scope::All) && channel.ecosystem == Ecosystem::Conda && is_news {
         feeds::index_names(station, inputs.set.identities).await?;
     }
     let settled = sum.settled(station, channel, &inputs, &scope).await?;

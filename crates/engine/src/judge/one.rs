@@ -176,12 +176,15 @@ pub(super) fn judge(common: &Common, task: Task) -> Result<One> {
         changes: changes(before.as_ref(), &judgement),
         findings: FindingChanges::between(before.as_ref(), &judgement),
         reopened: reopened(before.as_ref(), &judgement),
-        part: common.parts.zip(upstream.as_ref()).map(|(ask, shard)| {
-            let (facts, before, now) = (facts.as_ref(), before.as_ref(), &judgement);
-            Part::of(&task.key, &Known { shard, facts, before, now, before_fetch: ask.before_fetch })
-        }),
+        part: common.parts.map(|ask| Part::of(&task.key, &known(&local, &judgement, ask))),
         key: task.key,
     })
+}
+
+/// What closure needs to know.
+fn known<'a>(local: &Local<'a>, now: &'a Judgement, ask: ForClosure) -> Known<'a> {
+    let Local { upstream, listed, facts, previous, .. } = *local;
+    Known { upstream, listed, facts, before: previous, now, before_fetch: ask.before_fetch }
 }
 
 /// What keeps an artifact out.
