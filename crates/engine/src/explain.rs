@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use airlock_core::advisory::Epss;
 use airlock_core::assess::{self, Assessed};
+use airlock_core::channel::ChannelFeed;
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::explain::Offered;
 use airlock_core::id::{Digest, Id};
@@ -15,13 +16,15 @@ use airlock_core::matching::{Evidence, Finding, Status};
 use airlock_core::object;
 use airlock_core::severity::{Score, Tenths};
 use airlock_core::shard::ShardKey;
-use airlock_core::snapshot::Counts;
+use airlock_core::snapshot::{Counts, Snapshot, Upstream};
 use airlock_core::spec::Spec;
 use airlock_core::time::Time;
 use airlock_core::verdict::{Judged, Judgement, RuleHit, Verdict};
 use airlock_core::version::Order;
 
+use crate::channel::ref_name;
 use crate::error::{Error, Result};
+use crate::publish::Subdirs;
 use crate::view::{ChannelView, View};
 use crate::{feeds, tree_edit, trees};
 
@@ -65,7 +68,10 @@ pub struct Explanation {
 
 /// Explains everything in a channel that matches `spec`.
 pub async fn explain(view: &View, channel: &ChannelView, spec: &Spec) -> Result<Explanation> {
-    let by_name = judgements(view, channel, |name| spec.matches_name(name)).await?;
+    let by_name = match spec.exact_name() {
+        Some(name) => [(name.to_owned(), package(view, channel, name).await?)].into(),
+        None => judgements(view, channel, |name| spec.matches_name(name)).await?,
+    };
     let epss = epss(view, channel).await?;
     let mut artifacts = Vec::new();
     for judged in by_name.values() {
@@ -122,6 +128,48 @@ pub async fn judgements(
                 out.entry(name).or_default().sent.push(view.object(id).await?);
             }
         }
+    }
+    Ok(out)
+}
+
+/// Where a name may stand in the channel's trees.
+pub async fn keys(
+    view: &View,
+    channel: &ChannelView,
+    upstream: &Upstream,
+    name: &str,
+) -> Result<Vec<ShardKey>> {
+    let key = |subdir: Option<String>| ShardKey { subdir, name: name.to_owned() };
+    match channel.channel.ecosystem {
+        Ecosystem::Pypi => Ok(vec![key(None)]),
+        Ecosystem::Conda => {
+            let mut subdirs: BTreeSet<String> = channel.newest.subdirs.keys().cloned().collect();
+            subdirs.extend(upstream.subdirs.keys().cloned());
+            // Kept snapshots may list it where the source has nothing any more.
+            let db = &view.station().store.db;
+            if let Some(id) = db.find_ref(&ref_name(&channel.channel.name, "subdirs")).await? {
+                subdirs.extend(view.object(Id::<Subdirs>::new(id)).await?.subdirs.iter().cloned());
+            }
+            if let ChannelFeed::Source { subdirs: asked, .. } = &channel.channel.feed {
+                subdirs.extend(asked.iter().cloned());
+            }
+            if let Some(origin) = upstream.origin {
+                let origin: Arc<Snapshot> = view.object(origin).await?;
+                subdirs.extend(origin.subdirs.keys().cloned());
+            }
+            Ok(subdirs.into_iter().map(|subdir| key(Some(subdir))).collect())
+        }
+    }
+}
+
+/// The judgements of one package; `name` is canonical.
+async fn package(view: &View, channel: &ChannelView, name: &str) -> Result<Package> {
+    let upstream = view.object(channel.newest.inputs.upstream).await?;
+    let mut out = Package::default();
+    for key in keys(view, channel, &upstream, name).await? {
+        let place = key.to_string();
+        out.sent.extend(view.sent_judgement(channel, &place).await?);
+        out.ours.extend(view.judgement(channel, &place).await?);
     }
     Ok(out)
 }

@@ -1,18 +1,14 @@
 //! Reading one package of a channel: only its own judgements, records and facts.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
-use airlock_core::channel::ChannelFeed;
-use airlock_core::ecosystem::Ecosystem;
 use airlock_core::id::Digest;
 use airlock_core::record::Artifact;
-use airlock_core::shard::ShardKey;
-use airlock_core::snapshot::{Snapshot, Upstream};
+use airlock_core::snapshot::Upstream;
 use airlock_core::time::Time;
 use airlock_core::verdict::{Judged, Judgement};
 use airlock_engine::error::Result;
-use airlock_engine::explain::Package;
+use airlock_engine::explain::{self, Package};
 use airlock_engine::view::{ChannelView, View};
 
 /// What a record and the file itself say, for people.
@@ -47,7 +43,7 @@ pub(super) async fn read(view: &View, channel: &ChannelView, name: &str) -> Resu
     let upstream = view.object(channel.newest.inputs.upstream).await?;
     let mut reading =
         Reading { package: Package::default(), about: BTreeMap::new(), blocked: BTreeMap::new() };
-    for key in keys(view, channel, &upstream, name).await? {
+    for key in explain::keys(view, channel, &upstream, name).await? {
         let place = key.to_string();
         let sent = view.sent_judgement(channel, &place).await?;
         reading.package.sent.extend(sent);
@@ -65,7 +61,7 @@ pub(super) async fn knows(view: &View, channel: &ChannelView, name: &str) -> Res
         return Ok(false);
     };
     let upstream = view.object(channel.newest.inputs.upstream).await?;
-    for key in keys(view, channel, &upstream, &name).await? {
+    for key in explain::keys(view, channel, &upstream, &name).await? {
         let place = key.to_string();
         if view.judgement(channel, &place).await?.is_some()
             || view.sent_judgement(channel, &place).await?.is_some()
@@ -74,26 +70,6 @@ pub(super) async fn knows(view: &View, channel: &ChannelView, name: &str) -> Res
         }
     }
     Ok(false)
-}
-
-/// Where a name may stand in the channel's trees.
-async fn keys(view: &View, channel: &ChannelView, upstream: &Upstream, name: &str) -> Result<Vec<ShardKey>> {
-    let key = |subdir: Option<String>| ShardKey { subdir, name: name.to_owned() };
-    match channel.channel.ecosystem {
-        Ecosystem::Pypi => Ok(vec![key(None)]),
-        Ecosystem::Conda => {
-            let mut subdirs: BTreeSet<String> = channel.newest.subdirs.keys().cloned().collect();
-            subdirs.extend(upstream.subdirs.keys().cloned());
-            if let ChannelFeed::Source { subdirs: asked, .. } = &channel.channel.feed {
-                subdirs.extend(asked.iter().cloned());
-            }
-            if let Some(origin) = upstream.origin {
-                let origin: Arc<Snapshot> = view.object(origin).await?;
-                subdirs.extend(origin.subdirs.keys().cloned());
-            }
-            Ok(subdirs.into_iter().map(|subdir| key(Some(subdir))).collect())
-        }
-    }
 }
 
 impl Reading {
