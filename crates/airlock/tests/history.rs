@@ -100,4 +100,34 @@ async fn going_back_a_week_does_not_bring_back_what_was_denied_since() {
     // The next reading starts from nothing, and so misses nothing.
     at(&station, WEEK, &["sync", "main"]).exits(0);
     assert_eq!(offered(&station, WEEK), now);
+    // A frozen channel does not go back.
+    let freeze = ["channel", "freeze", "main", "--reason", "r", "--until", "2026-03-20"];
+    at(&station, WEEK, &freeze).exits(0);
+    at(&station, WEEK, &back).exits(1).says("is frozen by decision d1");
+}
+
+#[tokio::test]
+async fn what_the_index_says_of_a_file_today_is_not_forgotten_by_going_back() {
+    let world = World::new().await;
+    let station = world.connected("low");
+    let file = world.path("strict.toml");
+    let text = std::fs::read_to_string(&file).unwrap_or_default()
+        + "[policy]\nname = \"p\"\n[[rule]]\nname = \"withdrawn\"\naction = \"deny\"\nwhen = { any = [{ yanked = true }, { removed = true }] }\n";
+    std::fs::write(&file, text).unwrap();
+    at(&station, FIRST, &["policy", "set", "default", file.to_str().unwrap()]).exits(0);
+    at(&station, FIRST, &["sync"]).exits(0);
+    moves_on(&world);
+    at(&station, WEEK, &["sync"]).exits(0);
+    let back = ["snapshot", "rollback", "main@2026-03-01", "--reason", "r"];
+    let refused =
+        at(&station, WEEK, &back).exits(1).says("would come back").says("noarch/requests-1.0-0.conda");
+    refused.says("airlock block main SPEC");
+    at(&station, WEEK, &["block", "main", "requests", "--reason", "they took it away"]).exits(0);
+    at(&station, WEEK, &back).exits(0);
+    let offered = offered(&station, WEEK);
+    assert!(offered.contains(&"noarch/other-1.0-0.conda".to_owned()), "{offered:?}");
+    assert!(
+        !offered.iter().any(|file| file.contains("requests") || file.contains("other-2.0")),
+        "{offered:?}"
+    );
 }

@@ -51,11 +51,15 @@ async fn what_is_held_waits_in_a_queue_and_is_approved_as_far_as_it_was_weighed(
     station
         .run(&["review", "list"])
         .exits(0)
-        .shows("approve requests in main, held by cvss-above-7 and unscored")
+        .shows("approve requests in main: 1 file, held by cvss-above-7 and unscored")
         .shows("(SEC-7)");
     station.run(&["review", "queue", "main"]).exits(0).shows("Nothing in main waits");
     station.run(&approve).exits(1).says("nothing is held that `requests` means");
 
+    // Nothing that is not held is approved: no other file, and no other build.
+    let hash = "0".repeat(64);
+    let none = [&approve[..], &["--sha256", &hash]].concat();
+    station.run(&none).exits(1).says("nothing is held");
     // What is denied is not approved, and what becomes known later holds again.
     station.run(&["review", "approve", "main", "--scope", "idna", "--reason", "r"]).exits(1);
     world.know(&[
@@ -76,6 +80,8 @@ async fn what_is_held_waits_in_a_queue_and_is_approved_as_far_as_it_was_weighed(
 async fn what_is_rejected_is_denied_and_says_why() {
     let (_world, station) = synced().await;
     let reject = ["review", "reject", "main", "--scope", "requests==1.0", "--reason", "use 2.0"];
+    let shown = station.run(&[&reject[..], &["--dry-run"]].concat()).exits(0).shows("held -> denied");
+    assert!(!shown.stdout.contains("-> admitted"), "{}", shown.stdout);
     station.run(&reject).exits(0);
     station
         .run(&["explain", "main", "requests=1.0"])

@@ -5,7 +5,7 @@
 //! dependency of it has nothing left. What cannot be told counts as possible: a dependency on a name that the channel never
 //! had (another channel's, or a virtual package such as `__glibc`), one under a condition (`when`, CEP 43; a marker of
 //! PEP 508), one of an optional group (`extra_depends`, CEP 44; extras), a spec that is not understood, and what a file of PyPI
-//! requires that nobody opened, and in an index that has more of it than any channel what is beyond [`PAIRS_MAX`]. So an artifact that is impossible truly is; one
+//! requires that nobody opened. What is made to take long ([`COMPARISONS_MAX`]) counts as impossible itself. So an artifact that is impossible truly is; one
 //! that is possible may still not be, since two dependencies that are possible each may contradict each other.
 //!
 //! Several dependencies on one name, and the artifact's own `constrains` on it, restrict the same candidate. A platform's
@@ -27,7 +27,7 @@ use crate::record::string;
 use crate::shard::{Entry, Shard, ShardKey};
 use crate::verdict::{Judged, Judgement, RuleHit, Verdict, builtin};
 
-pub use graph::{Graph, Impossible, PAIRS_MAX, When};
+pub use graph::{COMPARISONS_MAX, Graph, Impossible, When};
 pub use requirement::{Numbered, Requirement};
 
 /// Most dependencies of one artifact that are looked at.

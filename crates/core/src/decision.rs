@@ -7,11 +7,13 @@ use wildmatch::WildMatch;
 
 use crate::advisory::MatchKey;
 use crate::assess::{Basis, Justification};
+use crate::canon::Canonical;
 use crate::ecosystem::Ecosystem;
 use crate::id::Digest;
 use crate::identity::{Identity, Mapping};
 use crate::matching::{Finding, Status};
 use crate::object::Object;
+use crate::policy::Rule;
 use crate::spec::Spec;
 use crate::time::Time;
 
@@ -52,25 +54,61 @@ pub struct Terms {
     pub ticket: Option<String>,
 }
 
-/// A rule that held something, and the vulnerability on which it rested, if on any: what an approval weighed.
+/// A file that was held when somebody looked, and everything that held it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Approved {
+    /// The file, with its subdir for conda.
+    pub artifact: String,
+    /// Its hash, as far as it was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Digest>,
+    /// What held it.
+    pub weighed: Vec<Weighed>,
+}
+
+/// A rule that held something, and on what it rested: what an approval weighed. When one of that is otherwise, it was not
+/// weighed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Weighed {
     /// The rule's name.
     pub rule: String,
-    /// The vulnerability.
+    /// The hash of what the rule said.
+    pub said: Digest,
+    /// The vulnerability, if it rested on one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advisory: Option<String>,
+    /// The hash of what was known of that; for a rule that speaks of any or no finding, of all that was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known: Option<Digest>,
+    /// Whether it was unknown that the rule holds.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unknown: bool,
 }
 
 impl Weighed {
-    fn is(&self, rule: &str, finding: Option<&Finding>) -> bool {
-        let is_same = match (&self.advisory, finding) {
-            (None, None) => true,
-            (Some(advisory), Some(finding)) => finding.is_called(advisory),
-            _ => false,
+    /// What is weighed of a rule that holds an artifact, as far as it rests on `finding`; `all` is everything known of it.
+    pub fn of(rule: &Rule, finding: Option<&Finding>, all: &[Finding], unknown: bool) -> Self {
+        let known = match finding {
+            Some(finding) => Some(known_of(std::slice::from_ref(finding))),
+            None => rule.when.quantifies().then(|| known_of(all)),
         };
-        self.rule == rule && is_same
+        let advisory = finding.map(|finding| finding.advisory.clone());
+        Self { rule: rule.name.clone(), said: rule.digest, advisory, known, unknown }
     }
+}
+
+/// The hash of what is known of some findings, but for what changes daily: names, scores, exploitation, fixes, states, and
+/// what each record says.
+fn known_of(findings: &[Finding]) -> Digest {
+    let known: Vec<_> = findings
+        .iter()
+        .map(|f| {
+            let records: Vec<_> = f.evidence.iter().map(|e| (&e.record, &e.hit)).collect();
+            let marks = (f.kev, f.malicious, f.undecided, f.status);
+            (&f.advisory, &f.aliases, &f.scores, &f.cwes, &f.fixed, marks, records)
+        })
+        .collect();
+    Canonical::of(&known).map_or(Digest::of(b""), |text| Digest::of(text.as_str().as_bytes()))
 }
 
 impl Decision {
@@ -96,17 +134,17 @@ pub enum Ruling {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         advisory: Option<String>,
     },
-    /// Let in what is held within this scope, as far as what holds it was weighed. What denies is not lifted by it, and
-    /// neither is what becomes known later.
+    /// Let in files that were held within this scope when somebody looked, as far as what held them was weighed. What denies is
+    /// not lifted by it, and neither is what comes or becomes known later.
     Approve {
         /// Where.
         scope: Scope,
-        /// What held it when somebody looked.
-        weighed: Vec<Weighed>,
+        /// The files that were held when somebody looked, and what held each.
+        files: Vec<Approved>,
     },
     /// A whole channel offers nothing that it does not offer already; what denies acts all the same.
     Freeze(Scope),
-    /// Deny what is held within this scope: somebody looked, and does not want it.
+    /// Deny everything in this scope: somebody looked, and does not want it.
     Reject(Scope),
     /// A finding is in this state within this scope. One that makes it milder stands on what was known.
     Status {
@@ -166,7 +204,7 @@ impl Scope {
 
     /// Whether this artifact is in the scope. A version that cannot be held against the scope is in it for a
     /// block and not for a waiver: what is not known is never milder.
-    fn covers(&self, target: &Target<'_>, if_unknown: bool) -> bool {
+    pub fn covers(&self, target: &Target<'_>, if_unknown: bool) -> bool {
         let spec = Spec::parse(target.ecosystem, &self.spec);
         let in_scope = |spec: Spec| {
             let version =
@@ -213,6 +251,13 @@ pub struct Target<'a> {
     pub subdir: Option<&'a str>,
     /// The hash of the file: that of its bytes, else that which its record declares.
     pub sha256: Option<Digest>,
+}
+
+impl Target<'_> {
+    /// The file, with its subdir for conda.
+    pub fn place(&self) -> String {
+        self.subdir.map_or_else(|| self.file.to_owned(), |subdir| format!("{subdir}/{}", self.file))
+    }
 }
 
 impl Decisions {
@@ -272,22 +317,23 @@ impl Decisions {
         })
     }
 
-    /// The approval that lifts what `rule` holds of the artifact, as far as it rests on `finding`.
-    pub fn approval(
-        &self,
-        target: &Target<'_>,
-        rule: &str,
-        finding: Option<&Finding>,
-        now: Time,
-    ) -> Option<&Decision> {
+    /// The approval that lifts what was weighed of the artifact.
+    pub fn approval(&self, target: &Target<'_>, weighed: &Weighed, now: Time) -> Option<&Decision> {
+        let place = target.place();
+        let is_it = |file: &Approved| {
+            file.artifact == place
+                && file.sha256.is_none_or(|hash| target.sha256 == Some(hash))
+                && file.weighed.contains(weighed)
+        };
         self.in_force(now).find(|d| match &d.ruling {
-            Ruling::Approve { scope, weighed } => {
-                scope.covers(target, false)
-                    && weighed.iter().any(|one| one.is(rule, finding))
-                    && d.lasts(finding)
-            }
+            Ruling::Approve { files, .. } => files.iter().any(is_it),
             _ => false,
         })
+    }
+
+    /// Whether somebody approved anything that is in force.
+    pub fn has_approvals(&self, now: Time) -> bool {
+        self.in_force(now).any(|d| matches!(d.ruling, Ruling::Approve { .. }))
     }
 
     /// The last ruling on the state of a finding of the artifact.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::advisory::{AdvisorySet, Epss, Kev, Ranks, Slice};
 use crate::assess::{self, Assessing, Assessments, Statements};
 use crate::block::BlockSet;
-use crate::decision::{Decision, Decisions, Target};
+use crate::decision::{Decision, Decisions, Target, Weighed};
 use crate::ecosystem::Ecosystem;
 use crate::fact::{Fact, Facts, Fault};
 use crate::identity::{Coverage, Identity};
@@ -332,16 +332,19 @@ impl Case<'_> {
 
     fn policy_rules(&self, findings: &[Finding], now: Time) -> Vec<RuleHit> {
         let subject = self.subject(findings, now);
+        let (target, has_approvals) = (self.target(), self.cx.decisions.has_approvals(now));
         let mut out = Vec::new();
         for rule in &self.cx.policy.rules {
             for (finding, truth) in rule.hits(&subject) {
                 let unknown = truth == Truth::Unknown;
                 // Not knowing is no reason to deny, and none to admit either.
                 let action = if unknown { rule.action.min(Action::Hold) } else { rule.action };
-                let (decisions, target) = (self.cx.decisions, self.target());
+                let decisions = self.cx.decisions;
                 let approval = || match action {
-                    Action::Hold => decisions.approval(&target, &rule.name, finding, now),
-                    Action::Warn | Action::Deny => None,
+                    Action::Hold if has_approvals => {
+                        decisions.approval(&target, &Weighed::of(rule, finding, findings, unknown), now)
+                    }
+                    Action::Hold | Action::Warn | Action::Deny => None,
                 };
                 let waiver = decisions.waiver(&target, &rule.name, finding, now).or_else(approval);
                 out.push(RuleHit {

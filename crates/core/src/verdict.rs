@@ -52,6 +52,8 @@ pub mod builtin {
     pub const NOT_FETCHED: &str = "not-fetched";
     /// The record cannot be read.
     pub const BAD_RECORD: &str = "bad-record";
+    /// All of them.
+    pub const ALL: [&str; 7] = [BLOCKED, REJECTED, FROZEN, FILE_CHANGED, MISMATCH, NOT_FETCHED, BAD_RECORD];
 }
 
 /// One rule that had a say.

@@ -65,6 +65,18 @@ fn judgement(verdicts: BTreeMap<String, bool>) -> Judgement {
 
 /// What is impossible, by place, with what it needs. Before, everything was offered.
 fn impossible(packages: &[Package]) -> BTreeMap<(String, String), String> {
+    let [before, now] = both(packages);
+    // Where everything is offered, nothing was taken away.
+    assert_eq!(before, BTreeMap::new());
+    now
+}
+
+fn now_impossible(packages: &[Package]) -> BTreeMap<(String, String), String> {
+    let [_, now] = both(packages);
+    now
+}
+
+fn both(packages: &[Package]) -> [BTreeMap<(String, String), String>; 2] {
     let mut shards: BTreeMap<String, (Shard, BTreeMap<String, bool>)> = BTreeMap::new();
     for p in packages {
         let key = ShardKey { subdir: Some(p.subdir.into()), name: p.name.clone() };
@@ -91,10 +103,7 @@ fn impossible(packages: &[Package]) -> BTreeMap<(String, String), String> {
         };
         graph.add(Part::of(&key, &known));
     }
-    let [before, now] = graph.impossible();
-    // Where everything is offered, nothing was taken away.
-    assert_eq!(before, []);
-    now.into_iter().map(|one| ((one.key, one.file), one.needs)).collect()
+    graph.impossible().map(|all| all.into_iter().map(|one| ((one.key, one.file), one.needs)).collect())
 }
 
 fn parsed(text: &str) -> Option<Requirement> {
@@ -208,6 +217,18 @@ fn what_needs_something_of_which_nothing_is_left_is_impossible_and_so_is_what_ne
     });
     let found = impossible(&constrained);
     assert_eq!(found[&("linux-64/curl".into(), "curl-8-0.conda".into())], "openssl >=3.0 and openssl >=3.1");
+}
+
+/// Who has too many needs hurts nobody else.
+#[test]
+fn a_package_that_is_made_to_take_long_counts_as_impossible_and_switches_nothing_off() {
+    let mut all: Vec<Package> = (0..3300)
+        .map(|n| package("linux-64", "aaa", &format!("1.{n}"), &[&format!("aaa <9.{n}")], true))
+        .collect();
+    all.push(package("linux-64", "victim", "2", &[], false));
+    all.push(package("linux-64", "zzz", "1", &["victim"], true));
+    let shown: BTreeSet<String> = now_impossible(&all).into_iter().map(|((key, _), _)| key).collect();
+    assert_eq!(shown, ["linux-64/aaa".to_owned(), "linux-64/zzz".to_owned()].into());
 }
 
 fn packages() -> impl Strategy<Value = Vec<Package>> {

@@ -3,162 +3,21 @@
 
 use std::collections::BTreeMap;
 
-use airlock_core::advisory::{Epss, Kev, Slice, SliceEntry};
 use airlock_core::canon::Canonical;
-use airlock_core::decision::{Decision, Decisions, Ruling, Scope, Weighed};
-use airlock_core::ecosystem::Ecosystem;
-use airlock_core::fact::{Fact, Facts, Fault, FileFact};
+use airlock_core::decision::Ruling;
+use airlock_core::fact::{Facts, Fault};
 use airlock_core::id::Digest;
-use airlock_core::judge::{self, Context, Local};
-use airlock_core::matching;
+use airlock_core::judge::{self};
 use airlock_core::policy::{self, Policy};
 use airlock_core::severity::{Score, Tenths};
-use airlock_core::shard::{Entry, Shard, ShardKey};
-use airlock_core::time::{Span, Time};
-use airlock_core::verdict::{Judged, Judgement, Verdict};
-use airlock_core::version::{Event, Range};
+use airlock_core::shard::Entry;
+use airlock_core::time::Span;
+use airlock_core::verdict::Verdict;
 use proptest::prelude::*;
 
-const FILE: &str = "x-1.0-py3-none-any.whl";
+mod common;
 
-fn day(n: i64) -> Time {
-    Time::from_seconds(0).after(Span::days(20_000 + n))
-}
-
-fn shard(record: &str) -> Shard {
-    let mut shard = Shard::new(Ecosystem::Pypi, "x".into(), None);
-    shard
-        .entries
-        .insert(FILE.into(), Entry { table: "files".into(), record: Canonical::parse(record).unwrap() });
-    shard
-}
-
-fn facts(fault: Option<Fault>) -> Facts {
-    let file = FileFact {
-        sha256: Digest::of(b"x"),
-        size: 1,
-        metadata: None,
-        licence: None,
-        summary: None,
-        requires: vec![],
-        run_exports: None,
-        security: vec![],
-    };
-    Facts { files: [(FILE.to_owned(), Fact { first_seen: day(0), file: Some(file), fault })].into() }
-}
-
-fn advisory(id: &str, score: Option<f64>) -> SliceEntry {
-    SliceEntry {
-        vulnerability: id.into(),
-        advisory: id.into(),
-        modified: None,
-        cwes: [].into(),
-        published: None,
-        published_last: None,
-        aliases: [].into(),
-        summary: String::new(),
-        scores: score
-            .map(|s| Score { score: Tenths::new(s).unwrap(), vector: "v".into(), source: id.into() })
-            .into_iter()
-            .collect(),
-        disputed: false,
-        malicious: false,
-        ranges: vec![Range { events: vec![Event::Introduced("0".into())] }],
-        target: None,
-        versions: vec![],
-        with: [].into(),
-    }
-}
-
-/// A channel of one artifact, and everything that can bear on it.
-struct World {
-    policy: Policy,
-    decisions: Decisions,
-    advisories: Vec<SliceEntry>,
-    kev: Kev,
-    feeds_read: Option<Time>,
-    now: Time,
-    shard: Option<Shard>,
-    listed: Option<Shard>,
-    facts: Facts,
-    previous: Option<Judgement>,
-    needs_bytes: bool,
-}
-
-impl World {
-    fn new(policy: &str) -> Self {
-        Self {
-            policy: Policy::parse(policy).unwrap(),
-            decisions: Decisions::default(),
-            advisories: vec![],
-            kev: Kev::default(),
-            feeds_read: Some(day(0)),
-            now: day(0),
-            shard: Some(shard("{}")),
-            listed: None,
-            facts: facts(None),
-            previous: None,
-            needs_bytes: true,
-        }
-    }
-
-    fn judgement(&self) -> Judgement {
-        let epss = Epss::default();
-        let cx = Context {
-            channel: "main",
-            ecosystem: Ecosystem::Pypi,
-            source: "https://upstream.example/simple",
-            policy: &self.policy,
-            decisions: &self.decisions,
-            kev: &self.kev,
-            epss: &epss,
-            ranks: None,
-            feeds_read: self.feeds_read,
-            now: self.now,
-            needs_bytes: self.needs_bytes,
-        };
-        let slice = Slice { entries: self.advisories.clone() };
-        let lookup = matching::lookups(Ecosystem::Pypi, "x", None).remove(0);
-        let slices = [(lookup, &slice)];
-        let local = Local {
-            upstream: self.shard.as_ref(),
-            listed: self.listed.as_ref(),
-            facts: Some(&self.facts),
-            identity: None,
-            slices: &slices,
-            statements: &[],
-            previous: self.previous.as_ref(),
-            lacks: None,
-        };
-        judge::judge_local(&cx, &ShardKey { subdir: None, name: "x".into() }, &local)
-    }
-
-    fn judged(&self) -> Judged {
-        self.judgement().artifacts[FILE].clone()
-    }
-
-    fn verdict(&self) -> Verdict {
-        self.judged().verdict
-    }
-
-    fn decide(&mut self, ruling: Ruling, expires: Option<Time>) {
-        let id = format!("d{}", self.decisions.list.len() + 1);
-        self.decisions.list.push(Decision {
-            id,
-            time: day(0),
-            author: "ada".into(),
-            reason: "because".into(),
-            ruling,
-            expires,
-            until_fixed: false,
-            ticket: None,
-        });
-    }
-}
-
-fn scope(spec: &str) -> Scope {
-    Scope::of("main", spec)
-}
+use common::*;
 
 #[test]
 fn the_default_policy_denies_above_seven_holds_what_has_no_score_and_admits_the_rest() {
@@ -193,10 +52,6 @@ fn a_station_without_advisories_holds_everything() {
     let judged = world.judged();
     assert_eq!(judged.verdict, Verdict::Admit);
     assert_eq!(judged.flips_at, Some(day(1).after(Span::seconds(1))));
-}
-
-fn one_rule(action: &str, when: &str) -> String {
-    format!("[policy]\nname = \"p\"\n[[rule]]\nname = \"r\"\naction = \"{action}\"\nwhen = {when}\n")
 }
 
 #[test]
@@ -526,71 +381,4 @@ fn the_score_that_a_policy_prefers_counts() {
     let error =
         Policy::parse(&policy::DEFAULT.replace("hold_deadline", "scores = [7]\nhold_deadline")).unwrap_err();
     assert!(error.to_string().contains("expected a text"), "{error}");
-}
-
-#[test]
-fn an_approval_lifts_what_was_weighed_and_nothing_that_denies_or_comes_later() {
-    let approve = |weighed: &[(&str, Option<&str>)]| Ruling::Approve {
-        scope: scope("x"),
-        weighed: weighed
-            .iter()
-            .map(|(rule, advisory)| Weighed { rule: (*rule).into(), advisory: advisory.map(str::to_owned) })
-            .collect(),
-    };
-    let both: &[(&str, Option<&str>)] = &[("unscored", Some("CVE-1")), ("cvss-above-7", Some("CVE-1"))];
-    let mut world = World::new(policy::DEFAULT);
-    world.advisories = vec![advisory("CVE-1", None)];
-    assert_eq!(world.verdict(), Verdict::Hold);
-    world.decide(approve(both), Some(day(5)));
-    let judged = world.judged();
-    assert_eq!((judged.verdict, judged.flips_at), (Verdict::Admit, Some(day(5))));
-    // Another vulnerability, another rule, or one that denies was not weighed.
-    world.advisories = vec![advisory("CVE-1", None), advisory("CVE-2", None)];
-    assert_eq!(world.verdict(), Verdict::Hold);
-    world.advisories = vec![advisory("CVE-1", None)];
-    world.feeds_read = None;
-    assert_eq!(world.verdict(), Verdict::Hold);
-    world.feeds_read = Some(day(0));
-    world.advisories = vec![advisory("CVE-1", Some(9.0))];
-    assert_eq!(world.verdict(), Verdict::Deny);
-    world.advisories = vec![advisory("CVE-1", None)];
-    world.now = day(5);
-    assert_eq!(world.verdict(), Verdict::Hold, "it has ended");
-    // What is rejected is denied, whatever else was approved.
-    world.now = day(0);
-    world.decide(Ruling::Reject(scope("x==1")), None);
-    let judged = world.judged();
-    assert_eq!((judged.verdict, judged.rules[0].rule.as_str()), (Verdict::Deny, "rejected"));
-    // Until a fix is known.
-    let mut world = World::new(policy::DEFAULT);
-    world.advisories = vec![advisory("CVE-1", None)];
-    world.decide(approve(both), None);
-    world.decisions.list[0].until_fixed = true;
-    assert_eq!(world.verdict(), Verdict::Admit);
-    world.advisories[0].ranges =
-        vec![Range { events: vec![Event::Introduced("0".into()), Event::Fixed("2".into())] }];
-    assert_eq!(world.verdict(), Verdict::Hold);
-}
-
-proptest! {
-    #[test]
-    fn a_waiver_never_touches_what_it_does_not_name(
-        scores in prop::collection::vec(prop::option::of(0u8..=100), 0..4),
-        waived in prop::sample::select(vec!["malicious", "cvss-above-7", "exploited", "unscored"]),
-        id in 0usize..5,
-    ) {
-        let mut world = World::new(policy::DEFAULT);
-        let scored = scores.iter().enumerate();
-        world.advisories = scored.map(|(n, s)| advisory(&format!("CVE-{n}"), s.map(|s| f64::from(s) / 10.0))).collect();
-        let before = world.judged();
-        let named = format!("CVE-{id}");
-        let ruling = Ruling::Waive { rule: waived.into(), scope: scope("x"), advisory: Some(named.clone()) };
-        world.decide(ruling, None);
-        let after = world.judged();
-        let is_named = |hit: &&airlock_core::verdict::RuleHit| hit.rule == waived && hit.advisory.as_deref() == Some(named.as_str());
-        for hit in &before.rules {
-            let same = after.rules.iter().find(|h| h.rule == hit.rule && h.advisory == hit.advisory).unwrap();
-            prop_assert_eq!(same.waived_by.is_some(), is_named(&hit), "{:?}", hit);
-        }
-    }
 }

@@ -83,8 +83,16 @@ pub async fn preview(station: &Station, ruling: Ruling, terms: Terms) -> Result<
     let channel = decisions.channel_of(&decision).map(str::to_owned);
     decisions.list.push(decision);
     let id = station.store.db.put(&decisions).await?;
-    let how = How { decisions: Some(id), dry: true, without_bytes: true, ..How::default() };
-    sync::rejudge_each(station, |name| channel.as_deref() == Some(name), &how, "preview").await
+    // Whatever else would be let in if it were fetched is not this decision's doing.
+    let how = How { dry: true, without_bytes: true, anew: true, ..How::default() };
+    let here = |name: &str| channel.as_deref() == Some(name);
+    let as_it_is = sync::rejudge_each(station, here, &how, "preview").await?;
+    let how = How { decisions: Some(id), ..how };
+    let mut would = sync::rejudge_each(station, here, &how, "preview").await?;
+    for (outcome, before) in would.outcomes.iter_mut().zip(&as_it_is.outcomes) {
+        outcome.changes = outcome.changes.without(&before.changes);
+    }
+    Ok(would)
 }
 
 async fn check(station: &Station, ruling: &Ruling, terms: &Terms) -> Result<()> {
@@ -101,9 +109,9 @@ async fn check(station: &Station, ruling: &Ruling, terms: &Terms) -> Result<()> 
             }
             check_ahead(station, expires).await
         }
-        Ruling::Approve { scope, weighed } => {
+        Ruling::Approve { scope, files } => {
             check_scope(station, scope).await?;
-            if weighed.is_empty() {
+            if files.is_empty() {
                 return Err(Error::no(format!("nothing is held that `{}` means", scope.spec))
                     .hint(format!("`airlock review queue {}` shows what is", scope.channel)));
             }

@@ -7,7 +7,8 @@ use serde::Serialize;
 use airlock_core::channel::Channel;
 use airlock_core::id::Id;
 use airlock_core::shard::{Entry, Shard};
-use airlock_core::snapshot::Snapshot;
+use airlock_core::snapshot::{Snapshot, Upstream};
+use airlock_core::verdict::{Judgement, Verdict};
 
 use crate::channel::ref_name;
 use crate::error::{Error, Result};
@@ -71,8 +72,30 @@ pub async fn rollback(
         true => None,
         false => Some(station.lease(&format!("channel/{}", channel.name), "rollback").await?),
     };
+    let (_, decisions) = judge::decisions(station).await?;
+    if let Some(freeze) = decisions.frozen(&channel.name, station.now().await?) {
+        return Err(Error::no(format!("{} is frozen by decision {}", channel.name, freeze.id))
+            .hint(format!("`airlock review revoke {}` ends that first", freeze.id)));
+    }
     let snapshot: Snapshot = station.store.db.get(to).await?;
     let upstream = snapshot.inputs.upstream;
+    let back = comes_back(station, channel, upstream).await?;
+    if !back.is_empty() {
+        const SHOWN: usize = 5;
+        let shown: Vec<&str> = back.iter().take(SHOWN).map(String::as_str).collect();
+        let more =
+            if back.len() > SHOWN { format!(" and {} more", back.len() - SHOWN) } else { String::new() };
+        return Err(Error::no(format!(
+            "{} that {} denied since would come back, as the older index does not say why: {}{more}",
+            back.len(),
+            if back.len() == 1 { "is" } else { "are" },
+            shown.join(", ")
+        ))
+        .hint(format!(
+            "keep them out with `airlock block {} SPEC --reason WHY`, then go back",
+            channel.name
+        )));
+    }
     if dry {
         let how = How { dry: true, closure: true, ..How::default() };
         let judgment = judge::judge(station, channel, &how, Some(upstream)).await?;
@@ -82,4 +105,35 @@ pub async fn rollback(
     let read = Read { before, upstream, state: MirrorState::default(), accept_shrink: true };
     let why = format!("rollback to {}: {}", to.digest().short(), reason.trim());
     sync::publish_read(station, channel, Along { read: Some(read) }, &why).await
+}
+
+/// What judging an older tree would offer, though it is denied now: by what the index says of it today (withdrawn, quarantined,
+/// taken away), or by the station that sends it.
+async fn comes_back(station: &Station, channel: &Channel, older: Id<Upstream>) -> Result<Vec<String>> {
+    let db = &station.store.db;
+    let how = How { anew: true, ..How::default() };
+    let judgment = judge::judge(station, channel, &how, Some(older)).await?;
+    let Some(would) = &judgment.snapshot else { return Ok(Vec::new()) };
+    let Some((_, now)) = &judgment.previous else { return Ok(Vec::new()) };
+    let current: Upstream = db.get(now.inputs.upstream).await?;
+    let sent = match current.origin {
+        Some(origin) => Some(db.get(origin).await?.judgement),
+        None => None,
+    };
+    let mut out = Vec::new();
+    for against in [Some(now.judgement), sent].into_iter().flatten() {
+        for difference in tree_edit::diff(db, Some(against), Some(would.judgement)).await? {
+            let (Some(held), Some(new)) = (difference.old, difference.new) else { continue };
+            let (held, new): (Judgement, Judgement) = (db.get(held).await?, db.get(new).await?);
+            let is_denied =
+                |file: &String| held.artifacts.get(file).is_some_and(|j| j.verdict == Verdict::Deny);
+            let back = new.artifacts.iter().filter(|(file, judged)| judged.is_offered() && is_denied(file));
+            let subdir =
+                difference.key.split_once('/').map(|(subdir, _)| format!("{subdir}/")).unwrap_or_default();
+            out.extend(back.map(|(file, _)| format!("{subdir}{file}")));
+        }
+    }
+    out.sort();
+    out.dedup();
+    Ok(out)
 }

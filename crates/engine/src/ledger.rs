@@ -56,24 +56,48 @@ struct Signed {
 ///
 /// If it cannot be written, or the ledger is not the one of the checkpoint before.
 pub(crate) async fn checkpoint(station: &Station, ledger: LedgerHead, time: Time) -> Result<()> {
-    if let Some(before) = read_checkpoint(station)? {
-        if before.number >= ledger.number {
-            // Another process was faster.
-            return Ok(());
+    match read_checkpoint(station)? {
+        Some(before) => {
+            let held = station.store.db.ledger(before.number, 1).await?;
+            let goes_on = held.first().is_some_and(|(entry, hash)| {
+                entry.number == before.number
+                    && *hash == before.hash
+                    && entry.hash().is_ok_and(|h| h == before.hash)
+            });
+            if !goes_on {
+                let number = before.number;
+                return Err(Error::no(format!("entry {number} is not the one that the checkpoint knows"))
+                    .hint(RESTORE));
+            }
+            if before.number >= ledger.number {
+                // Another process was faster.
+                return Ok(());
+            }
         }
-        let held = station.store.db.ledger(before.number, 1).await?;
-        let goes_on = held.first().is_some_and(|(entry, hash)| {
-            entry.number == before.number
-                && *hash == before.hash
-                && entry.hash().is_ok_and(|h| h == before.hash)
-        });
-        if !goes_on {
-            let number = before.number;
-            return Err(
-                Error::no(format!("entry {number} is not the one that the checkpoint knows")).hint(RESTORE)
-            );
+        None => {
+            let first = station.store.db.ledger(1, 1).await?;
+            if ledger.number > 1 && first.first().is_some_and(|(first, _)| tells_of_checkpoints(first)) {
+                return Err(Error::no("the checkpoint is missing").hint(RESTORE));
+            }
         }
     }
+    write_checkpoint(station, ledger, time)
+}
+
+/// Signs where the ledger stands by a person's word, whatever was signed before: after it was found out what happened, or the
+/// database came from a backup. The ledger tells of it.
+pub async fn anchor(station: &Station, reason: &str) -> Result<LedgerHead> {
+    if reason.trim().is_empty() {
+        return Err(Error::usage("signing anew needs a reason").hint("say why with --reason TEXT"));
+    }
+    let detail = serde_json::json!({ "reason": reason.trim() });
+    station.commit(Vec::new(), "ledger.anchor", "ledger", &detail).await?;
+    let head = station.store.db.ledger_head().await?;
+    write_checkpoint(station, head, station.now().await?)?;
+    Ok(head)
+}
+
+fn write_checkpoint(station: &Station, ledger: LedgerHead, time: Time) -> Result<()> {
     let checkpoint = Checkpoint { ledger, time };
     let message = Canonical::of(&checkpoint)?;
     let signature = station.key.sign(message.as_str().as_bytes()).to_string();

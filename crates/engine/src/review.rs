@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use airlock_core::decision::{Ruling, Scope, Weighed};
+use airlock_core::decision::{Approved, Ruling, Scope, Target, Weighed};
 use airlock_core::explain::Offered;
 use airlock_core::fact::Facts;
 use airlock_core::id::Id;
@@ -30,8 +30,8 @@ pub struct Held {
     pub version: String,
     /// The files, with their subdir for conda.
     pub artifacts: BTreeSet<String>,
-    /// What holds them.
-    pub rules: BTreeSet<Weighed>,
+    /// What holds them: rules, each with the vulnerability on which it rests, if on one.
+    pub rules: BTreeSet<Holding>,
     /// The findings on which that rests, worst first.
     pub findings: Vec<HeldFinding>,
     /// What the files say of their licence.
@@ -46,6 +46,15 @@ pub struct Held {
     pub review_by: Option<Time>,
     /// The nearest version that is offered.
     pub nearest: Option<String>,
+}
+
+/// A rule that holds something, and the vulnerability on which it rests.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Holding {
+    /// The rule.
+    pub rule: String,
+    /// The vulnerability.
+    pub advisory: Option<String>,
 }
 
 /// A finding on which a hold rests.
@@ -66,7 +75,7 @@ pub struct HeldFinding {
 /// What holds an artifact and a person could lift: rules of the policy, and not that its bytes are not here.
 fn holding(judged: &Judged) -> impl Iterator<Item = &RuleHit> {
     let lifts = |hit: &&RuleHit| {
-        hit.waived_by.is_none() && hit.action == Action::Hold && hit.rule != builtin::NOT_FETCHED
+        hit.waived_by.is_none() && hit.action == Action::Hold && !builtin::ALL.contains(&hit.rule.as_str())
     };
     judged.rules.iter().filter(lifts)
 }
@@ -85,7 +94,7 @@ pub async fn queue(view: &View, channel: &ChannelView, spec: &Spec) -> Result<Ve
     let mut out = Vec::new();
     for package in packages.values() {
         let offered = Offered::of(channel.channel.ecosystem, package.ours.iter().map(AsRef::as_ref));
-        let mut held: BTreeMap<(String, BTreeSet<Weighed>), Held> = BTreeMap::new();
+        let mut held: BTreeMap<(String, BTreeSet<Holding>), Held> = BTreeMap::new();
         for judgement in &package.ours {
             of_shard(view, channel, judgement, spec, &mut held).await?;
         }
@@ -104,7 +113,7 @@ async fn of_shard(
     channel: &ChannelView,
     judgement: &Judgement,
     spec: &Spec,
-    into: &mut BTreeMap<(String, BTreeSet<Weighed>), Held>,
+    into: &mut BTreeMap<(String, BTreeSet<Holding>), Held>,
 ) -> Result<()> {
     let is_meant = |judged: &Judged| waits(judged) && spec.matches_version(&judged.version);
     if !judgement.artifacts.values().any(is_meant) {
@@ -113,7 +122,7 @@ async fn of_shard(
     let key = ShardKey { subdir: judgement.subdir.clone(), name: judgement.name.clone() };
     let (shard, facts) = known(view, channel, &key).await?;
     for (file, judged) in judgement.artifacts.iter().filter(|(_, judged)| is_meant(judged)) {
-        let rules: BTreeSet<Weighed> = holding(judged).map(weighed).collect();
+        let rules: BTreeSet<Holding> = holding(judged).map(of_hit).collect();
         let held = into.entry((judged.version.clone(), rules.clone())).or_insert_with(|| Held {
             name: judgement.name.clone(),
             version: judged.version.clone(),
@@ -146,12 +155,12 @@ async fn of_shard(
     Ok(())
 }
 
-fn weighed(hit: &RuleHit) -> Weighed {
-    Weighed { rule: hit.rule.clone(), advisory: hit.advisory.clone() }
+fn of_hit(hit: &RuleHit) -> Holding {
+    Holding { rule: hit.rule.clone(), advisory: hit.advisory.clone() }
 }
 
 /// What is known of the vulnerabilities on which these rules rest, worst first.
-fn findings(judgement: &Judgement, judged: &Judged, rules: &BTreeSet<Weighed>) -> Vec<HeldFinding> {
+fn findings(judgement: &Judgement, judged: &Judged, rules: &BTreeSet<Holding>) -> Vec<HeldFinding> {
     let named: BTreeSet<&str> = rules.iter().filter_map(|rule| rule.advisory.as_deref()).collect();
     let found = judgement.findings_of(judged);
     let mut out: Vec<HeldFinding> = found
@@ -188,21 +197,60 @@ async fn known(view: &View, channel: &ChannelView, key: &ShardKey) -> Result<(Op
     Ok((shard, facts))
 }
 
-/// The ruling that approves what is held within a scope: it rests on what holds it now, of one rule or of all.
-///
-/// # Errors
-///
-/// The answer is no if nothing is held there.
+/// The ruling that approves what is held within a scope: these files, as far as they are held now, by one rule or by all.
 pub async fn approval(
     view: &View,
     channel: &ChannelView,
     scope: Scope,
     rule: Option<&str>,
 ) -> Result<Ruling> {
-    let spec =
-        Spec::parse(channel.channel.ecosystem, &scope.spec).map_err(|e| Error::usage(e.to_string()))?;
-    let held = queue(view, channel, &spec).await?;
-    let all: BTreeSet<Weighed> = held.into_iter().flat_map(|held| held.rules).collect();
-    let weighed = all.into_iter().filter(|one| rule.is_none_or(|rule| one.rule == rule)).collect();
-    Ok(Ruling::Approve { scope, weighed })
+    let ecosystem = channel.channel.ecosystem;
+    let spec = Spec::parse(ecosystem, &scope.spec).map_err(|e| Error::usage(e.to_string()))?;
+    let policy = crate::policy::find(view.station(), &channel.channel.policy).await?.policy;
+    let packages = explain::judgements(view, channel, |name| spec.matches_name(name)).await?;
+    let mut files = Vec::new();
+    for judgement in packages.values().flat_map(|package| &package.ours) {
+        if !judgement.artifacts.values().any(waits) {
+            continue;
+        }
+        let key = ShardKey { subdir: judgement.subdir.clone(), name: judgement.name.clone() };
+        let (shard, facts) = known(view, channel, &key).await?;
+        for (file, judged) in judgement.artifacts.iter().filter(|(_, judged)| waits(judged)) {
+            let entry =
+                shard.as_ref().and_then(|shard| Artifact::read(shard, file, shard.entries.get(file)?).ok());
+            let Some(artifact) = entry else { continue };
+            let fact = facts.as_ref().and_then(|facts| facts.files.get(file)?.file.as_ref());
+            let target = Target {
+                ecosystem,
+                channel: &channel.channel.name,
+                name: &judgement.name,
+                version: &judged.version,
+                file,
+                build: artifact.build.as_deref(),
+                build_number: artifact.build_number,
+                subdir: judgement.subdir.as_deref(),
+                sha256: fact.map(|file| file.sha256).or(artifact.sha256),
+            };
+            if !scope.covers(&target, false) {
+                continue;
+            }
+            let found = judgement.findings_of(judged);
+            let weighed: BTreeSet<Weighed> = holding(judged)
+                .filter(|hit| rule.is_none_or(|rule| hit.rule == rule))
+                .filter_map(|hit| {
+                    let rule = policy.rules.iter().find(|rule| rule.name == hit.rule)?;
+                    let finding = match &hit.advisory {
+                        Some(id) => Some(found.iter().find(|f| f.advisory == *id)?),
+                        None => None,
+                    };
+                    Some(Weighed::of(rule, finding, &found, hit.unknown))
+                })
+                .collect();
+            if !weighed.is_empty() {
+                let weighed = weighed.into_iter().collect();
+                files.push(Approved { artifact: target.place(), sha256: target.sha256, weighed });
+            }
+        }
+    }
+    Ok(Ruling::Approve { scope, files })
 }

@@ -117,6 +117,11 @@ async fn a_past_that_was_written_anew_is_found_by_what_was_carried_away() {
     std::fs::remove_file(kit.station.dir.join(ledger::CHECKPOINT)).unwrap();
     tamper(&kit.station, "delete from ref where name like 'export/%'").await;
     assert!(verified(&kit).await.unwrap_err().message.contains("ledger.checkpoint is missing"));
+    kit.block("main", "app").await;
+    assert!(
+        verified(&kit).await.unwrap_err().message.contains("ledger.checkpoint is missing"),
+        "nor without it"
+    );
     let error = ledger::verify(&kit.station, &[disk]).await.unwrap_err().message;
     assert!(error.contains("is not the one that was known before"), "{error}");
     // A checkpoint that somebody else wrote is none.

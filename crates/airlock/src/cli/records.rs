@@ -22,6 +22,13 @@ pub enum LedgerCommand {
         #[arg(long = "against", value_name = "DIR")]
         against: Vec<PathBuf>,
     },
+    /// Sign where the ledger stands by your word, whatever was signed before: after it was found out what happened, or the
+    /// database came from a backup.
+    Anchor {
+        /// Why.
+        #[arg(long)]
+        reason: String,
+    },
     /// Write all entries, for other systems.
     Export {
         /// The form.

@@ -14,9 +14,6 @@ use super::parse_time;
 /// On which terms something is decided.
 #[derive(Debug, Args)]
 pub struct TermsArgs {
-    /// Only as long as no version is known that fixes what it rests on.
-    #[arg(long)]
-    pub until_fixed: bool,
     /// Why.
     #[arg(long)]
     pub reason: String,
@@ -41,7 +38,8 @@ pub enum ReviewCommand {
         #[arg(default_value = "*")]
         spec: String,
     },
-    /// Let in what is held within a scope, as far as what holds it now was weighed. What denies is not lifted.
+    /// Let in the files that are held within a scope, as far as what holds them now was weighed. What denies is not lifted, and
+    /// what comes or becomes known later is held again.
     Approve {
         /// The channel.
         channel: String,
@@ -63,7 +61,7 @@ pub enum ReviewCommand {
         #[command(flatten)]
         terms: TermsArgs,
     },
-    /// Deny what is held within a scope.
+    /// Deny everything in a scope, held or offered.
     Reject {
         /// The channel.
         channel: String,
@@ -92,6 +90,9 @@ pub enum ReviewCommand {
         /// Until when.
         #[arg(long, value_parser = parse_time, required_unless_present = "until_fixed")]
         expires: Option<Time>,
+        /// Only as long as no version is known that fixes what it rests on.
+        #[arg(long)]
+        until_fixed: bool,
         #[command(flatten)]
         terms: TermsArgs,
     },

@@ -56,6 +56,13 @@ pub async fn ledger(cx: &Cx, command: LedgerCommand) -> Result<ExitCode> {
                 },
             )?;
         }
+        LedgerCommand::Anchor { reason } => {
+            let head = ledger::anchor(&station, &reason).await?;
+            cx.out.answer(
+                || Ok(serde_json::json!({"entries": head.number, "head": head.hash})),
+                || format!("Signed anew at entry {}.\n", head.number),
+            )?;
+        }
         LedgerCommand::Export { format, from } => export(&station, format, from).await?,
     }
     Ok(ExitCode::SUCCESS)

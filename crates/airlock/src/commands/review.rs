@@ -61,14 +61,22 @@ pub async fn run(cx: &Cx, command: ReviewCommand) -> Result<ExitCode> {
             let scope = Scope { build, sha256, ..Scope::of(&channel, &scope) };
             let (view, published) = judging::published(&station, &channel).await?;
             let ruling = review::approval(&view, &published, scope, rule.as_deref()).await?;
-            return on_terms(cx, &station, ruling, terms, expires).await;
+            return on_terms(cx, &station, ruling, terms, (expires, false)).await;
         }
         ReviewCommand::Reject { channel, scope, expires, terms } => {
-            return on_terms(cx, &station, Ruling::Reject(Scope::of(&channel, &scope)), terms, expires).await;
+            return on_terms(
+                cx,
+                &station,
+                Ruling::Reject(Scope::of(&channel, &scope)),
+                terms,
+                (expires, false),
+            )
+            .await;
         }
-        ReviewCommand::Waive { channel, scope, rule, advisory, expires, terms } => {
+        ReviewCommand::Waive { channel, scope, rule, advisory, expires, until_fixed, terms } => {
             let scope = Scope::of(&channel, &scope);
-            return on_terms(cx, &station, Ruling::Waive { rule, scope, advisory }, terms, expires).await;
+            let ends = (expires, until_fixed);
+            return on_terms(cx, &station, Ruling::Waive { rule, scope, advisory }, terms, ends).await;
         }
         ReviewCommand::Status {
             channel,
@@ -105,9 +113,9 @@ async fn on_terms(
     station: &Station,
     ruling: Ruling,
     terms: TermsArgs,
-    expires: Option<Time>,
+    (expires, until_fixed): (Option<Time>, bool),
 ) -> Result<ExitCode> {
-    let TermsArgs { until_fixed, reason, ticket, dry_run } = terms;
+    let TermsArgs { reason, ticket, dry_run } = terms;
     let terms = Terms { reason, expires, until_fixed, ticket };
     if dry_run {
         let Rejudged { outcomes, failed } = decide::preview(station, ruling, terms).await?;
@@ -181,10 +189,12 @@ fn row(d: &Decision, in_force: bool) -> Vec<String> {
         Ruling::Block(scope) => format!("block {}", place(scope)),
         Ruling::Reject(scope) => format!("reject {}", place(scope)),
         Ruling::Freeze(scope) => format!("freeze {}", scope.channel),
-        Ruling::Approve { scope, weighed } => {
-            let rules: BTreeSet<&str> = weighed.iter().map(|one| one.rule.as_str()).collect();
+        Ruling::Approve { scope, files } => {
+            let rules: BTreeSet<&str> =
+                files.iter().flat_map(|file| &file.weighed).map(|one| one.rule.as_str()).collect();
             let rules: Vec<&str> = rules.into_iter().collect();
-            format!("approve {}, held by {}", place(scope), rules.join(" and "))
+            let files = count(files.len() as u64, "file");
+            format!("approve {}: {files}, held by {}", place(scope), rules.join(" and "))
         }
         Ruling::Waive { rule, scope, advisory } => {
             let only = advisory.as_ref().map(|a| format!(" as far as it rests on {a}")).unwrap_or_default();

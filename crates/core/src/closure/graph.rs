@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use super::{Numbered, Part, Requirement};
 use crate::ecosystem::Ecosystem;
 
-/// Pairs of a need and a file that may satisfy it, and comparisons of a need with a version, that are looked at. A channel of
-/// 700,000 records has some millions; an index that has more is made to have them, and what is left requires nothing.
-pub const PAIRS_MAX: usize = 30_000_000;
+/// Comparisons of what one package needs with files that may satisfy it. A package of a large channel takes some hundred
+/// thousand; one that takes more is made to, and counts as one whose needs nothing satisfies.
+pub const COMPARISONS_MAX: u32 = 10_000_000;
 
 /// The verdicts by which it is asked what is possible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +50,7 @@ pub struct Graph {
 #[derive(Debug)]
 struct Node {
     key: u32,
+    name: u32,
     subdir: u16,
     file: String,
     version: u32,
@@ -66,6 +67,8 @@ struct Need {
     texts: Vec<u32>,
     by: Vec<u32>,
     candidates: Vec<u32>,
+    /// Whether everybody who has it has too many.
+    is_over: bool,
 }
 
 impl Graph {
@@ -94,6 +97,7 @@ impl Graph {
         self.keys.push(part.key);
         let next = u16::try_from(self.subdirs.len()).unwrap_or(u16::MAX);
         let subdir = *self.subdirs.entry(shard.subdir.unwrap_or_default()).or_insert(next);
+        let name = self.text(shard.name.clone());
         for node in part.nodes {
             let id = index(self.nodes.len());
             let all = |list: &[u32]| list.iter().map(|local| at(*local)).collect::<Vec<u32>>();
@@ -101,6 +105,7 @@ impl Graph {
             self.names.entry(shard.name.clone()).or_default().push(id);
             self.nodes.push(Node {
                 key,
+                name,
                 subdir,
                 file: node.file,
                 version: at(node.version),
@@ -147,7 +152,12 @@ impl Graph {
                 Some(need) => *need,
                 None => {
                     let need = index(self.needs.len());
-                    self.needs.push(Need { texts: texts.clone(), by: Vec::new(), candidates: Vec::new() });
+                    self.needs.push(Need {
+                        texts: texts.clone(),
+                        by: Vec::new(),
+                        candidates: Vec::new(),
+                        is_over: false,
+                    });
                     self.by_need.insert(texts.clone(), need);
                     need
                 }
@@ -175,21 +185,31 @@ impl Graph {
     fn match_candidates(&mut self) {
         let ecosystem = self.ecosystem;
         let mut versions: HashMap<u32, Option<Numbered>> = HashMap::new();
-        let mut pairs = 0;
+        // By package: what its needs took so far. One that many have is charged to one that has room.
+        let mut spent: HashMap<u32, u32> = HashMap::new();
         for need in &mut self.needs {
             let read = |text: &u32| Requirement::parse(ecosystem, self.texts.get(*text as usize)?);
             let requirements: Option<Vec<Requirement>> = need.texts.iter().map(read).collect();
             // What is not understood, or not all of it, requires nothing.
             let Some(requirements) = requirements else { continue };
-            if requirements.iter().any(|one| one.is_vague) || pairs >= PAIRS_MAX {
+            if requirements.iter().any(|one| one.is_vague) {
                 continue;
             }
+            let owners = need.by.iter().map(|id| self.nodes[*id as usize].name);
+            let Some(owner) = owners.min_by_key(|name| spent.get(name).copied().unwrap_or_default()) else {
+                continue;
+            };
+            let spent = spent.entry(owner).or_default();
             let Some(name) = requirements.first().map(|first| first.name.as_str()) else { continue };
             let mut allowed: HashMap<u32, bool> = HashMap::new();
             for id in self.names.get(name).into_iter().flatten() {
                 let node = &self.nodes[*id as usize];
+                *spent += 1;
+                if *spent > COMPARISONS_MAX {
+                    need.is_over = true;
+                    break;
+                }
                 let fits = *allowed.entry(node.version).or_insert_with(|| {
-                    pairs += 1;
                     let text = &self.texts[node.version as usize];
                     let version =
                         versions.entry(node.version).or_insert_with(|| Numbered::read(ecosystem, text));
@@ -198,11 +218,9 @@ impl Graph {
                 let build = &self.texts[node.build as usize];
                 if fits && requirements.iter().all(|one| one.allows_build(build, node.build_number)) {
                     need.candidates.push(*id);
-                    pairs += 1;
                 }
             }
-            if pairs >= PAIRS_MAX {
-                // Half of what may satisfy it is not known: it requires nothing.
+            if need.is_over {
                 need.candidates = Vec::new();
             }
         }
@@ -252,7 +270,7 @@ impl Graph {
         let mut here: Vec<bool> = Vec::with_capacity(self.needs.len());
         let mut broken: Vec<u32> = Vec::new();
         for (need, of) in self.needs.iter().enumerate() {
-            here.push(of.candidates.iter().any(|id| is_in(*id)));
+            here.push(of.is_over || of.candidates.iter().any(|id| is_in(*id)));
             let still = of.candidates.iter().filter(|id| alive[**id as usize]).count();
             left.push(index(still));
             // Where there never was a candidate here, it comes from elsewhere.

@@ -30,6 +30,8 @@ impl Numbered {
 pub const REQUIREMENT_BYTES_MAX: usize = 1000;
 /// Most parentheses in one: who reads them goes down one step for each.
 const PARENTHESES_MAX: usize = 20;
+/// Most wildcards in the pattern of a build: who matches goes back at each.
+const STARS_MAX: usize = 8;
 
 #[derive(Debug, Clone)]
 enum Versions {
@@ -143,8 +145,14 @@ impl Requirement {
     fn restrict_build(&mut self, text: Option<&str>) {
         // A regular expression restricts more than is understood here.
         let text = text.map(str::trim);
-        self.is_vague |= text.is_some_and(|text| text.starts_with('^'));
-        let text = text.filter(|text| !text.is_empty() && *text != "*" && !text.starts_with('^'));
+        self.is_vague |=
+            text.is_some_and(|text| text.starts_with('^') || text.matches('*').count() > STARS_MAX);
+        let text = text.filter(|text| {
+            !text.is_empty()
+                && *text != "*"
+                && !text.starts_with('^')
+                && text.matches('*').count() <= STARS_MAX
+        });
         self.build = text.map(WildMatch::new_case_insensitive);
     }
 

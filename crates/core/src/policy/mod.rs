@@ -16,6 +16,7 @@ mod values;
 use serde::{Deserialize, Serialize};
 
 use crate::ecosystem::{ArtifactKind, Ecosystem};
+use crate::id::Digest;
 use crate::identity::Coverage;
 use crate::licence::Named;
 use crate::matching::{Confidence, Status};
@@ -71,6 +72,8 @@ pub struct Rule {
     pub action: Action,
     /// The condition.
     pub when: Condition,
+    /// The hash of what it says, whatever its spelling: two rules of one name are not one rule.
+    pub digest: Digest,
 }
 
 /// What a rule does. Ordered from mild to strict.

@@ -6,7 +6,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{Action, Condition, Policy, Rule};
+use crate::id::Digest;
 use crate::time::Span;
+use crate::verdict::builtin;
 
 /// Largest policy file, in bytes.
 pub const POLICY_BYTES_MAX: usize = 1 << 20;
@@ -58,6 +60,12 @@ pub(super) fn parse(text: &str) -> Read<Policy> {
     if let Some(list) = table.get("rule") {
         for value in reader.array(list)? {
             let rule = reader.rule(value)?;
+            if builtin::ALL.contains(&rule.name.as_str()) {
+                return Err(reader.error(
+                    value.span().start,
+                    format!("`{}` is the name of a rule that every channel has; choose another", rule.name),
+                ));
+            }
             if !names.insert(rule.name.clone()) {
                 return Err(reader.error(
                     value.span().start,
@@ -151,7 +159,8 @@ impl Reader<'_> {
             }
         };
         let when = self.condition(self.required(table, "when", start)?, 0)?;
-        Ok(Rule { name, action, when })
+        let digest = self.digest(value);
+        Ok(Rule { name, action, when, digest })
     }
 
     fn condition(&self, value: &Value<'_>, depth: usize) -> Read<Condition> {
@@ -185,6 +194,11 @@ impl Reader<'_> {
         }
     }
 
+    /// The hash of what a rule says.
+    fn digest(&self, rule: &Value<'_>) -> Digest {
+        Digest::of(json(rule.get_ref()).to_string().as_bytes())
+    }
+
     /// What is negated must not ask for dependencies: what is offered less would then be offered more.
     fn negated(&self, value: &Value<'_>, part: Box<Condition>) -> Read<Box<Condition>> {
         match part.asks_dependencies() {
@@ -194,6 +208,22 @@ impl Reader<'_> {
                     .to_owned(),
             ),
             false => Ok(part),
+        }
+    }
+}
+
+/// A value as JSON, whose objects are sorted.
+fn json(value: &DeValue<'_>) -> serde_json::Value {
+    match value {
+        DeValue::String(text) => text.as_ref().into(),
+        DeValue::Integer(number) => number.as_str().into(),
+        DeValue::Float(number) => number.as_str().into(),
+        DeValue::Boolean(flag) => (*flag).into(),
+        DeValue::Datetime(time) => time.to_string().into(),
+        DeValue::Array(list) => list.iter().map(|one| json(one.get_ref())).collect(),
+        DeValue::Table(table) => {
+            let members = table.iter().map(|(key, value)| (key.get_ref().to_string(), json(value.get_ref())));
+            serde_json::Value::Object(members.collect())
         }
     }
 }

@@ -105,6 +105,22 @@ impl Changes {
         self.shards.push(shard);
     }
 
+    /// Those that `other` has not, as far as the verdicts now are concerned.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
+        let known: BTreeSet<(&str, Option<&str>)> = other.iter().map(|c| (c.artifact, c.to)).collect();
+        let mut out = Self::of(&self.channel);
+        for shard in &self.shards {
+            let mut kept = OfShard::of(&shard.name);
+            let rows = shard.rows.iter().zip(shard.iter(&self.channel));
+            for (row, change) in rows.filter(|(_, c)| !known.contains(&(c.artifact, c.to))) {
+                kept.push(&[change.artifact], change.version, (row.from, row.to), change.why);
+            }
+            out.add(kept);
+        }
+        out
+    }
+
     /// How many there are.
     pub const fn len(&self) -> usize {
         self.count
