@@ -5,8 +5,9 @@
 //! dependency of it has nothing left. What cannot be told counts as possible: a dependency on a name that the channel never
 //! had (another channel's, or a virtual package such as `__glibc`), one under a condition (`when`, CEP 43; a marker of
 //! PEP 508), one of an optional group (`extra_depends`, CEP 44; extras), a spec that is not understood, and what a file of PyPI
-//! requires that nobody opened. What is made to take long ([`COMPARISONS_MAX`]) counts as impossible itself. So an artifact that is impossible truly is; one
-//! that is possible may still not be, since two dependencies that are possible each may contradict each other.
+//! requires that nobody opened. So an artifact that is impossible truly is, but for one that was made to take long
+//! ([`COMPARISONS_MAX`]), which counts as if it were; one that is possible may still not be, since two dependencies that are
+//! possible each may contradict each other.
 //!
 //! Several dependencies on one name, and the artifact's own `constrains` on it, restrict the same candidate. A platform's
 //! packages go with each other and with `noarch`; a `noarch` package is impossible if it is so on every platform.
