@@ -86,29 +86,53 @@ pub struct Weighed {
 }
 
 impl Weighed {
-    /// What is weighed of a rule that holds an artifact, as far as it rests on `finding`; `all` is everything known of it.
-    pub fn of(rule: &Rule, finding: Option<&Finding>, all: &[Finding], unknown: bool) -> Self {
+    /// What is weighed of a rule that holds an artifact in this state, as far as it rests on `finding`; `all` is everything
+    /// known of it.
+    pub fn of(
+        rule: &Rule,
+        (finding, all): (Option<&Finding>, &[Finding]),
+        state: &State<'_>,
+        unknown: bool,
+    ) -> Self {
+        let rests_on_all = rule.when.quantifies() || rule.when.binds_finding();
         let known = match finding {
-            Some(finding) => Some(known_of(std::slice::from_ref(finding))),
-            None => rule.when.quantifies().then(|| known_of(all)),
+            Some(finding) => known_of(std::slice::from_ref(finding), state),
+            None if rests_on_all => known_of(all, state),
+            None => known_of(&[], state),
         };
+        let known = Some(known);
         let advisory = finding.map(|finding| finding.advisory.clone());
         Self { rule: rule.name.clone(), said: rule.digest, advisory, known, unknown }
     }
 }
 
+/// What rules ask of an artifact itself, and may become otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct State<'a> {
+    /// Withdrawn by its publisher.
+    pub yanked: bool,
+    /// Its index lists it no longer.
+    pub gone: bool,
+    /// What its index says of the project.
+    pub project_status: Option<&'a str>,
+    /// Why it cannot be installed, in a sentence.
+    pub lacks: Option<&'a str>,
+}
+
 /// The hash of what is known of some findings, but for what changes daily: names, scores, exploitation, fixes, states, and
 /// what each record says.
-fn known_of(findings: &[Finding]) -> Digest {
+fn known_of(findings: &[Finding], state: &State<'_>) -> Digest {
     let known: Vec<_> = findings
         .iter()
         .map(|f| {
-            let records: Vec<_> = f.evidence.iter().map(|e| (&e.record, &e.hit)).collect();
-            let marks = (f.kev, f.malicious, f.undecided, f.status);
+            let records: Vec<_> = f.evidence.iter().map(|e| (&e.record, &e.hit, &e.via)).collect();
+            let marks = (f.kev, f.malicious, f.undecided, f.status, f.automatic, &f.score);
             (&f.advisory, &f.aliases, &f.scores, &f.cwes, &f.fixed, marks, records)
         })
         .collect();
-    Canonical::of(&known).map_or(Digest::of(b""), |text| Digest::of(text.as_str().as_bytes()))
+    let State { yanked, gone, project_status, lacks } = state;
+    Canonical::of(&(known, (yanked, gone, project_status, lacks)))
+        .map_or(Digest::of(b""), |text| Digest::of(text.as_str().as_bytes()))
 }
 
 impl Decision {
@@ -140,6 +164,7 @@ pub enum Ruling {
         /// Where.
         scope: Scope,
         /// The files that were held when somebody looked, and what held each.
+        #[serde(default)]
         files: Vec<Approved>,
     },
     /// A whole channel offers nothing that it does not offer already; what denies acts all the same.
@@ -321,12 +346,10 @@ impl Decisions {
     pub fn approval(&self, target: &Target<'_>, weighed: &Weighed, now: Time) -> Option<&Decision> {
         let place = target.place();
         let is_it = |file: &Approved| {
-            file.artifact == place
-                && file.sha256.is_none_or(|hash| target.sha256 == Some(hash))
-                && file.weighed.contains(weighed)
+            file.artifact == place && file.sha256 == target.sha256 && file.weighed.contains(weighed)
         };
         self.in_force(now).find(|d| match &d.ruling {
-            Ruling::Approve { files, .. } => files.iter().any(is_it),
+            Ruling::Approve { scope, files } => scope.covers(target, false) && files.iter().any(is_it),
             _ => false,
         })
     }

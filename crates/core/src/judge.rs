@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::advisory::{AdvisorySet, Epss, Kev, Ranks, Slice};
 use crate::assess::{self, Assessing, Assessments, Statements};
 use crate::block::BlockSet;
-use crate::decision::{Decision, Decisions, Target, Weighed};
+use crate::decision::{Decision, Decisions, State, Target, Weighed};
 use crate::ecosystem::Ecosystem;
 use crate::fact::{Fact, Facts, Fault};
 use crate::identity::{Coverage, Identity};
@@ -130,7 +130,7 @@ pub fn judge_local(cx: &Context<'_>, key: &ShardKey, local: &Local<'_>) -> Judge
 }
 
 /// What the index says of the project as a whole (PEP 792).
-fn project_status(shard: &Shard) -> Option<String> {
+pub fn project_status(shard: &Shard) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Said {
         status: String,
@@ -340,9 +340,19 @@ impl Case<'_> {
                 // Not knowing is no reason to deny, and none to admit either.
                 let action = if unknown { rule.action.min(Action::Hold) } else { rule.action };
                 let decisions = self.cx.decisions;
+                let detail = self.lacks.filter(|_| rule.when.asks_dependencies()).map(|needs| {
+                    format!("it needs `{needs}`, of which nothing is offered that could be installed")
+                });
                 let approval = || match action {
                     Action::Hold if has_approvals => {
-                        decisions.approval(&target, &Weighed::of(rule, finding, findings, unknown), now)
+                        let state = State {
+                            yanked: self.artifact.yanked,
+                            gone: self.gone,
+                            project_status: self.project_status,
+                            lacks: detail.as_deref(),
+                        };
+                        let weighed = Weighed::of(rule, (finding, findings), &state, unknown);
+                        decisions.approval(&target, &weighed, now)
                     }
                     Action::Hold | Action::Warn | Action::Deny => None,
                 };
@@ -355,9 +365,7 @@ impl Case<'_> {
                         || finding
                             .is_some_and(|f| self.may_clear(f, now) && rule.spares_cleared(&subject, f)),
                     advisory: finding.map(|f| f.advisory.clone()),
-                    detail: self.lacks.filter(|_| rule.when.asks_dependencies()).map(|needs| {
-                        format!("it needs `{needs}`, of which nothing is offered that could be installed")
-                    }),
+                    detail,
                     waived_by: waiver.map(|d| d.id.clone()),
                 });
             }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use airlock_core::decision::{Approved, Ruling, Weighed};
+use airlock_core::decision::{Approved, Ruling, State, Weighed};
 use airlock_core::id::Digest;
 use airlock_core::policy::{self, Policy};
 use airlock_core::verdict::Verdict;
@@ -21,9 +21,10 @@ fn an_approval_lifts_what_was_weighed_and_nothing_that_denies_or_comes_later() {
         let weighed = judged.rules.iter().map(|hit| {
             let rule = world.policy.rules.iter().find(|rule| rule.name == hit.rule).unwrap();
             let finding = hit.advisory.as_ref().map(|id| found.iter().find(|f| f.advisory == *id).unwrap());
-            Weighed::of(rule, finding, &found, hit.unknown)
+            Weighed::of(rule, (finding, &found), &State::default(), hit.unknown)
         });
-        let file = Approved { artifact: FILE.into(), sha256: None, weighed: weighed.collect() };
+        let sha256 = world.facts.files[FILE].file.as_ref().map(|file| file.sha256);
+        let file = Approved { artifact: FILE.into(), sha256, weighed: weighed.collect() };
         Ruling::Approve { scope: scope("x"), files: vec![file] }
     };
     let mut world = World::new(policy::DEFAULT);
@@ -82,6 +83,18 @@ fn an_approval_lifts_what_was_weighed_and_nothing_that_denies_or_comes_later() {
     assert_eq!(any.verdict(), Verdict::Admit);
     any.advisories.push(advisory("CVE-2", Some(1.0)));
     assert_eq!(any.verdict(), Verdict::Hold);
+    // So was one that holds for the file itself, or for a finding.
+    let mut mixed =
+        World::new(&one_rule("hold", "{ any = [{ kind = [\"wheel\"] }, { cvss = { above = 7.0 } }] }"));
+    let ruling = approve(&mixed);
+    mixed.decide(ruling, None);
+    assert_eq!(mixed.verdict(), Verdict::Admit);
+    mixed.advisories.push(advisory("CVE-9", Some(9.9)));
+    assert_eq!(mixed.verdict(), Verdict::Hold);
+    // The file itself may come to be in another state.
+    let mut state = approved();
+    state.shard = Some(shard(r#"{"yanked":"broken"}"#));
+    assert_eq!(state.verdict(), Verdict::Hold);
     // An approval of a file is none of another.
     let mut file = approved();
     if let Ruling::Approve { files, .. } = &mut file.decisions.list[0].ruling {

@@ -115,6 +115,10 @@ async fn check(station: &Station, ruling: &Ruling, terms: &Terms) -> Result<()> 
                 return Err(Error::no(format!("nothing is held that `{}` means", scope.spec))
                     .hint(format!("`airlock review queue {}` shows what is", scope.channel)));
             }
+            if files.len() > APPROVED_MAX {
+                return Err(Error::no(format!("{} files are too many to be weighed at once", files.len()))
+                    .hint(format!("approve at most {APPROVED_MAX}, with a narrower --scope; or change the rule that holds them")));
+            }
             check_ahead(station, expires).await
         }
         Ruling::Waive { rule, scope, advisory } => {
@@ -182,6 +186,9 @@ fn check_end(terms: &Terms, advisory: Option<&str>) -> Result<()> {
     }
     Ok(())
 }
+
+/// Most files of one approval. All decisions are read with each judgement.
+const APPROVED_MAX: usize = 10_000;
 
 /// How to say when a decision ends.
 const ENDS: &str = "give one that lies ahead with --expires 2027-01-31";

@@ -8,7 +8,7 @@ use airlock_core::channel::Channel;
 use airlock_core::id::Id;
 use airlock_core::shard::{Entry, Shard};
 use airlock_core::snapshot::{Snapshot, Upstream};
-use airlock_core::verdict::{Judgement, Verdict};
+use airlock_core::verdict::{Judged, Judgement, RuleHit, Verdict, builtin};
 
 use crate::channel::ref_name;
 use crate::error::{Error, Result};
@@ -86,7 +86,7 @@ pub async fn rollback(
         let more =
             if back.len() > SHOWN { format!(" and {} more", back.len() - SHOWN) } else { String::new() };
         return Err(Error::no(format!(
-            "{} that {} denied since would come back, as the older index does not say why: {}{more}",
+            "{} that {} denied or held since would come back, as the older index does not say why: {}{more}",
             back.len(),
             if back.len() == 1 { "is" } else { "are" },
             shown.join(", ")
@@ -107,7 +107,17 @@ pub async fn rollback(
     sync::publish_read(station, channel, Along { read: Some(read) }, &why).await
 }
 
-/// What judging an older tree would offer, though it is denied now: by what the index says of it today (withdrawn, quarantined,
+/// Whether somebody or some rule keeps an artifact out: not that its record or its bytes are damaged, of which going back may be
+/// the mending, nor that nobody fetched it.
+fn is_kept_out(judged: &Judged) -> bool {
+    let is_damage = |hit: &RuleHit| {
+        [builtin::BAD_RECORD, builtin::FILE_CHANGED, builtin::MISMATCH, builtin::NOT_FETCHED]
+            .contains(&hit.rule.as_str())
+    };
+    judged.verdict != Verdict::Admit && !judged.deciding().all(is_damage)
+}
+
+/// What judging an older tree would offer, though it is denied or held now: by what the index says of it today (withdrawn, quarantined,
 /// taken away), or by the station that sends it.
 async fn comes_back(station: &Station, channel: &Channel, older: Id<Upstream>) -> Result<Vec<String>> {
     let db = &station.store.db;
@@ -125,9 +135,8 @@ async fn comes_back(station: &Station, channel: &Channel, older: Id<Upstream>) -
         for difference in tree_edit::diff(db, Some(against), Some(would.judgement)).await? {
             let (Some(held), Some(new)) = (difference.old, difference.new) else { continue };
             let (held, new): (Judgement, Judgement) = (db.get(held).await?, db.get(new).await?);
-            let is_denied =
-                |file: &String| held.artifacts.get(file).is_some_and(|j| j.verdict == Verdict::Deny);
-            let back = new.artifacts.iter().filter(|(file, judged)| judged.is_offered() && is_denied(file));
+            let is_against = |file: &String| held.artifacts.get(file).is_some_and(is_kept_out);
+            let back = new.artifacts.iter().filter(|(file, judged)| judged.is_offered() && is_against(file));
             let subdir =
                 difference.key.split_once('/').map(|(subdir, _)| format!("{subdir}/")).unwrap_or_default();
             out.extend(back.map(|(file, _)| format!("{subdir}{file}")));

@@ -4,6 +4,7 @@ use airlock_core::id::Id;
 use airlock_core::policy::form;
 use airlock_core::policy::{Policy, PolicyText};
 use airlock_core::time::Time;
+use airlock_core::verdict::builtin;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -51,6 +52,11 @@ pub async fn list(station: &Station) -> Result<Vec<String>> {
 /// Sets a policy. It acts at the next judgement, which the caller starts.
 pub async fn set(station: &Station, name: &str, text: &str) -> Result<Policy> {
     let policy = read(text)?;
+    // One that is in force already goes on.
+    if let Some(rule) = policy.rules.iter().find(|rule| builtin::ALL.contains(&rule.name.as_str())) {
+        return Err(Error::usage(format!("`{}` is the name of a rule that every channel has", rule.name))
+            .hint("choose another name for it"));
+    }
     let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
         && !name.is_empty()
         && name.len() <= 100;

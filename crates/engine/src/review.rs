@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use airlock_core::decision::{Approved, Ruling, Scope, Target, Weighed};
+use airlock_core::decision::{Approved, Ruling, Scope, State, Target, Weighed};
 use airlock_core::explain::Offered;
 use airlock_core::fact::Facts;
 use airlock_core::id::Id;
+use airlock_core::judge;
 use airlock_core::policy::Action;
 use airlock_core::record::Artifact;
 use airlock_core::severity::Tenths;
@@ -206,7 +207,9 @@ pub async fn approval(
 ) -> Result<Ruling> {
     let ecosystem = channel.channel.ecosystem;
     let spec = Spec::parse(ecosystem, &scope.spec).map_err(|e| Error::usage(e.to_string()))?;
-    let policy = crate::policy::find(view.station(), &channel.channel.policy).await?.policy;
+    // That by which it was held, and not another one that was set since.
+    let text = view.object(channel.newest.inputs.policy).await?;
+    let policy = crate::policy::read(&text.text)?;
     let packages = explain::judgements(view, channel, |name| spec.matches_name(name)).await?;
     let mut files = Vec::new();
     for judgement in packages.values().flat_map(|package| &package.ours) {
@@ -235,6 +238,7 @@ pub async fn approval(
                 continue;
             }
             let found = judgement.findings_of(judged);
+            let project_status = shard.as_ref().and_then(judge::project_status);
             let weighed: BTreeSet<Weighed> = holding(judged)
                 .filter(|hit| rule.is_none_or(|rule| hit.rule == rule))
                 .filter_map(|hit| {
@@ -243,7 +247,13 @@ pub async fn approval(
                         Some(id) => Some(found.iter().find(|f| f.advisory == *id)?),
                         None => None,
                     };
-                    Some(Weighed::of(rule, finding, &found, hit.unknown))
+                    let state = State {
+                        yanked: artifact.yanked,
+                        gone: judged.gone,
+                        project_status: project_status.as_deref(),
+                        lacks: hit.detail.as_deref(),
+                    };
+                    Some(Weighed::of(rule, (finding, &found), &state, hit.unknown))
                 })
                 .collect();
             if !weighed.is_empty() {

@@ -8,7 +8,6 @@ use toml::de::{DeTable, DeValue};
 use super::{Action, Condition, Policy, Rule};
 use crate::id::Digest;
 use crate::time::Span;
-use crate::verdict::builtin;
 
 /// Largest policy file, in bytes.
 pub const POLICY_BYTES_MAX: usize = 1 << 20;
@@ -60,12 +59,6 @@ pub(super) fn parse(text: &str) -> Read<Policy> {
     if let Some(list) = table.get("rule") {
         for value in reader.array(list)? {
             let rule = reader.rule(value)?;
-            if builtin::ALL.contains(&rule.name.as_str()) {
-                return Err(reader.error(
-                    value.span().start,
-                    format!("`{}` is the name of a rule that every channel has; choose another", rule.name),
-                ));
-            }
             if !names.insert(rule.name.clone()) {
                 return Err(reader.error(
                     value.span().start,
