@@ -12,21 +12,23 @@ use proptest::prelude::*;
 
 use common::*;
 
+/// Somebody approves the file of a world, as it is held.
+fn approve(world: &World) -> Ruling {
+    let judgement = world.judgement();
+    let judged = &judgement.artifacts[FILE];
+    let found = judgement.findings_of(judged).into_owned();
+    let weighed = judged.rules.iter().map(|hit| {
+        let rule = world.policy.rules.iter().find(|rule| rule.name == hit.rule).unwrap();
+        let finding = hit.advisory.as_ref().map(|id| found.iter().find(|f| f.advisory == *id).unwrap());
+        Weighed::of(rule, (finding, &found), &State::default(), hit.unknown)
+    });
+    let sha256 = world.facts.files[FILE].file.as_ref().map(|file| file.sha256);
+    let file = Approved { artifact: FILE.into(), sha256, weighed: weighed.collect() };
+    Ruling::Approve { scope: scope("x"), files: vec![file] }
+}
+
 #[test]
 fn an_approval_lifts_what_was_weighed_and_nothing_that_denies_or_comes_later() {
-    let approve = |world: &World| {
-        let judgement = world.judgement();
-        let judged = &judgement.artifacts[FILE];
-        let found = judgement.findings_of(judged).into_owned();
-        let weighed = judged.rules.iter().map(|hit| {
-            let rule = world.policy.rules.iter().find(|rule| rule.name == hit.rule).unwrap();
-            let finding = hit.advisory.as_ref().map(|id| found.iter().find(|f| f.advisory == *id).unwrap());
-            Weighed::of(rule, (finding, &found), &State::default(), hit.unknown)
-        });
-        let sha256 = world.facts.files[FILE].file.as_ref().map(|file| file.sha256);
-        let file = Approved { artifact: FILE.into(), sha256, weighed: weighed.collect() };
-        Ruling::Approve { scope: scope("x"), files: vec![file] }
-    };
     let mut world = World::new(policy::DEFAULT);
     world.advisories = vec![advisory("CVE-1", None)];
     assert_eq!(world.verdict(), Verdict::Hold);
@@ -51,6 +53,10 @@ fn an_approval_lifts_what_was_weighed_and_nothing_that_denies_or_comes_later() {
     world.decide(Ruling::Reject(scope("x==1")), None);
     let judged = world.judged();
     assert_eq!((judged.verdict, judged.rules[0].rule.as_str()), (Verdict::Deny, "rejected"));
+}
+
+#[test]
+fn an_approval_is_void_when_what_was_weighed_is_otherwise() {
     // What else is known of the same vulnerability, another rule of the name, and another file were not weighed either.
     let approved = || {
         let mut world = World::new(policy::DEFAULT);
