@@ -6,7 +6,7 @@
 //! what names no certain licence: `BSD`, `GPL`, `MIT/GPL-2.0`, `NOASSERTION`.
 
 use spdx::expression::{ExprNode, Expression, Operator};
-use spdx::{AdditionItem, LicenseItem, LicenseReq, ParseMode};
+use spdx::{AdditionItem, LicenseReq, ParseMode};
 
 use crate::pattern::Pattern;
 use crate::policy::Truth;
@@ -122,8 +122,8 @@ impl Family {
     }
 
     fn of_requirement(requirement: &LicenseReq) -> Self {
-        let family = Self::of(&name_of(&requirement.license));
-        let exception = requirement.addition.as_ref().map(exception_name);
+        let family = Self::of(&requirement.license.to_string());
+        let exception = requirement.addition.as_ref().map(AdditionItem::to_string);
         let links = exception.is_some_and(|name| LINKING.iter().any(|p| Pattern::new(p).matches(&name)));
         if links && family == Self::StrongCopyleft { Self::WeakCopyleft } else { family }
     }
@@ -140,14 +140,6 @@ fn table() -> &'static [(Family, Vec<Pattern>)] {
 /// Whether it stands under an addition that is in no list: nobody knows whether that gives or takes.
 fn is_unknown_addition(requirement: &LicenseReq) -> bool {
     requirement.addition.as_ref().is_some_and(|addition| addition.id().is_none())
-}
-
-fn name_of(item: &LicenseItem) -> String {
-    item.to_string()
-}
-
-fn exception_name(item: &AdditionItem) -> String {
-    item.to_string()
 }
 
 /// What a policy names: a licence, with wildcards if wanted, a family, or a text that is no expression.
@@ -233,7 +225,7 @@ impl Named {
             Self::Family(family) => of_licence(Family::of_requirement(requirement) == *family),
             Self::Text(_) => Truth::False,
             Self::Licence(pattern) => {
-                let name = name_of(&requirement.license);
+                let name = requirement.license.to_string();
                 let plain = ["-only", "-or-later", "+"].iter().find_map(|end| name.strip_suffix(end));
                 let is_plain = pattern.matches(&name) || plain.is_some_and(|p| pattern.matches(p));
                 let whole = requirement.to_string();
@@ -299,7 +291,7 @@ pub fn expression(text: &str) -> Option<Expression> {
     let parse = |text: &str| Expression::parse_mode(text, MODE).ok();
     let read = parse(text).or_else(|| parse(&spelt(text))).or_else(|| parse(common(text)?))?;
     let says_nothing = |name: &str| matches!(name, "NOASSERTION" | "NONE");
-    let is_certain = !read.requirements().any(|r| says_nothing(&name_of(&r.req.license)));
+    let is_certain = !read.requirements().any(|r| says_nothing(&r.req.license.to_string()));
     is_certain.then_some(read)
 }
 

@@ -42,9 +42,7 @@ pub async fn diff(station: &Station, from: &Snapshot, to: &Snapshot) -> Result<D
             }
         };
         let (old, new) = (read(difference.old).await?, read(difference.new).await?);
-        let subdir =
-            difference.key.split_once('/').map(|(subdir, _)| format!("{subdir}/")).unwrap_or_default();
-        let place = |file: &String| format!("{subdir}{file}");
+        let place = |file: &String| place_in(&difference.key, file);
         out.added.extend(new.keys().filter(|file| !old.contains_key(*file)).map(place));
         out.removed.extend(old.keys().filter(|file| !new.contains_key(*file)).map(place));
         let is_changed = |(file, entry): &(&String, &Entry)| old.get(*file).is_some_and(|old| old != *entry);
@@ -56,8 +54,16 @@ pub async fn diff(station: &Station, from: &Snapshot, to: &Snapshot) -> Result<D
     Ok(out)
 }
 
-/// Goes back to what the source held when a snapshot was judged, and judges it by what is known now, so that nothing comes
-/// back that was denied since. The next reading of the source starts from nothing.
+/// Where a file of a shard stands in its channel: below its subdir, where the key of the shard names one.
+fn place_in(key: &str, file: &str) -> String {
+    match key.split_once('/') {
+        Some((subdir, _)) => format!("{subdir}/{file}"),
+        None => file.to_owned(),
+    }
+}
+
+/// Goes back to what the source held when a snapshot was judged, and judges it by what is known now, so that
+/// nothing comes back that was denied since. The next reading of the source starts from nothing.
 pub async fn rollback(
     station: &Station,
     channel: &Channel,
@@ -107,8 +113,8 @@ pub async fn rollback(
     sync::publish_read(station, channel, Along { read: Some(read) }, &why).await
 }
 
-/// Whether somebody or some rule keeps an artifact out: not that its record or its bytes are damaged, of which going back may be
-/// the mending, nor that nobody fetched it.
+/// Whether somebody or some rule keeps an artifact out: not that its record or its bytes are damaged, of which
+/// going back may be the mending, nor that nobody fetched it.
 fn is_kept_out(judged: &Judged) -> bool {
     let is_damage = |hit: &RuleHit| {
         [builtin::BAD_RECORD, builtin::FILE_CHANGED, builtin::MISMATCH, builtin::NOT_FETCHED]
@@ -117,8 +123,8 @@ fn is_kept_out(judged: &Judged) -> bool {
     judged.verdict != Verdict::Admit && !judged.deciding().all(is_damage)
 }
 
-/// What judging an older tree would offer, though it is denied or held now: by what the index says of it today (withdrawn, quarantined,
-/// taken away), or by the station that sends it.
+/// What judging an older tree would offer, though it is denied or held now: by what the index says of it today
+/// (withdrawn, quarantined, taken away), or by the station that sends it.
 async fn comes_back(station: &Station, channel: &Channel, older: Id<Upstream>) -> Result<Vec<String>> {
     let db = &station.store.db;
     let how = How { anew: true, ..How::default() };
@@ -137,9 +143,7 @@ async fn comes_back(station: &Station, channel: &Channel, older: Id<Upstream>) -
             let (held, new): (Judgement, Judgement) = (db.get(held).await?, db.get(new).await?);
             let is_against = |file: &String| held.artifacts.get(file).is_some_and(is_kept_out);
             let back = new.artifacts.iter().filter(|(file, judged)| judged.is_offered() && is_against(file));
-            let subdir =
-                difference.key.split_once('/').map(|(subdir, _)| format!("{subdir}/")).unwrap_or_default();
-            out.extend(back.map(|(file, _)| format!("{subdir}{file}")));
+            out.extend(back.map(|(file, _)| place_in(&difference.key, file)));
         }
     }
     out.sort();
