@@ -7,9 +7,11 @@ use airlock_core::time::{Span, Time};
 use airlock_engine::station::Side;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod plan;
 mod records;
 mod review;
 
+pub use plan::PlanArgs;
 pub use records::{LedgerCommand, LedgerForm, SnapshotCommand};
 pub use review::{ReviewCommand, TermsArgs};
 
@@ -164,6 +166,8 @@ pub enum Command {
         /// A name, or a name and versions: `idna`, `urllib3>=1.26,<2`.
         spec: String,
     },
+    /// Solve what people need against what a channel offers: what passes, what does not and why, the nearest that does.
+    Plan(PlanArgs),
     /// What is known about what is published.
     Findings {
         /// The channel.

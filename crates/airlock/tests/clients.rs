@@ -7,40 +7,12 @@
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use airlock_testkit::{CondaSource, PypiSource, conda, osv, wheel};
+use common::clients::{fails_saying, python, succeeds};
 use common::{Server, World};
 use serde_json::json;
-
-/// The interpreter of the environment with the clients.
-fn python() -> Option<PathBuf> {
-    let python = std::env::var_os("AIRLOCK_TEST_PYTHON").map(PathBuf::from);
-    if python.is_none() {
-        eprintln!(
-            "skipped: no real client, since AIRLOCK_TEST_PYTHON is not set; `cargo xtask test` sets it"
-        );
-    }
-    python
-}
-
-fn succeeds(mut command: Command) -> Output {
-    let output = command.output().unwrap();
-    assert!(
-        output.status.success(),
-        "{command:?}\n{}\n{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    output
-}
-
-fn fails_saying(mut command: Command, text: &str) {
-    let output = command.output().unwrap();
-    let said =
-        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
-    assert!(!output.status.success() && said.contains(text), "{said}");
-}
 
 fn fill(world: &World) {
     let mut channel: CondaSource = world.kit.conda_source("conda");

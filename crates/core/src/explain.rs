@@ -14,8 +14,12 @@ impl Offered {
     /// Of all judgements of one package.
     pub fn of<'a>(ecosystem: Ecosystem, judgements: impl IntoIterator<Item = &'a Judgement>) -> Self {
         let artifacts = judgements.into_iter().flat_map(|j| j.artifacts.values());
-        let mut versions: Vec<String> =
-            artifacts.filter(|judged| judged.is_offered()).map(|judged| judged.version.clone()).collect();
+        let offered = artifacts.filter(|judged| judged.is_offered());
+        Self::versions(ecosystem, offered.map(|judged| judged.version.clone()).collect())
+    }
+
+    /// Of the versions themselves.
+    pub fn versions(ecosystem: Ecosystem, mut versions: Vec<String>) -> Self {
         versions.sort();
         versions.dedup();
         Order::of(ecosystem).sort(&mut versions);

@@ -146,6 +146,12 @@ pub fn wheel_tags(file: &str) -> Option<WheelTags<'_>> {
     Some(WheelTags { python, abi, platform })
 }
 
+/// Whether a version is a release that installers take without being told so: no alpha, beta, candidate or development
+/// version (PEP 440).
+pub fn is_final(version: &str) -> bool {
+    pep440_rs::Version::from_str(version).is_ok_and(|version| !version.any_prerelease())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,6 +19,7 @@ pub mod ledger;
 pub mod mirror;
 pub mod network;
 pub mod osv;
+pub mod plan;
 pub mod policy;
 pub mod progress;
 pub mod publish;

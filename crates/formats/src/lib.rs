@@ -4,6 +4,7 @@
 
 pub mod archive;
 pub mod conda;
+pub mod environment;
 pub mod feeds;
 pub mod limits;
 pub mod make;

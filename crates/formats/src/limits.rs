@@ -77,6 +77,10 @@ pub const VEX_STATEMENTS_MAX: usize = 1_000_000;
 pub const VEX_STATEMENTS_OF_ONE_MAX: usize = 20_000;
 /// What is kept of the reason of a statement, in characters.
 pub const VEX_NOTE_CHARS_MAX: usize = 2000;
+/// A file that says what somebody needs (an environment, requirements), in bytes. Large ones have some hundred kB.
+pub const ENVIRONMENT_BYTES_MAX: u64 = ADVISORY_BYTES_MAX;
+/// What such a file may ask for. Large ones ask for some hundred packages.
+pub const ENVIRONMENT_SPECS_MAX: usize = 20_000;
 /// How deep a record or advisory may nest. Lower than what canonical text may, since records are stored and
 /// served inside of documents.
 pub const RECORD_DEPTH_MAX: usize = 48;

@@ -8,6 +8,7 @@ mod findings;
 mod index;
 mod judging;
 mod maintenance;
+mod plan;
 mod policies;
 mod records;
 mod review;
@@ -90,6 +91,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
             judging::judge(&cx, &channels, dry_run, anew, as_of, policy).await
         }
         Command::Explain { channel, spec } => judging::explain(&cx, &channel, &spec).await,
+        Command::Plan(args) => plan::run(&cx, args).await,
         Command::Findings { channel, status, min_score } => {
             findings::findings(&cx, &channel, status, min_score).await
         }

@@ -1,6 +1,7 @@
 //! Stations driven by the real command line, on sources that the tests make.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+pub mod clients;
 pub mod disk;
 
 use std::collections::BTreeMap;

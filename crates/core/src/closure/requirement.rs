@@ -40,6 +40,12 @@ enum Versions {
     Pypi(pep440_rs::VersionSpecifiers),
 }
 
+/// Whether a dependency is of a size and depth that whoever reads it can bear. Readers go down a step for each parenthesis
+/// or bracket.
+pub fn is_bounded(text: &str) -> bool {
+    text.len() <= REQUIREMENT_BYTES_MAX && text.matches(['(', '[']).count() <= PARENTHESES_MAX
+}
+
 /// One dependency. What of it is not understood restricts nothing.
 #[derive(Debug, Clone)]
 pub struct Requirement {
@@ -56,7 +62,7 @@ impl Requirement {
     /// Reads a MatchSpec of a conda record (CEP 29), or what a wheel's `Requires-Dist` says (PEP 508). None where it requires nothing that a channel holds, or nobody can tell whether
     /// it does: a virtual package, another channel's package, a condition, a name that is none.
     pub fn parse(ecosystem: Ecosystem, text: &str) -> Option<Self> {
-        if text.len() > REQUIREMENT_BYTES_MAX || text.matches('(').count() > PARENTHESES_MAX {
+        if !is_bounded(text) {
             return None;
         }
         match ecosystem {

@@ -19,7 +19,7 @@ pub mod vex;
 
 /// The number of the way in which feeds are read. Raised with every change of what comes of the same bytes.
 pub const READER: u32 = 2;
-mod yaml;
+pub(crate) mod yaml;
 
 use std::io::{self, BufRead};
 

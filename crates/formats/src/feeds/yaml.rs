@@ -16,7 +16,7 @@ use crate::limits;
 /// # Errors
 ///
 /// What is no YAML, holds no or several documents, nests too deep, or comes to more than a record may have.
-pub(super) fn to_json(text: &str) -> Result<String, String> {
+pub(crate) fn to_json(text: &str) -> Result<String, String> {
     let mut writer = Writer::default();
     let mut documents = 0;
     for event in std::iter::from_fn({

@@ -1,0 +1,242 @@
+//! What people need, held against what may be had: solved as rattler solves it, and what is suggested is what a client
+//! then installs.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use airlock_testkit::{conda, osv, wheel};
+use common::clients::{python, succeeds};
+use common::{NOW, Station, World, airlock};
+use serde_json::{Value, json};
+
+/// Solves by `rattler.solve` and prints the files; installs them where a folder is named.
+const RATTLER: &str = r#"
+import asyncio, json, os, pathlib, sys, tempfile, traceback
+from rattler import BuildString, Channel, Gateway, GenericVirtualPackage, MatchSpec, PackageName, Platform, Version, install, solve
+base, virtual, target = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
+async def main():
+    temporary = pathlib.Path(tempfile.mkdtemp(dir=os.getcwd()))
+    gateway = Gateway(cache_dir=temporary / "g")
+    packages = [GenericVirtualPackage(PackageName(n), Version(v), BuildString(b)) for n, v, b in (p.split("=") for p in virtual)]
+    answers = []
+    for specs in json.loads(sys.argv[4]):
+        try:
+            records = await solve([Channel(base)], [MatchSpec(s) for s in specs], gateway=gateway, platforms=[Platform("linux-64"), Platform("noarch")], virtual_packages=packages)
+        except Exception:
+            answers.append([])
+            continue
+        answers.append(sorted(f"{r.subdir}/{r.file_name}" for r in records))
+        if target:
+            await install(records, target, cache_dir=temporary / "p")
+    print(json.dumps(answers), flush=True)
+# The client's own threads sometimes abort the interpreter while it shuts down, when all is done.
+try:
+    asyncio.run(main())
+except BaseException:
+    traceback.print_exc()
+    os._exit(1)
+os._exit(0)
+"#;
+
+/// What `rattler.solve` says of each of these, on this channel and with what the plan believed of the machine.
+fn rattler(python: &Path, base: &str, plan: &Value, target: &str, asked: &[Vec<&str>]) -> Vec<Vec<String>> {
+    let virtual_packages = plan["virtual_packages"].to_string();
+    let scratch = tempfile::tempdir().unwrap();
+    let mut command = Command::new(python);
+    command.current_dir(scratch.path()).args(["-c", RATTLER, base, &virtual_packages, target]);
+    command.arg(serde_json::to_string(asked).unwrap());
+    serde_json::from_slice(&succeeds(command).stdout).unwrap()
+}
+
+/// The one plan of an answer.
+fn planned(station: &Station, asked: &[&str], more: &[&str]) -> (i32, Value) {
+    let mut args = vec!["--json", "plan"];
+    args.extend(asked);
+    args.extend(["--channel", "main", "--platform", "linux-64"]);
+    args.extend(more);
+    let answer = station.run(&args);
+    assert!([0, 1].contains(&answer.status), "{answer:?}");
+    (answer.status, answer.json()["plans"][0].take())
+}
+
+fn texts(list: &Value) -> Vec<String> {
+    let list = list.as_array().into_iter().flatten();
+    list.map(|one| one.as_str().or_else(|| one["artifact"].as_str()).unwrap().to_owned()).collect()
+}
+
+/// `app` 2 needs `lib` 2 or more, of which 2.1 is vulnerable; `old` needs `lib` 2.1 and nothing else.
+async fn world() -> World {
+    let world = World::new().await;
+    let mut channel = world.kit.conda_source("conda");
+    let mut python = conda("python", "3.11.7");
+    python.files = &[("share/doc/python.txt", b"a stand-in\n")];
+    channel.add(&python, &json!({}));
+    for (name, version, depends) in [
+        ("app", "1.0", &["python", "lib <2"][..]),
+        ("app", "2.0", &["python", "lib >=2", "__glibc >=2.17"]),
+        ("old", "1.0", &["python", "lib ==2.1"]),
+        ("lib", "1.9", &["python"]),
+        ("lib", "2.0", &["python"]),
+        ("lib", "2.1", &["python"]),
+        ("lib", "3.0", &["python", "__cuda >=12"]),
+    ] {
+        let code = format!("version = '{version}'\n");
+        let path = format!("site-packages/{name}.py");
+        let files = [(path.as_str(), code.as_bytes())];
+        let mut package = conda(name, version);
+        package.depends = depends;
+        package.noarch_python = true;
+        package.files = &files;
+        channel.add(&package, &json!({}));
+    }
+    channel.write();
+    let mut index = world.kit.pypi_source("pypi");
+    for version in ["1.9", "2.0", "2.1"] {
+        index.add_wheel(&wheel("lib", version), &json!({}));
+    }
+    index.write();
+    let mut record = osv("PYSEC-7", "PyPI", "lib", "2.1.1", 9.8);
+    record["affected"][0]["ranges"][0]["events"] = json!([{"introduced": "2.1"}, {"fixed": "2.1.1"}]);
+    world.know(&[record]);
+    world.kit.write("feeds/identities.json", br#"{"lib":"lib"}"#);
+    world
+}
+
+#[tokio::test]
+async fn what_does_not_pass_is_named_and_the_nearest_that_does_is_what_a_client_installs_and_runs() {
+    let world = world().await;
+    let low = world.connected("low");
+    low.run(&["sync"]).exits(0);
+    let (status, plan) = planned(&low, &["app"], &[]);
+    assert_eq!((status, &plan["passes"]), (1, &json!(false)));
+    let members = plan["members"].as_array().unwrap();
+    let denied: Vec<&Value> = members.iter().filter(|m| m["verdict"] != "admitted").collect();
+    assert_eq!(denied.len(), 1, "{denied:?}");
+    assert_eq!(
+        (&denied[0]["version"], &denied[0]["advisories"], &denied[0]["nearest"], &denied[0]["why"]),
+        (&json!("2.1"), &json!(["PYSEC-7"]), &json!("3.0"), &json!("denied, cvss-above-7: PYSEC-7"))
+    );
+    let changes = &plan["nearest"]["changes"];
+    assert_eq!(changes.as_array().unwrap().len(), 1, "{changes}");
+    assert_eq!((&changes[0]["name"], &changes[0]["to"]), (&json!("lib"), &json!("2.0 0")));
+    assert_eq!(plan["nearest"]["asked"], json!([]));
+
+    let Some(python) = python() else { return };
+    let server = low.serve();
+    let target = world.path("env");
+    let asked = [vec!["app"]];
+    let got = rattler(&python, &server.url("conda/main"), &plan, target.to_str().unwrap(), &asked);
+    assert_eq!(got[0], texts(&plan["nearest"]["artifacts"]));
+    let mut run = Command::new("python3");
+    run.args(["-c", "import app, lib; print(app.version, lib.version)"]);
+    run.env("PYTHONPATH", target.join("lib/python3.11/site-packages"));
+    assert_eq!(String::from_utf8_lossy(&succeeds(run).stdout).trim(), "2.0 2.0");
+}
+
+#[tokio::test]
+async fn what_can_only_be_had_if_it_is_asked_for_differently_says_how() {
+    let world = world().await;
+    let low = world.connected("low");
+    low.run(&["sync"]).exits(0);
+    // The pinned version is denied: the nearest is another version.
+    let (_, plan) = planned(&low, &["app", "lib==2.1"], &[]);
+    assert_eq!(plan["nearest"]["asked"], json!([{"from": "lib==2.1", "to": "lib==2.0"}]));
+    assert!(texts(&plan["nearest"]["artifacts"]).contains(&"noarch/lib-2.0-0.conda".to_owned()));
+    let said = plan["reasons"].to_string();
+    assert!(said.contains("lib") && said.contains("cvss-above-7"), "{said}");
+    // The machine with a graphics card may have 3.0.
+    let (status, plan) = planned(&low, &["app"], &["--virtual", "__cuda=12.4"]);
+    assert_eq!((status, &plan["passes"]), (0, &json!(true)));
+    // What needs the denied version and nothing else cannot be had at all.
+    let (_, plan) = planned(&low, &["old"], &[]);
+    assert_eq!(plan["nearest"], Value::Null);
+    assert!(plan["reasons"].to_string().contains("cvss-above-7"), "{}", plan["reasons"]);
+    let (_, plan) = planned(&low, &["nothing-such"], &[]);
+    assert_eq!(plan["missing"], json!(["nothing-such: the channel has no package `nothing-such`"]));
+}
+
+#[tokio::test]
+async fn an_environment_file_is_held_against_both_of_its_ecosystems_and_behind_the_gap_too() {
+    let world = world().await;
+    let (low, _, high) = {
+        let (low, disk, high) = world.across();
+        high.run(&["import", disk.to_str().unwrap()]).exits(0);
+        (low, disk, high)
+    };
+    let file = world.path("environment.yml");
+    std::fs::write(&file, "dependencies:\n- app\n- pip:\n  - lib[more]==2.1 ; python_version > '3'\n")
+        .unwrap();
+    let file = file.to_str().unwrap();
+    let args = ["--json", "plan", file, "--channel", "main", "--channel", "py", "--platform", "linux-64"];
+    let answer = low.run(&args).exits(1).json();
+    assert_eq!(answer["unanswerable"], json!([]));
+    let [conda, pypi] = [0, 1].map(|at| &answer["plans"][at]);
+    assert_eq!((&conda["passes"], &pypi["passes"]), (&json!(false), &json!(false)));
+    assert_eq!(pypi["nearest"]["asked"], json!([{"from": "lib[more]==2.1", "to": "lib==2.0"}]));
+    // Behind the gap nobody has the denied records: the same environment solves without them.
+    let answer = high.run(&args).exits(1).json();
+    assert_eq!(answer["plans"][0]["passes"], json!(true));
+    let why = answer["plans"][1]["members"][0]["why"].as_str().unwrap();
+    assert_eq!(why, "denied by the sending station, cvss-above-7: PYSEC-7");
+    // Without a channel for them, Python packages were not looked at, and that does not pass.
+    let answer = high.run(&["--json", "plan", file, "--channel", "main"]).exits(1).json();
+    assert_eq!(answer["unanswerable"].as_array().unwrap().len(), 1);
+    high.run(&["plan", "/nowhere/environment.yml", "--channel", "main"]).exits(2);
+    high.run(&["plan", "app[", "--channel", "main"]).exits(2).says("cannot be solved for");
+}
+
+/// Environments that solve in the genuine data, the largest of them first.
+const ENVIRONMENTS: [&[&str]; 16] = [
+    &["intel-aikit-tensorflow"],
+    &["intelpython2_full"],
+    &["neural-compressor-full"],
+    &["tensorflow-hub"],
+    &["keras-base"],
+    &["pointpats"],
+    &["phik"],
+    &["baycomp"],
+    &["pyspark", "pysal"],
+    &["backcall", "neural-compressor-full", "defusedxml"],
+    &["numpy <1.22", "pandas"],
+    &["python 3.9.*", "scipy"],
+    &["python =3.7", "requests"],
+    &["tensorflow", "python >=3.13"],
+    &["ruamel.yaml", "isodate"],
+    &["idna ==3.4", "requests <2.29"],
+];
+
+#[test]
+fn genuine_environments_are_solved_as_rattler_solves_them() {
+    let data = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/conda/repodata");
+    let Some(python) = python() else { return };
+    if !data.exists() {
+        eprintln!("skipped: no genuine records at {}", data.display());
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let source = scratch.path().join("source");
+    for subdir in ["linux-64", "noarch"] {
+        let mut unpack = Command::new("gzip");
+        unpack.arg("-dc").arg(data.join(subdir).join("repodata.json.gz"));
+        std::fs::create_dir_all(source.join(subdir)).unwrap();
+        std::fs::write(source.join(subdir).join("repodata.json"), succeeds(unpack).stdout).unwrap();
+    }
+    let station = Station { dir: scratch.path().join("station") };
+    airlock(&["init", station.dir.to_str().unwrap(), "--now", NOW]).exits(0);
+    let source = source.to_str().unwrap();
+    let add = ["channel", "add", "main", "--ecosystem", "conda", "--source", source, "--subdir", "linux-64"];
+    station.run(&add).exits(0);
+    // The files are not there, so that nothing is offered: what people would get is solved all the same.
+    station.run(&["sync", "main"]);
+    let plans: Vec<Value> = ENVIRONMENTS.iter().map(|asked| planned(&station, asked, &[]).1).collect();
+    let asked: Vec<Vec<&str>> = ENVIRONMENTS.iter().map(|asked| asked.to_vec()).collect();
+    let expected = rattler(&python, &format!("file://{source}"), &plans[0], "", &asked);
+    for ((asked, plan), expected) in ENVIRONMENTS.iter().zip(&plans).zip(&expected) {
+        assert_eq!(&texts(&plan["members"]), expected, "{asked:?}");
+    }
+    assert!(expected.iter().filter(|files| !files.is_empty()).count() >= 12, "{expected:?}");
+    assert!(expected[0].len() > 150, "{:?}", expected[0]);
+}

@@ -1,0 +1,191 @@
+//! What people need, held against what a channel offers: which files it would come to, which of them pass, why the others
+//! do not, and the nearest that does.
+//!
+//! Of a conda channel it is solved exactly, as pixi and rattler do ([`airlock_solve`]): first with everything that the
+//! source lists, which is what people would get without anybody's rules, and where something of that does not pass, again
+//! with what is offered, as little changed as can be. Of a PyPI channel each requirement is looked at by itself.
+
+mod conda;
+mod pypi;
+
+use serde::Serialize;
+
+use airlock_core::ecosystem::Ecosystem;
+use airlock_core::id::Id;
+use airlock_core::snapshot::Snapshot;
+use airlock_core::spec::Spec;
+use airlock_core::verdict::RuleHit;
+use airlock_formats::environment::Environment;
+
+use crate::error::{Error, Result};
+use crate::explain::{self, Explained};
+use crate::view::{ChannelView, View};
+
+/// What somebody needs, and for which machine.
+#[derive(Clone, Debug, Default)]
+pub struct Needs {
+    /// The packages.
+    pub environment: Environment,
+    /// The conda subdir.
+    pub subdir: String,
+    /// The version of Python, if it matters.
+    pub python: Option<String>,
+    /// Virtual packages in place of or beside those that machines of the subdir have: `__cuda=12.4`.
+    pub virtual_packages: Vec<String>,
+}
+
+/// What a channel says to it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    /// The channel.
+    pub channel: String,
+    /// Its snapshot.
+    pub snapshot: Id<Snapshot>,
+    /// The subdir, of conda.
+    pub platform: Option<String>,
+    /// What the machine is believed to have.
+    pub virtual_packages: Vec<String>,
+    /// Whether all of it can be had as it was asked for.
+    pub passes: bool,
+    /// The files that it comes to, whether they may be had or not.
+    pub members: Vec<Member>,
+    /// What was asked for and leads to no file, with the reason.
+    pub missing: Vec<String>,
+    /// Where something does not pass: the nearest that does.
+    pub nearest: Option<Nearest>,
+    /// Why there is no nearest, as the solver says it.
+    pub reasons: Vec<String>,
+    /// Records of the channel that cannot be read, and were left out.
+    pub unread: Vec<String>,
+}
+
+/// One file that it comes to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Member {
+    /// Where it lies in the channel.
+    pub artifact: String,
+    /// The package.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// `admitted`, `held` or `denied`.
+    pub verdict: &'static str,
+    /// Why it does not pass, in a line.
+    pub why: Option<String>,
+    /// The rules that say so.
+    pub rules: Vec<RuleHit>,
+    /// The vulnerabilities for which they do.
+    pub advisories: Vec<String>,
+    /// The nearest version of it that passes.
+    pub nearest: Option<String>,
+}
+
+/// The nearest that passes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Nearest {
+    /// All of its files.
+    pub artifacts: Vec<String>,
+    /// What is different of it.
+    pub changes: Vec<Change>,
+    /// What would have to be asked for differently.
+    pub asked: Vec<Asked>,
+}
+
+/// One package that is different.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// The package.
+    pub name: String,
+    /// The version and build that do not pass; none if it was not needed.
+    pub from: Option<String>,
+    /// What comes instead; none if it is not needed any more.
+    pub to: Option<String>,
+}
+
+/// A spec that nothing satisfies which may be had.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Asked {
+    /// As it was written.
+    pub from: String,
+    /// What would do.
+    pub to: String,
+}
+
+/// Holds needs against a channel.
+///
+/// # Errors
+///
+/// Specs that cannot be read.
+pub async fn plan(view: &View, channel: &ChannelView, needs: &Needs) -> Result<Plan> {
+    let mut plan = match channel.channel.ecosystem {
+        Ecosystem::Conda => conda::plan(view, channel, needs).await?,
+        Ecosystem::Pypi => pypi::plan(view, channel, needs).await?,
+    };
+    plan.passes = plan.missing.is_empty() && plan.members.iter().all(|m| m.verdict == ADMITTED);
+    Ok(plan)
+}
+
+/// The word for what passes.
+const ADMITTED: &str = airlock_core::verdict::Verdict::Admit.word();
+
+impl Plan {
+    fn of(channel: &ChannelView) -> Self {
+        Self {
+            channel: channel.channel.name.clone(),
+            snapshot: channel.id,
+            platform: None,
+            virtual_packages: Vec::new(),
+            passes: false,
+            members: Vec::new(),
+            missing: Vec::new(),
+            nearest: None,
+            reasons: Vec::new(),
+            unread: Vec::new(),
+        }
+    }
+}
+
+impl Member {
+    fn of(explained: &Explained) -> Self {
+        let passes = explained.verdict == ADMITTED && !explained.gone;
+        let deciding = || explained.rules.iter().filter(|hit| hit.waived_by.is_none() && !passes);
+        let mut advisories: Vec<String> = deciding().filter_map(|hit| hit.advisory.clone()).collect();
+        advisories.sort();
+        advisories.dedup();
+        let mut names: Vec<&str> = deciding().map(|hit| hit.rule.as_str()).collect();
+        names.dedup();
+        let why = (!passes).then(|| {
+            let by = if explained.by_sender { " by the sending station" } else { "" };
+            let about =
+                if advisories.is_empty() { String::new() } else { format!(": {}", advisories.join(", ")) };
+            let rules = if names.is_empty() { "by a block".to_owned() } else { names.join(", ") };
+            format!("{}{by}, {rules}{about}", explained.verdict)
+        });
+        Self {
+            artifact: explained.artifact.clone(),
+            name: explained.name.clone(),
+            version: explained.version.clone(),
+            verdict: explained.verdict,
+            why,
+            rules: deciding().cloned().collect(),
+            advisories,
+            nearest: explained.nearest.clone(),
+        }
+    }
+}
+
+/// Why a spec leads to nothing here: what is known of the package and not offered, or that nothing is.
+async fn unknown(view: &View, channel: &ChannelView, name: &str, asked: &str) -> Result<String> {
+    let spec = Spec::parse(channel.channel.ecosystem, name).map_err(|e| Error::usage(e.to_string()))?;
+    let known = match explain::explain(view, channel, &spec).await {
+        Ok(known) => known.artifacts,
+        Err(error) if error.kind == crate::error::Kind::No => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    let newest = known.iter().find(|one| one.verdict != ADMITTED).map(Member::of);
+    Ok(match newest {
+        Some(Member { version, why: Some(why), .. }) => format!("{asked}: {version} is {why}"),
+        _ if known.is_empty() => format!("{asked}: the channel has no package `{name}`"),
+        _ => format!("{asked}: no version of it is listed that fits"),
+    })
+}
