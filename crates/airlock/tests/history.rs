@@ -121,7 +121,7 @@ async fn what_the_index_says_of_a_file_today_is_not_forgotten_by_going_back() {
     let back = ["snapshot", "rollback", "main@2026-03-01", "--reason", "r"];
     let refused =
         at(&station, WEEK, &back).exits(1).says("would come back").says("noarch/requests-1.0-0.conda");
-    refused.says("airlock block main SPEC");
+    refused.says("airlock review reject main --scope SPEC");
     at(&station, WEEK, &["block", "main", "requests", "--reason", "they took it away"]).exits(0);
     at(&station, WEEK, &back).exits(0);
     let offered = offered(&station, WEEK);
@@ -130,4 +130,30 @@ async fn what_the_index_says_of_a_file_today_is_not_forgotten_by_going_back() {
         !offered.iter().any(|file| file.contains("requests") || file.contains("other-2.0")),
         "{offered:?}"
     );
+}
+
+#[tokio::test]
+async fn what_waits_for_a_person_does_not_lose_its_deadline_by_going_back() {
+    let world = World::new().await;
+    let station = world.connected("low");
+    let file = world.path("look.toml");
+    std::fs::write(
+        &file,
+        "[policy]\nname = \"p\"\n[[rule]]\nname = \"look\"\naction = \"hold\"\nwhen = { yanked = true }\n",
+    )
+    .unwrap();
+    at(&station, FIRST, &["policy", "set", "default", file.to_str().unwrap()]).exits(0);
+    at(&station, FIRST, &["sync"]).exits(0);
+    // Its publisher withdraws it: it is offered until somebody looked.
+    let mut source = world.kit.conda_source("conda");
+    source.add(&conda("other", "1.0"), &json!({"revoked": true}));
+    source.write();
+    at(&station, WEEK, &["sync", "--accept-shrink"]).exits(0);
+    at(&station, WEEK, &["explain", "main", "other"]).exits(0).shows("offered until 2026-03-22");
+    let back = ["snapshot", "rollback", "main@2026-03-01", "--reason", "r"];
+    at(&station, WEEK, &back).exits(1).says("would come back").says("noarch/other-1.0-0.conda");
+    let reject = ["review", "reject", "main", "--scope", "other", "--reason", "r", "--expires", "2026-04-01"];
+    at(&station, WEEK, &reject).exits(0);
+    at(&station, WEEK, &back).exits(0);
+    assert!(!offered(&station, WEEK).iter().any(|file| file.contains("other")));
 }

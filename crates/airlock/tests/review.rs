@@ -128,3 +128,72 @@ async fn a_waiver_ends_by_its_date_or_with_a_fix_and_the_ledger_says_so() {
     assert_eq!(actions(&station).iter().filter(|a| *a == "decision.expire").count(), 1);
     assert!(NOW < "2026-03-05");
 }
+
+#[tokio::test]
+async fn what_old_feeds_hold_is_approved_until_a_date_only() {
+    let (_world, station) = synced().await;
+    let old = "2026-06-01T12:00:00Z";
+    later(&station, old, &["judge"]).exits(0);
+    let approve = ["review", "approve", "main", "--scope", "*", "--reason", "the bundle is late"];
+    later(&station, old, &approve).exits(2).says("rule `stale-advisories` asks how old feeds are");
+    later(&station, old, &[&approve[..], &["--expires", "2026-06-08"]].concat()).exits(0);
+    later(&station, old, &["explain", "main", "other"]).exits(0).shows("waived by decision d1");
+    let after = "2026-06-08T00:00:00Z";
+    later(&station, after, &["judge"]).exits(0);
+    later(&station, after, &["explain", "main", "other"]).exits(0).shows("offered until");
+    // By other rules alone it needs none.
+    later(&station, after, &[&approve[..], &["--rule", "unscored"]].concat()).exits(0);
+}
+
+#[tokio::test]
+async fn what_is_approved_while_it_is_withdrawn_is_approved_as_such() {
+    let (world, station) = synced().await;
+    let file = world.path("look.toml");
+    let rule =
+        "[policy]\nname = \"p\"\n[[rule]]\nname = \"look\"\naction = \"hold\"\nwhen = { yanked = true }\n";
+    std::fs::write(&file, rule).unwrap();
+    station.run(&["policy", "set", "default", file.to_str().unwrap()]).exits(0);
+    let mut source = world.kit.conda_source("conda");
+    source.add(&airlock_testkit::conda("new", "1.0"), &json!({"revoked": true}));
+    source.write();
+    station.run(&["sync", "main", "--accept-shrink"]).exits(0);
+    station.run(&["explain", "main", "new"]).exits(1).shows("rule look (hold)");
+    station.run(&["review", "approve", "main", "--scope", "new", "--reason", "it works"]).exits(0);
+    station.run(&["sync", "main"]).exits(0);
+    station.run(&["explain", "main", "new"]).exits(0).shows("waived by decision d1");
+}
+
+#[tokio::test]
+async fn what_has_no_hash_yet_is_said_to_wait_once_more() {
+    let (world, station) = synced().await;
+    let mut source = world.kit.conda_source("conda");
+    source.add(&airlock_testkit::conda("requests", "1.5"), &json!({"sha256": null}));
+    source.write();
+    world.know(&[osv("PYSEC-1", "PyPI", "requests", "2.0", 0.0)]);
+    station.run(&["advisories", "update"]).exits(0);
+    station.run(&["sync", "main", "--accept-shrink"]).exits(0);
+    let dir = ["--station", station.dir.to_str().unwrap(), "--now", NOW];
+    let approve = ["review", "approve", "main", "--scope", "requests==1.5", "--reason", "r"];
+    airlock(&[&dir[..], &approve].concat())
+        .exits(0)
+        .says("1 file of what is approved: the index gives no SHA-256");
+    station.run(&["sync", "main"]).exits(0);
+    station.run(&["explain", "main", "requests=1.5"]).exits(1).shows("rule unscored (hold");
+    let again = airlock(&[&dir[..], &approve].concat()).exits(0);
+    assert!(!again.stderr.contains("no SHA-256"), "{}", again.stderr);
+    station.run(&["sync", "main"]).exits(0);
+    station.run(&["explain", "main", "requests=1.5"]).exits(0);
+}
+
+#[tokio::test]
+async fn a_policy_that_takes_a_name_of_every_channel_is_refused_before_it_is_set() {
+    let (world, station) = synced().await;
+    let file = world.path("taken.toml");
+    let rule = "[policy]\nname = \"p\"\n[[rule]]\nname = \"not-fetched\"\naction = \"warn\"\nwhen = { kev = true }\n";
+    std::fs::write(&file, rule).unwrap();
+    let file = file.to_str().unwrap();
+    let taken = "`not-fetched` is the name of a rule that every channel has";
+    station.run(&["policy", "check", file]).exits(1).says(taken);
+    station.run(&["policy", "preview", "default", file]).exits(2).says(taken);
+    station.run(&["policy", "set", "default", file]).exits(2).says(taken);
+}

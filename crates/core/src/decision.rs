@@ -14,6 +14,7 @@ use crate::identity::{Identity, Mapping};
 use crate::matching::{Finding, Status};
 use crate::object::Object;
 use crate::policy::Rule;
+use crate::shard::place;
 use crate::spec::Spec;
 use crate::time::Time;
 
@@ -77,9 +78,9 @@ pub struct Weighed {
     /// The vulnerability, if it rested on one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advisory: Option<String>,
-    /// The hash of what was known of that; for a rule that speaks of any or no finding, of all that was known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub known: Option<Digest>,
+    /// The hash of what was known of that, and of the file's own state; for a rule that speaks of any or no finding, of all
+    /// that was known.
+    pub known: Digest,
     /// Whether it was unknown that the rule holds.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unknown: bool,
@@ -87,26 +88,25 @@ pub struct Weighed {
 
 impl Weighed {
     /// What is weighed of a rule that holds an artifact in this state, as far as it rests on `finding`; `all` is everything
-    /// known of it.
+    /// known of it. None if that cannot be written down, so that nothing is lifted by it.
     pub fn of(
         rule: &Rule,
         (finding, all): (Option<&Finding>, &[Finding]),
         state: &State<'_>,
         unknown: bool,
-    ) -> Self {
-        let rests_on_all = rule.when.quantifies() || rule.when.binds_finding();
+    ) -> Option<Self> {
         let known = match finding {
+            _ if rule.when.quantifies() => known_of(all, state),
             Some(finding) => known_of(std::slice::from_ref(finding), state),
-            None if rests_on_all => known_of(all, state),
+            None if rule.when.binds_finding() => known_of(all, state),
             None => known_of(&[], state),
         };
-        let known = Some(known);
         let advisory = finding.map(|finding| finding.advisory.clone());
-        Self { rule: rule.name.clone(), said: rule.digest, advisory, known, unknown }
+        Some(Self { rule: rule.name.clone(), said: rule.digest, advisory, known: known?, unknown })
     }
 }
 
-/// What rules ask of an artifact itself, and may become otherwise.
+/// What of an artifact's own state is weighed: what may become otherwise without another file or another finding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct State<'a> {
     /// Withdrawn by its publisher.
@@ -121,18 +121,22 @@ pub struct State<'a> {
 
 /// The hash of what is known of some findings, but for what changes daily: names, scores, exploitation, fixes, states, and
 /// what each record says.
-fn known_of(findings: &[Finding], state: &State<'_>) -> Digest {
+fn known_of(findings: &[Finding], state: &State<'_>) -> Option<Digest> {
     let known: Vec<_> = findings
         .iter()
         .map(|f| {
-            let records: Vec<_> = f.evidence.iter().map(|e| (&e.record, &e.hit, &e.via)).collect();
+            // Behind the key stands by whose word it was reached, which may come to be said by more.
+            let key = |via: &str| via.split(' ').next().unwrap_or_default().to_owned();
+            let records: Vec<_> = f.evidence.iter().map(|e| (&e.record, &e.hit, key(&e.via))).collect();
             let marks = (f.kev, f.malicious, f.undecided, f.status, f.automatic, &f.score);
             (&f.advisory, &f.aliases, &f.scores, &f.cwes, &f.fixed, marks, records)
         })
         .collect();
     let State { yanked, gone, project_status, lacks } = state;
-    Canonical::of(&(known, (yanked, gone, project_status, lacks)))
-        .map_or(Digest::of(b""), |text| Digest::of(text.as_str().as_bytes()))
+    // A project of which nothing is said is active (PEP 792).
+    let project_status = project_status.unwrap_or("active");
+    let text = Canonical::of(&(known, (yanked, gone, project_status, lacks))).ok()?;
+    Some(Digest::of(text.as_str().as_bytes()))
 }
 
 impl Decision {
@@ -164,7 +168,6 @@ pub enum Ruling {
         /// Where.
         scope: Scope,
         /// The files that were held when somebody looked, and what held each.
-        #[serde(default)]
         files: Vec<Approved>,
     },
     /// A whole channel offers nothing that it does not offer already; what denies acts all the same.
@@ -281,14 +284,18 @@ pub struct Target<'a> {
 impl Target<'_> {
     /// The file, with its subdir for conda.
     pub fn place(&self) -> String {
-        self.subdir.map_or_else(|| self.file.to_owned(), |subdir| format!("{subdir}/{}", self.file))
+        place(self.subdir, self.file)
     }
 }
 
 impl Decisions {
     /// Those in force at `now`: neither expired nor revoked.
     pub fn in_force(&self, now: Time) -> impl Iterator<Item = &Decision> {
-        self.list.iter().filter(move |d| d.expires.is_none_or(|at| now < at)).filter(|d| !self.is_revoked(d))
+        self.list.iter().filter(move |d| self.is_in_force(d, now))
+    }
+
+    fn is_in_force(&self, decision: &Decision, now: Time) -> bool {
+        decision.expires.is_none_or(|at| now < at) && !self.is_revoked(decision)
     }
 
     fn is_revoked(&self, decision: &Decision) -> bool {
@@ -342,21 +349,30 @@ impl Decisions {
         })
     }
 
-    /// The approval that lifts what was weighed of the artifact.
-    pub fn approval(&self, target: &Target<'_>, weighed: &Weighed, now: Time) -> Option<&Decision> {
+    /// The approval that lifts what was weighed of the artifact. What that is is asked only if the file was approved: most
+    /// of what is held never was.
+    pub fn approval(
+        &self,
+        target: &Target<'_>,
+        now: Time,
+        weighed: impl FnOnce() -> Option<Weighed>,
+    ) -> Option<&Decision> {
         let place = target.place();
-        let is_it = |file: &Approved| {
-            file.artifact == place && file.sha256 == target.sha256 && file.weighed.contains(weighed)
-        };
-        self.in_force(now).find(|d| match &d.ruling {
-            Ruling::Approve { scope, files } => scope.covers(target, false) && files.iter().any(is_it),
-            _ => false,
-        })
-    }
-
-    /// Whether somebody approved anything that is in force.
-    pub fn has_approvals(&self, now: Time) -> bool {
-        self.in_force(now).any(|d| matches!(d.ruling, Ruling::Approve { .. }))
+        let is_it = |file: &&Approved| file.artifact == place && file.sha256 == target.sha256;
+        let approved: Vec<(&Decision, &Approved)> = self
+            .list
+            .iter()
+            .filter_map(|decision| match &decision.ruling {
+                Ruling::Approve { scope, files } if scope.channel == target.channel => {
+                    Some((decision, files.iter().find(is_it)?, scope))
+                }
+                _ => None,
+            })
+            .filter(|(decision, _, scope)| self.is_in_force(decision, now) && scope.covers(target, false))
+            .map(|(decision, file, _)| (decision, file))
+            .collect();
+        let weighed = if approved.is_empty() { None } else { weighed() }?;
+        approved.into_iter().find(|(_, file)| file.weighed.contains(&weighed)).map(|(decision, _)| decision)
     }
 
     /// The last ruling on the state of a finding of the artifact.

@@ -332,7 +332,7 @@ impl Case<'_> {
 
     fn policy_rules(&self, findings: &[Finding], now: Time) -> Vec<RuleHit> {
         let subject = self.subject(findings, now);
-        let (target, has_approvals) = (self.target(), self.cx.decisions.has_approvals(now));
+        let target = self.target();
         let mut out = Vec::new();
         for rule in &self.cx.policy.rules {
             for (finding, truth) in rule.hits(&subject) {
@@ -344,17 +344,17 @@ impl Case<'_> {
                     format!("it needs `{needs}`, of which nothing is offered that could be installed")
                 });
                 let approval = || match action {
-                    Action::Hold if has_approvals => {
+                    Action::Hold => {
                         let state = State {
                             yanked: self.artifact.yanked,
                             gone: self.gone,
                             project_status: self.project_status,
                             lacks: detail.as_deref(),
                         };
-                        let weighed = Weighed::of(rule, (finding, findings), &state, unknown);
-                        decisions.approval(&target, &weighed, now)
+                        let weighed = || Weighed::of(rule, (finding, findings), &state, unknown);
+                        decisions.approval(&target, now, weighed)
                     }
-                    Action::Hold | Action::Warn | Action::Deny => None,
+                    Action::Warn | Action::Deny => None,
                 };
                 let waiver = decisions.waiver(&target, &rule.name, finding, now).or_else(approval);
                 out.push(RuleHit {

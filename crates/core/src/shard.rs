@@ -69,6 +69,16 @@ impl ShardKey {
             None => Self { subdir: None, name: text.to_owned() },
         }
     }
+
+    /// Where a file of the shard stands in its channel: below its subdir, where there is one.
+    pub fn place(&self, file: &str) -> String {
+        place(self.subdir.as_deref(), file)
+    }
+}
+
+/// Where a file stands in its channel: below its subdir for conda.
+pub fn place(subdir: Option<&str>, file: &str) -> String {
+    subdir.map_or_else(|| file.to_owned(), |subdir| format!("{subdir}/{file}"))
 }
 
 impl std::fmt::Display for ShardKey {

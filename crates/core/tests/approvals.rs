@@ -3,8 +3,9 @@
 
 mod common;
 
-use airlock_core::decision::{Approved, Ruling, State, Weighed};
+use airlock_core::decision::{Approved, Ruling, Scope, State, Weighed};
 use airlock_core::id::Digest;
+use airlock_core::matching::{Finding, Status};
 use airlock_core::policy::{self, Policy};
 use airlock_core::verdict::Verdict;
 use airlock_core::version::{Event, Range};
@@ -20,7 +21,7 @@ fn approve(world: &World) -> Ruling {
     let weighed = judged.rules.iter().map(|hit| {
         let rule = world.policy.rules.iter().find(|rule| rule.name == hit.rule).unwrap();
         let finding = hit.advisory.as_ref().map(|id| found.iter().find(|f| f.advisory == *id).unwrap());
-        Weighed::of(rule, (finding, &found), &State::default(), hit.unknown)
+        Weighed::of(rule, (finding, &found), &State::default(), hit.unknown).unwrap()
     });
     let sha256 = world.facts.files[FILE].file.as_ref().map(|file| file.sha256);
     let file = Approved { artifact: FILE.into(), sha256, weighed: weighed.collect() };
@@ -101,12 +102,83 @@ fn an_approval_is_void_when_what_was_weighed_is_otherwise() {
     let mut state = approved();
     state.shard = Some(shard(r#"{"yanked":"broken"}"#));
     assert_eq!(state.verdict(), Verdict::Hold);
-    // An approval of a file is none of another.
-    let mut file = approved();
-    if let Ruling::Approve { files, .. } = &mut file.decisions.list[0].ruling {
-        files[0].sha256 = Some(Digest::of(b"another"));
+}
+
+#[test]
+fn a_rule_on_any_finding_is_weighed_against_all_of_them_also_where_it_rests_on_one() {
+    let when = "{ all = [{ cvss = \"missing\" }, { any_finding = { cvss = { above = 4.0 } } }] }";
+    let mut world = World::new(&one_rule("hold", when));
+    world.advisories = vec![advisory("CVE-1", None), advisory("CVE-2", Some(5.0))];
+    let ruling = approve(&world);
+    world.decide(ruling, None);
+    assert_eq!(world.verdict(), Verdict::Admit);
+    world.advisories.push(advisory("CVE-3", Some(9.9)));
+    assert_eq!(world.verdict(), Verdict::Hold);
+}
+
+#[test]
+fn everything_that_is_weighed_counts_and_what_says_nothing_new_does_not() {
+    let mut world = World::new(policy::DEFAULT);
+    world.advisories = vec![advisory("CVE-1", None)];
+    let judgement = world.judgement();
+    let judged = &judgement.artifacts[FILE];
+    let found = judgement.findings_of(judged).into_owned();
+    let rule = world.policy.rules.iter().find(|rule| rule.name == judged.rules[0].rule).unwrap();
+    let weighed = |change: &dyn Fn(&mut Finding, &mut State<'static>)| {
+        let (mut finding, mut state) = (found[0].clone(), State::default());
+        change(&mut finding, &mut state);
+        Weighed::of(rule, (Some(&finding), std::slice::from_ref(&finding)), &state, false).unwrap()
+    };
+    let as_it_was = weighed(&|_, _| {});
+    type Change = fn(&mut Finding, &mut State<'static>);
+    let counts: [(&str, Change); 16] = [
+        ("yanked", |_, s| s.yanked = true),
+        ("gone", |_, s| s.gone = true),
+        ("project status", |_, s| s.project_status = Some("archived")),
+        ("lacks", |_, s| s.lacks = Some("y >=2")),
+        ("aliases", |f, _| _ = f.aliases.insert("GHSA-1".into())),
+        ("scores", |f, _| f.scores = advisory("CVE-1", Some(3.0)).scores),
+        ("the score", |f, _| f.score = advisory("CVE-1", Some(3.0)).scores.pop()),
+        ("weakness", |f, _| _ = f.cwes.insert("CWE-79".into())),
+        ("fix", |f, _| _ = f.fixed.insert("2".into())),
+        ("exploited", |f, _| f.kev = true),
+        ("malicious", |f, _| f.malicious = true),
+        ("undecided", |f, _| f.undecided = true),
+        ("state", |f, _| f.status = Status::Active),
+        ("automatic", |f, _| f.automatic = !f.automatic),
+        ("record", |f, _| f.evidence[0].record = "GHSA-2".into()),
+        ("key", |f, _| f.evidence[0].via = "osv:PyPI/y".into()),
+    ];
+    for (what, change) in counts {
+        assert_ne!(weighed(&change), as_it_was, "{what}");
     }
-    assert_eq!(file.verdict(), Verdict::Hold);
+    let said_again: [(&str, Change); 3] = [
+        ("a project of which nothing is said", |_, s| s.project_status = Some("active")),
+        ("who else maps the package", |f, _| f.evidence[0].via += " (conda x, by A and B)"),
+        ("words", |f, _| f.summary = "said better".into()),
+    ];
+    for (what, change) in said_again {
+        assert_eq!(weighed(&change), as_it_was, "{what}");
+    }
+}
+
+#[test]
+fn an_approval_is_of_one_file_at_one_place_in_one_scope() {
+    let approved = |change: &dyn Fn(&mut Scope, &mut Approved)| {
+        let mut world = World::new(policy::DEFAULT);
+        world.advisories = vec![advisory("CVE-1", None)];
+        let Ruling::Approve { mut scope, mut files } = approve(&world) else { unreachable!() };
+        change(&mut scope, &mut files[0]);
+        world.decide(Ruling::Approve { scope, files }, None);
+        world.verdict()
+    };
+    assert_eq!(approved(&|_, _| {}), Verdict::Admit);
+    assert_eq!(approved(&|_, file| file.sha256 = Some(Digest::of(b"another"))), Verdict::Hold);
+    // What it is was not known when somebody looked.
+    assert_eq!(approved(&|_, file| file.sha256 = None), Verdict::Hold);
+    assert_eq!(approved(&|_, file| file.artifact = "y-1.0-py3-none-any.whl".into()), Verdict::Hold);
+    assert_eq!(approved(&|scope, _| scope.spec = "x>=2".into()), Verdict::Hold);
+    assert_eq!(approved(&|scope, _| scope.channel = "other".into()), Verdict::Hold);
 }
 
 proptest! {

@@ -4,7 +4,7 @@ use airlock_core::advisory::{FeedHead, FeedKind, Kev, Slice};
 use airlock_core::assess::{self, Basis, Justification};
 use airlock_core::block::BlockSet;
 use airlock_core::channel::Channel;
-use airlock_core::decision::{Decision, Decisions, Ruling, Scope, Terms};
+use airlock_core::decision::{Approved, Decision, Decisions, Ruling, Scope, Terms, Weighed};
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::id::Id;
 use airlock_core::matching::{self, Lookup, Status};
@@ -109,18 +109,7 @@ async fn check(station: &Station, ruling: &Ruling, terms: &Terms) -> Result<()> 
             }
             check_ahead(station, expires).await
         }
-        Ruling::Approve { scope, files } => {
-            check_scope(station, scope).await?;
-            if files.is_empty() {
-                return Err(Error::no(format!("nothing is held that `{}` means", scope.spec))
-                    .hint(format!("`airlock review queue {}` shows what is", scope.channel)));
-            }
-            if files.len() > APPROVED_MAX {
-                return Err(Error::no(format!("{} files are too many to be weighed at once", files.len()))
-                    .hint(format!("approve at most {APPROVED_MAX}, with a narrower --scope; or change the rule that holds them")));
-            }
-            check_ahead(station, expires).await
-        }
+        Ruling::Approve { scope, files } => check_approve(station, scope, files, expires).await,
         Ruling::Waive { rule, scope, advisory } => {
             check_scope(station, scope).await?;
             check_end(terms, advisory.as_deref())?;
@@ -189,6 +178,52 @@ fn check_end(terms: &Terms, advisory: Option<&str>) -> Result<()> {
 
 /// Most files of one approval. All decisions are read with each judgement.
 const APPROVED_MAX: usize = 10_000;
+
+/// An approval names files that are held.
+async fn check_approve(
+    station: &Station,
+    scope: &Scope,
+    files: &[Approved],
+    expires: Option<Time>,
+) -> Result<()> {
+    check_scope(station, scope).await?;
+    if files.is_empty() {
+        return Err(Error::no(format!("nothing is held that `{}` means", scope.spec))
+            .hint(format!("`airlock review queue {}` shows what is", scope.channel)));
+    }
+    if files.len() > APPROVED_MAX {
+        return Err(Error::no(format!("{} files are too many to be weighed at once", files.len())).hint(
+            format!(
+                "approve at most {APPROVED_MAX}, with a narrower --scope; or change the rule that holds them"
+            ),
+        ));
+    }
+    if expires.is_none() {
+        check_ages(station, scope, files).await?;
+    }
+    check_ahead(station, expires).await
+}
+
+/// An approval of what old feeds hold needs an end: how old they are is weighed by nobody, since it changes with every
+/// moment.
+async fn check_ages(station: &Station, scope: &Scope, files: &[Approved]) -> Result<()> {
+    let channel = channel::find(station, &scope.channel).await?;
+    let policy = crate::policy::find(station, &channel.policy).await?.policy;
+    let asks_age = |weighed: &Weighed| {
+        let mut limits = Vec::new();
+        let rule = policy.rules.iter().find(|rule| rule.name == weighed.rule);
+        rule.into_iter().for_each(|rule| rule.when.feed_limits(&mut limits));
+        !limits.is_empty()
+    };
+    match files.iter().flat_map(|file| &file.weighed).find(|weighed| asks_age(weighed)) {
+        Some(weighed) => Err(Error::usage(format!(
+            "rule `{}` asks how old feeds are, so that approving what it holds needs a date on which that ends",
+            weighed.rule
+        ))
+        .hint(format!("{ENDS}; or approve by other rules with --rule"))),
+        None => Ok(()),
+    }
+}
 
 /// How to say when a decision ends.
 const ENDS: &str = "give one that lies ahead with --expires 2027-01-31";

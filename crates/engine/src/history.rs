@@ -6,9 +6,10 @@ use serde::Serialize;
 
 use airlock_core::channel::Channel;
 use airlock_core::id::Id;
-use airlock_core::shard::{Entry, Shard};
+use airlock_core::policy::Action;
+use airlock_core::shard::{Entry, Shard, ShardKey};
 use airlock_core::snapshot::{Snapshot, Upstream};
-use airlock_core::verdict::{Judged, Judgement, RuleHit, Verdict, builtin};
+use airlock_core::verdict::{Judged, Judgement, RuleHit, builtin};
 
 use crate::channel::ref_name;
 use crate::error::{Error, Result};
@@ -42,7 +43,8 @@ pub async fn diff(station: &Station, from: &Snapshot, to: &Snapshot) -> Result<D
             }
         };
         let (old, new) = (read(difference.old).await?, read(difference.new).await?);
-        let place = |file: &String| place_in(&difference.key, file);
+        let key = ShardKey::parse(&difference.key);
+        let place = |file: &String| key.place(file);
         out.added.extend(new.keys().filter(|file| !old.contains_key(*file)).map(place));
         out.removed.extend(old.keys().filter(|file| !new.contains_key(*file)).map(place));
         let is_changed = |(file, entry): &(&String, &Entry)| old.get(*file).is_some_and(|old| old != *entry);
@@ -52,14 +54,6 @@ pub async fn diff(station: &Station, from: &Snapshot, to: &Snapshot) -> Result<D
         list.sort();
     }
     Ok(out)
-}
-
-/// Where a file of a shard stands in its channel: below its subdir, where the key of the shard names one.
-fn place_in(key: &str, file: &str) -> String {
-    match key.split_once('/') {
-        Some((subdir, _)) => format!("{subdir}/{file}"),
-        None => file.to_owned(),
-    }
 }
 
 /// Goes back to what the source held when a snapshot was judged, and judges it by what is known now, so that
@@ -92,13 +86,13 @@ pub async fn rollback(
         let more =
             if back.len() > SHOWN { format!(" and {} more", back.len() - SHOWN) } else { String::new() };
         return Err(Error::no(format!(
-            "{} that {} denied or held since would come back, as the older index does not say why: {}{more}",
+            "{} that {} denied, held or offered until somebody looks would come back, as the older index does not say why: {}{more}",
             back.len(),
             if back.len() == 1 { "is" } else { "are" },
             shown.join(", ")
         ))
         .hint(format!(
-            "keep them out with `airlock block {} SPEC --reason WHY`, then go back",
+            "keep them out with `airlock review reject {} --scope SPEC --reason WHY` (until a date: --expires), then go back",
             channel.name
         )));
     }
@@ -113,24 +107,29 @@ pub async fn rollback(
     sync::publish_read(station, channel, Along { read: Some(read) }, &why).await
 }
 
-/// Whether somebody or some rule keeps an artifact out: not that its record or its bytes are damaged, of which
-/// going back may be the mending, nor that nobody fetched it.
-fn is_kept_out(judged: &Judged) -> bool {
+/// Whether somebody or some rule speaks against an artifact, though it may be offered until somebody looks: not that its
+/// record or its bytes are damaged, of which going back may be the mending, nor that nobody fetched it.
+fn is_spoken_against(judged: &Judged) -> bool {
     let is_damage = |hit: &RuleHit| {
         [builtin::BAD_RECORD, builtin::FILE_CHANGED, builtin::MISMATCH, builtin::NOT_FETCHED]
             .contains(&hit.rule.as_str())
     };
-    judged.verdict != Verdict::Admit && !judged.deciding().all(is_damage)
+    let counts = |hit: &&RuleHit| hit.waived_by.is_none() && hit.action >= Action::Hold;
+    judged.rules.iter().filter(counts).any(|hit| !is_damage(hit))
 }
 
-/// What judging an older tree would offer, though it is denied or held now: by what the index says of it today
-/// (withdrawn, quarantined, taken away), or by the station that sends it.
+/// What judging an older tree would offer without a word, though something speaks against it now: by what the index says of
+/// it today (withdrawn, quarantined, taken away), or by the station that sends it.
 async fn comes_back(station: &Station, channel: &Channel, older: Id<Upstream>) -> Result<Vec<String>> {
     let db = &station.store.db;
     let how = How { anew: true, ..How::default() };
     let judgment = judge::judge(station, channel, &how, Some(older)).await?;
     let Some(would) = &judgment.snapshot else { return Ok(Vec::new()) };
-    let Some((_, now)) = &judgment.previous else { return Ok(Vec::new()) };
+    // What is published may have been judged some time ago, and something may have ended since.
+    let today = judge::judge(station, channel, &how, None).await?;
+    let Some(now) = today.snapshot.or(today.previous.map(|(_, snapshot)| snapshot)) else {
+        return Ok(Vec::new());
+    };
     let current: Upstream = db.get(now.inputs.upstream).await?;
     let sent = match current.origin {
         Some(origin) => Some(db.get(origin).await?.judgement),
@@ -141,9 +140,11 @@ async fn comes_back(station: &Station, channel: &Channel, older: Id<Upstream>) -
         for difference in tree_edit::diff(db, Some(against), Some(would.judgement)).await? {
             let (Some(held), Some(new)) = (difference.old, difference.new) else { continue };
             let (held, new): (Judgement, Judgement) = (db.get(held).await?, db.get(new).await?);
-            let is_against = |file: &String| held.artifacts.get(file).is_some_and(is_kept_out);
-            let back = new.artifacts.iter().filter(|(file, judged)| judged.is_offered() && is_against(file));
-            out.extend(back.map(|(file, _)| place_in(&difference.key, file)));
+            let is_against = |file: &String| held.artifacts.get(file).is_some_and(is_spoken_against);
+            let is_quiet = |judged: &Judged| judged.is_offered() && judged.review_by.is_none();
+            let back = new.artifacts.iter().filter(|(file, judged)| is_quiet(judged) && is_against(file));
+            let key = ShardKey::parse(&difference.key);
+            out.extend(back.map(|(file, _)| key.place(file)));
         }
     }
     out.sort();

@@ -31,6 +31,18 @@ pub fn read(text: &str) -> Result<Policy> {
     })
 }
 
+/// Reads a policy that is to be set. One that is in force already may have a rule of a name that was taken since; it goes on.
+pub fn read_new(text: &str) -> Result<Policy> {
+    let policy = read(text)?;
+    match policy.rules.iter().find(|rule| builtin::ALL.contains(&rule.name.as_str())) {
+        Some(rule) => {
+            Err(Error::usage(format!("`{}` is the name of a rule that every channel has", rule.name))
+                .hint("choose another name for it"))
+        }
+        None => Ok(policy),
+    }
+}
+
 /// The policy of this name.
 pub async fn find(station: &Station, name: &str) -> Result<Named> {
     let id = station.store.db.find_ref(&format!("policy/{name}")).await?;
@@ -51,12 +63,7 @@ pub async fn list(station: &Station) -> Result<Vec<String>> {
 
 /// Sets a policy. It acts at the next judgement, which the caller starts.
 pub async fn set(station: &Station, name: &str, text: &str) -> Result<Policy> {
-    let policy = read(text)?;
-    // One that is in force already goes on.
-    if let Some(rule) = policy.rules.iter().find(|rule| builtin::ALL.contains(&rule.name.as_str())) {
-        return Err(Error::usage(format!("`{}` is the name of a rule that every channel has", rule.name))
-            .hint("choose another name for it"));
-    }
+    let policy = read_new(text)?;
     let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
         && !name.is_empty()
         && name.len() <= 100;
@@ -88,7 +95,7 @@ pub fn of_form(json: &str, before: Option<&str>) -> Result<String> {
 
 /// What a policy of this text would change in the channels that the policy of this name rules. Nothing is changed.
 pub async fn preview(station: &Station, name: &str, text: &str) -> Result<Rejudged> {
-    read(text)?;
+    read_new(text)?;
     // What it would let in, too, though nobody fetched that yet.
     let how = How {
         policy: Some(text.to_owned()),

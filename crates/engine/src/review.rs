@@ -137,10 +137,7 @@ async fn of_shard(
             review_by: None,
             nearest: None,
         });
-        held.artifacts.insert(match &judgement.subdir {
-            Some(subdir) => format!("{subdir}/{file}"),
-            None => file.clone(),
-        });
+        held.artifacts.insert(key.place(file));
         held.review_by = [held.review_by, judged.review_by].into_iter().flatten().min();
         let fact = facts.as_ref().and_then(|facts| facts.files.get(file));
         let opened = fact.and_then(|fact| fact.file.as_ref());
@@ -198,6 +195,15 @@ async fn known(view: &View, channel: &ChannelView, key: &ShardKey) -> Result<(Op
     Ok((shard, facts))
 }
 
+/// How many files of an approval have no hash that anybody knows. What they are is known once they are fetched, and that was
+/// not weighed.
+pub fn without_hash(ruling: &Ruling) -> usize {
+    match ruling {
+        Ruling::Approve { files, .. } => files.iter().filter(|file| file.sha256.is_none()).count(),
+        _ => 0,
+    }
+}
+
 /// The ruling that approves what is held within a scope: these files, as far as they are held now, by one rule or by all.
 pub async fn approval(
     view: &View,
@@ -253,7 +259,7 @@ pub async fn approval(
                         project_status: project_status.as_deref(),
                         lacks: hit.detail.as_deref(),
                     };
-                    Some(Weighed::of(rule, (finding, &found), &state, hit.unknown))
+                    Weighed::of(rule, (finding, &found), &state, hit.unknown)
                 })
                 .collect();
             if !weighed.is_empty() {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use airlock_core::assess::Assessed;
 use airlock_core::closure::Impossible;
 use airlock_core::fact::Fault;
+use airlock_core::shard::ShardKey;
 use airlock_core::spec::Spec;
 use airlock_core::time::Time;
 use airlock_engine::channel;
@@ -167,10 +168,7 @@ fn uninstallable(all: &[Impossible]) -> Vec<serde_json::Value> {
 
 /// Subdir and file for conda, the file for PyPI.
 fn place(one: &Impossible) -> String {
-    match one.key.split_once('/') {
-        Some((subdir, _)) => format!("{subdir}/{}", one.file),
-        None => one.file.clone(),
-    }
+    ShardKey::parse(&one.key).place(&one.file)
 }
 
 /// The same for people.

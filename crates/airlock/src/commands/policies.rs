@@ -103,7 +103,7 @@ pub async fn run(cx: &Cx, command: PolicyCommand) -> Result<ExitCode> {
 }
 
 fn check(cx: &Cx, file: &Path) -> Result<()> {
-    let policy: Policy = policy::read(&written(file, None)?)
+    let policy: Policy = policy::read_new(&written(file, None)?)
         .map_err(|e| Error { kind: Kind::No, ..e.while_(&file.display().to_string()) })?;
     let rules: Vec<&str> = policy.rules.iter().map(|r| r.name.as_str()).collect();
     let plain = policy.plain();

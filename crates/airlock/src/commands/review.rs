@@ -59,8 +59,7 @@ pub async fn run(cx: &Cx, command: ReviewCommand) -> Result<ExitCode> {
         ReviewCommand::Queue { channel, spec } => return queue(cx, &station, &channel, &spec).await,
         ReviewCommand::Approve { channel, scope, build, sha256, rule, expires, terms } => {
             let scope = Scope { build, sha256, ..Scope::of(&channel, &scope) };
-            let (view, published) = judging::published(&station, &channel).await?;
-            let ruling = review::approval(&view, &published, scope, rule.as_deref()).await?;
+            let ruling = weighed(cx, &station, scope, rule.as_deref()).await?;
             return on_terms(cx, &station, ruling, terms, (expires, false)).await;
         }
         ReviewCommand::Reject { channel, scope, expires, terms } => {
@@ -105,6 +104,20 @@ pub async fn run(cx: &Cx, command: ReviewCommand) -> Result<ExitCode> {
         }
     };
     rejudge(cx, &station, &decision).await
+}
+
+/// What is held within a scope, as a ruling that approves it.
+async fn weighed(cx: &Cx, station: &Station, scope: Scope, rule: Option<&str>) -> Result<Ruling> {
+    let (view, published) = judging::published(station, &scope.channel).await?;
+    let ruling = review::approval(&view, &published, scope, rule).await?;
+    let without = review::without_hash(&ruling);
+    if without > 0 {
+        cx.out.say(&format!(
+            "{} of what is approved: the index gives no SHA-256, so that they are fetched and wait once more",
+            count(without as u64, "file")
+        ));
+    }
+    Ok(ruling)
 }
 
 /// Decides, or shows what deciding so would change.
