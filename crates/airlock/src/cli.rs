@@ -311,14 +311,14 @@ pub enum Client {
 pub enum ChannelCommand {
     /// Add a channel.
     Add {
-        /// Its name, a part of its URLs.
+        /// Its name, a part of its URLs; of a child, below its parent's: `team/dev`.
         name: String,
-        /// conda or pypi.
+        /// conda or pypi; a child's is its parent's.
         #[arg(long, value_parser = parse_ecosystem)]
-        ecosystem: Ecosystem,
-        /// An HTTP(S) URL, or a directory that holds an index.
+        ecosystem: Option<Ecosystem>,
+        /// An HTTP(S) URL, or a directory that holds an index; a child has none.
         #[arg(long, value_name = "URL|PATH")]
-        source: String,
+        source: Option<String>,
         /// A conda subdir, such as linux-64; noarch always belongs to it.
         #[arg(long = "subdir", value_name = "SUBDIR")]
         subdirs: Vec<String>,

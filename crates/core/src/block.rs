@@ -28,6 +28,19 @@ impl BlockSet {
         self.files.get(key)?.get(file).map(String::as_str)
     }
 
+    /// This one, and what another names beside it. Where both name a file, the reason stays.
+    #[must_use]
+    pub fn with(&self, other: &Self) -> Self {
+        let mut out = self.clone();
+        for (key, files) in &other.files {
+            let mine = out.files.entry(key.clone()).or_default();
+            for (file, reason) in files {
+                mine.entry(file.clone()).or_insert_with(|| reason.clone());
+            }
+        }
+        out
+    }
+
     /// Adds a file.
     pub fn insert(&mut self, key: &str, file: &str, reason: String) {
         self.files.entry(key.to_owned()).or_default().insert(file.to_owned(), reason);

@@ -1,8 +1,10 @@
 //! A channel's definition.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
-use crate::ecosystem::Ecosystem;
+use crate::ecosystem::{self, Ecosystem};
 use crate::object::Object;
 
 /// A named, served collection of one ecosystem.
@@ -41,21 +43,95 @@ pub enum ChannelFeed {
         /// The stream's id.
         stream: String,
     },
+    /// What the channel offers in whose name this one's lies. So nothing is here that is not there, and what this channel's
+    /// own policy says comes to that.
+    Parent {
+        /// Only what matches one of these specs; empty means all.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        only: Vec<String>,
+        /// Nothing that matches one of these specs.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        exclude: Vec<String>,
+        /// Exactly these files, by the key of their shard; none means all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        exactly: Option<BTreeMap<String, BTreeSet<String>>>,
+    },
 }
 
 /// What stands before a stream where what a channel is read from is named in a line.
 pub const BUNDLES: &str = "bundles:";
+/// The same before a parent.
+pub const CHANNEL: &str = "channel:";
 
 impl Object for Channel {
     const KIND: &'static str = "airlock.channel.v1";
 }
 
-/// Whether a text can name a channel: a path part of CEP 26, and not `t`, which stands for a token.
+impl Channel {
+    /// The channel that this one is a child of, if it is fed by it.
+    pub fn parent(&self) -> Option<&str> {
+        match self.feed {
+            ChannelFeed::Parent { .. } => parent_of(&self.name),
+            ChannelFeed::Source { .. } | ChannelFeed::Bundles { .. } => None,
+        }
+    }
+}
+
+/// The name in which a name lies: `team` of `team/dev`.
+pub fn parent_of(name: &str) -> Option<&str> {
+    name.rsplit_once('/').map(|(parent, _)| parent)
+}
+
+/// Most parts of a channel's name.
+pub const NAME_PARTS_MAX: usize = 4;
+/// What a child cannot be called, since it stands behind channels in URLs.
+const TAKEN: [&str; 4] = ["simple", "packages", "shards", "src"];
+
+/// Whether a text can name a channel: parts of a path, each of its parents first.
 pub fn is_channel_name(name: &str) -> bool {
+    let parts: Vec<&str> = name.split('/').collect();
+    let is_child = |part: &&str| !TAKEN.contains(part) && !ecosystem::is_subdir(part);
+    parts.len() <= NAME_PARTS_MAX
+        && parts.iter().all(|part| is_plain_name(part))
+        && parts.iter().skip(1).all(is_child)
+}
+
+/// Whether a text can be a part of a path (CEP 26): and not `t`, which stands for a token.
+pub fn is_plain_name(name: &str) -> bool {
     let first =
         name.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     first
         && name != "t"
         && name.len() <= 128
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_.-".contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_is_named_below_its_parent_and_like_nothing_else_in_a_url() {
+        for name in ["main", "team/dev", "a/b/c/d", "simple", "main/team-"] {
+            assert!(is_channel_name(name), "{name}");
+        }
+        for name in [
+            "",
+            "t",
+            "a/",
+            "/a",
+            "a//b",
+            "a/t",
+            "a/simple",
+            "a/packages",
+            "a/linux-64",
+            "a/noarch",
+            "a/b/c/d/e",
+            "A",
+            "a/.b",
+        ] {
+            assert!(!is_channel_name(name), "{name}");
+        }
+        assert_eq!((parent_of("a/b/c"), parent_of("a")), (Some("a/b"), None));
+    }
 }

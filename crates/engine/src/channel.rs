@@ -1,6 +1,8 @@
 //! Channels: defining them, and the refs that each has.
 
-use airlock_core::channel::{BUNDLES, Channel, ChannelFeed, is_channel_name};
+use std::collections::{BTreeMap, BTreeSet};
+
+use airlock_core::channel::{BUNDLES, CHANNEL, Channel, ChannelFeed, is_channel_name, parent_of};
 use airlock_core::ecosystem::{self, Ecosystem};
 use airlock_core::id::Id;
 use airlock_core::spec::Spec;
@@ -17,6 +19,7 @@ pub fn ref_name(channel: &str, part: &str) -> String {
 /// Adds a channel.
 pub async fn add(station: &Station, channel: Channel) -> Result<Channel> {
     let channel = checked(channel)?;
+    check_family(station, &channel).await?;
     let name = ref_name(&channel.name, "def");
     if station.store.db.find_ref(&name).await?.is_some() {
         return Err(Error::usage(format!("there is a channel `{}` already", channel.name))
@@ -44,14 +47,65 @@ pub fn source(channel: &Channel) -> Result<String> {
     match &channel.feed {
         ChannelFeed::Source { location, .. } => Ok(crate::upstream::Location::parse(location)?.shown()),
         ChannelFeed::Bundles { stream } => Ok(format!("{BUNDLES}{stream}")),
+        ChannelFeed::Parent { .. } => Ok(format!("{CHANNEL}{}", channel.parent().unwrap_or_default())),
     }
 }
+
+/// A child is read from its parent, which is there, and of the same ecosystem; only a child lies in the name of another.
+async fn check_family(station: &Station, channel: &Channel) -> Result<()> {
+    let Some(name) = parent_of(&channel.name) else {
+        return match channel.feed {
+            ChannelFeed::Parent { .. } => {
+                Err(Error::usage(format!("channel `{}` has no parent", channel.name))
+                    .hint("give it a --source, or name it below its parent: `team/dev`"))
+            }
+            ChannelFeed::Source { .. } | ChannelFeed::Bundles { .. } => Ok(()),
+        };
+    };
+    let parent = find(station, name).await?;
+    if channel.parent().is_none() {
+        return Err(Error::usage(format!(
+            "channel `{}` is a child of `{name}`, and reads from that",
+            channel.name
+        ))
+        .hint("leave --source away, or choose a name without `/`"));
+    }
+    if parent.ecosystem != channel.ecosystem {
+        return Err(Error::usage(format!("its parent `{name}` is of ecosystem {}", parent.ecosystem))
+            .hint("leave --ecosystem away"));
+    }
+    Ok(())
+}
+
+/// Gives a child other files, exactly these.
+pub async fn set_exactly(station: &Station, name: &str, files: Exactly) -> Result<Channel> {
+    let mut channel = find(station, name).await?;
+    let ChannelFeed::Parent { exactly, .. } = &mut channel.feed else {
+        return Err(Error::usage(format!("channel `{name}` is not fed by a parent"))
+            .hint("name a child channel: `team/dev`"));
+    };
+    *exactly = Some(files);
+    let id = station.store.db.put(&channel).await?;
+    let change = station.move_ref(&ref_name(name, "def"), Some(id.digest())).await?;
+    let detail = described(&channel)?;
+    station.commit(vec![change], "channel.set", &format!("channel/{name}"), &detail).await?;
+    Ok(channel)
+}
+
+/// Files of a channel by the key of their shard.
+pub type Exactly = BTreeMap<String, BTreeSet<String>>;
 
 /// Checks what a person typed, so that a later run does not stumble over it.
 fn checked(mut channel: Channel) -> Result<Channel> {
     if !is_channel_name(&channel.name) {
-        return Err(Error::usage(format!("`{}` cannot name a channel", channel.name))
-            .hint("use lower-case letters, digits, `_`, `-` and `.`; `t` alone is taken"));
+        return Err(Error::usage(format!("`{}` cannot name a channel", channel.name)).hint(
+            "use lower-case letters, digits, `_`, `-` and `.`, and `/` between a parent and its child; `t` alone is taken",
+        ));
+    }
+    if let ChannelFeed::Parent { only, exclude, .. } = &channel.feed {
+        for spec in only.iter().chain(exclude) {
+            Spec::parse(channel.ecosystem, spec).map_err(|e| Error::usage(e.to_string()))?;
+        }
     }
     if let ChannelFeed::Source { subdirs, only, exclude, location } = &mut channel.feed {
         for spec in only.iter().chain(&*exclude) {
@@ -94,13 +148,14 @@ pub async fn find(station: &Station, name: &str) -> Result<Channel> {
     Ok(station.store.db.get(Id::new(id)).await?)
 }
 
-/// All channels by name.
+/// All channels by name, so that a parent comes before its children.
 pub async fn list(station: &Station) -> Result<Vec<Channel>> {
     let mut out = Vec::new();
     for (name, id) in station.store.db.refs("channel/").await? {
         if name.ends_with("/def") {
-            out.push(station.store.db.get(Id::new(id)).await?);
+            out.push(station.store.db.get::<Channel>(Id::new(id)).await?);
         }
     }
+    out.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(out)
 }

@@ -49,8 +49,12 @@ pub struct Explained {
     pub nearest: Option<String>,
     /// The source lists it no longer; a kept snapshot does.
     pub gone: bool,
-    /// It was held back by the station that sent the bundle, by that one's rules.
+    /// It was held back where the channel comes from, by the rules there: by the station that sent the bundle, or by the
+    /// parent.
     pub by_sender: bool,
+    /// Who that is, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_out_by: Option<String>,
     /// It is offered until then, although rules hold it.
     pub review_by: Option<Time>,
     /// The first moment at which time alone would change the verdict.
@@ -119,9 +123,7 @@ pub async fn judgements(
             out.entry(name).or_default().ours.push(view.object(id).await?);
         }
     }
-    let upstream = view.object(channel.newest.inputs.upstream).await?;
-    if let Some(origin) = upstream.origin {
-        let origin = view.object(origin).await?;
+    for origin in view.origins(channel).await? {
         for (key, id) in trees::load(db, origin.judgement).await? {
             let name = ShardKey::parse(&key).name;
             if wanted(&name) {
@@ -168,7 +170,7 @@ async fn package(view: &View, channel: &ChannelView, name: &str) -> Result<Packa
     let mut out = Package::default();
     for key in keys(view, channel, &upstream, name).await? {
         let place = key.to_string();
-        out.sent.extend(view.sent_judgement(channel, &place).await?);
+        out.sent.extend(view.sent_judgements(channel, &place).await?);
         out.ours.extend(view.judgement(channel, &place).await?);
     }
     Ok(out)
@@ -235,6 +237,10 @@ fn one(
         },
         gone: judged.gone,
         by_sender,
+        left_out_by: by_sender.then(|| match channel.channel.parent() {
+            Some(parent) => format!("channel {parent}"),
+            None => "the sending station".to_owned(),
+        }),
         review_by: judged.review_by,
         flips_at: judged.flips_at,
     }

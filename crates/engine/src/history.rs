@@ -68,6 +68,13 @@ pub async fn rollback(
     if reason.trim().is_empty() {
         return Err(Error::usage("going back needs a reason").hint("say why with --reason TEXT"));
     }
+    if let Some(parent) = channel.parent() {
+        return Err(Error::no(format!(
+            "{} offers what `{parent}` does, and goes back with it",
+            channel.name
+        ))
+        .hint(format!("go back in `{parent}`; or keep this one as it is with `airlock channel freeze`")));
+    }
     let _lease = match dry {
         true => None,
         false => Some(station.lease(&format!("channel/{}", channel.name), "rollback").await?),

@@ -1,6 +1,7 @@
 //! The use-cases, one file per verb.
 pub mod bundle;
 pub mod channel;
+pub mod child;
 pub mod decide;
 pub mod error;
 pub mod explain;

@@ -158,6 +158,7 @@ pub async fn publish(
             to: Some(read.upstream.digest()),
         });
     }
+    refs.extend(read_above(judgment, at("upstream")));
     if refs.iter().all(|r| r.from == r.to) && published.is_none() {
         return Ok(None);
     }
@@ -184,6 +185,13 @@ pub async fn publish(
     }
     station.commit_all(refs, names, entries).await?;
     Ok(id)
+}
+
+/// What a child was judged from. It moves also where nothing came of it, so that it is seen that the child is not behind.
+fn read_above(judgment: &Judgment, from: Option<Digest>) -> Option<RefChange> {
+    judgment.channel.parent()?;
+    let to = judgment.snapshot.as_ref()?.inputs.upstream.digest();
+    Some(RefChange { name: ref_name(&judgment.channel.name, "upstream"), from, to: Some(to) })
 }
 
 /// That decisions on the channel ended by their date since it was published the last time.

@@ -107,6 +107,7 @@ pub async fn status(station: &Station) -> Result<Status> {
         let source = match &channel.feed {
             ChannelFeed::Source { location, .. } => Location::parse(location)?.shown(),
             ChannelFeed::Bundles { stream } => format!("bundles of {stream}"),
+            ChannelFeed::Parent { .. } => format!("channel {}", channel.parent().unwrap_or_default()),
         };
         channels.push(ChannelStatus {
             name: channel.name,

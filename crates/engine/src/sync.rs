@@ -6,6 +6,7 @@ use airlock_core::id::Id;
 use airlock_core::snapshot::{Counts, Snapshot};
 use airlock_formats::BadEntry;
 
+use crate::child;
 use crate::error::{Error, Result};
 use crate::feeds;
 use crate::fetch::{self, Fetched};
@@ -69,6 +70,10 @@ pub async fn sync(station: &Station, channel: &Channel, wish: Wish) -> Result<Ou
         true => None,
         false => Some(station.lease(&format!("channel/{}", channel.name), "sync").await?),
     };
+    if channel.parent().is_some() {
+        let how = How { dry, closure: dry, ..How::default() };
+        return rejudge(station, channel, &how, dry, "sync").await;
+    }
     if !dry {
         feeds::catch_up(station).await?;
     }
@@ -187,8 +192,7 @@ pub(crate) async fn rejudge_each(
 ) -> Result<Rejudged> {
     let mut out = Rejudged { outcomes: Vec::new(), failed: None };
     for channel in crate::channel::list(station).await?.into_iter().filter(|c| wanted(&c.name)) {
-        let filled = station.store.db.find_ref(&crate::channel::ref_name(&channel.name, "upstream")).await?;
-        if filled.is_some() {
+        if child::is_filled(station, &channel).await? {
             match rejudge(station, &channel, how, how.dry, why).await {
                 Ok(outcome) => out.outcomes.push(outcome),
                 Err(e) => out.failed = out.failed.or(Some(e.while_(&format!("channel {}", channel.name)))),
@@ -196,6 +200,15 @@ pub(crate) async fn rejudge_each(
         }
     }
     Ok(out)
+}
+
+/// Judges the children of these channels, and theirs: what came to be offered above them, and what does not any more. To be
+/// called after any of these was published by itself; a channel that is judged with all others needs it not.
+pub async fn descend(station: &Station, from: &[&str], why: &str) -> Result<Rejudged> {
+    let is_below =
+        |name: &str, above: &str| name.strip_prefix(above).is_some_and(|rest| rest.starts_with('/'));
+    let wanted = |name: &str| !from.contains(&name) && from.iter().any(|above| is_below(name, above));
+    rejudge_each(station, wanted, &How::default(), why).await
 }
 
 /// The channels that have a source of their own.

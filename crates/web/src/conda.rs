@@ -16,10 +16,8 @@ use axum::response::Response;
 use crate::App;
 use crate::problem::Problem;
 use crate::respond::{Freshness, Representation, answer};
-use crate::urls::Target;
+use crate::urls::{CHANNEL_INDEXES, Target};
 
-/// What a channel offers for all its subdirs.
-const CHANNEL_INDEXES: [&str; 2] = ["channeldata.json", "notices.json"];
 /// What a channel offers for each of its subdirs. The rest of what clients try (`repodata.json.bz2`,
 /// `current_repodata.json`, `repodata.jlap`) they do without.
 const SUBDIR_INDEXES: [&str; 5] = [

@@ -42,9 +42,9 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/osv/{channel}/v1/vulns/{id}", get(osv::record_ruled))
         // Pages for people, and the same as JSON for whoever asks for it.
         .route("/", get(pages::station))
-        .route("/channels/{channel}", get(pages::channel))
-        .route("/packages/{channel}/{name}", get(pages::package))
-        .route("/packages/{channel}/{name}/{version}", get(pages::version))
+        // A channel may lie in the name of another: /channels/<channel>, /packages/<channel>/<name>[/<version>].
+        .route("/channels/{*channel}", get(pages::channel))
+        .route("/packages/{*path}", get(pages::package))
         .route("/static/{file}", get(pages::asset))
         // Operations.
         .route("/healthz", get(respond::health))

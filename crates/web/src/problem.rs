@@ -78,7 +78,8 @@ impl Problem {
 
     /// Points to the page that tells what is known of a package, relative to what was asked for.
     pub fn package_page(self, target: &Target, name: &str, version: &str) -> Self {
-        let mut page = format!("packages/{}/{}", urls::encode(&target.channel), urls::encode(name));
+        let channel: Vec<String> = target.channel.split('/').map(urls::encode).collect();
+        let mut page = format!("packages/{}/{}", channel.join("/"), urls::encode(name));
         if !version.is_empty() {
             page = format!("{page}/{}", urls::encode(version));
         }

@@ -150,7 +150,7 @@ async fn page(
     let view = &app.view;
     let Some(id) = view.look_up(channel.snapshot.content, name).await? else {
         let known = view.judgement(channel, name).await?.is_some()
-            || view.sent_judgement(channel, name).await?.is_some();
+            || !view.sent_judgements(channel, name).await?.is_empty();
         let nothing =
             || Problem::not_found(&format!("nothing of `{name}` is offered")).package_page(target, name, "");
         return Err(if known { nothing() } else { no_project() });

@@ -3,16 +3,20 @@
 //! Segments are decoded exactly once and then held against what a segment may be, so that no second spelling of
 //! a separator gets through. None of them ever becomes a path of the file system: they are keys to look up.
 
-use airlock_core::channel::is_channel_name;
+use airlock_core::channel::{NAME_PARTS_MAX, is_channel_name};
 use airlock_core::ecosystem::Ecosystem;
 use airlock_engine::view::{ChannelView, View};
 use axum::http::Uri;
 
 use crate::problem::Problem;
 
-/// How many segments at the beginning may be the `t` of `/t/<token>/`. Further behind, a project may have that
-/// name.
-const TOKEN_WITHIN: usize = 3;
+/// How many segments at the beginning may be the `t` of `/t/<token>/`: behind the protocol and all parts of a channel's
+/// name. Further behind, a project may have that name.
+const TOKEN_WITHIN: usize = 2 + NAME_PARTS_MAX;
+/// What stands behind the channel where something of PyPI is asked for.
+const PYPI: [&str; 2] = ["simple", "packages"];
+/// What stands behind a conda channel as a whole.
+pub(crate) const CHANNEL_INDEXES: [&str; 2] = ["channeldata.json", "notices.json"];
 
 /// What a package request asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,7 +44,10 @@ impl Target {
         if has_slash {
             raw.pop();
         }
-        let token = raw.iter().take(TOKEN_WITHIN).position(|s| *s == "t");
+        // A channel may have the name of what else stands behind channels.
+        let is_behind = |at: usize| at > 1 && raw.get(at).is_some_and(|segment| PYPI.contains(segment));
+        let end = (0..raw.len()).find(|at| is_behind(*at)).unwrap_or(raw.len());
+        let token = raw.iter().take(TOKEN_WITHIN.min(end)).position(|s| *s == "t");
         if let Some(at) = token.filter(|at| at + 1 < raw.len()) {
             raw.drain(at..at + 2);
         }
@@ -48,13 +55,18 @@ impl Target {
         if segments.next() != Some(protocol) {
             return Err(Problem::nothing_here());
         }
-        let mut segments = segments.map(decode).collect::<Result<Vec<String>, Problem>>()?.into_iter();
-        let channel = segments.next().ok_or_else(Problem::nothing_here)?;
+        let mut segments = segments.map(decode).collect::<Result<Vec<String>, Problem>>()?;
+        let parts = parts_of_channel(protocol, &segments);
+        let rest = segments.split_off(parts.min(segments.len()));
+        let channel = segments.join("/");
+        if channel.is_empty() {
+            return Err(Problem::nothing_here());
+        }
         let (channel, when) = match channel.split_once('@') {
             Some((channel, when)) => (channel.to_owned(), Some(when.to_owned())),
             None => (channel, None),
         };
-        Ok(Self { channel, when, rest: segments.collect(), has_slash, depth })
+        Ok(Self { channel, when, rest, has_slash, depth })
     }
 
     /// The channel as it stands, or stood at the snapshot or date that was asked for.
@@ -79,6 +91,21 @@ impl Target {
     pub fn relative(&self, path: &str) -> String {
         "../".repeat(self.depth) + path
     }
+}
+
+/// How many segments at the beginning name the channel, told by what stands behind it: children lie in the names of their
+/// parents, and have no name of what can stand there.
+fn parts_of_channel(protocol: &str, segments: &[String]) -> usize {
+    let is =
+        |at: usize, known: &[&str]| segments.get(at).is_some_and(|segment| known.contains(&segment.as_str()));
+    let count = segments.len();
+    let behind = match protocol {
+        "pypi" => (1..count).find(|at| is(*at, &PYPI)).map_or(count.saturating_sub(1), |at| count - at),
+        _ if is(count.wrapping_sub(1), &CHANNEL_INDEXES) => 1,
+        _ if is(count.wrapping_sub(2), &["shards"]) => 3,
+        _ => 2,
+    };
+    count.saturating_sub(behind).max(1)
 }
 
 /// Decodes one segment, once, and checks it.
@@ -171,6 +198,38 @@ mod tests {
         assert!(project.has_slash);
         assert_eq!(read("/conda/t").unwrap().channel, "t");
         assert_eq!(read("/t/tk"), Err(404));
+    }
+
+    #[test]
+    fn a_child_lies_behind_its_parent() {
+        for (path, channel, rest) in [
+            ("/conda/main/dev/noarch/x-1-0.conda", "main/dev", "noarch x-1-0.conda"),
+            (
+                "/conda/main/dev@2026-01-02/noarch/shards/ab.msgpack.zst",
+                "main/dev",
+                "noarch shards ab.msgpack.zst",
+            ),
+            ("/conda/main/dev/notices.json", "main/dev", "notices.json"),
+            ("/conda/main/dev/t/tk-1/noarch/repodata.json", "main/dev", "noarch repodata.json"),
+            ("/conda/shards/noarch/repodata.json", "shards", "noarch repodata.json"),
+            ("/conda/main/notices.json", "main", "notices.json"),
+            ("/conda/main/noarch", "main", "noarch"),
+            ("/conda/main", "main", ""),
+        ] {
+            let target = read(path).unwrap();
+            assert_eq!((target.channel.as_str(), target.rest.join(" ").as_str()), (channel, rest), "{path}");
+        }
+        for (path, channel, rest) in [
+            ("/pypi/main/dev/simple/idna/", "main/dev", "simple idna"),
+            ("/pypi/main/dev/packages/t/t-1.tar.gz", "main/dev", "packages t t-1.tar.gz"),
+            ("/pypi/main/packages/t/t-1.tar.gz", "main", "packages t t-1.tar.gz"),
+            ("/pypi/simple/simple/simple/", "simple", "simple simple"),
+            ("/pypi/a/b/t/tk-1/simple/t/", "a/b", "simple t"),
+            ("/pypi/main/other/", "main", "other"),
+        ] {
+            let target = Target::read("pypi", &path.parse().unwrap()).unwrap();
+            assert_eq!((target.channel.as_str(), target.rest.join(" ").as_str()), (channel, rest), "{path}");
+        }
     }
 
     #[test]

@@ -381,7 +381,7 @@ async fn what_the_sender_left_out_is_shown_as_such() {
     let html = text(&inside, "/packages/py/idna").await;
     assert!(
         html.contains("left out by sender")
-            && html.contains("by the sender")
+            && html.contains("where it comes from")
             && html.contains("CVE-2024-3651")
     );
     let html = text(&inside, "/channels/py").await;

@@ -17,6 +17,13 @@ pub struct PlanArgs {
     /// The version of Python, such as 3.12.
     #[arg(long, value_name = "VERSION")]
     pub python: Option<String>,
+    /// Make what passes, or the nearest that does, the whole content of this child channel (`main/genomics`), for a bundle or
+    /// for people who install from it.
+    #[arg(long, value_name = "CHILD")]
+    pub closure: Option<String>,
+    /// The policy of that child, if it is not there yet.
+    #[arg(long, default_value = "default", requires = "closure")]
+    pub policy: String,
     /// A virtual package that the machine has, such as `__cuda=12.4`.
     #[arg(long = "virtual", value_name = "NAME=VERSION")]
     pub virtual_packages: Vec<String>,

@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use airlock_core::channel::{Channel, ChannelFeed};
+use airlock_core::channel::{Channel, ChannelFeed, parent_of};
 use airlock_core::decision::{Ruling, Scope};
-use airlock_engine::error::Result;
+use airlock_engine::error::{Error, Result};
 use airlock_engine::{channel, decide};
 
 use super::{Cx, review};
@@ -15,7 +15,18 @@ pub async fn run(cx: &Cx, command: ChannelCommand) -> Result<ExitCode> {
     let station = cx.open().await?;
     match command {
         ChannelCommand::Add { name, ecosystem, source, subdirs, only, exclude, policy } => {
-            let feed = ChannelFeed::Source { location: source, subdirs, only, exclude };
+            let feed = match source {
+                Some(location) => ChannelFeed::Source { location, subdirs, only, exclude },
+                None => ChannelFeed::Parent { only, exclude, exactly: None },
+            };
+            let ecosystem = match (ecosystem, parent_of(&name)) {
+                (Some(ecosystem), _) => ecosystem,
+                (None, Some(parent)) => channel::find(&station, parent).await?.ecosystem,
+                (None, None) => {
+                    return Err(Error::usage(format!("nobody says of which ecosystem `{name}` is"))
+                        .hint("say --ecosystem conda or --ecosystem pypi"));
+                }
+            };
             let channel = channel::add(&station, Channel { name, ecosystem, feed, policy }).await?;
             let shown = channel::described(&channel)?;
             cx.out.answer(
@@ -55,5 +66,6 @@ fn source(channel: &Channel) -> String {
             airlock_engine::upstream::Location::parse(location).map(|l| l.shown()).unwrap_or_default()
         }
         ChannelFeed::Bundles { stream } => format!("bundles of {stream}"),
+        ChannelFeed::Parent { .. } => format!("channel {}", channel.parent().unwrap_or_default()),
     }
 }

@@ -10,6 +10,7 @@ use airlock_core::shard::ShardKey;
 use airlock_core::spec::Spec;
 use airlock_core::time::Time;
 use airlock_engine::channel;
+use airlock_engine::child;
 use airlock_engine::error::{Error, Result};
 use airlock_engine::explain::{self, Explained};
 use airlock_engine::feeds;
@@ -51,6 +52,13 @@ pub async fn sync(cx: &Cx, names: &[String], wish: Wish) -> Result<ExitCode> {
             Ok(outcome) => outcomes.push(outcome),
             Err(e) => failed = failed.or(Some(e.while_(&format!("channel {}", channel.name)))),
         }
+    }
+    if !wish.dry {
+        let published: Vec<String> = outcomes.iter().map(|o: &Outcome| o.channel.clone()).collect();
+        let published: Vec<&str> = published.iter().map(String::as_str).collect();
+        let below = sync::descend(&station, &published, "sync").await?;
+        outcomes.extend(below.outcomes);
+        failed = failed.or(below.failed);
     }
     cx.out.answer(|| json(&outcomes), || text(cx, &outcomes))?;
     // One channel that fails takes nothing from the others, and is an error all the same.
@@ -113,8 +121,7 @@ pub async fn judge(
     let how = How { as_of, policy, anew, closure, without_bytes, ..How::default() };
     let (mut outcomes, mut failed) = (Vec::new(), None);
     for channel in channel::list(&station).await? {
-        let filled =
-            station.store.db.find_ref(&channel::ref_name(&channel.name, "upstream")).await?.is_some();
+        let filled = child::is_filled(&station, &channel).await?;
         let wanted = names.contains(&channel.name) || (names.is_empty() && filled);
         if wanted {
             match sync::rejudge(&station, &channel, &how, dry, "judge").await {
@@ -125,6 +132,13 @@ pub async fn judge(
     }
     for name in names {
         channel::find(&station, name).await?;
+    }
+    let is_hypothetical = dry || how.as_of.is_some() || how.policy.is_some();
+    if !names.is_empty() && !is_hypothetical {
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let below = sync::descend(&station, &names, "judge").await?;
+        outcomes.extend(below.outcomes);
+        failed = failed.or(below.failed);
     }
     cx.out.answer(|| json(&outcomes), || text(cx, &outcomes))?;
     failed.map_or(Ok(ExitCode::SUCCESS), Err)
@@ -279,12 +293,10 @@ fn explained_text(a: &Explained) -> String {
         "{}: {}{}\n",
         a.artifact,
         a.verdict,
-        if a.by_sender {
-            " by the sending station"
-        } else if a.gone {
-            ", and the source lists it no longer"
-        } else {
-            ""
+        match &a.left_out_by {
+            Some(who) => format!(" by {who}"),
+            None if a.gone => ", and the source lists it no longer".to_owned(),
+            None => String::new(),
         }
     );
     for rule in &a.rules {

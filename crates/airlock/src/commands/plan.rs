@@ -7,12 +7,13 @@ use std::process::ExitCode;
 use airlock_core::ecosystem::Ecosystem;
 use airlock_engine::error::{Error, Result};
 use airlock_engine::plan::{self, Needs, Plan};
+use airlock_engine::station::Station;
 use airlock_engine::view::{ChannelView, View};
 use airlock_formats::environment::Environment;
 use airlock_formats::limits::ENVIRONMENT_BYTES_MAX;
 
 use super::Cx;
-use super::judging::published;
+use super::judging::{self, published};
 use crate::cli::PlanArgs;
 use crate::output::{count, table};
 
@@ -51,6 +52,9 @@ pub async fn run(cx: &Cx, args: PlanArgs) -> Result<ExitCode> {
     for (view, channel) in &channels {
         plans.push(plan::plan(view, channel, &needs).await?);
     }
+    if let Some(name) = &args.closure {
+        return close(cx, &station, &plans, name, &args.policy).await;
+    }
     let unanswerable = &needs.environment.unanswerable;
     let passes = unanswerable.is_empty() && plans.iter().all(|plan| plan.passes);
     let json = || Ok(serde_json::json!({"passes": passes, "plans": plans, "unanswerable": unanswerable}));
@@ -59,6 +63,19 @@ pub async fn run(cx: &Cx, args: PlanArgs) -> Result<ExitCode> {
         plans.iter().map(|plan| text(cx, plan)).chain(refused).collect()
     })?;
     Ok(if passes { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// Makes what was planned the content of a child.
+async fn close(cx: &Cx, station: &Station, plans: &[Plan], name: &str, policy: &str) -> Result<ExitCode> {
+    let [plan] = plans else {
+        return Err(Error::usage("a child is of one channel").hint("name one --channel"));
+    };
+    let outcomes = [plan::close(station, plan, name, policy).await?];
+    cx.out.answer(
+        || judging::json(&outcomes),
+        || format!("{}{}", text(cx, plan), judging::text(cx, &outcomes)),
+    )?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The subdir of the machine that this runs on.

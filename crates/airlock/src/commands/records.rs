@@ -9,6 +9,7 @@ use airlock_engine::history;
 use airlock_engine::ledger::{self, Checked};
 use airlock_engine::replay;
 use airlock_engine::station::Station;
+use airlock_engine::sync;
 use airlock_engine::view::{ChannelView, View};
 
 use super::{Cx, judging};
@@ -184,7 +185,12 @@ pub async fn snapshot(cx: &Cx, command: SnapshotCommand) -> Result<ExitCode> {
             let found = find(&station, &view, &snapshot).await?;
             let channel = airlock_engine::channel::find(&station, &found.channel.name).await?;
             let outcome = history::rollback(&station, &channel, found.id, &reason, dry_run).await?;
-            let outcomes = [outcome];
+            let mut outcomes = vec![outcome];
+            if !dry_run {
+                let below = sync::descend(&station, &[&channel.name], "snapshot rollback").await?;
+                outcomes.extend(below.outcomes);
+                below.failed.map_or(Ok(()), Err)?;
+            }
             cx.out.answer(|| judging::json(&outcomes), || judging::text(cx, &outcomes))?;
             if !dry_run {
                 let name = &channel.name;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use airlock_core::id::Id;
 use airlock_core::snapshot::Snapshot;
 use airlock_engine::channel::{self, ref_name};
+use airlock_engine::child;
 use airlock_engine::error::{Error, Result};
 use airlock_engine::judge::How;
 use airlock_engine::station::Station;
@@ -70,7 +71,8 @@ async fn interrupted() {
     }
 }
 
-/// Judges again what time alone changes: waivers that end, reviews that fall due, feeds that grow old.
+/// Judges again what time alone changes: waivers that end, reviews that fall due, feeds that grow old. And children that were
+/// not judged since their parent was published, as when that was broken off in between.
 async fn keep_valid(station: Station) {
     loop {
         tokio::time::sleep(ROUND).await;
@@ -88,7 +90,9 @@ async fn judge_expired(station: &Station) -> Result<()> {
             continue;
         };
         let snapshot: Snapshot = station.store.db.get(Id::new(id)).await?;
-        if snapshot.valid_until.is_some_and(|until| until <= now)
+        let is_due = snapshot.valid_until.is_some_and(|until| until <= now);
+        // In the order of names a parent comes before its children.
+        if (is_due || child::is_behind(station, &channel).await?)
             && let Err(e) = sync::rejudge(station, &channel, &How::default(), false, "time").await
         {
             failed = failed.or(Some(e.while_(&format!("channel {}", channel.name))));

@@ -45,6 +45,12 @@ impl What {
     fn wants(&self, channel: &str) -> bool {
         !self.advisories && (self.channels.is_empty() || self.channels.iter().any(|c| c == channel))
     }
+
+    /// Whether a channel is wanted, or one in its name that comes from it.
+    fn bears_on(&self, name: &str) -> bool {
+        let is_below = |child: &String| child.strip_prefix(name).is_some_and(|rest| rest.starts_with('/'));
+        self.wants(name) || self.channels.iter().any(is_below)
+    }
 }
 
 /// What was written, or would be.
@@ -90,7 +96,7 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     if !what.plan {
         lease = Some(station.lease(&state_ref(&stream), "export").await?);
         // What leaves is what may leave now: blocked or run out since the last judgement is not.
-        let judged = crate::sync::rejudge_some(station, |name| what.wants(name), "before export").await?;
+        let judged = crate::sync::rejudge_some(station, |name| what.bears_on(name), "before export").await?;
         judged.failed.map_or(Ok(()), Err)?;
     }
     let db = &station.store.db;
@@ -232,7 +238,7 @@ async fn state(db: &Db, stream: &str) -> Result<(Option<Digest>, ExportState)> {
 }
 
 fn check_peer(to: Option<&str>) -> Result<()> {
-    match to.filter(|t| !airlock_core::channel::is_channel_name(t)) {
+    match to.filter(|t| !airlock_core::channel::is_plain_name(t)) {
         Some(to) => Err(Error::usage(format!("`{to}` cannot name a peer"))
             .hint("use lower-case letters, digits, `_`, `-` and `.`")),
         None => Ok(()),

@@ -33,6 +33,11 @@ pub async fn again(
 ) -> Result<(Vec<Digest>, Vec<(String, Error)>)> {
     let location = match &channel.feed {
         ChannelFeed::Source { location, .. } => location,
+        ChannelFeed::Parent { .. } => {
+            let parent = channel.parent().unwrap_or_default();
+            return Err(Error::fault(format!("channel `{}` is fed by `{parent}`", channel.name))
+                .hint(format!("what that has is fetched for it: `airlock fsck {parent} --repair`")));
+        }
         ChannelFeed::Bundles { stream } => {
             return Err(Error::fault(format!("channel `{}` is fed by bundles", channel.name)).hint(format!(
                 "ask the sender of stream `{stream}` for a full bundle (`airlock export --full`), and import it"

@@ -15,6 +15,7 @@ use airlock_core::trie::TreeId;
 
 use super::How;
 use crate::channel::ref_name;
+use crate::child::Above;
 use crate::error::{Error, Result};
 use crate::publish::find_rendered;
 use crate::station::Station;
@@ -45,7 +46,10 @@ async fn known(station: &Station, channel: &Channel) -> Result<Vec<(String, Opti
     let policy = format!("policy/{}", channel.policy);
     let blocks = ref_name(&channel.name, "blocks");
     let mut known = Vec::new();
-    for name in [blocks, crate::decide::REF.to_owned(), feeds::SET.to_owned(), policy] {
+    let parent = channel.parent().map(|parent| ref_name(parent, "snapshot"));
+    for name in
+        [blocks, crate::decide::REF.to_owned(), feeds::SET.to_owned(), policy].into_iter().chain(parent)
+    {
         let at = station.store.db.find_ref(&name).await?;
         known.push((name, at));
     }
@@ -73,9 +77,14 @@ impl Inputs {
         // All of the channel at one moment.
         let refs = db.refs(&ref_name(name, "")).await?;
         let at = |part: &str| refs.get(&ref_name(name, part)).copied();
-        let upstream_id = match upstream {
-            Some(id) => id,
-            None => Id::new(at("upstream").ok_or_else(|| {
+        let above = match channel.parent() {
+            Some(parent) => Some(Above::read(station, channel, parent, &known).await?),
+            None => None,
+        };
+        let upstream_id = match (upstream, &above) {
+            (Some(id), _) => id,
+            (None, Some(above)) => above.upstream,
+            (None, None) => Id::new(at("upstream").ok_or_else(|| {
                 Error::usage(format!("channel `{name}` was never filled"))
                     .hint(format!("run `airlock sync {name}`"))
             })?),
@@ -106,7 +115,10 @@ impl Inputs {
         Ok(Self {
             upstream_id,
             upstream: db.get(upstream_id).await?,
-            facts: root_of(station, at("facts")).await?,
+            facts: match above {
+                Some(above) => above.facts,
+                None => root_of(station, at("facts")).await?,
+            },
             listed: root_of(station, at("listed")).await?,
             previous,
             set_id,

@@ -94,7 +94,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    fn of(ecosystem: Ecosystem, only: &[String], exclude: &[String]) -> Result<Self> {
+    pub(crate) fn of(ecosystem: Ecosystem, only: &[String], exclude: &[String]) -> Result<Self> {
         let parse = |specs: &[String]| -> Result<Vec<Spec>> {
             specs.iter().map(|s| Spec::parse(ecosystem, s).map_err(|e| Error::usage(e.to_string()))).collect()
         };
@@ -109,7 +109,7 @@ impl Filter {
         self.only.iter().map(Spec::exact_name).collect()
     }
 
-    fn wants_name(&self, name: &str) -> bool {
+    pub(crate) fn wants_name(&self, name: &str) -> bool {
         (self.only.is_empty() || self.only.iter().any(|s| s.matches_name(name)))
             && !self.exclude.iter().any(|s| s.matches_name(name) && !s.has_versions())
     }
@@ -119,9 +119,13 @@ impl Filter {
         (self.only.is_empty() || self.only.iter().any(hit)) && !self.exclude.iter().any(hit)
     }
 
+    pub(crate) fn wants_all(&self) -> bool {
+        self.only.is_empty() && self.exclude.is_empty()
+    }
+
     /// Takes out of a shard what is not wanted.
-    fn apply(&self, shard: &mut Shard) {
-        if self.only.is_empty() && self.exclude.is_empty() {
+    pub(crate) fn apply(&self, shard: &mut Shard) {
+        if self.wants_all() {
             return;
         }
         let name = shard.name.clone();
@@ -144,8 +148,8 @@ pub async fn mirror(
     accept_shrink: bool,
 ) -> Result<(Id<Upstream>, MirrorState, Mirrored)> {
     let ChannelFeed::Source { location, subdirs, only, exclude } = &channel.feed else {
-        return Err(Error::usage(format!("channel `{}` is fed by bundles", channel.name))
-            .hint("use `airlock import`"));
+        return Err(Error::usage(format!("channel `{}` has no source of its own", channel.name))
+            .hint("use `airlock import`, or `airlock judge` for a child"));
     };
     let source = Location::parse(location)?;
     let db = &station.store.db;

@@ -13,6 +13,7 @@ use airlock_core::verdict::{Judged, Judgement};
 use airlock_solve::{NOARCH, Place, Platform, Pool, Task, Unsolved, Wish, solve};
 
 use super::{Asked, Change, Member, Nearest, Needs, Plan, unknown};
+use crate::channel::Exactly;
 use crate::error::{Error, Result, joined};
 use crate::explain;
 use crate::view::{ChannelView, View};
@@ -57,6 +58,7 @@ pub(super) async fn plan(view: &View, channel: &ChannelView, needs: &Needs) -> R
     for (asked, name) in &answer.without {
         plan.missing.push(unknown(view, channel, name, asked).await?);
     }
+    plan.exactly = answer.exactly();
     plan.nearest = answer.nearest;
     plan.reasons = answer.reasons;
     plan.unread = answer.loaded.unread;
@@ -146,16 +148,41 @@ struct Answer {
     /// Specs that no record satisfies, with the name that they ask for.
     without: Vec<(String, String)>,
     nearest: Option<Nearest>,
+    /// Its files.
+    found: Vec<Place>,
     reasons: Vec<String>,
 }
 
 impl Answer {
+    /// What would do, by the key of its shard: what people would get if it passes, else the nearest.
+    fn exactly(&self) -> Option<Exactly> {
+        let passes = self.passes();
+        let places = if passes { &self.would } else { &self.found };
+        let mut out = Exactly::new();
+        for place in places {
+            let [name, ..] = self.loaded.pool.about(place)?;
+            let key = ShardKey { subdir: Some(place.subdir.clone()), name }.to_string();
+            out.entry(key).or_default().insert(place.file.clone());
+        }
+        (!out.is_empty()).then_some(out)
+    }
+
+    fn passes(&self) -> bool {
+        !self.would.is_empty() && self.would.iter().all(|place| !self.loaded.excluded.contains_key(place))
+    }
+
     fn of(loaded: Loaded, platform: &Platform, wishes: Vec<(String, Wish)>) -> Self {
         let all: Vec<&Wish> = wishes.iter().map(|(_, wish)| wish).collect();
         let nothing = BTreeMap::new();
         let free = Task { wishes: all, excluded: &nothing, favoured: Vec::new() };
-        let mut answer =
-            Self { loaded, would: Vec::new(), without: Vec::new(), nearest: None, reasons: Vec::new() };
+        let mut answer = Self {
+            loaded,
+            would: Vec::new(),
+            without: Vec::new(),
+            nearest: None,
+            found: Vec::new(),
+            reasons: Vec::new(),
+        };
         match solve(&answer.loaded.pool, platform, &free) {
             Ok(would) => answer.would = would,
             Err(unsolved) => {
@@ -168,9 +195,7 @@ impl Answer {
                     without.map(|(asked, wish)| (asked.clone(), wish.name().to_owned())).collect();
             }
         }
-        let passes = !answer.would.is_empty()
-            && answer.would.iter().all(|place| !answer.loaded.excluded.contains_key(place));
-        if !passes {
+        if !answer.passes() {
             answer.search(platform, &wishes);
         }
         answer
@@ -206,6 +231,7 @@ impl Answer {
             match solve(pool, platform, &task) {
                 Ok(places) => {
                     self.nearest = Some(self.told(&places, wishes, &freed));
+                    self.found = places;
                     self.reasons = if freed.is_empty() { Vec::new() } else { last };
                     return;
                 }

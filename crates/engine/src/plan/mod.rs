@@ -10,6 +10,7 @@ mod pypi;
 
 use serde::Serialize;
 
+use airlock_core::channel::{Channel, ChannelFeed, parent_of};
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::id::Id;
 use airlock_core::snapshot::Snapshot;
@@ -17,8 +18,12 @@ use airlock_core::spec::Spec;
 use airlock_core::verdict::RuleHit;
 use airlock_formats::environment::Environment;
 
+use crate::channel::Exactly;
+use crate::channel::{self, ref_name};
 use crate::error::{Error, Result};
 use crate::explain::{self, Explained};
+use crate::station::Station;
+use crate::sync::{self, Outcome, Wish};
 use crate::view::{ChannelView, View};
 
 /// What somebody needs, and for which machine.
@@ -57,6 +62,9 @@ pub struct Plan {
     pub reasons: Vec<String>,
     /// Records of the channel that cannot be read, and were left out.
     pub unread: Vec<String>,
+    /// The files that would do: those that were asked for if they pass, else the nearest.
+    #[serde(skip)]
+    pub exactly: Option<Exactly>,
 }
 
 /// One file that it comes to.
@@ -125,6 +133,32 @@ pub async fn plan(view: &View, channel: &ChannelView, needs: &Needs) -> Result<P
     Ok(plan)
 }
 
+/// Makes these files the content of a child of their channel, which is added if it is not there, and publishes it.
+///
+/// # Errors
+///
+/// A channel that is no child of that one, or has sources of its own; a plan of which nothing passes.
+pub async fn close(station: &Station, plan: &Plan, name: &str, policy: &str) -> Result<Outcome> {
+    let Some(files) = plan.exactly.clone() else {
+        return Err(Error::no(format!("nothing passes that channel `{name}` could hold"))
+            .hint("ask for something else, or have it reviewed; nothing was changed"));
+    };
+    if parent_of(name) != Some(plan.channel.as_str()) {
+        return Err(Error::usage(format!("`{name}` is not a child of `{}`", plan.channel))
+            .hint(format!("name it below the channel that is planned with: `{}/NAME`", plan.channel)));
+    }
+    let is_there = station.store.db.find_ref(&ref_name(name, "def")).await?.is_some();
+    let channel = if is_there {
+        channel::set_exactly(station, name, files).await?
+    } else {
+        let ecosystem = channel::find(station, &plan.channel).await?.ecosystem;
+        let feed = ChannelFeed::Parent { only: Vec::new(), exclude: Vec::new(), exactly: Some(files) };
+        let (name, policy) = (name.to_owned(), policy.to_owned());
+        channel::add(station, Channel { name, ecosystem, feed, policy }).await?
+    };
+    sync::sync(station, &channel, Wish::default()).await
+}
+
 /// The word for what passes.
 const ADMITTED: &str = airlock_core::verdict::Verdict::Admit.word();
 
@@ -141,6 +175,7 @@ impl Plan {
             nearest: None,
             reasons: Vec::new(),
             unread: Vec::new(),
+            exactly: None,
         }
     }
 }
@@ -155,7 +190,7 @@ impl Member {
         let mut names: Vec<&str> = deciding().map(|hit| hit.rule.as_str()).collect();
         names.dedup();
         let why = (!passes).then(|| {
-            let by = if explained.by_sender { " by the sending station" } else { "" };
+            let by = explained.left_out_by.as_ref().map(|who| format!(" by {who}")).unwrap_or_default();
             let about =
                 if advisories.is_empty() { String::new() } else { format!(": {}", advisories.join(", ")) };
             let rules = if names.is_empty() { "by a block".to_owned() } else { names.join(", ") };

@@ -8,6 +8,7 @@ use airlock_core::spec::Spec;
 use airlock_core::version::Order;
 
 use super::{ADMITTED, Asked, Member, Nearest, Needs, Plan, unknown};
+use crate::channel::Exactly;
 use crate::error::{Error, Kind, Result};
 use crate::explain::{self, Explained};
 use crate::view::{ChannelView, View};
@@ -16,6 +17,7 @@ pub(super) async fn plan(view: &View, channel: &ChannelView, needs: &Needs) -> R
     let mut plan = Plan::of(channel);
     let mut asked = Vec::new();
     let mut artifacts = Vec::new();
+    let mut exactly = Exactly::new();
     for requirement in &needs.environment.pypi {
         let plain = without_extras(requirement);
         let spec = Spec::parse(Ecosystem::Pypi, &plain).map_err(|e| Error::usage(e.to_string()))?;
@@ -35,15 +37,23 @@ pub(super) async fn plan(view: &View, channel: &ChannelView, needs: &Needs) -> R
         let passing = chosen.iter().any(|one| one.verdict == ADMITTED);
         let nearest = chosen.iter().find_map(|one| one.nearest.clone());
         match nearest {
-            _ if passing => artifacts.extend(chosen.iter().map(|one| one.artifact.clone())),
+            _ if passing => {
+                let files: Vec<String> = chosen.iter().map(|one| one.artifact.clone()).collect();
+                exactly.entry(name.to_owned()).or_default().extend(files.iter().cloned());
+                artifacts.extend(files);
+            }
             Some(version) => {
                 asked.push(Asked { from: requirement.clone(), to: format!("{name}=={version}") });
-                artifacts.extend(files_of(view, channel, name, &version).await?);
+                let files = files_of(view, channel, name, &version).await?;
+                exactly.entry(name.to_owned()).or_default().extend(files.iter().cloned());
+                artifacts.extend(files);
             }
             None => plan.reasons.push(format!("no version of {name} passes")),
         }
     }
-    if !asked.is_empty() && plan.reasons.is_empty() && plan.missing.is_empty() {
+    let is_complete = plan.reasons.is_empty() && plan.missing.is_empty();
+    plan.exactly = (is_complete && !exactly.is_empty()).then_some(exactly);
+    if !asked.is_empty() && is_complete {
         plan.nearest = Some(Nearest { artifacts, changes: Vec::new(), asked });
     }
     Ok(plan)

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use airlock_core::block::BlockSet;
-use airlock_core::channel::Channel;
+use airlock_core::channel::{Channel, NAME_PARTS_MAX, parent_of};
 use airlock_core::fact::Facts;
 use airlock_core::id::Id;
 use airlock_core::judge;
@@ -56,8 +56,10 @@ pub struct ChannelView {
     pub snapshot: Arc<Snapshot>,
     /// The newest snapshot, whose judgement rules over every older one.
     pub newest: Arc<Snapshot>,
-    /// What must not leave, whatever the snapshot lists.
+    /// What must not leave, whatever the snapshot lists: of this channel and of all in whose names it lies.
     pub blocks: Arc<BlockSet>,
+    /// The channel in whose name this one lies, if it was published.
+    pub parent: Option<Arc<Self>>,
     /// The whole-channel indexes, of the newest snapshot only.
     pub rendered: Option<Arc<Rendered>>,
     /// The number of the generation that this was read from.
@@ -208,15 +210,26 @@ impl View {
         let at = |part: &str| generation.refs.get(&crate::channel::ref_name(name, part)).copied();
         let (Some(def), Some(id)) = (at("def"), at("snapshot")) else { return Ok(None) };
         let snapshot = self.object(Id::<Snapshot>::new(id)).await?;
+        let parent = match parent_of(name) {
+            Some(parent) => Box::pin(self.channel_by(parent, generation)).await?.map(Arc::new),
+            None => None,
+        };
+        let blocks = match at("blocks") {
+            Some(id) => self.object(Id::<BlockSet>::new(id)).await?,
+            None => Arc::default(),
+        };
+        let blocks = match &parent {
+            // What its parent denies is denied here in the same moment.
+            Some(parent) if !parent.blocks.is_empty() => Arc::new(blocks.with(&parent.blocks)),
+            _ => blocks,
+        };
         Ok(Some(ChannelView {
             channel: self.object(Id::new(def)).await?,
             id: Id::new(id),
             newest: snapshot.clone(),
             snapshot,
-            blocks: match at("blocks") {
-                Some(id) => self.object(Id::new(id)).await?,
-                None => Arc::default(),
-            },
+            blocks,
+            parent,
             rendered: match at("rendered") {
                 Some(id) => match self.object(Id::new(id)).await {
                     Ok(rendered) => Some(rendered),
@@ -317,13 +330,29 @@ impl View {
         self.find(view.newest.judgement, key).await
     }
 
-    /// What the sending station judged of a name, for a channel that bundles feed: it tells why things were
-    /// left out.
-    pub async fn sent_judgement(&self, view: &ChannelView, key: &str) -> Result<Option<Arc<Judgement>>> {
-        let upstream: Arc<Upstream> = self.object(view.newest.inputs.upstream).await?;
-        let Some(origin) = upstream.origin else { return Ok(None) };
-        let origin = self.object(origin).await?;
-        self.find(origin.judgement, key).await
+    /// What was judged of a name where the channel comes from, for one that bundles or a parent feed: it tells why things
+    /// were left out. What is nearest comes first.
+    pub async fn sent_judgements(&self, view: &ChannelView, key: &str) -> Result<Vec<Arc<Judgement>>> {
+        let mut out = Vec::new();
+        for origin in self.origins(view).await? {
+            out.extend(self.find(origin.judgement, key).await?);
+        }
+        Ok(out)
+    }
+
+    /// The snapshots that a channel comes from, the nearest first: of its parents, and of the station that sends.
+    pub async fn origins(&self, view: &ChannelView) -> Result<Vec<Arc<Snapshot>>> {
+        let mut out = Vec::new();
+        let mut upstream: Option<Arc<Upstream>> = Some(self.object(view.newest.inputs.upstream).await?);
+        // A child's parent may be one, and the first of them be fed by bundles.
+        for _ in 0..=NAME_PARTS_MAX {
+            let Some(origin) = upstream.and_then(|upstream| upstream.origin) else { break };
+            let origin: Arc<Snapshot> = self.object(origin).await?;
+            // What another station judged from is not here.
+            upstream = self.find_object(origin.inputs.upstream).await?;
+            out.push(origin);
+        }
+        Ok(out)
     }
 
     /// The facts of a name.
@@ -350,6 +379,9 @@ impl View {
         if let (Some(shard), false) = (self.shard(view, key).await?, denied)
             && let Some(entry) = shard.entries.get(file)
         {
+            if let Some(withheld) = self.above(view, key, file).await? {
+                return Ok(withheld);
+            }
             let sha256 = Artifact::read(&shard, file, entry).ok().and_then(|a| a.sha256);
             let blob = sha256.and_then(|d| self.station.store.blobs.find(d));
             return blob.map(FileAnswer::Serve).ok_or_else(|| {
@@ -361,11 +393,31 @@ impl View {
         if let Some(judged) = judged.filter(|j| j.verdict != Verdict::Admit) {
             return Ok(withheld(judged, ""));
         }
-        let sent = self.sent_judgement(view, key).await?;
+        let sent = self.sent_judgements(view, key).await?;
         let left_out =
-            sent.as_ref().and_then(|j| j.artifacts.get(file)).filter(|j| j.verdict != Verdict::Admit);
-        Ok(left_out
-            .map_or(FileAnswer::Absent, |judged| withheld(judged, "left out by the sending station: ")))
+            sent.iter().filter_map(|j| j.artifacts.get(file)).find(|j| j.verdict != Verdict::Admit);
+        let by = match view.channel.parent() {
+            Some(_) => "left out by the parent: ",
+            None => "left out by the sending station: ",
+        };
+        Ok(left_out.map_or(FileAnswer::Absent, |judged| withheld(judged, by)))
+    }
+
+    /// What keeps a file out of a child that its parents know better: they deny it, or know nothing of it any more, since
+    /// no snapshot that they keep lists it.
+    async fn above(&self, view: &ChannelView, key: &str, file: &str) -> Result<Option<FileAnswer>> {
+        let is_fed_by_it = view.channel.parent().is_some();
+        let Some(parent) = view.parent.as_deref() else {
+            return Ok(is_fed_by_it.then_some(FileAnswer::Absent));
+        };
+        let judgement = self.judgement(parent, key).await?;
+        Ok(match judgement.as_ref().and_then(|j| j.artifacts.get(file)) {
+            Some(judged) if judged.verdict == Verdict::Deny => {
+                Some(withheld(judged, "left out by the parent: "))
+            }
+            None if is_fed_by_it => Some(FileAnswer::Absent),
+            _ => Box::pin(self.above(parent, key, file)).await?,
+        })
     }
 
     /// The METADATA of a wheel that is offered.

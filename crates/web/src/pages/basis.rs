@@ -76,6 +76,9 @@ pub(super) async fn basis(view: &View, channel: &ChannelView, now: Time) -> Resu
     let (source, is_imported) = match &channel.channel.feed {
         ChannelFeed::Source { location, .. } => (Location::parse(location)?.shown(), false),
         ChannelFeed::Bundles { stream } => (format!("bundles of {stream}"), true),
+        ChannelFeed::Parent { .. } => {
+            (format!("channel {}", channel.channel.parent().unwrap_or_default()), true)
+        }
     };
     Ok(Basis {
         channel: channel.channel.name.clone(),

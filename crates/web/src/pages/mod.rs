@@ -20,6 +20,7 @@ mod version;
 
 use std::sync::Arc;
 
+use airlock_engine::view::View;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
@@ -46,7 +47,7 @@ pub(crate) async fn station(State(app): State<Arc<App>>, ask: Ask) -> Response {
     answer
 }
 
-/// `/channels/{channel}`: what is in here, and what was kept out?
+/// `/channels/<channel>`: what is in here, and what was kept out?
 pub(crate) async fn channel(
     State(app): State<Arc<App>>,
     ask: Ask,
@@ -59,32 +60,51 @@ pub(crate) async fn channel(
     finish(&ask, &app.view, answer).await
 }
 
-/// `/packages/{channel}/{name}`: which version may I install, how, and why not the others?
+/// `/packages/<channel>/<name>`: which version may I install, how, and why not the others? And with `/<version>` behind it:
+/// may I install this one, and why not?
 pub(crate) async fn package(
     State(app): State<Arc<App>>,
     ask: Ask,
-    path: Names<(String, String)>,
+    path: Names<String>,
     query: Asked<package::Params>,
 ) -> Response {
     let params = query.map(|Query(params)| params).unwrap_or_default();
     let answer = async || -> Answer {
-        let (channel, name) = named(path)?;
-        package::page(&ask, &app.view, &channel, &name, &params).await
+        let path = named(path)?;
+        let segments: Vec<&str> = path.split('/').collect();
+        let channel = channel_of(&app.view, &segments).await?;
+        match segments.get(channel.split('/').count()..).unwrap_or_default() {
+            [name] => package::page(&ask, &app.view, &channel, name, &params).await,
+            [name, version] => version::page(&ask, &app.view, &channel, name, version).await,
+            _ => Err(missing::nothing().into()),
+        }
     };
     let answer = answer().await;
     finish(&ask, &app.view, answer).await
 }
 
-/// `/packages/{channel}/{name}/{version}`: may I install this one, and why not?
-pub(crate) async fn version(
-    State(app): State<Arc<App>>,
-    ask: Ask,
-    path: Names<(String, String, String)>,
-) -> Response {
-    let answer = async || -> Answer {
-        let (channel, name, version) = named(path)?;
-        version::page(&ask, &app.view, &channel, &name, &version).await
-    };
-    let answer = answer().await;
-    finish(&ask, &app.view, answer).await
+/// The channel at the beginning of a path to a package or a version of one. Where that may be a child or a package of its
+/// parent, it is the one that knows the package, and of two that do the child.
+async fn channel_of(view: &View, segments: &[&str]) -> Result<String, Fault> {
+    let mut there = Vec::new();
+    for behind in [1, 2] {
+        let Some(at) = segments.len().checked_sub(behind).filter(|at| *at > 0) else { continue };
+        let (parts, rest) = segments.split_at(at);
+        if let (Some(channel), Some(package)) = (view.channel(&parts.join("/")).await?, rest.first()) {
+            there.push((channel, *package));
+        }
+    }
+    let mut found = there.first();
+    if there.len() > 1 {
+        for one in &there {
+            if read::knows(view, &one.0, one.1).await? {
+                found = Some(one);
+                break;
+            }
+        }
+    }
+    Ok(found.map_or_else(
+        || segments.first().copied().unwrap_or_default().to_owned(),
+        |(channel, _)| channel.channel.name.clone(),
+    ))
 }

@@ -45,7 +45,7 @@ pub(super) async fn read(view: &View, channel: &ChannelView, name: &str) -> Resu
         Reading { package: Package::default(), about: BTreeMap::new(), blocked: BTreeMap::new() };
     for key in explain::keys(view, channel, &upstream, name).await? {
         let place = key.to_string();
-        let sent = view.sent_judgement(channel, &place).await?;
+        let sent = view.sent_judgements(channel, &place).await?;
         reading.package.sent.extend(sent);
         let Some(judgement) = view.judgement(channel, &place).await? else { continue };
         reading.about(view, channel, &upstream, &judgement, &place).await?;
@@ -64,7 +64,7 @@ pub(super) async fn knows(view: &View, channel: &ChannelView, name: &str) -> Res
     for key in explain::keys(view, channel, &upstream, &name).await? {
         let place = key.to_string();
         if view.judgement(channel, &place).await?.is_some()
-            || view.sent_judgement(channel, &place).await?.is_some()
+            || !view.sent_judgements(channel, &place).await?.is_empty()
         {
             return Ok(true);
         }
