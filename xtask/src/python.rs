@@ -1,10 +1,19 @@
-//! The Python environment with the real clients: py-rattler, pip, uv and pip-audit; and the official schema of CSAF.
+//! The Python environment with the real clients: py-rattler, pip, uv and pip-audit; and the official schemas of CSAF and
+//! CycloneDX, and the validator of SPDX.
 
 use std::path::Path;
 use std::process::Command;
 
 /// The clients that the tests drive, and what they check documents with.
-const CLIENTS: [&str; 5] = ["py-rattler", "uv", "pip-audit", "csaf", "jsonschema"];
+const CLIENTS: [&str; 7] = [
+    "py-rattler",
+    "uv",
+    "pip-audit",
+    "csaf",
+    "jsonschema",
+    "cyclonedx-python-lib[json-validation]",
+    "spdx-tools",
+];
 
 /// Makes the environment below `target` and gives its interpreter, or says what is skipped and why.
 pub fn prepare(root: &Path) -> Option<String> {

@@ -10,7 +10,7 @@ use crate::assess::{self, Assessing, Assessments, Statements};
 use crate::block::BlockSet;
 use crate::decision::{Decision, Decisions, State, Target, Weighed};
 use crate::ecosystem::Ecosystem;
-use crate::fact::{Fact, Facts, Fault};
+use crate::fact::{Fact, Facts, Fault, FileFact};
 use crate::identity::{Coverage, Identity};
 use crate::matching::{self, Finding, Lookup};
 use crate::policy::{Action, Licence, Policy, Subject, Truth};
@@ -190,6 +190,19 @@ fn unreadable(gone: bool, detail: String) -> Judged {
     }
 }
 
+/// The licence of an artifact: the record's word, else that of the artifact itself.
+pub fn licence<'a>(artifact: &'a Artifact, opened: Option<&'a FileFact>) -> Licence<'a> {
+    // A blank text states nothing.
+    fn stated(text: &Option<String>) -> Option<&str> {
+        text.as_deref().filter(|text| !text.trim().is_empty())
+    }
+    match (stated(&artifact.licence), opened) {
+        (Some(text), _) => Licence::Stated(text),
+        (None, None) => Licence::Unopened,
+        (None, Some(file)) => stated(&file.licence).map_or(Licence::Nowhere, Licence::Stated),
+    }
+}
+
 struct Case<'a> {
     cx: &'a Context<'a>,
     key: &'a ShardKey,
@@ -245,20 +258,6 @@ impl Case<'_> {
         }
     }
 
-    /// The record's word, else that of the artifact itself.
-    fn licence(&self) -> Licence<'_> {
-        let opened = self.fact.and_then(|f| f.file.as_ref());
-        // A blank text states nothing.
-        fn stated(text: &Option<String>) -> Option<&str> {
-            text.as_deref().filter(|text| !text.trim().is_empty())
-        }
-        match (stated(&self.artifact.licence), opened) {
-            (Some(text), _) => Licence::Stated(text),
-            (None, None) => Licence::Unopened,
-            (None, Some(file)) => stated(&file.licence).map_or(Licence::Nowhere, Licence::Stated),
-        }
-    }
-
     fn subject<'s>(&'s self, findings: &'s [Finding], now: Time) -> Subject<'s> {
         Subject {
             ecosystem: self.cx.ecosystem,
@@ -273,7 +272,7 @@ impl Case<'_> {
             reserved: &self.cx.policy.reserved,
             first_seen: self.fact.map(|fact| fact.first_seen),
             size: self.fact.and_then(|f| f.file.as_ref()).map(|file| file.size).or(self.artifact.size),
-            licence: self.licence(),
+            licence: licence(self.artifact, self.fact.and_then(|f| f.file.as_ref())),
             coverage: self.coverage,
             feeds_read: self.cx.feeds_read,
             findings,

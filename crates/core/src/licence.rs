@@ -295,6 +295,35 @@ pub fn expression(text: &str) -> Option<Expression> {
     is_certain.then_some(read)
 }
 
+/// A licence as documents of SPDX 2.3 name it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Spdx {
+    /// An expression, with the names in it that stand for texts which are in no list (`LicenseRef-Ours`).
+    Expression {
+        /// The expression.
+        text: String,
+        /// Those names.
+        refs: Vec<String>,
+    },
+    /// Words that are no expression.
+    Words(String),
+}
+
+impl Spdx {
+    /// How a stated licence is named. Expressions with what SPDX 2.3 does not know (`AdditionRef-`), or with names of other
+    /// documents, are words.
+    pub fn of(stated: &str) -> Self {
+        let words = || Self::Words(stated.trim().to_owned());
+        let Some(text) = expression(stated).map(|expression| expression.to_string()) else { return words() };
+        if text.contains("AdditionRef-") || text.contains("DocumentRef-") {
+            return words();
+        }
+        let names = text.split([' ', '(', ')']).filter(|word| word.starts_with("LicenseRef-"));
+        let refs = names.map(str::to_owned).collect();
+        Self::Expression { text, refs }
+    }
+}
+
 /// The same with the words of expressions, and the names of licences, as they are spelt: case does not count in them.
 fn spelt(text: &str) -> String {
     let ids = || spdx::identifiers::LICENSES.iter().map(|licence| licence.name);
@@ -469,6 +498,25 @@ mod tests {
             "Apache-2.0",
         ] {
             assert!(Named::parse(name).is_ok(), "{name}: {:?}", Named::parse(name));
+        }
+    }
+
+    #[test]
+    fn documents_of_spdx_name_a_licence_by_an_expression_or_by_its_words() {
+        let named = |text: &str, refs: &[&str]| Spdx::Expression {
+            text: text.to_owned(),
+            refs: refs.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        assert_eq!(Spdx::of("MIT"), named("MIT", &[]));
+        assert_eq!(Spdx::of("MIT License"), named("MIT", &[]));
+        assert_eq!(
+            Spdx::of("(MIT AND LicenseRef-A) OR LicenseRef-B"),
+            named("(MIT AND LicenseRef-A) OR LicenseRef-B", &["LicenseRef-A", "LicenseRef-B"])
+        );
+        for words in
+            ["see LICENSE", "BSD", "NOASSERTION", "MIT WITH AdditionRef-x", "DocumentRef-a:LicenseRef-b"]
+        {
+            assert_eq!(Spdx::of(words), Spdx::Words(words.to_owned()));
         }
     }
 

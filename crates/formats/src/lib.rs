@@ -12,6 +12,7 @@ pub mod make;
 pub mod msgpack;
 pub mod pypi;
 mod read;
+pub mod sbom;
 mod stream;
 
 pub use read::{BadEntry, IndexError, IndexRead};

@@ -19,7 +19,7 @@
 //! | `tarcheck`, `pax` | the tar walk and its extended headers |
 //! | `zipcheck`, `zipentry`, `zipdata` | the zip structure, one directory entry, local headers and data |
 //! | `paths` | what `info/paths.json` lists, held against what a conda package holds |
-//! | `files` | archives of files of whatever kind |
+//! | `files`, `write` | archives of files of whatever kind, and writing one |
 //! | `conda`, `wheel`, `sdist` | what each kind of artifact must hold |
 //! | `info` | just what an index needs of a package |
 //! | `metadata`, `entrypoints`, `wanted` | core metadata, command names, the members kept in memory |
@@ -40,6 +40,7 @@ mod sdist;
 mod tarcheck;
 mod wanted;
 mod wheel;
+mod write;
 mod zipcheck;
 mod zipdata;
 mod zipentry;
@@ -51,6 +52,7 @@ pub use limits::ArchiveLimits;
 pub use metadata::{CoreMetadata, METADATA_BYTES_MAX, parse_metadata};
 pub use sdist::{open_sdist, open_sdist_zip};
 pub use wheel::open_wheel;
+pub use write::ZipFile;
 
 /// What opening an artifact revealed: the words of whoever built it, checked for form and not for truth.
 ///
