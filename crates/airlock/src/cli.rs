@@ -7,10 +7,12 @@ use airlock_core::time::{Span, Time};
 use airlock_engine::station::Side;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod evidence;
 mod plan;
 mod records;
 mod review;
 
+pub use evidence::EvidenceArgs;
 pub use plan::PlanArgs;
 pub use records::{LedgerCommand, LedgerForm, SnapshotCommand};
 pub use review::{ReviewCommand, TermsArgs};
@@ -223,9 +225,9 @@ pub enum Command {
         #[arg(long)]
         plan: bool,
     },
-    /// Check a bundle with nothing but the public key.
+    /// Check a bundle, or a file of evidence, with nothing but the public key.
     Verify {
-        /// The bundle's folder.
+        /// The bundle's folder, or the file of evidence.
         dir: PathBuf,
         /// The sender's station.pub; else the keys that this station trusts.
         #[arg(long, value_name = "FILE")]
@@ -263,6 +265,8 @@ pub enum Command {
         /// The channel, or channel@snapshot or channel@date.
         channel: String,
     },
+    /// Write everything that an auditor needs of a published state into one signed file.
+    Evidence(EvidenceArgs),
     /// Remove what nothing needs any more: superseded snapshots beyond `[retention]`, and what only they need.
     Gc {
         /// Only say what would be removed.

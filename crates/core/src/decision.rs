@@ -1,5 +1,7 @@
 //! Decisions: what people ruled. Append-only; a later decision may revoke an earlier one.
 
+mod told;
+
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};

@@ -74,6 +74,18 @@ pub enum BrokenLedger {
     Shape(u64),
 }
 
+/// Where a ledger stands after an entry, which must be the next one.
+pub fn follow(head: LedgerHead, entry: &LedgerEntry) -> Result<LedgerHead, BrokenLedger> {
+    if entry.number != head.number + 1 {
+        return Err(BrokenLedger::Gap { expected: head.number + 1, found: entry.number });
+    }
+    if entry.previous != head.hash {
+        return Err(BrokenLedger::Chain(entry.number));
+    }
+    let hash = entry.hash().map_err(|_| BrokenLedger::Shape(entry.number))?;
+    Ok(LedgerHead { number: entry.number, hash })
+}
+
 /// Checks a whole chain, from its first entry, against a head that was known before, if any.
 pub fn verify<'a>(
     entries: impl IntoIterator<Item = &'a LedgerEntry>,
@@ -81,14 +93,7 @@ pub fn verify<'a>(
 ) -> Result<LedgerHead, BrokenLedger> {
     let mut head = LedgerHead { number: 0, hash: GENESIS };
     for entry in entries {
-        if entry.number != head.number + 1 {
-            return Err(BrokenLedger::Gap { expected: head.number + 1, found: entry.number });
-        }
-        if entry.previous != head.hash {
-            return Err(BrokenLedger::Chain(entry.number));
-        }
-        let hash = entry.hash().map_err(|_| BrokenLedger::Shape(entry.number))?;
-        head = LedgerHead { number: entry.number, hash };
+        head = follow(head, entry)?;
         if known.is_some_and(|k| k.number == head.number && k.hash != head.hash) {
             return Err(BrokenLedger::Rewritten(head.number));
         }

@@ -14,6 +14,7 @@ pub mod closure;
 pub mod cpe;
 pub mod decision;
 pub mod ecosystem;
+pub mod evidence;
 pub mod explain;
 pub mod fact;
 pub mod hex;

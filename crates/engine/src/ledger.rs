@@ -32,7 +32,7 @@ const CHECKPOINT_BYTES_MAX: u64 = 64 << 10;
 /// Entries that are read at once.
 const ENTRIES_AT_ONCE: u32 = 10_000;
 /// What to do about a ledger that is not what it was.
-const RESTORE: &str = "restore the database from a backup, and find out who changed it";
+pub(crate) const RESTORE: &str = "restore the database from a backup, and find out who changed it";
 
 /// Where the ledger stood, as the station signed it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,7 +114,7 @@ fn write_checkpoint(station: &Station, ledger: LedgerHead, time: Time) -> Result
 }
 
 /// The checkpoint, if there is one.
-fn read_checkpoint(station: &Station) -> Result<Option<LedgerHead>> {
+pub(crate) fn read_checkpoint(station: &Station) -> Result<Option<LedgerHead>> {
     let path = station.dir.join(CHECKPOINT);
     let size = match std::fs::metadata(&path) {
         Ok(about) => about.len(),

@@ -4,6 +4,7 @@ pub mod channel;
 pub mod child;
 pub mod decide;
 pub mod error;
+pub mod evidence;
 pub mod explain;
 mod facts;
 pub mod feeds;

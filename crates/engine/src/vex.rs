@@ -4,15 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use airlock_core::assess::{Assessed, Assessments, By};
 use airlock_core::canon::Canonical;
+use airlock_core::decision::Decisions;
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::fact::Facts;
-use airlock_core::id::{Digest, Id};
+use airlock_core::id::Digest;
 use airlock_core::shard::ShardKey;
+use airlock_core::time::Time;
 use airlock_core::verdict::{Judged, Judgement};
 use airlock_formats::feeds::vex::write::{Document, Named, Ruled};
 
 use crate::error::Result;
 use crate::explain;
+use crate::station::Station;
 use crate::view::{ChannelView, View};
 use crate::{judge, trees};
 
@@ -24,80 +27,108 @@ type About = (String, BTreeSet<String>, Assessed);
 pub async fn document(view: &View, channel: &ChannelView) -> Result<Document> {
     let station = view.station();
     let (_, decisions) = judge::decisions(station).await?;
-    let hashes = Hashes { facts: trees::load(&station.store.db, channel.newest.inputs.facts).await?, view };
-    let mut products: BTreeMap<About, BTreeSet<Named>> = BTreeMap::new();
+    let facts = trees::load(&station.store.db, channel.newest.inputs.facts).await?;
+    let mut rulings = Rulings::of(&channel.channel.name, channel.channel.ecosystem);
     for ours in explain::known(view, channel).await?.chunk_by(|a, b| a.name == b.name) {
         let releases = Releases::of(ours);
         for judgement in ours {
-            let ruled = judgement.artifacts.iter().filter(|(_, j)| !j.gone && !j.assessed.is_empty());
-            for (file, judged) in ruled {
-                let hash = hashes.of(judgement, file).await?;
-                for finding in judgement.findings_of(judged).iter() {
-                    let stands = judged.assessed.get(&finding.advisory).filter(|a| a.stands().is_some());
-                    let Some(assessed) = stands else { continue };
-                    let about = (finding.advisory.clone(), finding.aliases.clone(), assessed.clone());
-                    let named = releases.name(channel, judgement, (file, judged), hash);
-                    products.entry(about).or_default().insert(named);
-                }
+            let facts = match facts.get(&key(judgement)) {
+                Some(id) if is_ruled(judgement) => Some(view.object(*id).await?),
+                _ => None,
+            };
+            rulings.add(judgement, &releases, facts.as_deref());
+        }
+    }
+    rulings.document(station, &decisions, station.now().await?)
+}
+
+fn key(judgement: &Judgement) -> String {
+    ShardKey { subdir: judgement.subdir.clone(), name: judgement.name.clone() }.to_string()
+}
+
+/// Whether anything was ruled of what a judgement is about.
+fn is_ruled(judgement: &Judgement) -> bool {
+    judgement.artifacts.values().any(|judged| !judged.gone && !judged.assessed.is_empty())
+}
+
+/// What was ruled of the findings of a channel, as it is collected.
+pub(crate) struct Rulings<'a> {
+    channel: &'a str,
+    ecosystem: Ecosystem,
+    products: BTreeMap<About, BTreeSet<Named>>,
+}
+
+impl<'a> Rulings<'a> {
+    pub(crate) const fn of(channel: &'a str, ecosystem: Ecosystem) -> Self {
+        Self { channel, ecosystem, products: BTreeMap::new() }
+    }
+
+    /// Adds what stands of what was ruled of a shard; `facts` tell the hashes of its files.
+    pub(crate) fn add(&mut self, judgement: &Judgement, releases: &Releases, facts: Option<&Facts>) {
+        let ruled = judgement.artifacts.iter().filter(|(_, j)| !j.gone && !j.assessed.is_empty());
+        for (file, judged) in ruled {
+            let fact = facts.and_then(|facts| facts.files.get(file)).and_then(|fact| fact.file.as_ref());
+            let hash = fact.map(|file| file.sha256);
+            for finding in judgement.findings_of(judged).iter() {
+                let stands = judged.assessed.get(&finding.advisory).filter(|a| a.stands().is_some());
+                let Some(assessed) = stands else { continue };
+                let about = (finding.advisory.clone(), finding.aliases.clone(), assessed.clone());
+                let place = (self.channel, self.ecosystem);
+                let named = releases.name(place, judgement, (file, judged), hash);
+                self.products.entry(about).or_default().insert(named);
             }
         }
     }
-    let made = |by: &By| match by {
-        By::Decision(id) => decisions.list.iter().find(|d| d.id == *id).map(|d| d.time),
-        By::Feed(_) | By::Package => None,
-    };
-    let ruled = |((vulnerability, aliases, assessed), products): (About, BTreeSet<Named>)| Ruled {
-        vulnerability,
-        aliases,
-        status: assessed.status,
-        justification: assessed.justification,
-        reason: if assessed.reason.is_empty() {
-            format!("ruled by {}", assessed.by)
-        } else {
-            assessed.reason
-        },
-        time: made(&assessed.by),
-        products: products.into_iter().collect(),
-    };
-    let rulings: Vec<Ruled> = products.into_iter().map(ruled).collect();
-    let content: Vec<_> = rulings.iter().map(|r| (&r.vulnerability, r.status, &r.reason, names(r))).collect();
-    let content = Digest::of(Canonical::of(&content)?.as_str().as_bytes());
-    let name = &channel.channel.name;
-    let key = airlock_core::bundle::fingerprint(&station.key.public());
-    Ok(Document {
-        id: format!("urn:airlock:vex:{}:{}", name.replace('/', ":"), content.short()),
-        author: station.config.name.clone(),
-        namespace: format!("urn:airlock:station:{key}"),
-        title: format!("What station {} ruled of vulnerabilities in channel {name}", station.config.name),
-        time: station.now().await?,
-        rulings,
-    })
+
+    /// What was collected, as a document of this time.
+    pub(crate) fn document(self, station: &Station, decisions: &Decisions, time: Time) -> Result<Document> {
+        let made = |by: &By| match by {
+            By::Decision(id) => decisions.list.iter().find(|d| d.id == *id).map(|d| d.time),
+            By::Feed(_) | By::Package => None,
+        };
+        let ruled = |((vulnerability, aliases, assessed), products): (About, BTreeSet<Named>)| Ruled {
+            vulnerability,
+            aliases,
+            status: assessed.status,
+            justification: assessed.justification,
+            reason: if assessed.reason.is_empty() {
+                format!("ruled by {}", assessed.by)
+            } else {
+                assessed.reason
+            },
+            time: made(&assessed.by),
+            products: products.into_iter().collect(),
+        };
+        let rulings: Vec<Ruled> = self.products.into_iter().map(ruled).collect();
+        let content: Vec<_> =
+            rulings.iter().map(|r| (&r.vulnerability, r.status, &r.reason, names(r))).collect();
+        let content = Digest::of(Canonical::of(&content)?.as_str().as_bytes());
+        let name = self.channel;
+        Ok(Document {
+            id: format!("urn:airlock:vex:{}:{}", name.replace('/', ":"), content.short()),
+            author: station.config.name.clone(),
+            namespace: namespace(station),
+            title: format!("What station {} ruled of vulnerabilities in channel {name}", station.config.name),
+            time,
+            rulings,
+        })
+    }
+}
+
+/// The URI of a station.
+pub(crate) fn namespace(station: &Station) -> String {
+    format!("urn:airlock:station:{}", airlock_core::bundle::fingerprint(&station.key.public()))
 }
 
 fn names(ruled: &Ruled) -> Vec<&str> {
     ruled.products.iter().map(|product| product.purl.as_str()).collect()
 }
 
-/// The hashes of files, as they were fetched.
-struct Hashes<'a> {
-    facts: BTreeMap<String, Id<Facts>>,
-    view: &'a View,
-}
-
-impl Hashes<'_> {
-    async fn of(&self, judgement: &Judgement, file: &str) -> Result<Option<Digest>> {
-        let key = ShardKey { subdir: judgement.subdir.clone(), name: judgement.name.clone() }.to_string();
-        let Some(id) = self.facts.get(&key) else { return Ok(None) };
-        let facts = self.view.object(*id).await?;
-        Ok(facts.files.get(file).and_then(|fact| fact.file.as_ref()).map(|file| file.sha256))
-    }
-}
-
 /// What was ruled of the files of each release, to tell whether a ruling is about all of one.
-struct Releases(BTreeMap<String, Vec<Assessments>>);
+pub(crate) struct Releases(BTreeMap<String, Vec<Assessments>>);
 
 impl Releases {
-    fn of(judgements: &[Judgement]) -> Self {
+    pub(crate) fn of(judgements: &[Judgement]) -> Self {
         let mut files: BTreeMap<String, Vec<_>> = BTreeMap::new();
         for judged in judgements.iter().flat_map(|judgement| judgement.artifacts.values()).filter(|j| !j.gone)
         {
@@ -110,13 +141,13 @@ impl Releases {
     /// scanners know it.
     fn name(
         &self,
-        channel: &ChannelView,
+        (channel, ecosystem): (&str, Ecosystem),
         judgement: &Judgement,
         (file, judged): (&str, &Judged),
         hash: Option<Digest>,
     ) -> Named {
         let (name, version) = (&judgement.name, &judged.version);
-        match channel.channel.ecosystem {
+        match ecosystem {
             Ecosystem::Pypi => {
                 let all = self.0.get(version);
                 match all.is_some_and(|all| all.windows(2).all(|two| two[0] == two[1])) {
@@ -125,7 +156,7 @@ impl Releases {
                 }
             }
             Ecosystem::Conda => {
-                let place = (channel.channel.name.as_str(), judgement.subdir.as_deref().unwrap_or_default());
+                let place = (channel, judgement.subdir.as_deref().unwrap_or_default());
                 Named { sha256: hash, ..Named::conda(name, version, file, place) }
             }
         }

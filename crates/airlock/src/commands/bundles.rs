@@ -7,6 +7,7 @@ use airlock_core::bundle::{self, Base};
 use airlock_engine::bundle::export::{self, What};
 use airlock_engine::bundle::{self as bundle_engine, import, receipt, verify};
 use airlock_engine::error::{Error, Result};
+use airlock_engine::evidence;
 use airlock_engine::station::Station;
 use airlock_engine::{keys, trust};
 
@@ -86,18 +87,22 @@ fn answer_export(cx: &Cx, report: &export::Report, plan: bool) -> Result<ExitCod
 }
 
 pub async fn verify(cx: &Cx, dir: &Path, key: Option<PathBuf>, header: bool) -> Result<ExitCode> {
+    let is_evidence = evidence::is_evidence(dir);
     let keys: Vec<[u8; 32]> = match key {
         Some(path) => vec![keys::read_public(&path)?],
         None => {
             let station =
                 cx.open().await.map_err(|e| e.hint("give the sender's public key with --key station.pub"))?;
-            trust::list(&station)
-                .await?
-                .iter()
-                .filter_map(|t| airlock_core::hex::decode(&t.public_key))
+            let trusted = trust::list(&station).await?;
+            let own = is_evidence.then(|| station.key.public());
+            own.into_iter()
+                .chain(trusted.iter().filter_map(|t| airlock_core::hex::decode(&t.public_key)))
                 .collect()
         }
     };
+    if is_evidence {
+        return super::evidence::verify(cx, dir, &keys, header);
+    }
     let opened = verify::open(dir, &keys)?;
     if !header {
         opened.check_listing()?;

@@ -4,6 +4,7 @@ mod advisories;
 mod bundles;
 mod channels;
 mod client_config;
+mod evidence;
 mod findings;
 mod index;
 mod judging;
@@ -108,6 +109,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Serve { listen } => serve::run(&cx, listen).await,
         Command::Ledger(command) => records::ledger(&cx, command).await,
         Command::Snapshot(command) => records::snapshot(&cx, command).await,
+        Command::Evidence(args) => evidence::run(&cx, &args).await,
         Command::Replay { channel } => records::replay(&cx, &channel).await,
         Command::Gc { dry_run, grace } => maintenance::gc(&cx, dry_run, grace).await,
         Command::Fsck { channels, repair } => maintenance::fsck(&cx, channels, repair).await,

@@ -210,7 +210,7 @@ fn json(id: Id<Snapshot>, s: &Snapshot) -> serde_json::Value {
     })
 }
 
-async fn find(station: &Station, view: &View, name: &str) -> Result<ChannelView> {
+pub(super) async fn find(station: &Station, view: &View, name: &str) -> Result<ChannelView> {
     let (name, when) = name.split_once('@').map_or((name, None), |(n, w)| (n, Some(w)));
     airlock_engine::channel::find(station, name).await?;
     let channel = match when {

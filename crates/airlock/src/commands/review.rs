@@ -1,6 +1,5 @@
 //! `block`, `review`
 
-use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use airlock_core::decision::{Decision, Ruling, Scope, Terms};
@@ -191,41 +190,7 @@ fn held_text(channel: &str, held: &Held, now: Time) -> String {
     out
 }
 
-fn place(scope: &Scope) -> String {
-    let build = scope.build.as_ref().map(|build| format!(", builds {build}")).unwrap_or_default();
-    let file = scope.sha256.map(|hash| format!(", the file {hash}")).unwrap_or_default();
-    format!("{} in {}{build}{file}", scope.spec, scope.channel)
-}
-
 fn row(d: &Decision, in_force: bool) -> Vec<String> {
-    let what = match &d.ruling {
-        Ruling::Block(scope) => format!("block {}", place(scope)),
-        Ruling::Reject(scope) => format!("reject {}", place(scope)),
-        Ruling::Freeze(scope) => format!("freeze {}", scope.channel),
-        Ruling::Approve { scope, files } => {
-            let rules: BTreeSet<&str> =
-                files.iter().flat_map(|file| &file.weighed).map(|one| one.rule.as_str()).collect();
-            let rules: Vec<&str> = rules.into_iter().collect();
-            let files = count(files.len() as u64, "file");
-            format!("approve {}: {files}, held by {}", place(scope), rules.join(" and "))
-        }
-        Ruling::Waive { rule, scope, advisory } => {
-            let only = advisory.as_ref().map(|a| format!(" as far as it rests on {a}")).unwrap_or_default();
-            format!("waive {rule} for {}{only}", place(scope))
-        }
-        Ruling::Status { advisory, status, scope, .. } => {
-            format!("{advisory} is {} for {}", status.name(), place(scope))
-        }
-        Ruling::Statements { scope, source } => format!("what {source} states counts for {}", place(scope)),
-        Ruling::Identity { mappings, scope } if mappings.is_empty() => {
-            format!("no advisory can concern {}", place(scope))
-        }
-        Ruling::Identity { mappings, scope } => {
-            let keys: Vec<&str> = mappings.iter().map(|m| m.key.as_str()).collect();
-            format!("{} is {}", place(scope), keys.join(" and "))
-        }
-        Ruling::Revoke { decision } => format!("revoke {decision}"),
-    };
     let until = d.expires.map(|t| format!("until {}", t.date()));
     let fixed = d.until_fixed.then(|| "until fixed".to_owned());
     let until: Vec<String> = until.into_iter().chain(fixed).collect();
@@ -237,7 +202,7 @@ fn row(d: &Decision, in_force: bool) -> Vec<String> {
         d.time.date(),
         d.author.clone(),
         state.to_owned(),
-        what,
+        d.ruling.told(),
         until,
         format!("{}{ticket}", d.reason),
     ]

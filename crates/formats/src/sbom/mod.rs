@@ -19,7 +19,7 @@ use airlock_core::judge;
 use airlock_core::licence::Spdx;
 use airlock_core::policy::Licence;
 use airlock_core::record::Artifact;
-use airlock_core::shard::Shard;
+use airlock_core::shard::{Shard, place};
 use airlock_core::time::Time;
 
 use crate::feeds::vex::write::Named;
@@ -96,11 +96,6 @@ impl Listed {
             sha256: artifact.sha256?.to_string(),
         })
     }
-}
-
-/// Where a file stands in its channel.
-pub fn place(subdir: Option<&str>, file: &str) -> String {
-    subdir.map_or_else(|| file.to_owned(), |subdir| format!("{subdir}/{file}"))
 }
 
 /// One published file.

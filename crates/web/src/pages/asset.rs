@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::reply::dressed;
 
-const CSS: &str = include_str!("../../assets/airlock.css");
+pub(super) const CSS: &str = include_str!("../../assets/airlock.css");
 const ICON: &str = include_str!("../../assets/icon.svg");
 
 /// The links carry the content's hash, so that a browser never has to ask again.

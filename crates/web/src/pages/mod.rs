@@ -7,6 +7,7 @@ mod asset;
 mod bar;
 mod basis;
 mod channel;
+mod evidence;
 mod findings;
 mod format;
 mod index;
@@ -29,6 +30,7 @@ use crate::App;
 use reply::{Answer, Ask, Fault, finish};
 
 pub(crate) use asset::asset;
+pub use evidence::evidence;
 pub(crate) use index::Indexes;
 
 type Names<T> = Result<Path<T>, PathRejection>;
