@@ -113,8 +113,21 @@ async fn one_file_is_written_and_checked_where_there_is_no_station() {
         station.run(&["verify", file.to_str().unwrap()]).exits(0);
         // A folder is a bundle still, and whatever else is no evidence.
         airlock(&["verify", world.path("feeds").to_str().unwrap(), "--key", verify[3]]).exits(3);
-        airlock(&["verify", verify[3], "--key", verify[3]]).exits(2).says("is no folder");
+        airlock(&["verify", verify[3], "--key", verify[3]]).exits(3).says("it is no file of evidence");
+        airlock(&["verify", "/nowhere/evidence.zip", "--key", verify[3]]).exits(2);
+        let whole = std::fs::read(&file).unwrap();
+        let mut changed = whole.clone();
+        changed[whole.len() / 2] ^= 1;
+        for bytes in [&whole[..0], &whole[..2], &whole[..whole.len() / 2], &changed[..]] {
+            std::fs::write(&file, bytes).unwrap();
+            airlock(&verify).exits(3).says(".zip: ").says("hint: believe nothing of it");
+        }
+        std::fs::write(&file, whole).unwrap();
     }
+    // A bundle in one file is taken in with another command.
+    let feeds = world.path("advisories.tar");
+    station.run(&["advisories", "export", feeds.to_str().unwrap()]).exits(0);
+    station.run(&["verify", feeds.to_str().unwrap()]).exits(2).says("is no folder");
     let other = world.station("other", "isolated");
     let file = world.path("main.zip");
     airlock(&["verify", file.to_str().unwrap(), "--key", other.key().to_str().unwrap()])
@@ -258,14 +271,19 @@ async fn the_bills_of_materials_are_what_the_official_validators_accept() {
     }
 }
 
+/// Runs what a text tells people to type: the lines that stand apart.
+fn typed(text: &str, dir: &Path) -> Output {
+    let lines: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("    ")).collect();
+    let script = format!("set -euo pipefail\n{}\n", lines.join("\n"));
+    Command::new("bash").args(["-c", &script]).current_dir(dir).output().unwrap()
+}
+
 /// What an auditor is told to type is what is run here.
 fn by_hand(dir: &Path) -> Output {
     let text = include_str!("../../../docs/evidence.md");
     let section = text.split("\n## By hand\n").nth(1).unwrap();
-    let lines: Vec<&str> = section.lines().filter_map(|line| line.strip_prefix("    ")).collect();
-    assert!(lines.len() > 15);
-    let script = format!("set -euo pipefail\n{}\n", lines.join("\n"));
-    Command::new("bash").args(["-c", &script]).current_dir(dir).output().unwrap()
+    assert!(section.contains("openssl pkeyutl -verify"));
+    typed(section, dir)
 }
 
 #[tokio::test]
@@ -294,6 +312,19 @@ async fn an_auditor_checks_it_by_hand_as_the_document_says() {
             assert!(text.lines().any(|found| found.trim() == line), "{line}: {text}");
         }
         assert!(!text.contains("not published"), "{text}");
+        // The page in the archive says the same in fewer lines.
+        let readme = std::fs::read_to_string(dir.join("evidence/README.txt")).unwrap();
+        let lines = readme.split("By hand").nth(1).unwrap().replace("FILE", "evidence.zip");
+        let short = world.path(&format!("{channel}-short"));
+        std::fs::create_dir(&short).unwrap();
+        for name in ["evidence.zip", "station.pub"] {
+            std::fs::copy(dir.join(name), short.join(name)).unwrap();
+        }
+        let text = said(&typed(&lines, &short));
+        assert!(
+            text.contains("Signature Verified Successfully") && text.contains("summary.html: OK"),
+            "{text}"
+        );
         // Another key is found by the same lines.
         let other = world.station(&format!("other-{channel}"), "isolated");
         std::fs::copy(other.key(), dir.join("station.pub")).unwrap();

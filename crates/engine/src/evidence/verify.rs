@@ -19,7 +19,7 @@ use airlock_core::evidence::{
 use airlock_core::id::Digest;
 use airlock_core::ledger::{self, LedgerEntry, LedgerHead};
 use airlock_core::snapshot::Snapshot;
-use airlock_formats::archive::{ArchiveError, ArchiveLimits, is_zip, zip_files};
+use airlock_formats::archive::{ArchiveError, ArchiveLimits, TAR_START_BYTES, is_tar, zip_files};
 
 use super::objects::{self, Lines};
 use super::proof::{Met, Wanted};
@@ -69,11 +69,12 @@ pub(super) fn refused(path: &Path, what: impl std::fmt::Display) -> Error {
     Error::unsafe_(format!("{}: {what}", path.display())).hint(AGAIN)
 }
 
-/// Whether a file is an archive as evidence is, and not a folder or a bundle in one file.
+/// Whether a path is a file that may be evidence, whole or not: no folder, and no bundle in one file.
 pub fn is_evidence(path: &Path) -> bool {
     let mut start = Vec::new();
-    let read = files::open_regular(path).and_then(|file| file.take(4).read_to_end(&mut start));
-    read.is_ok() && is_zip(&start)
+    let read =
+        files::open_regular(path).and_then(|file| file.take(TAR_START_BYTES as u64).read_to_end(&mut start));
+    read.is_ok() && !is_tar(&start)
 }
 
 fn limits() -> ArchiveLimits {
@@ -90,7 +91,7 @@ fn bad_archive(path: &Path, error: ArchiveError) -> Error {
     match error {
         ArchiveError::Read(e) if e.raw_os_error().is_some() => file_error(path)(e),
         ArchiveError::NotZip | ArchiveError::Truncated => {
-            refused(path, "it is no whole file of evidence: it was cut off or damaged")
+            refused(path, "it is no file of evidence, or was cut off or damaged")
         }
         other => refused(path, other),
     }
