@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use airlock_core::canon::Canonical;
 use airlock_core::decision::Decisions;
 use airlock_core::ecosystem::Ecosystem;
-use airlock_core::evidence::{MANIFEST, Manifest, SIGNATURE, part};
+use airlock_core::evidence::{MANIFEST, Manifest, PART_BYTES_MAX, SIGNATURE, part};
 use airlock_core::id::Digest;
 use airlock_engine::error::{Error, Kind, Result};
 use airlock_engine::evidence::{self, Checked};
@@ -225,6 +225,12 @@ async fn a_part_that_is_missing_foreign_exchanged_or_longer_is_refused_by_name()
     assert!(said.contains("summary.html was changed"), "{said}");
     let said = made.refused(|members| member(members, MANIFEST).extend(vec![b' '; 1 << 20]));
     assert!(said.contains("EVIDENCE.json is larger than"), "{said}");
+    let said = made.refused(|members| member(members, SIGNATURE).extend(vec![b' '; 5 << 10]));
+    assert!(said.contains("EVIDENCE.sig is larger than"), "{said}");
+    let said = made.refused(|members| {
+        sign(members, &made.kit.station.key, |manifest| manifest.parts[3].size = PART_BYTES_MAX + 1);
+    });
+    assert!(said.contains("objects/judgements.jsonl is larger than"), "{said}");
     let said = made.refused(|members| {
         members.extend((0..100).map(|n| (format!("{n}"), Vec::new())));
     });
