@@ -7,11 +7,13 @@ use airlock_core::time::{Span, Time};
 use airlock_engine::station::Side;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod downloads;
 mod evidence;
 mod plan;
 mod records;
 mod review;
 
+pub use downloads::DownloadsArgs;
 pub use evidence::EvidenceArgs;
 pub use plan::PlanArgs;
 pub use records::{LedgerCommand, LedgerForm, SnapshotCommand};
@@ -257,6 +259,8 @@ pub enum Command {
     /// What was done by whom.
     #[command(subcommand)]
     Ledger(LedgerCommand),
+    /// Who was sent what; that somebody looked is an entry of the ledger.
+    Downloads(DownloadsArgs),
     /// Published states of a channel.
     #[command(subcommand)]
     Snapshot(SnapshotCommand),

@@ -158,6 +158,23 @@ pub fn python_file_version(project: &str, file: &str) -> Option<String> {
         .filter(|version| version.starts_with(|c: char| c.is_ascii_alphanumeric()))
 }
 
+/// The canonical name and the version that a file name tells. Of an sdist of the old kind, in whose project a `-` may
+/// stand, the version is what begins with a digit.
+pub fn file_name_parts(ecosystem: Ecosystem, file: &str) -> Option<(String, String)> {
+    ArtifactKind::of(ecosystem, file).filter(|_| is_safe_file_name(file))?;
+    if ecosystem == Ecosystem::Conda {
+        let mut parts = file.rsplitn(3, '-').skip(1);
+        let (version, name) = (parts.next()?, parts.next()?);
+        return Some((canonical_name(ecosystem, name)?, version.to_owned()));
+    }
+    let is_wheel = file.ends_with(".whl");
+    let starts = |at: usize| is_wheel || file[at + 1..].starts_with(|c: char| c.is_ascii_digit());
+    let (at, _) = file.match_indices('-').find(|(at, _)| starts(*at))?;
+    let name = canonical_name(ecosystem, &file[..at])?;
+    let version = python_file_version(&name, file)?;
+    Some((name, version))
+}
+
 /// The spelling of an R package's name under which it is looked up. CRAN takes no two names that differ in case only,
 /// and conda writes all in small letters.
 pub fn canonical_r_name(name: &str) -> String {
@@ -195,6 +212,23 @@ mod tests {
             ("x", "x-1.exe", None),
         ] {
             assert_eq!(python_file_version(project, file).as_deref(), version, "{file}");
+        }
+    }
+
+    #[test]
+    fn names_and_versions_come_out_of_file_names() {
+        use Ecosystem::{Conda, Pypi};
+        for (ecosystem, file, parts) in [
+            (Conda, "py-sirius-ms-2.1-pyhd8_0.conda", Some(("py-sirius-ms", "2.1"))),
+            (Conda, "zlib-1.3.tar.bz2", None),
+            (Conda, "a-1-0.exe", None),
+            (Pypi, "Jinja2-3.1.2-py3-none-any.whl", Some(("jinja2", "3.1.2"))),
+            (Pypi, "ruamel-yaml-0.17.zip", Some(("ruamel-yaml", "0.17"))),
+            (Pypi, "x.tar.gz", None),
+            (Pypi, "../x-1.tar.gz", None),
+        ] {
+            let expected = parts.map(|(name, version): (&str, &str)| (name.to_owned(), version.to_owned()));
+            assert_eq!(file_name_parts(ecosystem, file), expected, "{file}");
         }
     }
 

@@ -19,7 +19,7 @@ use crate::graph::Role;
 use crate::progress::Unit;
 use crate::station::Station;
 use crate::walk::{self, Need, Place, Roots, Walk};
-use crate::{channel, retention};
+use crate::{channel, downloads, retention};
 
 /// What is younger than this is kept, unless somebody says otherwise: longer than any command runs.
 pub const GRACE: Span = Span::days(1);
@@ -70,6 +70,8 @@ pub struct Report {
     pub staged_bytes: u64,
     /// Names of shards that ended.
     pub names_removed: u64,
+    /// Rows of the download log that were older than it is kept.
+    pub downloads_removed: u64,
     /// Bytes in the database file that are free to be used again; the file does not shrink.
     pub database_free_bytes: u64,
 }
@@ -91,6 +93,7 @@ pub async fn gc(station: &Station, how: How) -> Result<Report> {
             }
         }
         report.names_removed = end_names(station).await?;
+        report.downloads_removed = downloads::expire(station).await?;
     }
     let cutoff = how.cutoff();
     let inventory = db.inventory().await?;

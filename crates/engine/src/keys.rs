@@ -93,6 +93,18 @@ fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
     file.write_all(bytes).map_err(file_error(path))
 }
 
+/// Writes a secret for its owner alone, unless one is there already, and gives what is there then. It has its name only
+/// when all of it is written.
+pub(crate) fn write_once(path: &Path, bytes: &[u8]) -> Result<String> {
+    let folder = path.parent().unwrap_or(path);
+    let file = tempfile::NamedTempFile::new_in(folder).map_err(file_error(folder))?;
+    std::fs::write(file.path(), bytes).map_err(file_error(path))?;
+    match file.persist_noclobber(path) {
+        Err(e) if e.error.kind() != std::io::ErrorKind::AlreadyExists => Err(file_error(path)(e.error)),
+        _ => std::fs::read_to_string(path).map_err(file_error(path)),
+    }
+}
+
 /// Reads a public key from a PEM file, or from one that holds 64 hexadecimal digits.
 pub fn read_public(path: &Path) -> Result<[u8; 32]> {
     let text = std::fs::read_to_string(path).map_err(file_error(path))?;

@@ -3,6 +3,7 @@ pub mod bundle;
 pub mod channel;
 pub mod child;
 pub mod decide;
+pub mod downloads;
 pub mod error;
 pub mod evidence;
 pub mod explain;

@@ -55,11 +55,11 @@ impl Default for Retention {
     }
 }
 
-fn write_span<S: Serializer>(span: &Span, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+pub(crate) fn write_span<S: Serializer>(span: &Span, serializer: S) -> std::result::Result<S::Ok, S::Error> {
     serializer.collect_str(span)
 }
 
-fn read_span<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Span, D::Error> {
+pub(crate) fn read_span<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Span, D::Error> {
     String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
 }
 

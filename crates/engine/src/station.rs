@@ -10,6 +10,7 @@ use airlock_core::policy::{self, PolicyText};
 use airlock_core::time::Time;
 use airlock_store::{Change, Lease, Leased, NameChange, NewEntry, RefChange, Store};
 
+use crate::downloads::Downloads;
 use crate::error::{Error, Result, file_error};
 use crate::fetch::Probing;
 use crate::keys::StationKey;
@@ -62,6 +63,9 @@ pub struct Config {
     /// How `serve` looks after the bytes that lie here.
     #[serde(default, skip_serializing_if = "Scrub::is_default")]
     pub scrub: Scrub,
+    /// Whether and for how long it is noted who was sent what.
+    #[serde(default, skip_serializing_if = "Downloads::is_default")]
+    pub downloads: Downloads,
     /// Who is told what changed.
     #[serde(default, skip_serializing_if = "Notify::is_default")]
     pub notify: Notify,
@@ -168,6 +172,7 @@ impl Station {
             retention: Retention::default(),
             probing: Probing::default(),
             scrub: Scrub::default(),
+            downloads: Downloads::default(),
             notify: Notify::default(),
         };
         let traffic = Traffic::default();

@@ -14,7 +14,7 @@ mod lease;
 mod pack;
 
 pub use blobs::{Batch, Blobs, Lying, Staged, Verified};
-pub use db::{Change, Db, NameChange, NewEntry, RefChange, ShardName, Stored};
+pub use db::{Change, Db, Download, NameChange, NewEntry, RefChange, ShardName, Stored, Wanted};
 pub use error::StoreError;
 pub use intake::{Incoming, Intake};
 pub use lease::{Lease, Leased};

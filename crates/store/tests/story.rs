@@ -116,7 +116,7 @@ async fn a_database_of_a_newer_program_is_refused() {
     let pool = sqlx::sqlite::SqlitePool::connect_with(options).await.unwrap();
     sqlx::raw_sql("pragma user_version = 99").execute(&pool).await.unwrap();
     pool.close().await;
-    assert!(matches!(Store::open(dir.path(), false).await, Err(StoreError::Newer { found: 99, known: 2 })));
+    assert!(matches!(Store::open(dir.path(), false).await, Err(StoreError::Newer { found: 99, known: 3 })));
 }
 
 #[test]

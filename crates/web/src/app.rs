@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use airlock_core::id::Digest;
+use airlock_engine::downloads::Log;
 use airlock_engine::error::Error;
 use airlock_engine::view::View;
 use axum::body::Bytes;
@@ -43,6 +44,8 @@ pub struct App {
     pub view: View,
     /// The proxies before this server: their word is taken for how a client reached them.
     pub(crate) proxies: Vec<IpAddr>,
+    /// Where downloads are noted.
+    pub(crate) downloads: Option<Log>,
     pub(crate) hot: Hot,
     pub(crate) older: Arc<Flights<Digest, Files>>,
     pub(crate) shards: Arc<Flights<Digest, Bytes>>,
@@ -60,6 +63,7 @@ impl App {
         Self {
             view,
             proxies,
+            downloads: None,
             hot: Hot::new(),
             older: Flights::new(OLDER_BYTES_MAX, WHOLE_AT_ONCE),
             shards: Flights::new(SHARD_BYTES_MAX, SMALL_AT_ONCE),
@@ -70,6 +74,13 @@ impl App {
             naming: tokio::sync::Semaphore::new(NAMED_AT_ONCE),
             streams: Arc::default(),
         }
+    }
+
+    /// Notes in this log who was sent what.
+    #[must_use]
+    pub fn noting(mut self, downloads: Option<Log>) -> Self {
+        self.downloads = downloads;
+        self
     }
 
     /// Forgets what has not been asked for lately. To be called every [`TIDY`](crate::TIDY).

@@ -5,7 +5,7 @@ mod whole;
 
 use std::sync::Arc;
 
-use airlock_core::ecosystem::{ArtifactKind, Ecosystem, canonical_name, is_safe_file_name};
+use airlock_core::ecosystem::{Ecosystem, file_name_parts};
 use airlock_core::shard::ShardKey;
 use airlock_engine::view::{ChannelView, FileAnswer};
 use axum::extract::State;
@@ -76,6 +76,7 @@ async fn package(
     match app.view.file(channel, &key.to_string(), file).await? {
         FileAnswer::Serve(blob) => {
             let found = Representation::file(blob, OCTETS, Freshness::Asked);
+            let found = found.artifact(&channel.channel.name, format!("{subdir}/{file}"));
             Ok(found.header(CONTENT_DISPOSITION, "attachment"))
         }
         FileAnswer::Withheld { version, reason } => {
@@ -87,7 +88,6 @@ async fn package(
 
 /// The shard that holds a file, by its name `<name>-<version>-<build>`.
 fn key_of(subdir: &str, file: &str) -> Option<ShardKey> {
-    ArtifactKind::of(Ecosystem::Conda, file).filter(|_| is_safe_file_name(file))?;
-    let name = canonical_name(Ecosystem::Conda, file.rsplitn(3, '-').nth(2)?)?;
+    let (name, _) = file_name_parts(Ecosystem::Conda, file)?;
     Some(ShardKey { subdir: Some(subdir.to_owned()), name })
 }

@@ -197,6 +197,7 @@ async fn package(
     };
     if artifact == file {
         let found = Representation::file(blob, "application/octet-stream", Freshness::Asked);
+        let found = found.artifact(&channel.channel.name, file.to_owned());
         return Ok(found.header(CONTENT_DISPOSITION, "attachment"));
     }
     let metadata = view.metadata(channel, &key.name, artifact).await?;

@@ -2,12 +2,14 @@
 //! through [`Representation::send`].
 
 mod file;
+mod note;
 mod range;
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use airlock_core::id::Digest;
+use airlock_engine::downloads::Served;
 use airlock_engine::error::Error;
 use airlock_store::Verified;
 use axum::body::{Body, Bytes};
@@ -23,6 +25,7 @@ use axum::response::{IntoResponse, Response};
 use crate::App;
 use crate::app::blocking;
 use crate::problem::Problem;
+use crate::server::Peer;
 use file::INLINE_BYTES_MAX;
 pub(crate) use file::Streams;
 use range::{Ranged, ranged};
@@ -58,7 +61,19 @@ pub async fn answer(
 ) -> Result<Response, Problem> {
     let found = Arc::new(found.held(app, &parts.method).await?);
     app.hot.put(generation, &parts.uri, &parts.headers, found.clone());
-    found.send(app, &parts.method, &parts.headers)
+    let peer = parts.extensions.get::<Peer>().copied();
+    found.send(app, Asked { method: &parts.method, headers: &parts.headers, peer })
+}
+
+/// What an answer depends on beside what is asked for.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The headers.
+    pub headers: &'a HeaderMap,
+    /// Where it came from, if that is known.
+    pub peer: Option<Peer>,
 }
 
 /// Where the bytes are.
@@ -107,6 +122,8 @@ pub struct Representation {
     etag: String,
     freshness: Freshness,
     headers: HeaderMap,
+    /// What the download log is told of it.
+    served: Option<Arc<Served>>,
 }
 
 impl Representation {
@@ -127,7 +144,7 @@ impl Representation {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static(freshness.cache_control()));
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        let mut new = Self { content, etag: String::new(), freshness, headers };
+        let mut new = Self { content, etag: String::new(), freshness, headers, served: None };
         new.tag(hash.to_string());
         new
     }
@@ -140,6 +157,15 @@ impl Representation {
     /// Adds a header.
     pub fn header(mut self, name: HeaderName, value: &'static str) -> Self {
         self.headers.insert(name, HeaderValue::from_static(value));
+        self
+    }
+
+    /// Says which artifact of a channel this is, for the download log.
+    pub fn artifact(mut self, channel: &str, artifact: String) -> Self {
+        if let Content::File(file) = &self.content {
+            let (channel, sha256) = (channel.to_owned(), file.digest());
+            self.served = Some(Arc::new(Served { channel, artifact, sha256 }));
+        }
         self
     }
 
@@ -177,7 +203,8 @@ impl Representation {
     }
 
     /// Answers a request by RFC 9110, sections 13 and 14.
-    pub fn send(&self, app: &App, method: &Method, headers: &HeaderMap) -> Result<Response, Problem> {
+    pub fn send(&self, app: &App, asked: Asked<'_>) -> Result<Response, Problem> {
+        let Asked { method, headers, .. } = asked;
         let etag = self.etag.as_str();
         if headers.contains_key(IF_MATCH) && !lists(headers, &IF_MATCH, |tag| tag == etag) {
             return Err(Problem::new(
@@ -210,7 +237,11 @@ impl Representation {
             insert(response.headers_mut(), CONTENT_RANGE, &range);
         }
         if *method != Method::HEAD {
+            let is_begin = part.start == 0;
             *response.body_mut() = self.content.body(app, part)?;
+            if let (Some(served), true) = (&self.served, is_begin) {
+                note::note(app, served, asked);
+            }
         }
         Ok(response)
     }

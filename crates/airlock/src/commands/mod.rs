@@ -4,6 +4,7 @@ mod advisories;
 mod bundles;
 mod channels;
 mod client_config;
+mod downloads;
 mod evidence;
 mod findings;
 mod index;
@@ -108,6 +109,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Trust(command) => bundles::trust(&cx, command).await,
         Command::Serve { listen } => serve::run(&cx, listen).await,
         Command::Ledger(command) => records::ledger(&cx, command).await,
+        Command::Downloads(args) => downloads::run(&cx, args).await,
         Command::Snapshot(command) => records::snapshot(&cx, command).await,
         Command::Evidence(args) => evidence::run(&cx, &args).await,
         Command::Replay { channel } => records::replay(&cx, &channel).await,

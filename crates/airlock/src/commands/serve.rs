@@ -8,6 +8,7 @@ use airlock_core::id::Id;
 use airlock_core::snapshot::Snapshot;
 use airlock_engine::channel::{self, ref_name};
 use airlock_engine::child;
+use airlock_engine::downloads;
 use airlock_engine::error::{Error, Result};
 use airlock_engine::judge::How;
 use airlock_engine::station::Station;
@@ -18,6 +19,8 @@ use super::Cx;
 
 /// How often it is looked whether a snapshot has run out.
 const ROUND: Duration = Duration::from_secs(30);
+/// How long the last batch of the download log may take when the server stops.
+const LAST_BATCH: Duration = Duration::from_secs(5);
 
 pub async fn run(cx: &Cx, listen_on: Option<String>) -> Result<ExitCode> {
     let station = cx.open().await?;
@@ -51,8 +54,15 @@ pub async fn listen(address: &str) -> Result<(tokio::net::TcpListener, SocketAdd
 /// Serves until it is interrupted. A client that does not finish cannot keep it from stopping.
 pub async fn serve(listener: tokio::net::TcpListener, station: Station) -> Result<()> {
     let proxies = station.config.proxies.clone();
-    let site = airlock_web::Site::new(airlock_web::App::new(View::new(station), proxies));
+    let (log, writer) = downloads::open(&station, downloads::QUEUE_MAX)?.unzip();
+    let writing = writer.map(|writer| tokio::spawn(writer.run(|text| eprintln!("{text}"))));
+    let app = airlock_web::App::new(View::new(station), proxies).noting(log);
+    let site = airlock_web::Site::new(app);
     airlock_web::serve(listener, site.into(), airlock_web::Limits::default(), interrupted()).await;
+    // Nobody notes anything any more: what came last is written.
+    if let Some(writing) = writing {
+        let _late = tokio::time::timeout(LAST_BATCH, writing).await;
+    }
     Ok(())
 }
 
@@ -71,13 +81,16 @@ async fn interrupted() {
     }
 }
 
-/// Judges again what time alone changes: waivers that end, reviews that fall due, feeds that grow old. And children that were
-/// not judged since their parent was published, as when that was broken off in between.
+/// Judges again what time alone changes (waivers that end, reviews that fall due, feeds that grow old) and children that were
+/// not judged since their parent was published, as when that was broken off in between; and lets the download log forget.
 async fn keep_valid(station: Station) {
     loop {
         tokio::time::sleep(ROUND).await;
         if let Err(error) = judge_expired(&station).await {
             eprintln!("error: judging what has run out: {error}");
+        }
+        if let Err(error) = downloads::expire(&station).await {
+            eprintln!("error: removing what the download log keeps no longer: {error}");
         }
     }
 }

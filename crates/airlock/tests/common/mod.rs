@@ -214,6 +214,17 @@ impl Server {
         format!("http://{}/{path}", self.address)
     }
 
+    /// Ends it as a fault of the machine would.
+    pub fn kill(&self) {
+        Command::new("kill").args(["-9", &self.child.id().to_string()]).status().unwrap();
+    }
+
+    /// Asks it to stop, and waits for that.
+    pub fn stop(mut self) -> Option<i32> {
+        Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
+        self.child.wait().unwrap().code()
+    }
+
     /// Status and body of a request.
     pub fn get(&self, path: &str, accept: &str) -> (u16, Vec<u8>) {
         use std::io::{Read as _, Write as _};

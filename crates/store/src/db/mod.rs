@@ -4,6 +4,7 @@
 //! can be added beside the first. Reads and writes of objects go in batches, since a point read costs a
 //! tenth of a millisecond.
 
+mod downloads;
 mod names;
 mod objects;
 mod sweep;
@@ -24,12 +25,16 @@ use airlock_core::time::Time;
 
 use crate::error::StoreError;
 
+pub use downloads::{Download, Wanted};
 pub use names::{NameChange, ShardName};
 pub use sweep::Stored;
 
 /// The layouts, oldest first. A database says in `user_version` how many of them it has.
-const MIGRATIONS: [&str; 2] =
-    [include_str!("../../migrations/sqlite/1.sql"), include_str!("../../migrations/sqlite/2.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("../../migrations/sqlite/1.sql"),
+    include_str!("../../migrations/sqlite/2.sql"),
+    include_str!("../../migrations/sqlite/3.sql"),
+];
 /// Rows in one statement: SQLite takes 32,766 parameters at most.
 const ROWS_MAX: usize = 500;
 /// How long a writer waits for another process.

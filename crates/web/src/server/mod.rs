@@ -28,6 +28,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt as _;
 
+use crate::respond::Asked;
 use crate::{App, TIDY, router};
 use body::Counted;
 use connection::{Busy, Connection, Connections};
@@ -95,7 +96,7 @@ pub struct Site {
 
 /// Where a request came from.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub IpAddr);
+pub struct Peer(pub IpAddr);
 
 impl Site {
     /// Serves what `app` has.
@@ -105,18 +106,19 @@ impl Site {
     }
 
     /// An answer that can be given at once: a refusal, or what was asked for a moment ago too.
-    fn at_once<B>(&self, request: &Request<B>) -> Option<Response> {
+    fn at_once<B>(&self, request: &Request<B>, peer: Option<Peer>) -> Option<Response> {
         if let Some(refused) = refuse::malformed(request) {
             return Some(refused);
         }
-        let found = self.app.hot.find(&self.app.view, request.method(), request.uri(), request.headers())?;
-        let sent = found.send(&self.app, request.method(), request.headers());
+        let (method, headers) = (request.method(), request.headers());
+        let found = self.app.hot.find(&self.app.view, method, request.uri(), headers)?;
+        let sent = found.send(&self.app, Asked { method, headers, peer });
         Some(sent.unwrap_or_else(|problem| problem.into_response()))
     }
 
     /// Answers a request.
     pub async fn answer(&self, request: Request<Body>) -> Response {
-        match self.at_once(&request) {
+        match self.at_once(&request, None) {
             Some(response) => response,
             None => self.router.clone().oneshot(request).await.unwrap_or_else(|never| match never {}),
         }
@@ -220,11 +222,12 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let busy = self.connection.begin();
-        if let Some(response) = self.site.at_once(&request) {
+        let peer = Peer(self.peer);
+        if let Some(response) = self.site.at_once(&request, Some(peer)) {
             return Either::Left(ready(Ok(counted(response, busy))));
         }
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(Peer(self.peer));
+        request.extensions_mut().insert(peer);
         let router = self.site.router.clone();
         let answer = async move {
             let response = router.oneshot(request).await.unwrap_or_else(|never| match never {});

@@ -1,0 +1,256 @@
+//! Who was sent which artifact, by day: what a denial reaches.
+//!
+//! It is no part of what is published or proven, so that it has no objects and no ledger: rows come in batches, grow by
+//! counting, and go when they are old.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row, Sqlite, Transaction};
+
+use airlock_core::id::Digest;
+use airlock_core::time::Time;
+
+use super::{Db, ROWS_MAX, digest};
+use crate::error::StoreError;
+
+/// Rows that are removed in one transaction.
+const REMOVED_AT_ONCE: i64 = 5000;
+/// Rows in one statement that binds ten values for each.
+const ROWS_AT_ONCE: usize = ROWS_MAX * 5;
+
+/// What a client was sent on one day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Download {
+    /// The channel.
+    pub channel: String,
+    /// Subdir and file for conda, the file for PyPI.
+    pub artifact: String,
+    /// What the bytes are.
+    pub sha256: Digest,
+    /// The day, counted from 1970 in UTC.
+    pub day: i64,
+    /// The client's address or its pseudonym; empty where it is not named.
+    pub client: String,
+    /// The account that it used, or its pseudonym; empty where there was none.
+    pub account: String,
+    /// The kind of program.
+    pub agent: String,
+    /// The first time on that day.
+    pub first: Time,
+    /// The last time.
+    pub last: Time,
+    /// How often.
+    pub times: u64,
+}
+
+/// Which rows are asked for.
+#[derive(Clone, Copy, Debug)]
+pub enum Wanted<'a> {
+    /// One artifact of a channel.
+    Artifact(&'a str, &'a str),
+    /// These bytes, in whatever channel.
+    Bytes(Digest),
+}
+
+impl Db {
+    /// Adds a batch, all of it or nothing, and how many were lost by day. A day that has `rows_max` rows takes no new
+    /// ones that name a client: what comes is counted for nobody.
+    pub async fn note_downloads(
+        &self,
+        batch: &[Download],
+        lost: &BTreeMap<i64, u64>,
+        rows_max: u64,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.write().await?;
+        let days: BTreeSet<i64> = batch.iter().map(|row| row.day).collect();
+        for day in days {
+            let rows: Vec<&Download> = batch.iter().filter(|row| row.day == day).collect();
+            if rows_of(&mut tx, day, rows_max).await? < rows_max {
+                for chunk in rows.chunks(ROWS_AT_ONCE) {
+                    add(&mut tx, chunk).await?;
+                }
+            } else {
+                add_without_growing(&mut tx, &rows).await?;
+            }
+        }
+        for (day, times) in lost {
+            sqlx::query(
+                "insert into download_lost (day, times) values ($1, $2) \
+                 on conflict (day) do update set times = times + excluded.times",
+            )
+            .bind(day)
+            .bind(signed(*times))
+            .execute(&mut *tx)
+            .await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// What was noted from a day on, oldest first, at most `most` rows.
+    pub async fn downloads(
+        &self,
+        wanted: Wanted<'_>,
+        since: i64,
+        most: u32,
+    ) -> Result<Vec<Download>, StoreError> {
+        let mut query = QueryBuilder::<Sqlite>::new("select * from download where ");
+        match wanted {
+            Wanted::Artifact(channel, artifact) => {
+                query.push("channel = ").push_bind(channel).push(" and artifact = ").push_bind(artifact)
+            }
+            Wanted::Bytes(sha256) => query.push("sha256 = ").push_bind(sha256.as_bytes().to_vec()),
+        };
+        query.push(" and day >= ").push_bind(since);
+        query.push(" order by first_at, channel, artifact, client, account, agent limit ").push_bind(most);
+        let rows = query.build().fetch_all(&self.pool).await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// The artifacts of a channel of which any download was noted, with what their bytes were.
+    pub async fn downloaded(&self, channel: &str) -> Result<BTreeMap<String, BTreeSet<Digest>>, StoreError> {
+        let rows = sqlx::query("select distinct artifact, sha256 from download where channel = $1")
+            .bind(channel)
+            .fetch_all(&self.pool)
+            .await?;
+        let mut out: BTreeMap<String, BTreeSet<Digest>> = BTreeMap::new();
+        for row in &rows {
+            out.entry(row.try_get("artifact")?).or_default().insert(digest(row, "sha256")?);
+        }
+        Ok(out)
+    }
+
+    /// How many downloads were not noted from a day on.
+    pub async fn downloads_lost(&self, since: i64) -> Result<u64, StoreError> {
+        let row = sqlx::query("select coalesce(sum(times), 0) from download_lost where day >= $1")
+            .bind(since)
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(unsigned(row.try_get(0)?))
+    }
+
+    /// Removes what is of before a day, in short transactions; how many rows it were. Their bytes are overwritten in the
+    /// database file.
+    pub async fn end_downloads(&self, before: i64) -> Result<u64, StoreError> {
+        let mut all = 0;
+        while self.has_downloads(before).await? {
+            let mut connection = self.pool.acquire().await?;
+            sqlx::raw_sql("pragma secure_delete = on").execute(&mut *connection).await?;
+            let done = sqlx::query(
+                "delete from download where (channel, artifact, sha256, day, client, account, agent) in \
+                 (select channel, artifact, sha256, day, client, account, agent from download where day < $1 limit $2)",
+            )
+            .bind(before)
+            .bind(REMOVED_AT_ONCE)
+            .execute(&mut *connection)
+            .await;
+            sqlx::raw_sql("pragma secure_delete = off").execute(&mut *connection).await?;
+            all += done?.rows_affected();
+            sqlx::query("delete from download_lost where day < $1")
+                .bind(before)
+                .execute(&mut *connection)
+                .await?;
+        }
+        if all > 0 {
+            // The log of changes holds what was there before. Where somebody reads, it is emptied another time.
+            sqlx::raw_sql("pragma wal_checkpoint(truncate)").execute(&self.pool).await?;
+        }
+        Ok(all)
+    }
+
+    /// Whether there is anything to remove: a look that holds up no writer.
+    async fn has_downloads(&self, before: i64) -> Result<bool, StoreError> {
+        let row = sqlx::query("select 1 from download where day < $1 limit 1")
+            .bind(before)
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(row.is_some())
+    }
+}
+
+async fn rows_of(tx: &mut Transaction<'static, Sqlite>, day: i64, rows_max: u64) -> Result<u64, StoreError> {
+    let row = sqlx::query("select count(*) from (select 1 from download where day = $1 limit $2)")
+        .bind(day)
+        .bind(signed(rows_max))
+        .fetch_one(&mut **tx)
+        .await?;
+    Ok(unsigned(row.try_get(0)?))
+}
+
+async fn add(tx: &mut Transaction<'static, Sqlite>, rows: &[&Download]) -> Result<(), StoreError> {
+    let mut query = QueryBuilder::<Sqlite>::new(
+        "insert into download (channel, artifact, sha256, day, client, account, agent, first_at, last_at, times) ",
+    );
+    query.push_values(rows, |mut row, download| {
+        row.push_bind(&download.channel)
+            .push_bind(&download.artifact)
+            .push_bind(download.sha256.as_bytes().to_vec())
+            .push_bind(download.day)
+            .push_bind(&download.client)
+            .push_bind(&download.account)
+            .push_bind(&download.agent)
+            .push_bind(download.first.seconds())
+            .push_bind(download.last.seconds())
+            .push_bind(signed(download.times));
+    });
+    query.push(
+        " on conflict (channel, artifact, sha256, day, client, account, agent) do update set \
+         first_at = min(first_at, excluded.first_at), last_at = max(last_at, excluded.last_at), times = times + excluded.times",
+    );
+    query.build().execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// Adds to the rows that are there, and what has none to the one that names nobody.
+async fn add_without_growing(
+    tx: &mut Transaction<'static, Sqlite>,
+    rows: &[&Download],
+) -> Result<(), StoreError> {
+    for row in rows {
+        let done = sqlx::query(
+            "update download set first_at = min(first_at, $1), last_at = max(last_at, $2), times = times + $3 \
+             where channel = $4 and artifact = $5 and sha256 = $6 and day = $7 and client = $8 and account = $9 and agent = $10",
+        )
+        .bind(row.first.seconds())
+        .bind(row.last.seconds())
+        .bind(signed(row.times))
+        .bind(&row.channel)
+        .bind(&row.artifact)
+        .bind(row.sha256.as_bytes().to_vec())
+        .bind(row.day)
+        .bind(&row.client)
+        .bind(&row.account)
+        .bind(&row.agent)
+        .execute(&mut **tx)
+        .await?;
+        if done.rows_affected() == 0 {
+            let nobody = Download { client: String::new(), account: String::new(), ..(*row).clone() };
+            add(tx, &[&nobody]).await?;
+        }
+    }
+    Ok(())
+}
+
+fn read(row: &SqliteRow) -> Result<Download, StoreError> {
+    Ok(Download {
+        channel: row.try_get("channel")?,
+        artifact: row.try_get("artifact")?,
+        sha256: digest(row, "sha256")?,
+        day: row.try_get("day")?,
+        client: row.try_get("client")?,
+        account: row.try_get("account")?,
+        agent: row.try_get("agent")?,
+        first: Time::from_seconds(row.try_get("first_at")?),
+        last: Time::from_seconds(row.try_get("last_at")?),
+        times: unsigned(row.try_get("times")?),
+    })
+}
+
+fn signed(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+fn unsigned(n: i64) -> u64 {
+    u64::try_from(n).unwrap_or(0)
+}
