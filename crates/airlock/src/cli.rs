@@ -13,7 +13,7 @@ mod plan;
 mod records;
 mod review;
 
-pub use downloads::DownloadsArgs;
+pub use downloads::{BlastArgs, DownloadsArgs, LocksCommand};
 pub use evidence::EvidenceArgs;
 pub use plan::PlanArgs;
 pub use records::{LedgerCommand, LedgerForm, SnapshotCommand};
@@ -261,6 +261,11 @@ pub enum Command {
     Ledger(LedgerCommand),
     /// Who was sent what; that somebody looked is an entry of the ledger.
     Downloads(DownloadsArgs),
+    /// What is denied, who was sent it before, and which lock files on record hold it.
+    Blast(BlastArgs),
+    /// Lock files on record: what people rely on.
+    #[command(subcommand)]
+    Locks(LocksCommand),
     /// Published states of a channel.
     #[command(subcommand)]
     Snapshot(SnapshotCommand),

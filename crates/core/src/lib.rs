@@ -24,6 +24,7 @@ pub mod judge;
 pub mod ledger;
 pub mod licence;
 pub mod litter;
+pub mod lock;
 pub mod matching;
 pub mod object;
 pub mod pattern;

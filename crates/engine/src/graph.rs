@@ -12,6 +12,7 @@ use airlock_core::channel::Channel;
 use airlock_core::decision::Decisions;
 use airlock_core::fact::Facts;
 use airlock_core::id::Digest;
+use airlock_core::lock::Lock;
 use airlock_core::object::{self, Object, ObjectError};
 use airlock_core::policy::PolicyText;
 use airlock_core::record::Artifact;
@@ -64,6 +65,7 @@ kinds! {
     Judgement: Judgement,
     Kev: Kev,
     LastBase: LastBase,
+    Lock: Lock,
     MirrorState: MirrorState,
     NameIndex: NameIndex,
     Pending: Pending,
@@ -192,6 +194,7 @@ impl Role {
             | Kind::Judgement
             | Kind::Kev
             | Kind::LastBase
+            | Kind::Lock
             | Kind::MirrorState
             | Kind::Pending
             | Kind::Policy
@@ -241,6 +244,7 @@ impl Role {
             ("feed", "seen") => plain(Kind::FeedSeen),
             ("feed", "head" | "kept") => plain(Kind::FeedHead),
             ("policy", _) => plain(Kind::Policy),
+            ("lock", _) => plain(Kind::Lock),
             ("trust", _) => plain(Kind::Trust),
             ("export", _) => plain(Kind::ExportState),
             ("import", _) => plain(Kind::ImportState),
@@ -414,6 +418,7 @@ fn plain(out: &mut Named, kind: Kind, bytes: &[u8]) -> Result<(), ObjectError> {
         | Kind::Judgement
         | Kind::Kev
         | Kind::LastBase
+        | Kind::Lock
         | Kind::MirrorState
         | Kind::Pending
         | Kind::Policy

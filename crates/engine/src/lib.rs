@@ -1,4 +1,5 @@
 //! The use-cases, one file per verb.
+pub mod blast;
 pub mod bundle;
 pub mod channel;
 pub mod child;
@@ -19,6 +20,7 @@ pub mod index;
 pub mod judge;
 pub mod keys;
 pub mod ledger;
+pub mod locks;
 pub mod mirror;
 pub mod network;
 pub mod osv;

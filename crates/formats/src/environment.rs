@@ -7,7 +7,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::limits::ENVIRONMENT_SPECS_MAX;
+use crate::limits::{ENVIRONMENT_BYTES_MAX, ENVIRONMENT_SPECS_MAX};
 
 /// Longest name or line that is repeated to people, in characters.
 const SHOWN_CHARS: usize = 120;
@@ -36,7 +36,7 @@ impl Environment {
     ///
     /// What is no YAML, or has no list of dependencies; more than [`ENVIRONMENT_SPECS_MAX`].
     pub fn yaml(text: &str) -> Result<Self, String> {
-        let json = crate::feeds::yaml::to_json(text)?;
+        let json = crate::feeds::yaml::to_json(text, ENVIRONMENT_BYTES_MAX)?;
         let document: Document = serde_json::from_str(&json).map_err(|e| e.to_string())?;
         let dependencies = document.dependencies.ok_or("it has no list `dependencies`")?;
         let mut out = Self::default();

@@ -7,6 +7,7 @@ pub mod conda;
 pub mod environment;
 pub mod feeds;
 pub mod limits;
+pub mod locks;
 pub mod make;
 
 pub mod msgpack;

@@ -81,6 +81,12 @@ pub const VEX_NOTE_CHARS_MAX: usize = 2000;
 pub const ENVIRONMENT_BYTES_MAX: u64 = ADVISORY_BYTES_MAX;
 /// What such a file may ask for. Large ones ask for some hundred packages.
 pub const ENVIRONMENT_SPECS_MAX: usize = 20_000;
+/// One lock file, in bytes. The largest have some 5 MB.
+pub const LOCK_BYTES_MAX: u64 = 16 << 20;
+/// Packages and files that one lock file names. The largest name some 20,000; each takes some 200 bytes.
+pub const LOCK_FILES_MAX: usize = 100_000;
+/// A version in a lock file, in bytes.
+pub const LOCK_VERSION_BYTES_MAX: usize = 200;
 /// How deep a record or advisory may nest. Lower than what canonical text may, since records are stored and
 /// served inside of documents.
 pub const RECORD_DEPTH_MAX: usize = 48;

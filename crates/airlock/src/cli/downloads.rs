@@ -1,9 +1,10 @@
-//! `airlock downloads`
+//! `airlock downloads`, `airlock blast` and `airlock locks`
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use airlock_core::time::Time;
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use super::parse_time;
 
@@ -20,4 +21,34 @@ pub struct DownloadsArgs {
     /// Only what this address was sent, also where clients are noted by a pseudonym.
     #[arg(long, value_name = "ADDRESS")]
     pub client: Option<IpAddr>,
+}
+
+/// `airlock blast`
+#[derive(Debug, Args)]
+pub struct BlastArgs {
+    /// The channel.
+    pub channel: String,
+    /// A name, a name and versions, or the id of a vulnerability; whatever is denied now by default.
+    #[arg(value_name = "SPEC|ADVISORY")]
+    pub what: Option<String>,
+}
+
+/// `airlock locks`
+#[derive(Debug, Subcommand)]
+pub enum LocksCommand {
+    /// Put a lock file on record: conda-lock.yml, pixi.lock, uv.lock, pylock.toml, pinned requirements or an explicit list.
+    Add {
+        /// The file. Names, versions, file names and hashes are kept of it, and nothing else.
+        file: PathBuf,
+        /// What to call it; what has that name is replaced.
+        #[arg(long)]
+        name: String,
+    },
+    /// List the lock files on record.
+    List,
+    /// Take one off the record.
+    Remove {
+        /// Its name.
+        name: String,
+    },
 }

@@ -60,14 +60,20 @@ fn row(one: &DownloadView) -> Vec<String> {
         1 => "once".to_owned(),
         n => format!("{n} times until {}", one.last),
     };
-    vec![one.first.to_string(), one.artifact.clone(), who(one), one.agent.clone(), times]
+    vec![
+        one.first.to_string(),
+        one.artifact.clone(),
+        who(one.client.as_deref(), one.account.as_deref()),
+        one.agent.clone(),
+        times,
+    ]
 }
 
 /// Who was sent it, as far as that is noted.
-pub fn who(one: &DownloadView) -> String {
-    match (&one.client, &one.account) {
+pub fn who(client: Option<&str>, account: Option<&str>) -> String {
+    match (client, account) {
         (Some(client), Some(account)) => format!("{account} at {client}"),
-        (Some(only), None) | (None, Some(only)) => only.clone(),
+        (Some(only), None) | (None, Some(only)) => only.to_owned(),
         (None, None) => "others".to_owned(),
     }
 }

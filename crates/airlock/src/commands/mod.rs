@@ -1,6 +1,7 @@
 //! One file per group of commands. Each calls one function of the engine and says what came of it.
 
 mod advisories;
+mod blast;
 mod bundles;
 mod channels;
 mod client_config;
@@ -110,6 +111,8 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Serve { listen } => serve::run(&cx, listen).await,
         Command::Ledger(command) => records::ledger(&cx, command).await,
         Command::Downloads(args) => downloads::run(&cx, args).await,
+        Command::Blast(args) => blast::run(&cx, args).await,
+        Command::Locks(command) => blast::locks(&cx, command).await,
         Command::Snapshot(command) => records::snapshot(&cx, command).await,
         Command::Evidence(args) => evidence::run(&cx, &args).await,
         Command::Replay { channel } => records::replay(&cx, &channel).await,

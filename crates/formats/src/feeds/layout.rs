@@ -185,7 +185,7 @@ impl RecordFormat {
         let bad = |reason: &str| BadAdvisory { id: text.chars().take(60).collect(), reason: brief(reason) };
         let source = source(self.kind).ok_or_else(|| bad("feeds of this kind have no records"))?;
         if self.layout == Layout::Yaml {
-            let json = yaml::to_json(text).map_err(|reason| bad(&reason))?;
+            let json = yaml::to_json(text, limits::ADVISORY_BYTES_MAX).map_err(|reason| bad(&reason))?;
             // Where the record has no id, the beginning of its own text says which it is.
             let named = |read: BadAdvisory| if json.starts_with(&read.id) { bad(&read.reason) } else { read };
             return (source.read)(&json).map_err(named);

@@ -1,7 +1,7 @@
 //! YAML as JSON: what a record of a database that keeps its advisories as YAML says, in the form that all others have.
 //!
 //! What is no null, `true` or `false` is text, numbers too: a version that somebody wrote without quotes is `1.10` and
-//! not 1.1. An alias is what it stands for, within the size that a record may have; so a few lines that would grow
+//! not 1.1. An alias is what it stands for, within the size that it may have; so a few lines that would grow
 //! without bounds are refused.
 
 use std::collections::BTreeMap;
@@ -15,9 +15,9 @@ use crate::limits;
 ///
 /// # Errors
 ///
-/// What is no YAML, holds no or several documents, nests too deep, or comes to more than a record may have.
-pub(crate) fn to_json(text: &str) -> Result<String, String> {
-    let mut writer = Writer::default();
+/// What is no YAML, holds no or several documents, nests too deep, or comes to more than `bytes_max`.
+pub(crate) fn to_json(text: &str, bytes_max: u64) -> Result<String, String> {
+    let mut writer = Writer { bytes_max, ..Writer::default() };
     let mut documents = 0;
     for event in std::iter::from_fn({
         let mut parser = Parser::new_from_str(text);
@@ -58,6 +58,7 @@ struct Open {
 #[derive(Default)]
 struct Writer {
     out: String,
+    bytes_max: u64,
     open: Vec<Open>,
     /// The text of each node that has an anchor.
     anchors: BTreeMap<usize, Range<usize>>,
@@ -84,8 +85,8 @@ impl Writer {
             }
             top.at_key = !top.at_key;
         }
-        if self.out.len() as u64 > limits::ADVISORY_BYTES_MAX {
-            return Err(format!("it is larger than {} bytes", limits::ADVISORY_BYTES_MAX));
+        if self.out.len() as u64 > self.bytes_max {
+            return Err(format!("it is larger than {} bytes", self.bytes_max));
         }
         Ok(())
     }
@@ -139,8 +140,8 @@ impl Writer {
         if is_key && !self.out.get(text.clone()).is_some_and(|key| key.starts_with('"')) {
             return Err("one of its keys is no text".to_owned());
         }
-        if (self.out.len() + text.len()) as u64 > limits::ADVISORY_BYTES_MAX {
-            return Err(format!("its aliases come to more than {} bytes", limits::ADVISORY_BYTES_MAX));
+        if (self.out.len() + text.len()) as u64 > self.bytes_max {
+            return Err(format!("its aliases come to more than {} bytes", self.bytes_max));
         }
         let start = self.out.len();
         let copy = self.out.get(text).unwrap_or_default().to_owned();
@@ -154,6 +155,10 @@ mod tests {
     use std::fmt::Write as _;
 
     use super::*;
+
+    fn to_json(text: &str) -> Result<String, String> {
+        super::to_json(text, limits::ADVISORY_BYTES_MAX)
+    }
 
     fn read(text: &str) -> Result<serde_json::Value, String> {
         to_json(text).map(|json| serde_json::from_str(&json).unwrap())
