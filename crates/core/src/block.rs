@@ -10,12 +10,27 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::object::Object;
+use crate::time::Time;
 
 /// What must not leave, by shard key and file name, with the reason in a sentence.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockSet {
     /// Shard key to file name to reason.
     pub files: BTreeMap<String, BTreeMap<String, String>>,
+    /// Shard key to file name to what is offered still, and denied when its grace ends.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub leaving: BTreeMap<String, BTreeMap<String, Leaving>>,
+}
+
+/// What is offered still, and will be denied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaving {
+    /// The version.
+    pub version: String,
+    /// From when on.
+    pub from: Time,
+    /// Why, in a sentence.
+    pub reason: String,
 }
 
 impl Object for BlockSet {
@@ -46,12 +61,19 @@ impl BlockSet {
         self.files.entry(key.to_owned()).or_default().insert(file.to_owned(), reason);
     }
 
-    /// How many files it names.
+    /// What leaves and is not blocked already: shard key, file name, and when and why.
+    pub fn leaving(&self) -> impl Iterator<Item = (&str, &str, &Leaving)> {
+        let all = self.leaving.iter().flat_map(|(key, files)| files.iter().map(move |f| (key, f)));
+        all.map(|(key, (file, leaving))| (key.as_str(), file.as_str(), leaving))
+            .filter(|(key, file, _)| self.reason(key, file).is_none())
+    }
+
+    /// How many files it blocks.
     pub fn len(&self) -> usize {
         self.files.values().map(BTreeMap::len).sum()
     }
 
-    /// Whether it names none.
+    /// Whether it blocks none.
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::advisory::{AdvisorySet, Epss, Kev, Ranks, Slice};
 use crate::assess::{self, Assessing, Assessments, Statements};
-use crate::block::BlockSet;
+use crate::block::{BlockSet, Leaving};
 use crate::decision::{Decision, Decisions, State, Target, Weighed};
 use crate::ecosystem::Ecosystem;
 use crate::fact::{Fact, Facts, Fault, FileFact};
@@ -184,6 +184,7 @@ fn unreadable(gone: bool, detail: String) -> Judged {
         verdict: Verdict::Deny,
         rules: vec![hit(builtin::BAD_RECORD, Action::Deny, detail)],
         review_by: None,
+        denied_from: None,
         flips_at: None,
         gone,
         assessed: Assessments::new(),
@@ -223,13 +224,22 @@ struct Ruled {
     rules: Vec<RuleHit>,
     verdict: Verdict,
     review_by: Option<Time>,
+    denied_from: Option<Time>,
     assessed: Assessments,
+}
+
+/// How much a rule counts that denies only when its grace has ended.
+const fn weight(hit: &RuleHit, in_grace: bool) -> Action {
+    match hit.action {
+        Action::Deny if in_grace => Action::Warn,
+        action => action,
+    }
 }
 
 impl Case<'_> {
     fn judge(&self) -> Judged {
         let now = self.cx.now;
-        let Ruled { rules, verdict, review_by, assessed } = self.rule(now);
+        let Ruled { rules, verdict, review_by, denied_from, assessed } = self.rule(now);
         let mut turning_points = BTreeSet::new();
         let mut points = Vec::new();
         let subject = self.subject(self.findings, now);
@@ -238,12 +248,13 @@ impl Case<'_> {
         }
         turning_points.extend(points);
         turning_points.extend(self.cx.decisions.turning_points(now));
-        turning_points.extend(review_by.filter(|at| *at > now));
+        turning_points.extend([review_by, denied_from].into_iter().flatten().filter(|at| *at > now));
         let flips_at = turning_points.into_iter().find(|at| {
             let then = self.rule(*at);
             // Also what only changes the reasons counts: a judgement says what is so until then.
             then.verdict != verdict
                 || then.review_by.is_some() != review_by.is_some()
+                || then.denied_from.is_some() != denied_from.is_some()
                 || then.rules != rules
                 || then.assessed != assessed
         });
@@ -252,6 +263,7 @@ impl Case<'_> {
             verdict,
             rules,
             review_by,
+            denied_from,
             flips_at,
             gone: self.gone,
             assessed,
@@ -284,7 +296,9 @@ impl Case<'_> {
     fn rule(&self, now: Time) -> Ruled {
         let own = self.fact.and_then(|f| f.file.as_ref()).map_or(&[][..], |file| &file.security);
         let assessed = self.assessing.assess(&self.target(), self.findings, own, now);
-        let mut rules = self.policy_rules(&assess::apply(self.findings, &assessed), now);
+        let found = assess::apply(self.findings, &assessed);
+        let mut rules = self.policy_rules(&found, now);
+        let grace = self.grace(&rules, &found);
         rules.extend(self.blocked(now));
         rules.extend(self.rejected(now));
         let frozen = self.cx.decisions.frozen(self.cx.channel, now);
@@ -294,25 +308,64 @@ impl Case<'_> {
                 hit(builtin::FROZEN, Action::Hold, format!("decision {id} by {author}: {reason}"))
             },
         ));
-        let kept_out = rules.iter().any(|r| r.waived_by.is_none() && r.action >= Action::Hold);
+        let bytes = self.bytes();
+        // What people and bytes say against it waits for nothing.
+        let is_only_policy = !rules.iter().chain(&bytes).any(|r| {
+            r.action == Action::Deny
+                && matches!(
+                    &*r.rule,
+                    builtin::BLOCKED | builtin::REJECTED | builtin::FILE_CHANGED | builtin::MISMATCH
+                )
+        });
+        let lacks_bytes = self.cx.needs_bytes && self.fact.is_none_or(|f| f.file.is_none());
+        let was_offered = self.before.filter(|b| b.is_offered() && !lacks_bytes);
+        let denied_from = match (was_offered, grace.filter(|_| is_only_policy)) {
+            (Some(before), Some(grace)) => {
+                [before.denied_from, Some(self.cx.now.after(grace))].into_iter().flatten().min()
+            }
+            _ => None,
+        };
+        let denied_from = denied_from.filter(|at| now < *at);
+        let counts = |r: &&RuleHit| r.waived_by.is_none();
+        let weigh =
+            |rules: &[RuleHit], in_grace| rules.iter().filter(counts).map(|r| weight(r, in_grace)).max();
+        let kept_out = weigh(&rules, denied_from.is_some()) >= Some(Action::Hold);
         // Nobody misses the bytes of what is not wanted anyway.
-        rules.extend(self.bytes().filter(|r| !(kept_out && r.rule == builtin::NOT_FETCHED)));
+        rules.extend(bytes.filter(|r| !(kept_out && r.rule == builtin::NOT_FETCHED)));
         rules.sort_by(|a, b| b.action.cmp(&a.action).then_with(|| a.cmp(b)));
-        let counted = || rules.iter().filter(|r| r.waived_by.is_none());
-        let verdict = match counted().map(|r| r.action).max() {
+        let verdict = match weigh(&rules, denied_from.is_some()) {
             Some(Action::Deny) => Verdict::Deny,
             Some(Action::Hold) => Verdict::Hold,
             Some(Action::Warn) | None => Verdict::Admit,
         };
-        let lacks_bytes = self.cx.needs_bytes && self.fact.is_none_or(|f| f.file.is_none());
-        let was_offered = self.before.filter(|b| b.is_offered());
-        let ruled = |verdict, review_by| Ruled { rules, verdict, review_by, assessed };
-        let Some(before) = was_offered.filter(|_| verdict == Verdict::Hold && !lacks_bytes) else {
-            return ruled(verdict, None);
+        let held = was_offered.filter(|_| verdict == Verdict::Hold).map(|before| {
+            let deadline =
+                before.review_by.unwrap_or_else(|| self.cx.now.after(self.cx.policy.hold_deadline));
+            (deadline, if now < deadline || frozen.is_some() { Verdict::Admit } else { Verdict::Hold })
+        });
+        let (review_by, verdict) = held.map_or((None, verdict), |(at, verdict)| (Some(at), verdict));
+        if denied_from.is_some() && verdict != Verdict::Admit {
+            // A grace is for what is offered: what is not waits for nothing.
+            return Ruled { rules, verdict: Verdict::Deny, review_by: None, denied_from: None, assessed };
+        }
+        Ruled { rules, verdict, review_by, denied_from, assessed }
+    }
+
+    /// The shortest grace of the rules of the policy that deny it; none if none does, or one of them acts at once: that has
+    /// no grace, or rests on what is exploited or malicious.
+    fn grace(&self, rules: &[RuleHit], findings: &[Finding]) -> Option<Span> {
+        let is_grave = |f: &Finding| f.kev || f.malicious;
+        let waits = |hit: &RuleHit| {
+            let acts_at_once = match &hit.advisory {
+                Some(advisory) => findings.iter().any(|f| f.advisory == *advisory && is_grave(f)),
+                None => findings.iter().any(|f| f.status.is_open() && is_grave(f)),
+            };
+            let rule = self.cx.policy.rules.iter().find(|rule| rule.name == hit.rule)?;
+            rule.grace.filter(|_| !acts_at_once)
         };
-        let deadline = before.review_by.unwrap_or_else(|| self.cx.now.after(self.cx.policy.hold_deadline));
-        let stays = now < deadline || frozen.is_some();
-        ruled(if stays { Verdict::Admit } else { Verdict::Hold }, Some(deadline))
+        let denying = rules.iter().filter(|hit| hit.waived_by.is_none() && hit.action == Action::Deny);
+        let graces: Option<Vec<Span>> = denying.map(waits).collect();
+        graces?.into_iter().min()
     }
 
     fn target(&self) -> Target<'_> {
@@ -449,6 +502,9 @@ impl Settled {
         for (key, files) in other.blocks.files {
             self.blocks.files.entry(key).or_default().extend(files);
         }
+        for (key, files) in other.blocks.leaving {
+            self.blocks.leaving.entry(key).or_default().extend(files);
+        }
     }
 }
 
@@ -473,6 +529,9 @@ pub fn settle<'a>(
             if judged.verdict == Verdict::Deny && listed(key, file) {
                 settled.blocks.insert(key, file, reason(judged));
             }
+            if let Some(leaving) = leaving(judged) {
+                settled.blocks.leaving.entry(key.to_owned()).or_default().insert(file.clone(), leaving);
+            }
             settled.valid_until = [settled.valid_until, judged.flips_at].into_iter().flatten().min();
         }
     }
@@ -481,10 +540,23 @@ pub fn settle<'a>(
 
 /// Why an artifact has its verdict, in one line.
 pub fn reason(judged: &Judged) -> String {
+    said(&judged.deciding().collect::<Vec<_>>())
+}
+
+/// When and why an artifact leaves that is offered still.
+pub fn leaving(judged: &Judged) -> Option<Leaving> {
+    let from = judged.denied_from.filter(|_| judged.is_offered())?;
+    let denying = judged.rules.iter().filter(|r| r.waived_by.is_none() && r.action == Action::Deny);
+    let reason = said(&denying.collect::<Vec<_>>());
+    Some(Leaving { version: judged.version.clone(), from, reason })
+}
+
+/// What rules say, in one line.
+fn said(hits: &[&RuleHit]) -> String {
     let mut parts: Vec<String> = Vec::new();
     // What is known says more than what is not.
-    let any_known = judged.deciding().any(|hit| !hit.unknown);
-    for hit in judged.deciding().filter(|hit| !(any_known && hit.unknown)) {
+    let any_known = hits.iter().any(|hit| !hit.unknown);
+    for hit in hits.iter().filter(|hit| !(any_known && hit.unknown)) {
         let unknown = if hit.unknown { " (not known)" } else { "" };
         let part = match (&hit.advisory, &hit.detail) {
             (Some(advisory), _) => format!("{}{unknown}: {advisory}", hit.rule),

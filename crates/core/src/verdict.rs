@@ -93,6 +93,9 @@ pub struct Judged {
     /// It was published before rules came to hold it, and stays until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub review_by: Option<Time>,
+    /// It was published before rules with a grace came to deny it, and is denied from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denied_from: Option<Time>,
     /// The first moment at which time alone would change the verdict, or would start a review.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flips_at: Option<Time>,

@@ -48,6 +48,7 @@ fn judgement(verdicts: BTreeMap<String, bool>) -> Judgement {
         verdict: if offered { Verdict::Admit } else { Verdict::Deny },
         rules: vec![],
         review_by: None,
+        denied_from: None,
         flips_at: None,
         gone: false,
         assessed: BTreeMap::new(),

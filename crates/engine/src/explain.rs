@@ -57,6 +57,8 @@ pub struct Explained {
     pub left_out_by: Option<String>,
     /// It is offered until then, although rules hold it.
     pub review_by: Option<Time>,
+    /// It is offered until then, although rules deny it that have a grace.
+    pub denied_from: Option<Time>,
     /// The first moment at which time alone would change the verdict.
     pub flips_at: Option<Time>,
 }
@@ -242,6 +244,7 @@ fn one(
             None => "the sending station".to_owned(),
         }),
         review_by: judged.review_by,
+        denied_from: judged.denied_from,
         flips_at: judged.flips_at,
     }
 }

@@ -42,6 +42,8 @@ pub struct ChannelReport {
     pub held: u64,
     /// Artifacts that are admitted and were not.
     pub admitted: u64,
+    /// Artifacts that are offered still, and will be denied when a grace ends.
+    pub leaving: u64,
     /// Of those denied or held: how many by which rule.
     pub rules: BTreeMap<String, u64>,
     /// What is known of vulnerabilities that was not, by version and vulnerability.
@@ -58,6 +60,7 @@ impl ChannelReport {
             match change.to {
                 Some("denied") => report.denied += 1,
                 Some("held") => report.held += 1,
+                Some(to) if change.from == Some(to) => report.leaving += 1,
                 Some("admitted") => report.admitted += 1,
                 _ => {}
             }
@@ -73,8 +76,8 @@ impl ChannelReport {
     }
 
     fn says_nothing(&self) -> bool {
-        let Self { denied, held, admitted, would_admit, findings, .. } = self;
-        denied + held + admitted + would_admit == 0 && *findings == FindingChanges::default()
+        let Self { denied, held, admitted, leaving, would_admit, findings, .. } = self;
+        denied + held + admitted + leaving + would_admit == 0 && *findings == FindingChanges::default()
     }
 }
 
@@ -98,7 +101,8 @@ impl Report {
                 let would = sync::rejudge_as(station, &how, why).await?;
                 fault = would.failed.map(|e| e.message);
                 for outcome in would.outcomes {
-                    let admitted = outcome.changes.iter().filter(|c| c.to == Some("admitted")).count();
+                    let admitted =
+                        outcome.changes.iter().filter(|c| c.to == Some("admitted") && c.from != c.to).count();
                     let name = outcome.channel.clone();
                     let report = channels.entry(name).or_insert_with(|| ChannelReport {
                         channel: outcome.channel,
@@ -139,6 +143,7 @@ impl Report {
                 (c.held, format!("{} now held", c.held)),
                 (rules.len() as u64, format!("by {}", rules.join(", "))),
                 (c.admitted, format!("{} now admitted", c.admitted)),
+                (c.leaving, format!("{} denied when a grace ends", c.leaving)),
                 (f.new, several(f.new, "new finding")),
                 (f.gone, format!("{} gone", f.gone)),
                 (f.scored_higher, format!("{} scored higher", f.scored_higher)),

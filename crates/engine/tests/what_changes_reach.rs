@@ -7,13 +7,14 @@ use airlock_core::ecosystem::Ecosystem;
 use airlock_core::id::Id;
 use airlock_core::identity::{Mapping, Review};
 use airlock_core::matching::Status;
+use airlock_core::policy::DEFAULT;
 use airlock_core::snapshot::{Snapshot, Upstream};
 use airlock_core::time::Span;
 use airlock_engine::judge::{self, How, Judgment};
 use airlock_engine::publish::Rendered;
-use airlock_engine::{channel, decide, feeds, render, trees};
+use airlock_engine::{channel, decide, feeds, policy, render, trees};
 use airlock_formats::make::CondaPackage;
-use airlock_testkit::{Kit, conda, osv};
+use airlock_testkit::{CondaSource, Kit, conda, osv};
 use serde_json::{Value, json};
 
 /// Package names of the channel.
@@ -94,27 +95,44 @@ async fn check_rendered(kit: &Kit, context: &str) {
     assert_eq!((held.files, held.layout), (all.files, Some(all.layout)), "{context}");
 }
 
+/// A station with a channel of packages of which nothing is known yet. With a grace, what is denied leaves days later.
+async fn begun(has_grace: bool) -> (Kit, CondaSource) {
+    let kit = Kit::new(&[]).await;
+    if has_grace {
+        let graced = DEFAULT.replacen(
+            "action = \"deny\"\nwhen = { all",
+            "action = \"deny\"\ngrace = \"2 days\"\nwhen = { all",
+            1,
+        );
+        assert_ne!(graced, DEFAULT);
+        policy::set(&kit.station, "default", &graced).await.unwrap();
+    }
+    let identities: Value = (0..NAMES)
+        .map(|n| (format!("p{n}"), json!(format!("q{n}"))))
+        .collect::<serde_json::Map<_, _>>()
+        .into();
+    kit.identify(&identities).await;
+    let of_none =
+        json!({"vulnerability": {"name": "X-1"}, "products": [{"@id": "pkg:pypi/none"}], "status": "fixed"});
+    let vex = state(&kit, &[of_none]).await;
+    feeds::add(&kit.station, FeedKind::Vex, &vex).await.unwrap();
+    feeds::update(&kit.station, &[]).await.unwrap();
+    let mut source = kit.conda_source("source");
+    for n in 0..NAMES {
+        source.add(&conda(&format!("p{n}"), "1.0"), &json!({}));
+    }
+    source.write();
+    kit.add_channel("main", Ecosystem::Conda, source.path(), &[]).await;
+    kit.sync("main").await;
+    (kit, source)
+}
+
 #[tokio::test]
 async fn what_a_change_does_not_reach_is_judged_as_if_all_were_judged_anew() {
-    for seed in 1..=3 {
+    for seed in 1..=4 {
         let mut random = Random(seed);
-        let mut kit = Kit::new(&[]).await;
-        let identities: Value = (0..NAMES)
-            .map(|n| (format!("p{n}"), json!(format!("q{n}"))))
-            .collect::<serde_json::Map<_, _>>()
-            .into();
-        kit.identify(&identities).await;
-        let of_none = json!({"vulnerability": {"name": "X-1"}, "products": [{"@id": "pkg:pypi/none"}], "status": "fixed"});
-        let vex = state(&kit, &[of_none]).await;
-        feeds::add(&kit.station, FeedKind::Vex, &vex).await.unwrap();
-        feeds::update(&kit.station, &[]).await.unwrap();
-        let mut source = kit.conda_source("source");
-        for n in 0..NAMES {
-            source.add(&conda(&format!("p{n}"), "1.0"), &json!({}));
-        }
-        source.write();
-        kit.add_channel("main", Ecosystem::Conda, source.path(), &[]).await;
-        kit.sync("main").await;
+        let (mut kit, mut source) = begun(seed == 4).await;
+        let mut leaving = 0;
         let mut records: Vec<Value> = Vec::new();
         let mut partial = 0;
         for step in 0..STEPS {
@@ -156,11 +174,13 @@ async fn what_a_change_does_not_reach_is_judged_as_if_all_were_judged_anew() {
             let (s, a) = (some.snapshot.as_ref().unwrap(), all.snapshot.as_ref().unwrap());
             assert_eq!((s.content, some.counts), (a.content, all.counts), "{context}");
             assert_eq!(some.blocks, all.blocks, "{context}");
+            leaving += some.blocks.leaving().count();
             assert!(s.valid_until <= a.valid_until || a.valid_until.is_none(), "{context}");
             kit.judge("main").await;
             check_rendered(&kit, &context).await;
         }
         assert!(partial > STEPS / 2, "only {partial} of {STEPS} steps were judged in part");
+        assert_eq!(leaving > 0, seed == 4);
     }
 }
 

@@ -417,8 +417,47 @@ fn run_exports_channeldata_and_notices_are_valid() {
     assert_eq!(served["packages"]["y"]["license"], Value::Null);
     let empty = channeldata(&BTreeMap::new(), &[]);
     assert_eq!(empty, json!({"channeldata_version": 1, "packages": {}, "subdirs": []}));
-    let notices: Value = serde_json::from_str(conda::notices()).unwrap();
-    assert_eq!(notices, json!({"notices": []}));
+}
+
+#[test]
+fn notices_name_what_leaves_when_and_why_and_nothing_that_moves_a_cursor() {
+    use airlock_core::block::{BlockSet, Leaving};
+    let mut blocks = BlockSet::default();
+    let read = |blocks: &BlockSet| -> Value {
+        serde_json::from_str(&conda::notices("main", blocks, "2026-03-01".parse().unwrap())).unwrap()
+    };
+    assert_eq!(read(&blocks), json!({"notices": []}));
+    let mut leave = |key: &str, file: &str, version: &str, from: &str| {
+        let reason = "cvss-above-7: CVE-1".to_owned();
+        let leaving = Leaving { version: version.to_owned(), from: from.parse().unwrap(), reason };
+        blocks.leaving.entry(key.to_owned()).or_default().insert(file.to_owned(), leaving);
+    };
+    for subdir in ["linux-64", "noarch"] {
+        leave(&format!("{subdir}/idna"), "idna-3.6-0.conda", "3.6\u{1b}[2J", "2026-03-08");
+    }
+    for n in 0..12 {
+        leave(&format!("noarch/p{n:02}"), "f", "1", "2026-03-09T12:00:00Z");
+    }
+    leave("noarch/gone", "gone-1-0.conda", "1", "2026-03-08");
+    blocks.insert("noarch/gone", "gone-1-0.conda", "blocked".to_owned());
+    let notices = read(&blocks);
+    let [first, second] = &notices["notices"].as_array().unwrap()[..] else { panic!("{notices}") };
+    assert_eq!(
+        first["message"],
+        "Denied in channel main from 2026-03-08T00:00:00Z on: idna 3.6[2J (cvss-above-7: CVE-1)"
+    );
+    assert_eq!(first["level"], "warning");
+    assert_eq!(first["created_at"], "2026-03-01T00:00:00+00:00");
+    assert_eq!(
+        (&first["expired_at"], &first["expires_at"]),
+        (&json!("2026-03-08T00:00:00+00:00"), &json!("2026-03-08T00:00:00+00:00"))
+    );
+    assert!(
+        second["message"].as_str().unwrap().ends_with("; p09 1 (cvss-above-7: CVE-1); and 2 more"),
+        "{second}"
+    );
+    assert_ne!(first["id"], second["id"]);
+    assert_eq!(read(&blocks), notices);
 }
 
 /// What an index gives, with any number of threads: more than a thread is begun for, bad records among good ones, files

@@ -6,8 +6,10 @@ mod whole;
 use std::sync::Arc;
 
 use airlock_core::ecosystem::{Ecosystem, file_name_parts};
+use airlock_core::id::Digest;
 use airlock_core::shard::ShardKey;
 use airlock_engine::view::{ChannelView, FileAnswer};
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::header::CONTENT_DISPOSITION;
 use axum::http::request::Parts;
@@ -16,7 +18,7 @@ use axum::response::Response;
 use crate::App;
 use crate::problem::Problem;
 use crate::respond::{Freshness, Representation, answer};
-use crate::urls::{CHANNEL_INDEXES, Target};
+use crate::urls::{CHANNELDATA, NOTICES, Target};
 
 /// What a channel offers for each of its subdirs. The rest of what clients try (`repodata.json.bz2`,
 /// `current_repodata.json`, `repodata.jlap`) they do without.
@@ -53,7 +55,8 @@ async fn find(app: &App, target: &Target, channel: &ChannelView) -> Result<Repre
     let rest: Vec<&str> = target.rest.iter().map(String::as_str).collect();
     let has_subdir = |subdir: &str| channel.snapshot.subdirs.contains_key(subdir);
     match rest[..] {
-        [file] if CHANNEL_INDEXES.contains(&file) => whole::index(app, channel, file).await,
+        [CHANNELDATA] => whole::index(app, channel, CHANNELDATA).await,
+        [NOTICES] => Ok(notices(channel)),
         [subdir, ..] if !has_subdir(subdir) => Err(Problem::not_found("the channel has no such subdir")),
         [subdir, file] if SUBDIR_INDEXES.contains(&file) => {
             whole::index(app, channel, &format!("{subdir}/{file}")).await
@@ -62,6 +65,15 @@ async fn find(app: &App, target: &Target, channel: &ChannelView) -> Result<Repre
         [subdir, file] => package(app, target, channel, subdir, file).await,
         _ => Err(Problem::nothing_here()),
     }
+}
+
+/// What the newest judgement will deny, also of an older snapshot: it rules over that too.
+fn notices(channel: &ChannelView) -> Representation {
+    let newest = &channel.newest;
+    let text = airlock_formats::conda::notices(&channel.channel.name, &channel.blocks, newest.inputs.now);
+    let bytes = Bytes::from(text);
+    let hash = Digest::of(&bytes);
+    Representation::bytes(bytes, hash, JSON, Freshness::Index)
 }
 
 /// A package file.

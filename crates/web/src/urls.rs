@@ -15,8 +15,10 @@ use crate::problem::Problem;
 const TOKEN_WITHIN: usize = 2 + NAME_PARTS_MAX;
 /// What stands behind the channel where something of PyPI is asked for.
 const PYPI: [&str; 2] = ["simple", "packages"];
-/// What stands behind a conda channel as a whole.
-pub(crate) const CHANNEL_INDEXES: [&str; 2] = ["channeldata.json", "notices.json"];
+/// What a conda channel offers for all its subdirs.
+pub(crate) const CHANNELDATA: &str = "channeldata.json";
+/// What leaves a conda channel soon.
+pub(crate) const NOTICES: &str = "notices.json";
 
 /// What a package request asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -101,7 +103,7 @@ fn parts_of_channel(protocol: &str, segments: &[String]) -> usize {
     let count = segments.len();
     let behind = match protocol {
         "pypi" => (1..count).find(|at| is(*at, &PYPI)).map_or(count.saturating_sub(1), |at| count - at),
-        _ if is(count.wrapping_sub(1), &CHANNEL_INDEXES) => 1,
+        _ if is(count.wrapping_sub(1), &[CHANNELDATA, NOTICES]) => 1,
         _ if is(count.wrapping_sub(2), &["shards"]) => 3,
         _ => 2,
     };

@@ -336,6 +336,9 @@ fn explained_text(a: &Explained) -> String {
             _ => "  no advisory matches\n",
         };
     }
+    if let Some(until) = a.denied_from {
+        out += &format!("  offered until {until}, and denied then\n");
+    }
     if let Some(until) = a.review_by {
         out += &format!("  offered until {until}, unless somebody decides\n");
     }

@@ -232,6 +232,16 @@ impl Condition {
         self.asks(|p| matches!(p, ArtifactPredicate::DependencyDenied))
     }
 
+    /// Whether it asks for what is exploited or malicious.
+    pub(super) fn asks_exploited(&self) -> bool {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().any(Self::asks_exploited),
+            Self::AnyFinding(part) => part.asks_exploited(),
+            Self::Finding(FindingPredicate::Kev(is) | FindingPredicate::Malicious(is)) => *is,
+            Self::Not(_) | Self::NoFinding(_) | Self::Finding(_) | Self::Artifact(_) => false,
+        }
+    }
+
     /// The licences that it names, in no order.
     fn licences<'a>(&'a self, into: &mut Vec<&'a Named>) {
         match self {

@@ -94,8 +94,9 @@ fn fill(table: &mut Table, fields: &Map<String, Value>) -> Result<(), FormError>
         table.remove(&key);
     }
     // What people read first stands first, whatever the order of the form.
-    let rank =
-        |key: &str| ["name", "description", "action", "when"].iter().position(|k| *k == key).unwrap_or(9);
+    let rank = |key: &str| {
+        ["name", "description", "action", "grace", "when"].iter().position(|k| *k == key).unwrap_or(9)
+    };
     let mut keys: Vec<&String> = fields.keys().collect();
     keys.sort_by_key(|key| (rank(key), key.as_str()));
     for key in keys {

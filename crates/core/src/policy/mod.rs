@@ -72,6 +72,8 @@ pub struct Rule {
     pub action: Action,
     /// The condition.
     pub when: Condition,
+    /// How long what is published already stays where the rule comes to deny it; none: it goes at once.
+    pub grace: Option<Span>,
     /// The hash of what it says, whatever its spelling: two rules of one name are not one rule.
     pub digest: Digest,
 }

@@ -134,7 +134,7 @@ impl Reader<'_> {
 
     fn rule(&self, value: &Value<'_>) -> Read<Rule> {
         let table = self.table(value)?;
-        self.only(table, &["name", "action", "when"])?;
+        self.only(table, &["name", "action", "grace", "when"])?;
         let start = value.span().start;
         let name = self.string(self.required(table, "name", start)?)?;
         let action_value = self.required(table, "action", start)?;
@@ -152,8 +152,22 @@ impl Reader<'_> {
             }
         };
         let when = self.condition(self.required(table, "when", start)?, 0)?;
+        let grace = table.get("grace").map(|span| self.grace(span, action, &when)).transpose()?;
         let digest = self.digest(value);
-        Ok(Rule { name, action, when, digest })
+        Ok(Rule { name, action, when, grace, digest })
+    }
+
+    /// A grace. Only a denial needs one, and none waits for what is exploited or malicious.
+    fn grace(&self, value: &Value<'_>, action: Action, when: &Condition) -> Read<Span> {
+        if action != Action::Deny {
+            let why = "only a rule that denies has a `grace`; what is held stays for `hold_deadline`";
+            return self.at(value, why.to_owned());
+        }
+        if when.asks_exploited() {
+            let why = "a rule that asks for `kev` or `malicious` has no `grace`: what is exploited or malicious goes at once";
+            return self.at(value, why.to_owned());
+        }
+        self.span(value)
     }
 
     fn condition(&self, value: &Value<'_>, depth: usize) -> Read<Condition> {

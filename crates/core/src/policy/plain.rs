@@ -45,7 +45,10 @@ impl Rule {
             (false, true) => "an artifact of which this is so, by itself or with one of its findings",
             (false, false) => "an artifact of which this is so",
         };
-        format!("{does} {what}: {}.", self.when.plain(false))
+        let grace = self.grace.map_or_else(String::new, |grace| {
+            format!(" What is published already stays for {grace} more, unless it is exploited or malicious.")
+        });
+        format!("{does} {what}: {}.{grace}", self.when.plain(false))
     }
 }
 

@@ -406,7 +406,9 @@ impl Sum {
             settled.valid_until = [settled.valid_until, before.valid_until].into_iter().flatten().min();
             let mut blocks = inputs.blocks(station, channel).await?;
             blocks.files.retain(|key, _| !self.touched.contains_key(key));
+            blocks.leaving.retain(|key, _| !self.touched.contains_key(key));
             settled.blocks.files.extend(blocks.files);
+            settled.blocks.leaving.extend(blocks.leaving);
         }
         Ok(settled)
     }

@@ -247,10 +247,15 @@ fn changes(before: Option<&Judgement>, after: &Judgement) -> OfShard {
     for file in files {
         let (was, is) = (old.get(file), after.artifacts.get(file));
         let (from, to) = (shown(was), shown(is));
-        if from == to {
+        let leaves = is.and_then(judge::leaving).filter(|_| was.is_none_or(|was| was.denied_from.is_none()));
+        if from == to && leaves.is_none() {
             continue;
         }
-        let why = is.map_or_else(|| "no longer in the source".to_owned(), judge::reason);
+        let why = match (leaves, is) {
+            (Some(leaving), _) => format!("denied from {} on: {}", leaving.from, leaving.reason),
+            (None, Some(judged)) => judge::reason(judged),
+            (None, None) => "no longer in the source".to_owned(),
+        };
         let version = is.or(was).map_or("", |j| &j.version);
         let artifact: &[&str] = match &after.subdir {
             Some(subdir) => &[subdir, "/", file],

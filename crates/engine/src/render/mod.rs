@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use futures_util::{StreamExt as _, stream};
 
+use airlock_core::block::BlockSet;
 use airlock_core::canon::Canonical;
 use airlock_core::fact::Facts;
 use airlock_core::id::{Digest, Id};
@@ -205,7 +206,9 @@ async fn render(
     let sink = sink.into_inner().map_err(|e| unrendered(e.into_error()))?;
     whole.files.insert("channeldata.json".to_owned(), sink);
     let mut sink = place.sink()?;
-    sink.write_all(conda::notices().as_bytes()).map_err(unrendered)?;
+    // A server tells what leaves by the block set, which no snapshot holds.
+    let nothing = conda::notices(&snapshot.channel, &BlockSet::default(), snapshot.inputs.now);
+    sink.write_all(nothing.as_bytes()).map_err(unrendered)?;
     whole.files.insert("notices.json".to_owned(), sink);
     Ok(Some(whole))
 }

@@ -201,8 +201,3 @@ pub fn channeldata(
     }
     writeln!(out, "}},\"subdirs\":{}}}", Canonical::of(subdirs)?.as_str())
 }
-
-/// `notices.json` (CEP 6) without a notice.
-pub const fn notices() -> &'static str {
-    "{\"notices\":[]}\n"
-}

@@ -77,6 +77,8 @@ pub(super) struct VersionRow {
     pub parts: Option<String>,
     /// Until when it stays although rules hold it.
     pub review_by: Option<When>,
+    /// Until when it stays although rules deny it.
+    pub denied_from: Option<When>,
     /// What speaks against it, worst first.
     pub reasons: Vec<Reason>,
     /// How much more does.
@@ -235,6 +237,7 @@ impl VersionRow {
             mark: counts.first()?.0,
             parts: (counts.len() > 1).then(parts),
             review_by: artifacts.iter().filter_map(|a| a.review_by).min().map(|t| When::new(t, now)),
+            denied_from: artifacts.iter().filter_map(|a| a.denied_from).min().map(|t| When::new(t, now)),
             more: reasons.len().saturating_sub(REASONS_MAX),
             reasons: reasons.into_iter().take(REASONS_MAX).collect(),
             nearest: nearest.filter(|_| !marks.contains(&MARKS[0])),
