@@ -7,6 +7,8 @@
 //! can write to the database and holds the station's key can forge the first and not the second. Channels, trust, feeds and
 //! block sets are told of in words: their refs are not held against the ledger.
 
+pub mod feed;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -14,6 +14,7 @@ use crate::downloads::Downloads;
 use crate::error::{Error, Result, file_error};
 use crate::fetch::Probing;
 use crate::keys::StationKey;
+use crate::ledger::feed::LedgerConfig;
 use crate::network::{self, Network};
 use crate::progress::Progress;
 use crate::retention::Retention;
@@ -66,6 +67,9 @@ pub struct Config {
     /// Whether and for how long it is noted who was sent what.
     #[serde(default, skip_serializing_if = "Downloads::is_default")]
     pub downloads: Downloads,
+    /// Who is told of each entry of the ledger.
+    #[serde(default, skip_serializing_if = "LedgerConfig::is_default")]
+    pub ledger: LedgerConfig,
     /// Who is told what changed.
     #[serde(default, skip_serializing_if = "Notify::is_default")]
     pub notify: Notify,
@@ -100,6 +104,7 @@ impl Config {
                 .hint("docs/operating.md explains every key")
         })?;
         network::check_hosts(&config.hosts)?;
+        config.ledger.check()?;
         Ok(config)
     }
 }
@@ -173,6 +178,7 @@ impl Station {
             probing: Probing::default(),
             scrub: Scrub::default(),
             downloads: Downloads::default(),
+            ledger: LedgerConfig::default(),
             notify: Notify::default(),
         };
         let traffic = Traffic::default();

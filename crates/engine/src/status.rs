@@ -10,6 +10,8 @@ use airlock_core::time::Time;
 
 use crate::error::Result;
 use crate::feeds;
+use crate::ledger;
+use crate::ledger::feed::FeedState;
 use crate::station::{Side, Station};
 use crate::upstream::Location;
 
@@ -32,6 +34,8 @@ pub struct Status {
     pub feeds: Vec<FeedStatus>,
     /// Entries of its ledger.
     pub ledger_entries: u64,
+    /// Who is told of them, and how far that is.
+    pub ledger_feeds: Vec<FeedState>,
     /// Stored files whose bytes were found to be damaged, and that wait for `airlock fsck --repair`.
     pub damaged: u64,
 }
@@ -130,6 +134,7 @@ pub async fn status(station: &Station) -> Result<Status> {
         channels,
         feeds: feed_status(station).await?,
         ledger_entries: station.store.db.ledger_head().await?.number,
+        ledger_feeds: ledger::feed::states(station).await?,
         damaged: station.store.blobs.damaged()?.len() as u64,
     })
 }

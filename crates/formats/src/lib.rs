@@ -15,5 +15,6 @@ pub mod pypi;
 mod read;
 pub mod sbom;
 mod stream;
+pub mod syslog;
 
 pub use read::{BadEntry, IndexError, IndexRead};

@@ -29,6 +29,14 @@ pub enum LedgerCommand {
         #[arg(long)]
         reason: String,
     },
+    /// Send to every `[[ledger.feed]]` of airlock.toml what it lacks, as `serve` does all the time.
+    Feed {
+        /// Only these feeds; all by default.
+        feeds: Vec<String>,
+        /// Send once and end; without it, go on until interrupted.
+        #[arg(long)]
+        once: bool,
+    },
     /// Write all entries, for other systems.
     Export {
         /// The form.

@@ -1,5 +1,6 @@
 //! `ledger`, `snapshot`, `replay`
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use airlock_core::id::Id;
@@ -11,6 +12,7 @@ use airlock_engine::replay;
 use airlock_engine::station::Station;
 use airlock_engine::sync;
 use airlock_engine::view::{ChannelView, View};
+use airlock_formats::syslog;
 
 use super::{Cx, judging};
 use crate::cli::{LedgerCommand, LedgerForm, SnapshotCommand};
@@ -64,9 +66,36 @@ pub async fn ledger(cx: &Cx, command: LedgerCommand) -> Result<ExitCode> {
                 || format!("Signed anew at entry {}.\n", head.number),
             )?;
         }
+        LedgerCommand::Feed { feeds, once } => return feed(cx, station, &feeds, once).await,
         LedgerCommand::Export { format, from } => export(&station, format, from).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn feed(cx: &Cx, mut station: Station, names: &[String], once: bool) -> Result<ExitCode> {
+    let known = &mut station.config.ledger.feed;
+    if let Some(unknown) = names.iter().find(|name| !known.iter().any(|feed| feed.name == **name)) {
+        return Err(Error::usage(format!("airlock.toml has no [[ledger.feed]] named `{unknown}`")));
+    }
+    known.retain(|feed| names.is_empty() || names.contains(&feed.name));
+    if known.is_empty() {
+        return Err(Error::usage("airlock.toml has no [[ledger.feed]]")
+            .hint("docs/operating.md says how one is written"));
+    }
+    if !once {
+        ledger::feed::run(station, |text| eprintln!("{text}")).await;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (mut sent, mut failed) = (Vec::new(), None);
+    for feed in &station.config.ledger.feed {
+        match ledger::feed::send(&station, feed).await {
+            Ok(entries) => sent.push((feed.name.clone(), entries)),
+            Err(e) => failed = failed.or(Some(e)),
+        }
+    }
+    let json = || Ok(serde_json::json!({"sent": sent.iter().cloned().collect::<BTreeMap<String, u64>>()}));
+    cx.out.answer(json, || sent.iter().map(|(name, n)| format!("{name}: {n} sent\n")).collect())?;
+    failed.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
 /// Entries that are written at once.
@@ -83,7 +112,7 @@ async fn export(station: &Station, format: LedgerForm, mut from: u64) -> Result<
         let mut text = String::new();
         for (entry, hash) in &entries {
             text += &match format {
-                LedgerForm::Jsonl => serde_json::json!({"entry": entry, "hash": hash}).to_string() + "\n",
+                LedgerForm::Jsonl => syslog::line(entry, *hash) + "\n",
                 LedgerForm::Csv => {
                     let (number, time) = (entry.number.to_string(), entry.time.to_string());
                     let (previous, hash) = (entry.previous.to_string(), hash.to_string());

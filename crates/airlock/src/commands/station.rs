@@ -71,6 +71,13 @@ fn text(status: &Status) -> String {
     } else {
         out += &format!("\n{}", table(&rows));
     }
+    for feed in &status.ledger_feeds {
+        let error = feed.error.as_ref().map_or_else(String::new, |error| format!("; {error}"));
+        out += &format!(
+            "\nLedger feed {}: sent up to entry {}, {} behind{error}\n",
+            feed.name, feed.sent, feed.behind
+        );
+    }
     if status.damaged > 0 {
         out += &format!(
             "\n{} damaged on the disk and set aside: run `airlock fsck --repair`.\n",

@@ -84,12 +84,12 @@ impl Client {
     }
 
     /// Hands over a document and gives the head of the answer.
-    pub(super) async fn post(&self, url: &Url, body: String) -> Result<Response> {
+    pub(super) async fn post(&self, url: &Url, media: &'static str, body: String) -> Result<Response> {
         let shown = shown_host(url);
         self.reach.check(url, None).map_err(|e| e.while_(&shown))?;
         let (line, url) = (self.line(url)?, self.reach.with_credentials(url));
         let patience = line.settings.connect_timeout() + line.settings.read_timeout();
-        let request = line.http.post(url).header(CONTENT_TYPE, "application/json").body(body);
+        let request = line.http.post(url).header(CONTENT_TYPE, media).body(body);
         match timeout(patience, request.send()).await {
             Ok(sent) => sent.map_err(|e| failed(&shown, &line.settings.proxy(), e).error),
             Err(_) => Err(Error::fault(format!("{shown}: no answer came within {patience:?}"))),

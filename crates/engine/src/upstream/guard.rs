@@ -42,7 +42,7 @@ impl Guard {
     }
 
     /// The addresses of `found` that may be connected to.
-    fn sift(&self, name: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, LeadsInside> {
+    pub(super) fn sift(&self, name: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, LeadsInside> {
         let is_named = self.named.contains(name);
         let refuse =
             |a: &SocketAddr| if is_named { is_never_named(a.ip()) } else { special(a.ip()).is_some() };

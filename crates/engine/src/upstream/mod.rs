@@ -23,6 +23,7 @@ pub use location::Location;
 pub use traffic::Traffic;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -91,6 +92,22 @@ pub struct Ask<'a> {
     pub refuses_when_busy: bool,
     /// Whether it is a part of something that is under way, which quiet hours let end.
     pub is_under_way: bool,
+}
+
+/// The addresses of a receiver, `scheme://HOST:PORT`, that this station may send to by the rules that hold for sources: an
+/// isolated station has to list its host, and a name leads to no private network that it does not spell out.
+pub(crate) async fn receivers(station: &Station, url: &Url) -> Result<Vec<SocketAddr>> {
+    let (host, port) = (url.host_str().unwrap_or_default(), url.port().unwrap_or_default());
+    let fault = |e: String| Error::fault(format!("{host}: {e}"));
+    let own = Url::parse(&format!("http://{host}:{port}/")).map_err(|e| fault(e.to_string()))?;
+    let is_allowed = station.config.side == Side::Connected;
+    let reach = Reach::new(Some(own.clone()), is_allowed, station.config.hosts.iter())?;
+    reach.check(&own, None)?;
+    if let Ok(address) = host.trim_matches(['[', ']']).parse() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let found = tokio::net::lookup_host((host, port)).await.map_err(|e| fault(e.to_string()))?;
+    Guard::new(reach.named()).sift(host, found.collect()).map_err(|e| fault(e.to_string()))
 }
 
 /// Fetches from one source.
@@ -196,7 +213,16 @@ impl Client {
 
     /// Hands over a small JSON document. It is tried once, and no redirect is followed.
     pub async fn post_json(&self, url: &Url, body: String) -> Result<()> {
-        let response = self.post(url, body).await?;
+        self.hand_over(url, "application/json", body).await
+    }
+
+    /// The same with JSON lines.
+    pub async fn post_lines(&self, url: &Url, body: String) -> Result<()> {
+        self.hand_over(url, "application/x-ndjson", body).await
+    }
+
+    async fn hand_over(&self, url: &Url, media: &'static str, body: String) -> Result<()> {
+        let response = self.post(url, media, body).await?;
         let shown = shown_host(url);
         if response.status().is_success() {
             return Ok(());

@@ -1,0 +1,303 @@
+//! The ledger, told to other systems as it grows: syslog and webhooks.
+//!
+//! Each feed has a cursor in a file beside the checkpoint. It moves only when the receiver has taken what came before it,
+//! so that a run that is killed in between sends again and never leaves anything out; entries carry their numbers, by
+//! which receivers tell what they have. A receiver that is down holds up nothing but its own feed.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::Url;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::time::timeout;
+
+use airlock_core::id::Digest;
+use airlock_core::ledger::LedgerEntry;
+use airlock_core::time::Time;
+use airlock_formats::syslog;
+
+use crate::error::{Error, Result, file_error};
+use crate::station::{CONFIG, Station};
+use crate::upstream::{Client, Location, receivers};
+
+/// The folder of cursors in a station's directory.
+const FOLDER: &str = "ledger.feeds";
+/// Entries that are sent before the cursor moves.
+const BATCH: u32 = 200;
+/// One message over UDP, in bytes: more than most receivers take is cut off by them.
+const DATAGRAM_BYTES_MAX: usize = 8192;
+/// One message over TCP, in bytes.
+const MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// How long a receiver may take for one step.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it takes until a host says that nobody listens there.
+const REFUSAL: Duration = Duration::from_millis(50);
+/// How often it is looked whether the ledger has grown.
+const LOOK: Duration = Duration::from_secs(2);
+/// The longest pause after failures.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// `[ledger]` of `airlock.toml`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LedgerConfig {
+    /// Who is told of each entry.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub feed: Vec<Feed>,
+}
+
+/// `[[ledger.feed]]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Feed {
+    /// Its name, by which its cursor is kept.
+    pub name: String,
+    /// What the receiver speaks.
+    pub kind: FeedKind,
+    /// `udp://HOST:PORT` or `tcp://HOST:PORT` for syslog, an http(s) URL for a webhook.
+    pub address: String,
+}
+
+/// What a receiver speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FeedKind {
+    /// Syslog (RFC 5424) in datagrams, or counted on a stream (RFC 6587).
+    Syslog,
+    /// `POST` of JSON lines.
+    Webhook,
+}
+
+impl LedgerConfig {
+    /// Whether it says nothing.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Checks names and addresses. No error repeats an address: it may hold a password.
+    pub fn check(&self) -> Result<()> {
+        for (at, feed) in self.feed.iter().enumerate() {
+            let plain = |c: u8| c.is_ascii_alphanumeric() || b"_-".contains(&c);
+            if feed.name.is_empty() || feed.name.len() > 100 || !feed.name.bytes().all(plain) {
+                return Err(Error::usage(format!("{CONFIG}: a [[ledger.feed]] has no plain `name`"))
+                    .hint("use letters, digits, `_` and `-`"));
+            }
+            if self.feed.iter().take(at).any(|other| other.name == feed.name) {
+                return Err(Error::usage(format!("{CONFIG}: two [[ledger.feed]] are named `{}`", feed.name)));
+            }
+            feed.url()?;
+        }
+        Ok(())
+    }
+}
+
+impl Feed {
+    fn url(&self) -> Result<Url> {
+        let bad = |wanted: &str| {
+            Error::usage(format!(
+                "{CONFIG}: the `address` of [[ledger.feed]] `{}` is not {wanted}",
+                self.name
+            ))
+        };
+        let url = Url::parse(&self.address).ok();
+        match self.kind {
+            FeedKind::Webhook => url
+                .filter(|url| matches!(url.scheme(), "http" | "https"))
+                .ok_or_else(|| bad("an http:// or https:// URL")),
+            FeedKind::Syslog => url
+                .filter(|u| matches!(u.scheme(), "udp" | "tcp") && u.has_host() && u.port().is_some())
+                .filter(|u| u.username().is_empty() && u.password().is_none() && matches!(u.path(), "" | "/"))
+                .ok_or_else(|| bad("udp://HOST:PORT or tcp://HOST:PORT")),
+        }
+    }
+}
+
+/// How far a feed is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct Cursor {
+    /// The last entry that the receiver took.
+    sent: u64,
+    /// Why the last try failed.
+    error: Option<String>,
+    /// Since when it fails.
+    failing_since: Option<Time>,
+}
+
+impl Cursor {
+    fn path(station: &Station, feed: &Feed) -> PathBuf {
+        station.dir.join(FOLDER).join(format!("{}.json", feed.name))
+    }
+
+    fn read(station: &Station, feed: &Feed) -> Result<Self> {
+        let path = Self::path(station, feed);
+        match std::fs::read_to_string(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(e) => Err(file_error(&path)(e)),
+            Ok(text) => serde_json::from_str(&text).map_err(|e| {
+                Error::usage(format!("{}: {e}", path.display()))
+                    .hint("remove it: the whole ledger is sent again then, and receivers know its numbers")
+            }),
+        }
+    }
+
+    /// Writes it so that it is there whole, or as it was.
+    fn write(&self, station: &Station, feed: &Feed) -> Result<()> {
+        let path = Self::path(station, feed);
+        let folder = station.dir.join(FOLDER);
+        let write = || -> std::io::Result<()> {
+            std::fs::create_dir_all(&folder)?;
+            let mut file = tempfile::NamedTempFile::new_in(&folder)?;
+            file.write_all(serde_json::to_string(self)?.as_bytes())?;
+            file.as_file().sync_all()?;
+            file.persist(&path)?;
+            std::fs::File::open(&folder)?.sync_all()
+        };
+        write().map_err(file_error(&path))
+    }
+}
+
+/// A feed at a glance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FeedState {
+    /// Its name.
+    pub name: String,
+    /// What the receiver speaks.
+    pub kind: FeedKind,
+    /// The last entry that it took.
+    pub sent: u64,
+    /// Entries that it did not take yet.
+    pub behind: u64,
+    /// Why the last try failed.
+    pub error: Option<String>,
+    /// Since when it fails.
+    pub failing_since: Option<Time>,
+}
+
+/// How far each feed of the configuration is.
+pub async fn states(station: &Station) -> Result<Vec<FeedState>> {
+    let head = station.store.db.ledger_head().await?.number;
+    let state = |feed: &Feed| {
+        let Cursor { sent, error, failing_since } = Cursor::read(station, feed)?;
+        let behind = head.saturating_sub(sent);
+        Ok(FeedState { name: feed.name.clone(), kind: feed.kind, sent, behind, error, failing_since })
+    };
+    station.config.ledger.feed.iter().map(state).collect()
+}
+
+/// Sends to one feed whatever it lacks; how many entries it were. One process does it at a time.
+///
+/// # Errors
+///
+/// If the receiver does not take it; that is noted, for `status`.
+pub async fn send(station: &Station, feed: &Feed) -> Result<u64> {
+    let _lease = station.lease(&format!("ledger-feed-{}", feed.name), "ledger feed").await?;
+    let mut cursor = Cursor::read(station, feed)?;
+    let head = station.store.db.ledger_head().await?.number;
+    if cursor.sent > head {
+        let (sent, path) = (cursor.sent, Cursor::path(station, feed));
+        return Err(Error::usage(format!(
+            "{sent} entries were sent to `{}`, and the ledger has {head}",
+            feed.name
+        ))
+        .hint(format!(
+            "if the database came from a copy, remove {}: all of it is sent again then",
+            path.display()
+        )));
+    }
+    let before = cursor.sent;
+    loop {
+        let entries = station.store.db.ledger(cursor.sent + 1, BATCH).await?;
+        let Some((last, _)) = entries.last() else { return Ok(cursor.sent - before) };
+        if let Err(error) = deliver(station, feed, &entries).await {
+            let since = cursor.failing_since.unwrap_or(station.clock());
+            cursor = Cursor { error: Some(error.message.clone()), failing_since: Some(since), ..cursor };
+            cursor.write(station, feed)?;
+            return Err(error.while_(&format!("the ledger's feed `{}`", feed.name)));
+        }
+        cursor = Cursor { sent: last.number, error: None, failing_since: None };
+        cursor.write(station, feed)?;
+    }
+}
+
+/// Goes on sending to every feed for as long as it is let, and `tell`s when one begins to fail.
+pub async fn run(station: Station, tell: impl Fn(&str)) {
+    let (station, tell) = (&station, &tell);
+    let feeds = &station.config.ledger.feed;
+    let follow = async |feed: &Feed| {
+        let (mut pause, mut told) = (LOOK, false);
+        loop {
+            match lacks(station, feed).await {
+                Ok(false) => {}
+                Ok(true) | Err(_) => match send(station, feed).await {
+                    Ok(_) => (pause, told) = (LOOK, false),
+                    Err(error) => {
+                        if !std::mem::replace(&mut told, true) {
+                            tell(&format!("error: {error}; it is tried again"));
+                        }
+                        pause = (pause * 2).min(PAUSE_MAX);
+                    }
+                },
+            }
+            tokio::time::sleep(pause).await;
+        }
+    };
+    futures_util::future::join_all(feeds.iter().map(follow)).await;
+}
+
+async fn lacks(station: &Station, feed: &Feed) -> Result<bool> {
+    Ok(station.store.db.ledger_head().await?.number != Cursor::read(station, feed)?.sent)
+}
+
+async fn deliver(station: &Station, feed: &Feed, entries: &[(LedgerEntry, Digest)]) -> Result<()> {
+    let url = feed.url()?;
+    if feed.kind == FeedKind::Webhook {
+        let lines: String = entries.iter().map(|(e, hash)| syslog::line(e, *hash) + "\n").collect();
+        return Client::new(station, &Location::Http(url.clone()))?.post_lines(&url, lines).await;
+    }
+    let addresses = receivers(station, &url).await?;
+    let message = |most| {
+        move |(entry, hash): &(LedgerEntry, Digest)| syslog::message(&station.config.name, entry, *hash, most)
+    };
+    let sent = if url.scheme() == "udp" {
+        let messages: Vec<String> = entries.iter().map(message(DATAGRAM_BYTES_MAX)).collect();
+        timeout(PATIENCE, datagrams(&addresses, &messages)).await
+    } else {
+        let messages: String =
+            entries.iter().map(message(MESSAGE_BYTES_MAX)).map(|m| syslog::counted(&m)).collect();
+        timeout(PATIENCE, stream(&addresses, &messages)).await
+    };
+    let shown = format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default());
+    sent.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))
+        .flatten()
+        .map_err(|e| Error::fault(format!("{shown} does not take it: {e}")))
+}
+
+/// Sends datagrams. Nobody says whether they came; that nobody listens is heard where the host says so.
+async fn datagrams(addresses: &[SocketAddr], messages: &[String]) -> std::io::Result<()> {
+    let is_v4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
+    let socket = UdpSocket::bind(if is_v4 { "0.0.0.0:0" } else { "[::]:0" }).await?;
+    socket.connect(addresses).await?;
+    for message in messages {
+        socket.send(message.as_bytes()).await?;
+    }
+    tokio::time::sleep(REFUSAL).await;
+    match socket.try_recv(&mut [0]) {
+        Err(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// Sends a stream and ends it. That the receiver ends it too says that it has read all of it.
+async fn stream(addresses: &[SocketAddr], messages: &str) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect(addresses).await?;
+    stream.write_all(messages.as_bytes()).await?;
+    stream.shutdown().await?;
+    let mut answer = [0; 1024];
+    while stream.read(&mut answer).await? > 0 {}
+    Ok(())
+}
