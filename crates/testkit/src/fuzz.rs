@@ -9,6 +9,7 @@ use airlock_core::advisory::FeedKind;
 use airlock_core::bundle::{Manifest, SignatureLine};
 use airlock_core::canon::Canonical;
 use airlock_core::ecosystem::Ecosystem;
+use airlock_core::lock::Contents;
 use airlock_core::policy::Policy;
 use airlock_core::spec::Spec;
 use airlock_core::version::Order;
@@ -18,13 +19,13 @@ use airlock_formats::archive::{
 };
 use airlock_formats::feeds::{self, curl, epss, identities, kev, nvd, openssl, osv, vex};
 use airlock_formats::make::{CondaPackage, Sdist, Wheel};
-use airlock_formats::{IndexError, IndexRead, conda, msgpack, pypi};
+use airlock_formats::{IndexError, IndexRead, conda, limits, locks, msgpack, pypi};
 
 /// A function that takes any bytes.
 pub type Body = fn(&[u8]);
 
 /// Every function of this module by its name, which is that of its target in `fuzz/`.
-pub const ALL: [(&str, Body); 26] = [
+pub const ALL: [(&str, Body); 27] = [
     ("repodata", repodata),
     ("repodata_zst", repodata_zst),
     ("shard", shard),
@@ -46,6 +47,7 @@ pub const ALL: [(&str, Body); 26] = [
     ("kev_feed", kev_feed),
     ("epss_feed", epss_feed),
     ("identity_list", identity_list),
+    ("lock_file", lock_file),
     ("canonical_json", canonical_json),
     ("policy", policy),
     ("bundle_manifest", bundle_manifest),
@@ -272,6 +274,15 @@ pub fn vex_feed(data: &[u8]) {
     let _ = (stated.into_statements(), vex::security::read(data));
 }
 
+/// Lock files of every form: what is read keeps to its limits, in one order, and is written and read again as it is.
+pub fn lock_file(data: &[u8]) {
+    let Ok(contents) = locks::read(data) else { return };
+    assert!(!contents.packages.is_empty() && contents.packages.len() <= limits::LOCK_FILES_MAX);
+    assert!(contents.packages.is_sorted());
+    let written = serde_json::to_string(&contents).unwrap();
+    assert_eq!(serde_json::from_str::<Contents>(&written).unwrap(), contents);
+}
+
 /// OSV records.
 pub fn osv_feed(data: &[u8]) {
     let _ = osv::read_record(text(data));
@@ -428,6 +439,7 @@ pub fn sample(name: &str) -> Vec<u8> {
             let said = serde_json::json!({"vulnerability": {"name": "CVE-2026-1"}, "products": [{"@id": "pkg:pypi/x@1"}], "status": "fixed"});
             serde_json::json!({"@context": "https://openvex.dev/ns/v0.2.0", "statements": [said]}).to_string().into_bytes()
         }
+        "lock_file" => b"version: 6\nenvironments: {}\npackages:\n- conda: https://h/main/noarch/x-1-0.conda\n  md5: 00112233445566778899aabbccddeeff\n- pypi: https://h/x-1-py3-none-any.whl\n".to_vec(),
         "osv_feed" => crate::osv("PYSEC-1", "PyPI", "x", "2", 9.8).to_string().into_bytes(),
         "cve_feed" => br#"{"cveMetadata":{"cveId":"CVE-2024-1"},"containers":{"cna":{"affected":[{"packageURL":"pkg:pypi/x","cpes":["cpe:2.3:a:v:p:*:*:*:*:*:*:*:*"],"defaultStatus":"affected","versions":[{"version":"1","lessThan":"2","status":"unaffected"},{"version":">= 1, < 2","status":"affected"}]}]}}}"#.to_vec(),
         "nvd_feed" => br#"{"vulnerabilities":[{"cve":{"id":"CVE-2022-1","lastModified":"2022-02-02T00:00:00.000","vulnStatus":"Analyzed","descriptions":[{"lang":"en","value":"bad"}],"metrics":{},"weaknesses":[]}}]}"#.to_vec(),
