@@ -43,7 +43,8 @@ impl BlockSet {
         self.files.get(key)?.get(file).map(String::as_str)
     }
 
-    /// This one, and what another names beside it. Where both name a file, the reason stays.
+    /// This one, and what another names beside it. Where both name a file, the reason stays; of two that let it leave the
+    /// sooner counts.
     #[must_use]
     pub fn with(&self, other: &Self) -> Self {
         let mut out = self.clone();
@@ -51,6 +52,15 @@ impl BlockSet {
             let mine = out.files.entry(key.clone()).or_default();
             for (file, reason) in files {
                 mine.entry(file.clone()).or_insert_with(|| reason.clone());
+            }
+        }
+        for (key, files) in &other.leaving {
+            let mine = out.leaving.entry(key.clone()).or_default();
+            for (file, leaving) in files {
+                let sooner = mine.get(file).is_none_or(|here| leaving.from < here.from);
+                if sooner {
+                    mine.insert(file.clone(), leaving.clone());
+                }
             }
         }
         out
@@ -76,5 +86,37 @@ impl BlockSet {
     /// Whether it blocks none.
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_parent_blocks_and_lets_leave_is_added_to_what_the_child_does() {
+        let leaving = |day: i64| Leaving {
+            version: "1".into(),
+            from: Time::from_seconds(day * 86_400),
+            reason: day.to_string(),
+        };
+        let (mut child, mut parent) = (BlockSet::default(), BlockSet::default());
+        child.insert("x", "a", "child".into());
+        parent.insert("x", "a", "parent".into());
+        parent.insert("y", "b", "parent".into());
+        child
+            .leaving
+            .entry("x".into())
+            .or_default()
+            .extend([("c".into(), leaving(5)), ("d".into(), leaving(5))]);
+        parent
+            .leaving
+            .entry("x".into())
+            .or_default()
+            .extend([("c".into(), leaving(3)), ("d".into(), leaving(7))]);
+        let both = child.with(&parent);
+        assert_eq!((both.reason("x", "a"), both.reason("y", "b")), (Some("child"), Some("parent")));
+        let days: Vec<(&str, &str)> = both.leaving().map(|(_, file, l)| (file, l.reason.as_str())).collect();
+        assert_eq!(days, [("c", "3"), ("d", "5")]);
     }
 }

@@ -220,7 +220,7 @@ impl View {
         };
         let blocks = match &parent {
             // What its parent denies is denied here in the same moment.
-            Some(parent) if !parent.blocks.is_empty() => Arc::new(blocks.with(&parent.blocks)),
+            Some(parent) if *parent.blocks != BlockSet::default() => Arc::new(blocks.with(&parent.blocks)),
             _ => blocks,
         };
         Ok(Some(ChannelView {
