@@ -33,6 +33,7 @@ pub mod publish;
 pub mod python;
 pub mod reach;
 pub mod record;
+pub mod roles;
 pub mod severity;
 pub mod shard;
 pub mod snapshot;
