@@ -9,12 +9,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod downloads;
 mod evidence;
+mod people;
 mod plan;
 mod records;
 mod review;
 
 pub use downloads::{BlastArgs, DownloadsArgs, LocksCommand};
 pub use evidence::EvidenceArgs;
+pub use people::{ProposalsCommand, TokenCommand, UserCommand, WhoArgs};
 pub use plan::PlanArgs;
 pub use records::{LedgerCommand, LedgerForm, SnapshotCommand};
 pub use review::{ReviewCommand, TermsArgs};
@@ -29,6 +31,8 @@ pub struct Cli {
     pub station: Option<PathBuf>,
     #[command(flatten)]
     pub habits: Habits,
+    #[command(flatten)]
+    pub who: WhoArgs,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -207,6 +211,15 @@ pub enum Command {
     /// Decisions: waive one rule for one scope until a date, or take a decision back.
     #[command(subcommand)]
     Review(ReviewCommand),
+    /// Users of this station, and what each may do.
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Tokens, by which users are known.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// What waits for a second person.
+    #[command(subcommand)]
+    Proposals(ProposalsCommand),
     /// Write a signed bundle.
     Export {
         /// A folder of its own.

@@ -45,7 +45,7 @@ pub struct Decision {
 }
 
 /// What a decision rests on besides who made it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
     /// Why.
     pub reason: String,
@@ -312,7 +312,12 @@ impl Decisions {
     }
 
     fn scope<'a>(&'a self, decision: &'a Decision) -> Option<&'a Scope> {
-        match &decision.ruling {
+        self.scope_of(&decision.ruling)
+    }
+
+    /// What a ruling is about; one that takes back is about what it takes back.
+    pub fn scope_of<'a>(&'a self, ruling: &'a Ruling) -> Option<&'a Scope> {
+        match ruling {
             Ruling::Block(scope)
             | Ruling::Reject(scope)
             | Ruling::Freeze(scope)

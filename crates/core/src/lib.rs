@@ -28,6 +28,7 @@ pub mod lock;
 pub mod matching;
 pub mod object;
 pub mod pattern;
+pub mod people;
 pub mod policy;
 pub mod publish;
 pub mod python;

@@ -95,6 +95,18 @@ pub enum Action {
     People,
 }
 
+impl Action {
+    /// Its name in [`TABLE`].
+    pub fn name(self) -> &'static str {
+        TABLE.iter().find(|row| row.action == self).map_or("", |row| row.name)
+    }
+
+    /// The action of a name.
+    pub fn named(name: &str) -> Option<Self> {
+        TABLE.iter().find(|row| row.name == name).map(|row| row.action)
+    }
+}
+
 /// One action, and which roles may do it.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
@@ -194,7 +206,7 @@ pub const TABLE: [Row; 23] = [
 pub struct Grant {
     /// The role.
     pub role: Role,
-    /// Only in these channels; none: everywhere, and for what concerns the station as a whole.
+    /// Only in these channels and their children; none: everywhere, and for what concerns the station as a whole.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub channels: Vec<String>,
 }
@@ -224,7 +236,12 @@ pub fn may(role: Role, action: Action) -> bool {
 pub fn allows(grants: &[Grant], action: Action, channel: Option<&str>) -> Result<(), Refusal> {
     let mut refusal = Refusal::Role;
     for grant in grants.iter().filter(|grant| may(grant.role, action)) {
-        if grant.channels.is_empty() || channel.is_some_and(|name| grant.channels.iter().any(|c| c == name)) {
+        let is_in = |name: &str, of: &String| {
+            name.strip_prefix(of.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        if grant.channels.is_empty()
+            || channel.is_some_and(|name| grant.channels.iter().any(|of| is_in(name, of)))
+        {
             return Ok(());
         }
         refusal = Refusal::Channel;
@@ -249,6 +266,8 @@ mod tests {
                 let why = if may { Refusal::Channel } else { Refusal::Role };
                 assert_eq!(allows(&here, action, Some("b")), Err(why));
                 assert_eq!(allows(&here, action, None), Err(why));
+                assert_eq!(allows(&here, action, Some("a/child")).is_ok(), may);
+                assert_eq!(allows(&here, action, Some("ab")), Err(why));
             }
             let marks: String = may.map(|may| if may { " yes |" } else { " |" }).concat();
             let line = format!("| `{name}` | {says} |{marks}\n");

@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use airlock_core::channel::{BUNDLES, CHANNEL, Channel, ChannelFeed, is_channel_name, parent_of};
 use airlock_core::ecosystem::{self, Ecosystem};
 use airlock_core::id::Id;
+use airlock_core::roles::Action;
 use airlock_core::spec::Spec;
 use airlock_store::RefChange;
 
 use crate::error::{Error, Result};
+use crate::people;
 use crate::station::Station;
 
 /// The name of one of a channel's refs.
@@ -26,6 +28,7 @@ pub async fn add(station: &Station, channel: Channel) -> Result<Channel> {
             .hint("choose another name; `airlock channel list` shows what is there"));
     }
     crate::policy::find(station, &channel.policy).await?;
+    people::allow(station, Action::Channel, Some(&channel.name)).await?;
     let id = station.store.db.put(&channel).await?;
     let change = RefChange { name, from: None, to: Some(id.digest()) };
     let detail = described(&channel)?;
@@ -85,6 +88,7 @@ pub async fn set_exactly(station: &Station, name: &str, files: Exactly) -> Resul
             .hint("name a child channel: `team/dev`"));
     };
     *exactly = Some(files);
+    people::allow(station, Action::Channel, Some(name)).await?;
     let id = station.store.db.put(&channel).await?;
     let change = station.move_ref(&ref_name(name, "def"), Some(id.digest())).await?;
     let detail = described(&channel)?;

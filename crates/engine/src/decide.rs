@@ -9,6 +9,7 @@ use airlock_core::ecosystem::Ecosystem;
 use airlock_core::id::Id;
 use airlock_core::matching::{self, Lookup, Status};
 use airlock_core::record::Artifact;
+use airlock_core::roles::Action;
 use airlock_core::shard::{Shard, ShardKey};
 use airlock_core::spec::Spec;
 use airlock_core::time::Time;
@@ -19,6 +20,7 @@ use airlock_store::RefChange;
 use crate::channel::ref_name;
 use crate::error::{Error, Result};
 use crate::judge::How;
+use crate::proposals::{self, Act};
 use crate::station::Station;
 use crate::sync::{self, Rejudged};
 use crate::{channel, judge, tree_edit, trees};
@@ -41,6 +43,7 @@ pub async fn decide(
 /// The same on further terms.
 pub async fn decide_on(station: &Station, ruling: Ruling, terms: Terms) -> Result<Decision> {
     check(station, &ruling, &terms).await?;
+    proposals::gate(station, Act::Decide { ruling: ruling.clone(), terms: terms.clone() }).await?;
     for _ in 0..TRIES {
         let (before, mut decisions) = judge::decisions(station).await?;
         let decision = next(station, &decisions, ruling.clone(), &terms).await?;
@@ -60,13 +63,64 @@ pub async fn decide_on(station: &Station, ruling: Ruling, terms: Terms) -> Resul
     Err(Error::fault("others keep deciding at the same time").hint("run it again"))
 }
 
+/// What deciding so is, for the rules of who may do what.
+pub(crate) async fn action(station: &Station, ruling: &Ruling) -> Result<Action> {
+    let of = |ruling: &Ruling, is_taken_back: bool| match ruling {
+        Ruling::Block(_) | Ruling::Reject(_) | Ruling::Freeze(_) if is_taken_back => Action::Lift,
+        Ruling::Block(_) => Action::Block,
+        Ruling::Reject(_) => Action::Reject,
+        Ruling::Freeze(_) => Action::Freeze,
+        Ruling::Approve { .. } => Action::Approve,
+        Ruling::Waive { .. } => Action::Waive,
+        Ruling::Status { .. }
+        | Ruling::Statements { .. }
+        | Ruling::Identity { .. }
+        | Ruling::Revoke { .. } => Action::Rule,
+    };
+    Ok(match ruling {
+        Ruling::Revoke { decision } => {
+            let (_, decisions) = judge::decisions(station).await?;
+            let found = decisions.list.iter().find(|d| d.id == *decision);
+            found.map_or(Action::Rule, |d| of(&d.ruling, true))
+        }
+        other => of(other, false),
+    })
+}
+
+/// The channel that a ruling is about.
+pub(crate) async fn channel_of(station: &Station, ruling: &Ruling) -> Result<Option<String>> {
+    let (_, decisions) = judge::decisions(station).await?;
+    Ok(decisions.scope_of(ruling).map(|scope| scope.channel.clone()))
+}
+
+/// A ruling in a few words, for people.
+pub(crate) fn told(ruling: &Ruling) -> String {
+    let at = |scope: &Scope| format!("{} in {}", scope.spec, scope.channel);
+    match ruling {
+        Ruling::Block(scope) => format!("block {}", at(scope)),
+        Ruling::Reject(scope) => format!("reject {}", at(scope)),
+        Ruling::Freeze(scope) => format!("freeze {}", scope.channel),
+        Ruling::Approve { scope, files } => format!("approve {} ({} files)", at(scope), files.len()),
+        Ruling::Waive { rule, scope, advisory } => {
+            let about = advisory.as_ref().map(|id| format!(" for {id}")).unwrap_or_default();
+            format!("waive {rule}{about} of {}", at(scope))
+        }
+        Ruling::Status { advisory, status, scope, .. } => {
+            format!("rule {advisory} {} for {}", status.name(), at(scope))
+        }
+        Ruling::Statements { scope, source } => format!("believe what {source} states of {}", at(scope)),
+        Ruling::Identity { scope, .. } => format!("rule what {} is", at(scope)),
+        Ruling::Revoke { decision } => format!("take decision {decision} back"),
+    }
+}
+
 /// The decision that would be made now.
 async fn next(station: &Station, held: &Decisions, ruling: Ruling, terms: &Terms) -> Result<Decision> {
     let Terms { reason, expires, until_fixed, ticket } = terms.clone();
     Ok(Decision {
         id: format!("d{}", held.list.len() + 1),
         time: station.now().await?,
-        author: station.options.actor.clone(),
+        author: station.author(),
         reason: reason.trim().to_owned(),
         ruling,
         expires,

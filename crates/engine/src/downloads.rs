@@ -16,11 +16,13 @@ use tokio::sync::mpsc;
 
 use airlock_core::hex;
 use airlock_core::id::Digest;
+use airlock_core::roles::Action;
 use airlock_core::time::{Span, Time};
 use airlock_store::{Download, Wanted};
 
 use crate::error::{Error, Result};
 use crate::keys;
+use crate::people;
 use crate::retention::{read_span, write_span};
 use crate::station::Station;
 
@@ -402,6 +404,7 @@ pub async fn ask(
     question: &Question,
     fits: impl Fn(&str) -> bool,
 ) -> Result<Answer> {
+    people::allow(station, Action::Ledger, None).await?;
     let db = &station.store.db;
     let now = station.now().await?;
     let kept_since =

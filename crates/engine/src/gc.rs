@@ -11,11 +11,13 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::Serialize;
 
 use airlock_core::id::Digest;
+use airlock_core::roles::Action;
 use airlock_core::time::Span;
 use airlock_store::Stored;
 
 use crate::error::{Error, Result, joined};
 use crate::graph::Role;
+use crate::people;
 use crate::progress::Unit;
 use crate::station::Station;
 use crate::walk::{self, Need, Place, Roots, Walk};
@@ -82,6 +84,9 @@ pub struct Report {
 ///
 /// If something that is needed is missing: what only it leads to could not be told from garbage.
 pub async fn gc(station: &Station, how: How) -> Result<Report> {
+    if !how.dry {
+        people::allow(station, Action::Maintain, None).await?;
+    }
     let _lease = station.lease("gc", "gc").await?;
     let db = &station.store.db;
     let mut report = Report { dry_run: how.dry, ..Report::default() };

@@ -14,6 +14,7 @@ use airlock_core::fact::Facts;
 use airlock_core::id::Digest;
 use airlock_core::lock::Lock;
 use airlock_core::object::{self, Object, ObjectError};
+use airlock_core::people::People;
 use airlock_core::policy::PolicyText;
 use airlock_core::record::Artifact;
 use airlock_core::shard::Shard;
@@ -25,6 +26,7 @@ use serde_json::Value;
 use crate::bundle::{ExportState, ImportState};
 use crate::feeds::{FeedDef, FeedIndex, NameIndex, Seen, StoredHead};
 use crate::mirror::MirrorState;
+use crate::proposals::Proposal;
 use crate::publish::{Pending, Rendered, Subdirs};
 use crate::retention::{LastBase, OLDEST, Taken};
 use crate::trust::Trust;
@@ -69,7 +71,9 @@ kinds! {
     MirrorState: MirrorState,
     NameIndex: NameIndex,
     Pending: Pending,
+    People: People,
     Policy: PolicyText,
+    Proposal: Proposal,
     Rendered: Rendered,
     Shard: Shard,
     Slice: Slice,
@@ -197,7 +201,9 @@ impl Role {
             | Kind::Lock
             | Kind::MirrorState
             | Kind::Pending
+            | Kind::People
             | Kind::Policy
+            | Kind::Proposal
             | Kind::Shard
             | Kind::Slice
             | Kind::Statements
@@ -225,6 +231,7 @@ impl Role {
             "index/advisories" => return plain(Kind::FeedIndex),
             "index/identities" => return plain(Kind::NameIndex),
             "decisions" => return plain(Kind::Decisions),
+            "people" => return plain(Kind::People),
             _ => {}
         }
         let (area, rest) = name.split_once('/')?;
@@ -244,6 +251,7 @@ impl Role {
             ("feed", "seen") => plain(Kind::FeedSeen),
             ("feed", "head" | "kept") => plain(Kind::FeedHead),
             ("policy", _) => plain(Kind::Policy),
+            ("proposal", _) => plain(Kind::Proposal),
             ("lock", _) => plain(Kind::Lock),
             ("trust", _) => plain(Kind::Trust),
             ("export", _) => plain(Kind::ExportState),
@@ -358,6 +366,19 @@ pub fn named(role: Role, bytes: &[u8]) -> Result<Named, ObjectError> {
     Ok(out)
 }
 
+impl Named {
+    /// What the bundles brought that a delta may rest on.
+    fn add_taken(&mut self, taken: &Taken) {
+        for bundle in &taken.bundles {
+            bundle.feeds.values().for_each(|head| self.add_feed(head));
+            for head in bundle.channels.values() {
+                self.add(head.snapshot.digest(), Role::Sent);
+                self.add(head.facts.digest(), Role::Tree(Item::Facts));
+            }
+        }
+    }
+}
+
 fn plain(out: &mut Named, kind: Kind, bytes: &[u8]) -> Result<(), ObjectError> {
     match kind {
         Kind::Advisories => {
@@ -387,15 +408,7 @@ fn plain(out: &mut Named, kind: Kind, bytes: &[u8]) -> Result<(), ObjectError> {
                 out.add(layout.slots.digest(), Role::Tree(Item::Values));
             }
         }
-        Kind::Taken => {
-            for bundle in object::decode::<Taken>(bytes)?.bundles {
-                bundle.feeds.values().for_each(|head| out.add_feed(head));
-                for head in bundle.channels.values() {
-                    out.add(head.snapshot.digest(), Role::Sent);
-                    out.add(head.facts.digest(), Role::Tree(Item::Facts));
-                }
-            }
-        }
+        Kind::Taken => out.add_taken(&object::decode(bytes)?),
         Kind::Upstream => {
             let upstream: Upstream = object::decode(bytes)?;
             out.add(upstream.tree.digest(), Role::Tree(Item::Shards));
@@ -421,7 +434,9 @@ fn plain(out: &mut Named, kind: Kind, bytes: &[u8]) -> Result<(), ObjectError> {
         | Kind::Lock
         | Kind::MirrorState
         | Kind::Pending
+        | Kind::People
         | Kind::Policy
+        | Kind::Proposal
         | Kind::Shard
         | Kind::Slice
         | Kind::Statements

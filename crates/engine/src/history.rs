@@ -15,6 +15,7 @@ use crate::channel::ref_name;
 use crate::error::{Error, Result};
 use crate::judge::{self, How};
 use crate::mirror::MirrorState;
+use crate::proposals::{self, Act};
 use crate::publish::{Along, Read};
 use crate::station::Station;
 use crate::sync::{self, Outcome};
@@ -108,6 +109,8 @@ pub async fn rollback(
         let judgment = judge::judge(station, channel, &how, Some(upstream)).await?;
         return Ok(sync::judged(judgment));
     }
+    let act = Act::Rollback { channel: channel.name.clone(), snapshot: to, reason: reason.to_owned() };
+    proposals::gate(station, act).await?;
     let before = station.store.db.find_ref(&ref_name(&channel.name, "upstream")).await?;
     let read = Read { before, upstream, state: MirrorState::default(), accept_shrink: true };
     let why = format!("rollback to {}: {}", to.digest().short(), reason.trim());

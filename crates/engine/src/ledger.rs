@@ -20,12 +20,13 @@ use airlock_core::decision::Decision;
 use airlock_core::id::{Digest, Id};
 use airlock_core::ledger::{self, BrokenLedger, LedgerEntry, LedgerHead};
 use airlock_core::object;
+use airlock_core::roles::Action;
 use airlock_core::time::Time;
 
 use crate::bundle::{ExportState, verify};
 use crate::error::{Error, Result, file_error};
 use crate::station::Station;
-use crate::{channel, judge, keys};
+use crate::{channel, judge, keys, people};
 
 /// The file of the checkpoint, in the station's directory.
 pub const CHECKPOINT: &str = "ledger.checkpoint";
@@ -92,6 +93,7 @@ pub async fn anchor(station: &Station, reason: &str) -> Result<LedgerHead> {
     if reason.trim().is_empty() {
         return Err(Error::usage("signing anew needs a reason").hint("say why with --reason TEXT"));
     }
+    people::allow(station, Action::Maintain, None).await?;
     let detail = serde_json::json!({ "reason": reason.trim() });
     station.commit(Vec::new(), "ledger.anchor", "ledger", &detail).await?;
     let head = station.store.db.ledger_head().await?;
@@ -291,10 +293,15 @@ async fn refs(station: &Station, entries: &[LedgerEntry]) -> Result<Vec<String>>
     struct Said {
         policy: Option<Digest>,
         snapshot: Option<Digest>,
+        people: Option<Digest>,
     }
     let mut told: BTreeMap<String, (u64, Digest)> = BTreeMap::new();
     for entry in entries {
-        let Ok(Said { policy, snapshot }) = entry.detail.read::<Said>() else { continue };
+        let Ok(Said { policy, snapshot, people }) = entry.detail.read::<Said>() else { continue };
+        let is_of_people = ["user.", "token."].iter().any(|begin| entry.action.starts_with(begin));
+        if let Some(people) = people.filter(|_| is_of_people) {
+            told.insert(people::REF.to_owned(), (entry.number, people));
+        }
         let subject = &entry.subject;
         match (entry.action.as_str(), policy, snapshot) {
             ("station.init", Some(policy), _) => {
@@ -320,6 +327,9 @@ async fn refs(station: &Station, entries: &[LedgerEntry]) -> Result<Vec<String>>
             return Err(Error::no(message).hint(RESTORE));
         }
     }
-    let is_told_of = |name: &&String| name.starts_with("policy/") || name.ends_with("/snapshot");
+    // What lies under that name is held against it when it is read.
+    people::read(station).await?;
+    let is_told_of =
+        |name: &&String| name.starts_with("policy/") || name.ends_with("/snapshot") || *name == people::REF;
     Ok(held.keys().filter(is_told_of).filter(|name| !told.contains_key(*name)).cloned().collect())
 }

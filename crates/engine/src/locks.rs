@@ -5,10 +5,12 @@ use std::path::Path;
 
 use airlock_core::id::Id;
 use airlock_core::lock::Lock;
+use airlock_core::roles::Action;
 use airlock_formats::{limits, locks};
 
 use crate::error::{Error, Result, file_error};
 use crate::files;
+use crate::people;
 use crate::station::Station;
 
 /// Lock files on record: each is looked through when it is asked whom something reaches.
@@ -24,6 +26,7 @@ fn ref_name(name: &str) -> String {
 ///
 /// If the name cannot be one, or the file is none that [`locks::read`] reads.
 pub async fn add(station: &Station, name: &str, path: &Path) -> Result<Lock> {
+    people::allow(station, Action::Request, None).await?;
     let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
         && !name.is_empty()
         && name.len() <= 100;
@@ -43,7 +46,7 @@ pub async fn add(station: &Station, name: &str, path: &Path) -> Result<Lock> {
         return Err(Error::usage(format!("there are {LOCKS_MAX} lock files on record already"))
             .hint("`airlock locks remove` takes one off"));
     }
-    let by = station.options.actor.clone();
+    let by = station.author();
     let lock = Lock { name: name.to_owned(), since: station.now().await?, by, contents };
     let id = station.store.db.put(&lock).await?;
     let change = station.move_ref(&ref_name(name), Some(id.digest())).await?;
@@ -65,6 +68,7 @@ pub async fn list(station: &Station) -> Result<Vec<Lock>> {
 
 /// Takes a lock file off the record.
 pub async fn remove(station: &Station, name: &str) -> Result<()> {
+    people::allow(station, Action::Request, None).await?;
     let change = station.move_ref(&ref_name(name), None).await?;
     if change.from.is_none() {
         return Err(Error::usage(format!("no lock file is on record under the name `{name}`"))

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::judge::How;
+use crate::proposals::{self, Act};
 use crate::station::Station;
 use crate::sync::{self, Rejudged};
 
@@ -71,6 +72,8 @@ pub async fn set(station: &Station, name: &str, text: &str) -> Result<Policy> {
         return Err(Error::usage(format!("`{name}` cannot name a policy"))
             .hint("use letters, digits, `.`, `_` and `-`"));
     }
+    let act = Act::Policy { name: name.to_owned(), text: text.to_owned() };
+    proposals::gate(station, act).await?;
     let id = station.store.db.put(&PolicyText { text: text.to_owned() }).await?;
     let change = station.move_ref(&format!("policy/{name}"), Some(id.digest())).await?;
     let detail =

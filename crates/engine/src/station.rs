@@ -16,7 +16,9 @@ use crate::fetch::Probing;
 use crate::keys::StationKey;
 use crate::ledger::feed::LedgerConfig;
 use crate::network::{self, Network};
+use crate::people::{Login, PeopleConfig};
 use crate::progress::Progress;
+use crate::proposals::{self, Confirmed};
 use crate::retention::Retention;
 use crate::scrub::Scrub;
 use crate::upstream::Traffic;
@@ -73,6 +75,9 @@ pub struct Config {
     /// Who is told what changed.
     #[serde(default, skip_serializing_if = "Notify::is_default")]
     pub notify: Notify,
+    /// What is asked of people before something changes.
+    #[serde(default, skip_serializing_if = "PeopleConfig::is_default")]
+    pub people: PeopleConfig,
 }
 
 /// `[notify]`.
@@ -105,6 +110,7 @@ impl Config {
         })?;
         network::check_hosts(&config.hosts)?;
         config.ledger.check()?;
+        proposals::check_names(&config.people.two_person)?;
         Ok(config)
     }
 }
@@ -146,6 +152,12 @@ pub struct Station {
     pub options: Options,
     /// What all its requests share: places per host, and bytes per second.
     pub traffic: Traffic,
+    /// Who acts, if they showed a token.
+    pub login: Option<Login>,
+    /// What somebody else proposed and is carried out by whoever acts.
+    pub confirmed: Option<Confirmed>,
+    /// Why whoever acts does alone what needs two persons.
+    pub break_glass: Option<String>,
 }
 
 /// An entry of the ledger.
@@ -180,9 +192,9 @@ impl Station {
             downloads: Downloads::default(),
             ledger: LedgerConfig::default(),
             notify: Notify::default(),
+            people: PeopleConfig::default(),
         };
-        let traffic = Traffic::default();
-        let station = Self { dir: dir.to_owned(), config, key, store, options, traffic };
+        let station = Self::of(dir, config, key, store, options);
         let policy = PolicyText { text: policy::DEFAULT.to_owned() };
         let id = station.store.db.put(&policy).await?;
         let key = station.key.public_hex();
@@ -213,7 +225,25 @@ impl Station {
         config.network.check(dir)?;
         let key = StationKey::open(&dir.join("keys"))?;
         let store = Store::open(dir, false).await?;
-        Ok(Self { dir: dir.to_owned(), config, key, store, options, traffic: Traffic::default() })
+        Ok(Self::of(dir, config, key, store, options))
+    }
+
+    fn of(dir: &Path, config: Config, key: StationKey, store: Store, options: Options) -> Self {
+        let traffic = Traffic::default();
+        let dir = dir.to_owned();
+        Self { dir, config, key, store, options, traffic, login: None, confirmed: None, break_glass: None }
+    }
+
+    /// Who acts, as records tell it: what the operating system calls them, and before it the user whose token they showed.
+    pub fn author(&self) -> String {
+        let acts = match &self.login {
+            Some(login) => format!("{} (token, as {})", login.name, self.options.actor),
+            None => self.options.actor.clone(),
+        };
+        match &self.confirmed {
+            Some(confirmed) => format!("{} (token), confirmed by {acts}", confirmed.by),
+            None => acts,
+        }
     }
 
     /// What the clock says.
@@ -252,7 +282,7 @@ impl Station {
         names: Vec<NameChange>,
         entries: Vec<NewEntry>,
     ) -> Result<()> {
-        let (time, actor) = (self.now().await?, self.options.actor.clone());
+        let (time, actor) = (self.now().await?, self.author());
         let change = Change { time, actor, refs, entries, names };
         let head = self.store.db.commit(&change).await?;
         // What happened has happened, whether it can be signed beside or not.

@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::feeds;
 use crate::ledger;
 use crate::ledger::feed::FeedState;
+use crate::proposals::{self, State};
 use crate::station::{Side, Station};
 use crate::upstream::Location;
 
@@ -36,7 +37,9 @@ pub struct Status {
     pub ledger_entries: u64,
     /// Who is told of them, and how far that is.
     pub ledger_feeds: Vec<FeedState>,
-    /// Stored files whose bytes were found to be damaged, and that wait for `airlock fsck --repair`.
+    /// What somebody did alone that needs two persons, until another person looked at it.
+    pub broken_glass: Vec<BrokenGlass>,
+    /// Stored files whose bytes were foundnd to be damaged, and that wait for `airlock fsck --repair`.
     pub damaged: u64,
 }
 
@@ -61,6 +64,34 @@ pub struct ChannelStatus {
     pub valid_until: Option<Time>,
     /// How many artifacts have which verdict.
     pub counts: Counts,
+}
+
+/// Something that was done by one person alone.
+#[derive(Clone, Debug, Serialize)]
+pub struct BrokenGlass {
+    /// Under which name it is looked at.
+    pub proposal: String,
+    /// Who did it.
+    pub by: String,
+    /// When.
+    pub since: Time,
+    /// What.
+    pub what: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What was done by one person alone, and that nobody else looked at yet.
+pub async fn broken_glass(station: &Station) -> Result<Vec<BrokenGlass>> {
+    let all = proposals::list(station).await?.into_iter();
+    Ok(all
+        .filter_map(|p| match p.state {
+            State::Broken(reason) => {
+                Some(BrokenGlass { proposal: p.id, by: p.by, since: p.since, what: p.act.told(), reason })
+            }
+            State::Open => None,
+        })
+        .collect())
 }
 
 /// A feed at a glance.
@@ -135,6 +166,7 @@ pub async fn status(station: &Station) -> Result<Status> {
         feeds: feed_status(station).await?,
         ledger_entries: station.store.db.ledger_head().await?.number,
         ledger_feeds: ledger::feed::states(station).await?,
+        broken_glass: broken_glass(station).await?,
         damaged: station.store.blobs.damaged()?.len() as u64,
     })
 }

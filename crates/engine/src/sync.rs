@@ -3,6 +3,7 @@
 use airlock_core::channel::{Channel, ChannelFeed};
 use airlock_core::closure::Impossible;
 use airlock_core::id::Id;
+use airlock_core::roles::Action;
 use airlock_core::snapshot::{Counts, Snapshot};
 use airlock_formats::BadEntry;
 
@@ -12,6 +13,7 @@ use crate::feeds;
 use crate::fetch::{self, Fetched};
 use crate::judge::{self, Changes, FindingChanges, How, Judgment};
 use crate::mirror::{self, Mirrored};
+use crate::people;
 use crate::progress::Unit;
 use crate::publish::{self, Along, Read};
 use crate::station::Station;
@@ -66,6 +68,9 @@ pub struct Wish {
 /// A dry run stops before the fetch.
 pub async fn sync(station: &Station, channel: &Channel, wish: Wish) -> Result<Outcome> {
     let Wish { dry, accept_shrink } = wish;
+    if !dry {
+        people::allow(station, Action::Sync, Some(&channel.name)).await?;
+    }
     let _lease = match dry {
         true => None,
         false => Some(station.lease(&format!("channel/{}", channel.name), "sync").await?),

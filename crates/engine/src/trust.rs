@@ -6,9 +6,12 @@ use airlock_core::bundle;
 use airlock_core::hex;
 use airlock_core::id::Id;
 use airlock_core::object::Object;
+use airlock_core::roles::Action;
 use airlock_core::time::Time;
 
 use crate::error::{Error, Result};
+use crate::people;
+use crate::proposals::{self, Act};
 use crate::station::Station;
 
 /// A key whose bundles are taken, and how far.
@@ -51,7 +54,7 @@ impl Object for Trust {
 }
 
 /// How far a key is trusted.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// See [`Trust::stream`].
     pub stream: Option<String>,
@@ -95,6 +98,9 @@ pub async fn add(
         return Err(Error::usage(format!("`{name}` is here already, as another key or with other limits"))
             .hint(format!("choose another name, or run `airlock trust revoke {name}` first")));
     }
+    let asked = Limits { stream: stream.clone(), channels: channels.clone(), accept: accept.clone() };
+    let (called, key) = (name.to_owned(), hex::encode(&public_key));
+    proposals::gate(station, Act::Trust { name: called, public_key: key, limits: asked }).await?;
     let trust = Trust {
         name: name.to_owned(),
         public_key: hex::encode(&public_key),
@@ -122,6 +128,7 @@ pub async fn list(station: &Station) -> Result<Vec<Trust>> {
 
 /// Trusts a key no longer. What it brought stays; nothing more of it is taken.
 pub async fn revoke(station: &Station, name: &str) -> Result<()> {
+    people::allow(station, Action::Distrust, None).await?;
     let change = station.move_ref(&format!("trust/{name}"), None).await?;
     if change.from.is_none() {
         return Err(Error::usage(format!("no key is trusted under the name `{name}`"))

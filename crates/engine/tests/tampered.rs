@@ -5,12 +5,13 @@ use airlock_core::decision::{Decisions, Ruling, Scope};
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::id::Id;
 use airlock_core::policy::PolicyText;
+use airlock_core::roles::{Grant, Role};
 use airlock_core::snapshot::Snapshot;
 use airlock_core::time::Span;
 use airlock_core::verdict::{Judgement, Verdict};
 use airlock_engine::bundle::export::{self, What};
 use airlock_engine::error::{Error, Kind};
-use airlock_engine::{decide, judge, ledger, policy, replay, tree_edit};
+use airlock_engine::{decide, judge, ledger, people, policy, replay, tree_edit};
 use airlock_testkit::tamper::{point, put_under, tamper};
 use airlock_testkit::{Kit, conda, osv};
 use serde_json::json;
@@ -215,4 +216,30 @@ async fn a_snapshot_that_is_what_its_inputs_give_is_equal_and_one_that_is_not_sa
     let found = replay::replay(&kit.station, "main", forged).await.unwrap();
     let told = found.differences.join("\n");
     assert!(!found.equal && told.contains("the snapshot says admitted, its inputs give denied"), "{told}");
+}
+
+#[tokio::test]
+async fn users_that_somebody_gave_a_role_by_hand_are_believed_by_nobody() {
+    let kit = world().await;
+    people::add(&kit.station, "ada", Vec::new()).await.unwrap();
+    let (_, token) = people::add_token(&kit.station, "ada", None).await.unwrap();
+    verified(&kit).await.unwrap();
+    let held = people::read(&kit.station).await.unwrap();
+    let mut forged = held.clone();
+    let grant = Grant { role: Role::SecurityOfficer, channels: Vec::new() };
+    forged.users.get_mut("ada").unwrap().grants.push(grant);
+    // Under its name.
+    let id = kit.station.store.db.find_ref(people::REF).await.unwrap().unwrap();
+    put_under(&kit.station, Id::new(id), &forged).await;
+    let error = verified(&kit).await.unwrap_err();
+    assert!(error.message.contains("the users were changed"), "{error}");
+    let error = people::login(&kit.station, "ada", &token).await.unwrap_err();
+    assert!(error.message.contains("the users were changed"), "{error}");
+    // As another object, to which the ref points.
+    put_under(&kit.station, Id::new(id), &held).await;
+    verified(&kit).await.unwrap();
+    let other = kit.station.store.db.put(&forged).await.unwrap();
+    point(&kit.station, people::REF, other.digest()).await;
+    let error = verified(&kit).await.unwrap_err();
+    assert!(error.message.starts_with("people is "), "{error}");
 }

@@ -11,6 +11,7 @@ mod findings;
 mod index;
 mod judging;
 mod maintenance;
+mod people;
 mod plan;
 mod policies;
 mod records;
@@ -25,7 +26,7 @@ use airlock_engine::error::{Error, Result};
 use airlock_engine::station::{CONFIG, Clock, Options, Station};
 use airlock_engine::sync::Wish;
 
-use crate::cli::{Cli, Command, Habits};
+use crate::cli::{Cli, Command, Habits, WhoArgs};
 use crate::output::Output;
 
 pub use serve::{listen, serve as serve_until_interrupted};
@@ -34,6 +35,7 @@ pub use serve::{listen, serve as serve_until_interrupted};
 pub struct Cx {
     station: Option<PathBuf>,
     habits: Habits,
+    who: WhoArgs,
     /// How it speaks.
     pub out: Output,
 }
@@ -55,7 +57,7 @@ impl Cx {
                     .hint("make one with `airlock init DIR`, or name one with --station DIR"));
             }
         };
-        Station::open(&dir, self.options()).await
+        people::known(Station::open(&dir, self.options()).await?, &self.who).await
     }
 
     /// The directory that was named, if one was.
@@ -64,14 +66,21 @@ impl Cx {
     }
 }
 
+/// What the operating system calls whoever acts, in characters that cannot be taken for anything else that records tell of
+/// people.
+fn system_user() -> String {
+    let name = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_default();
+    let plain = |c: char| if c.is_alphanumeric() || "._-@\\$".contains(c) { c } else { '_' };
+    let name: String = name.chars().take(100).map(plain).collect();
+    if name.is_empty() { "unknown".to_owned() } else { name }
+}
+
 /// How stations are opened by this command line.
 pub fn options(habits: Habits) -> Options {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Options {
         clock: habits.now.map_or(Clock::System, Clock::Fixed),
-        actor: std::env::var("USER")
-            .or_else(|_| std::env::var("LOGNAME"))
-            .unwrap_or_else(|_| "unknown".to_owned()),
+        actor: system_user(),
         threads: if habits.threads == 0 { cores } else { habits.threads },
         progress: crate::progress::progress(habits),
     }
@@ -79,7 +88,7 @@ pub fn options(habits: Habits) -> Options {
 
 /// Runs a command.
 pub async fn run(cli: Cli) -> Result<ExitCode> {
-    let cx = Cx { station: cli.station, habits: cli.habits, out: Output::new(cli.habits) };
+    let cx = Cx { station: cli.station, habits: cli.habits, who: cli.who, out: Output::new(cli.habits) };
     match cli.command {
         Command::Demo { port, dir, exit } => crate::demo::run(&cx, port, dir, exit).await,
         Command::Init { dir, name, side } => station::init(&cx, dir, name, side.into()).await,
@@ -102,6 +111,9 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Policy(command) => policies::run(&cx, command).await,
         Command::Block { channel, spec, reason } => review::block(&cx, &channel, &spec, &reason).await,
         Command::Review(command) => review::run(&cx, command).await,
+        Command::User(command) => people::user(&cx, command).await,
+        Command::Token(command) => people::token(&cx, command).await,
+        Command::Proposals(command) => people::proposals(&cx, command).await,
         Command::Export { dir, channels, to, receipt, full: _, plan } => {
             bundles::export(&cx, &dir, channels, to, receipt, plan).await
         }

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use airlock_core::id::Id;
+use airlock_core::roles::Action;
 use airlock_core::snapshot::Snapshot;
 use airlock_engine::error::{Error, Result};
 use airlock_engine::history;
 use airlock_engine::ledger::{self, Checked};
+use airlock_engine::people;
 use airlock_engine::replay;
 use airlock_engine::station::Station;
 use airlock_engine::sync;
@@ -20,6 +22,7 @@ use crate::output::{table, write};
 
 pub async fn ledger(cx: &Cx, command: LedgerCommand) -> Result<ExitCode> {
     let station = cx.open().await?;
+    people::allow(&station, Action::Ledger, None).await?;
     match command {
         LedgerCommand::Log { from, most } => {
             let entries = station.store.db.ledger(from, most).await?;

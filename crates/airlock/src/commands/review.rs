@@ -8,6 +8,7 @@ use airlock_core::time::Time;
 use airlock_engine::error::{Error, Result};
 use airlock_engine::review::{self, Held};
 use airlock_engine::station::Station;
+use airlock_engine::status::{self, BrokenGlass};
 use airlock_engine::sync::Rejudged;
 use airlock_engine::{channel, decide, sync};
 
@@ -143,12 +144,21 @@ async fn queue(cx: &Cx, station: &Station, name: &str, spec: &str) -> Result<Exi
     let (view, channel) = judging::published(station, name).await?;
     let spec = Spec::parse(channel.channel.ecosystem, spec).map_err(|e| Error::usage(e.to_string()))?;
     let held = review::queue(&view, &channel, &spec).await?;
-    let now = station.now().await?;
+    let (now, alone) = (station.now().await?, status::broken_glass(station).await?);
     cx.out.answer(
-        || Ok(serde_json::json!({"channel": name, "held": held})),
-        || match held.as_slice() {
-            [] => format!("Nothing in {name} waits for a person.\n"),
-            all => all.iter().map(|one| held_text(name, one, now)).collect(),
+        || Ok(serde_json::json!({"channel": name, "held": held, "broken_glass": alone})),
+        || {
+            let text = match held.as_slice() {
+                [] => format!("Nothing in {name} waits for a person.\n"),
+                all => all.iter().map(|one| held_text(name, one, now)).collect(),
+            };
+            let told = |one: &BrokenGlass| {
+                format!(
+                    "{} was done by {} alone and waits for another person: {}\n",
+                    one.proposal, one.by, one.what
+                )
+            };
+            text + &alone.iter().map(told).collect::<String>()
         },
     )?;
     Ok(ExitCode::SUCCESS)

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use airlock_core::people::is_user_name;
 use airlock_engine::error::Result;
+use airlock_engine::people;
 use airlock_engine::station::{Side, Station};
 use airlock_engine::status::{self, Status};
 
@@ -17,14 +19,18 @@ pub async fn init(cx: &Cx, dir: Option<PathBuf>, name: Option<String>, side: Sid
     };
     let name = name.or_else(of_dir).unwrap_or_else(|| "station".to_owned());
     let station = Station::init(&dir, &name, side, cx.options()).await?;
+    let administrator = administrator(&station.options.actor);
+    let token = people::first(&station, &administrator).await?;
     let fingerprint = station.key.fingerprint();
     let public_key = station.key.public_hex();
     cx.out.answer(
-        || Ok(serde_json::json!({"name": name, "side": side, "dir": dir, "public_key": public_key, "fingerprint": fingerprint})),
+        || Ok(serde_json::json!({"name": name, "side": side, "dir": dir, "public_key": public_key, "fingerprint": fingerprint, "administrator": administrator, "token": token})),
         || {
             format!(
                 "Made station `{name}` in {dir}.\n\n  public key   {dir}/keys/station.pub\n  fingerprint  {fingerprint}\n\n\
-                 Whoever takes this station's bundles needs the public key, and the fingerprint by another way.\nNext: {next}\n",
+                 Whoever takes this station's bundles needs the public key, and the fingerprint by another way.\n\n  \
+                 administrator  {administrator}\n  token          {token}\n\n\
+                 The token is shown this once: with it, `--as {administrator}` acts as the first administrator.\nNext: {next}\n",
                 dir = dir.display(),
                 next = match side {
                     Side::Connected => "`airlock advisories add`, `airlock channel add`, `airlock sync`.",
@@ -34,6 +40,12 @@ pub async fn init(cx: &Cx, dir: Option<PathBuf>, name: Option<String>, side: Sid
         },
     )?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The first administrator: whoever makes the station, if that can name a user.
+fn administrator(actor: &str) -> String {
+    let name = actor.to_ascii_lowercase();
+    if is_user_name(&name) { name } else { "admin".to_owned() }
 }
 
 pub async fn status(cx: &Cx) -> Result<ExitCode> {
@@ -76,6 +88,12 @@ fn text(status: &Status) -> String {
         out += &format!(
             "\nLedger feed {}: sent up to entry {}, {} behind{error}\n",
             feed.name, feed.sent, feed.behind
+        );
+    }
+    for broken in &status.broken_glass {
+        out += &format!(
+            "\nDone by {} alone and not looked at yet: {} ({}); another person runs `airlock proposals review {}`\n",
+            broken.by, broken.what, broken.reason, broken.proposal
         );
     }
     if status.damaged > 0 {

@@ -12,6 +12,7 @@ use airlock_core::bundle::{self, Base, BundledFile, ChannelHead, Manifest, Sende
 use airlock_core::canon::Canonical;
 use airlock_core::id::{Digest, Id};
 use airlock_core::ledger::LedgerHead;
+use airlock_core::roles::Action;
 use airlock_core::snapshot::Snapshot;
 use airlock_store::{Blobs, Db};
 
@@ -21,6 +22,7 @@ use super::{ExportState, Exported, objects};
 use crate::channel::ref_name;
 use crate::error::{Error, Result, joined};
 use crate::feeds;
+use crate::people;
 use crate::station::Station;
 
 /// Where the objects lie in a bundle.
@@ -94,6 +96,7 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     let stream = stream_of(station, what.to.as_deref());
     let mut lease = None;
     if !what.plan {
+        people::allow(station, Action::Export, None).await?;
         lease = Some(station.lease(&state_ref(&stream), "export").await?);
         // What leaves is what may leave now: blocked or run out since the last judgement is not.
         let judged = crate::sync::rejudge_some(station, |name| what.bears_on(name), "before export").await?;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use airlock_core::advisory::FeedHead;
 use airlock_core::bundle::{Base, BundledFile, Manifest};
 use airlock_core::id::Digest;
+use airlock_core::roles::Action;
 use airlock_core::strictness::{KEPT, THERE};
 use airlock_store::{Db, Intake, Packed, RefChange, Store, StoreError};
 
@@ -19,6 +20,7 @@ use super::verify::{self, Opened};
 use super::{ImportState, channels, media, objects};
 use crate::error::{Error, Kind, Result, joined};
 use crate::feeds::{self, StoredHead};
+use crate::people;
 use crate::progress::{Progress, Unit};
 use crate::station::Station;
 use crate::sync::{self, Outcome};
@@ -49,6 +51,7 @@ pub struct Report {
 
 /// Verifies a bundle and takes it in.
 pub async fn import(station: &Station, dir: &Path) -> Result<Report> {
+    people::allow(station, Action::Import, None).await?;
     let trusted = trust::list(station).await?;
     let keys: Vec<[u8; 32]> =
         trusted.iter().filter_map(|t| airlock_core::hex::decode(&t.public_key)).collect();

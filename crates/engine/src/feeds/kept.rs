@@ -19,6 +19,7 @@ use airlock_store::{Db, RefChange};
 
 use super::{StoredHead, build, heads, index, rebuild};
 use crate::error::{Error, Result};
+use crate::proposals::{self, Act};
 use crate::station::Station;
 use crate::{tree_edit, trees};
 
@@ -283,7 +284,7 @@ async fn milder(
 }
 
 /// What a person accepts: of these feeds, or of all, these ids, or all.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
     /// The feeds.
     pub feeds: BTreeSet<String>,
@@ -358,6 +359,8 @@ pub async fn accept(station: &Station, accepted: &Accepted, reason: &str) -> Res
     if reason.trim().is_empty() {
         return Err(Error::usage("accepting what became milder needs a reason"));
     }
+    let act = Act::Accept { accepted: accepted.clone(), reason: reason.to_owned() };
+    proposals::gate(station, act).await?;
     let (remaining, count) = remaining(station, accepted).await?;
     let mut changes = Vec::new();
     for (feed, of) in &remaining {

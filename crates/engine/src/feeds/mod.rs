@@ -19,6 +19,7 @@ use airlock_core::advisory::{AdvisorySet, CUT, FeedHead, FeedKind};
 use airlock_core::id::{Digest, Id};
 use airlock_core::identity;
 use airlock_core::object::Object;
+use airlock_core::roles::Action;
 use airlock_core::strictness::KEPT;
 use airlock_formats::feeds::BadAdvisory;
 use airlock_store::RefChange;
@@ -27,6 +28,8 @@ use self::build::Base;
 pub(crate) use self::index::{FeedIndex, REF as INDEX};
 use self::kept::{base, head_ref};
 use crate::error::{Error, Result};
+use crate::people;
+use crate::proposals::{self, Act};
 use crate::station::Station;
 use crate::upstream::{Location, Validator};
 
@@ -128,6 +131,7 @@ const EXTENSIONS: [&str; 11] =
 
 /// Adds a feed under a name made of its kind and place.
 pub async fn add(station: &Station, kind: FeedKind, location: &str) -> Result<String> {
+    people::allow(station, Action::AddFeed, None).await?;
     let parsed = Location::parse(location)?;
     let stem = match &parsed {
         Location::Http(url) => {
@@ -201,6 +205,12 @@ pub async fn update_with(station: &Station, names: &[String], how: Reading) -> R
     }
     if how.accept_shrink && names.is_empty() {
         return Err(Error::usage("`--accept-shrink` needs the names of the feeds that it is meant for"));
+    }
+    if how.accept_shrink {
+        let act = Act::Shrink { feeds: names.to_vec(), anew: how.anew };
+        proposals::gate(station, act).await?;
+    } else {
+        people::allow(station, Action::Sync, None).await?;
     }
     defs.retain(|name, _| names.is_empty() || names.contains(name));
     if defs.is_empty() {
@@ -397,6 +407,8 @@ pub async fn remove(station: &Station, name: &str, reason: &str) -> Result<()> {
     if reason.trim().is_empty() {
         return Err(Error::usage("removing a feed needs a reason"));
     }
+    let act = Act::RemoveFeed { feed: name.to_owned(), reason: reason.to_owned() };
+    proposals::gate(station, act).await?;
     let refs = station.store.db.refs("feed/").await?;
     let mut known: BTreeMap<String, Vec<RefChange>> = BTreeMap::new();
     for (full, id) in refs {
@@ -536,6 +548,10 @@ pub(crate) async fn build(station: &Station, feeds: BTreeMap<String, FeedHead>) 
 pub async fn set_loosening(station: &Station, name: &str, loosening: Loosening) -> Result<()> {
     let defs = defs(station).await?;
     let held = defs.get(name).ok_or_else(|| unknown_feed(name, defs.keys()))?;
+    match loosening {
+        Loosening::Accept => proposals::gate(station, Act::Loosen { feed: name.to_owned() }).await?,
+        Loosening::Ask => people::allow(station, Action::Feeds, None).await?,
+    }
     let def: FeedDef = station.store.db.get(Id::new(*held)).await?;
     let id = station.store.db.put(&FeedDef { loosening, ..def }).await?;
     let change = RefChange { name: format!("feed/{name}/def"), from: Some(*held), to: Some(id.digest()) };

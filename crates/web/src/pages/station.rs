@@ -4,7 +4,7 @@ use airlock_core::advisory::FeedKind;
 use airlock_core::snapshot::Counts;
 use airlock_core::time::Span;
 use airlock_engine::station::Side;
-use airlock_engine::status::{ChannelStatus, FeedStatus, Status, status};
+use airlock_engine::status::{BrokenGlass, ChannelStatus, FeedStatus, Status, status};
 use airlock_engine::view::View;
 use askama::Template;
 
@@ -24,6 +24,8 @@ struct Page {
     alarms: Vec<Prose>,
     bar: Option<Bar>,
     channels: Vec<ChannelRow>,
+    /// What one person did that needs two.
+    alone: Vec<BrokenGlass>,
     feeds: Vec<FeedRow>,
     has_more_help: bool,
     side: &'static str,
@@ -79,6 +81,7 @@ pub(super) async fn page(ask: &Ask, view: &View) -> Answer {
             Side::Isolated => "isolated",
         },
         ledger: count_of_entries(status.ledger_entries),
+        alone: status.broken_glass.clone(),
         public_key: status.public_key,
     })
 }

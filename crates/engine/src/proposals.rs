@@ -1,0 +1,458 @@
+//! Acts that need a second person, and those that somebody had to do alone.
+//!
+//! What `[people] two_person` names becomes a *proposal* instead of acting: an object that says all that is to be done and
+//! what it rests on. It is done when a second person confirms it who may do it too, while what it rests on is as it was and
+//! both still have the right. `--break-glass` acts at once, and is shown until another person looked at it. What makes
+//! verdicts stricter never waits.
+//!
+//! A proposal is closed before it is carried out: killed in between, it is lost and proposed anew, and never done twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use airlock_core::decision::{Ruling, Terms};
+use airlock_core::hex;
+use airlock_core::id::{Digest, Id};
+use airlock_core::object::{self, Object};
+use airlock_core::roles::Action;
+use airlock_core::snapshot::Snapshot;
+use airlock_core::time::{Span, Time};
+use airlock_store::RefChange;
+
+use crate::error::{Error, Result};
+use crate::feeds::{self, Accepted, Loosening, Reading};
+use crate::ledger::RESTORE;
+use crate::station::Station;
+use crate::sync::{self, Rejudged};
+use crate::trust::{self, Limits};
+use crate::{channel, decide, history, people, policy};
+
+/// How long a proposal waits, in days.
+pub const WAITS_DAYS: i64 = 14;
+/// What may be put under two persons, by the names of `docs/people.md`: what lets something in that was kept out.
+pub const PROPOSABLE: [Action; 8] = [
+    Action::Approve,
+    Action::Rule,
+    Action::Waive,
+    Action::Lift,
+    Action::Policy,
+    Action::Trust,
+    Action::Rollback,
+    Action::Feeds,
+];
+
+/// Something to be done, with all that doing it needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "act", rename_all = "kebab-case")]
+pub enum Act {
+    /// Make a decision.
+    Decide {
+        /// What is ruled.
+        ruling: Ruling,
+        /// On which terms.
+        terms: Terms,
+    },
+    /// Set a policy.
+    Policy {
+        /// Its name.
+        name: String,
+        /// Its text.
+        text: String,
+    },
+    /// Trust a key, whose fingerprint was typed.
+    Trust {
+        /// What the sender is called.
+        name: String,
+        /// The key in hexadecimal.
+        public_key: String,
+        /// How far.
+        limits: Limits,
+    },
+    /// Go back to what a channel held.
+    Rollback {
+        /// The channel.
+        channel: String,
+        /// The snapshot.
+        snapshot: Id<Snapshot>,
+        /// Why.
+        reason: String,
+    },
+    /// Accept what became milder.
+    Accept {
+        /// What of it.
+        accepted: Accepted,
+        /// Why.
+        reason: String,
+    },
+    /// Take a feed out.
+    RemoveFeed {
+        /// The feed.
+        feed: String,
+        /// Why.
+        reason: String,
+    },
+    /// Let what becomes milder in a feed act by itself.
+    Loosen {
+        /// The feed.
+        feed: String,
+    },
+    /// Believe feeds that lost more than half of their records.
+    Shrink {
+        /// The feeds.
+        feeds: Vec<String>,
+        /// Read everything.
+        anew: bool,
+    },
+}
+
+/// How a proposal stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// It waits for a second person.
+    Open,
+    /// It was done by one person alone, for this reason, and nobody else looked at it yet.
+    Broken(String),
+}
+
+/// Something that waits for a second person, before or after it was done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proposal {
+    /// Its name.
+    pub id: String,
+    /// The user who proposed it, or did it.
+    pub by: String,
+    /// When.
+    pub since: Time,
+    /// Until when it waits.
+    pub expires: Time,
+    /// What.
+    pub act: Act,
+    /// What it rests on: refs, and to what they pointed.
+    pub rests_on: BTreeMap<String, Option<Digest>>,
+    /// How it stands.
+    pub state: State,
+}
+
+impl Object for Proposal {
+    const KIND: &'static str = "airlock.proposal.v1";
+}
+
+/// What was proposed by somebody else and is carried out now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confirmed {
+    /// Who proposed it.
+    pub by: String,
+    /// What.
+    pub act: Act,
+}
+
+impl Act {
+    /// What kind of act it is, for the rules of who may do what.
+    async fn action(&self, station: &Station) -> Result<Action> {
+        Ok(match self {
+            Self::Decide { ruling, .. } => decide::action(station, ruling).await?,
+            Self::Policy { .. } => Action::Policy,
+            Self::Trust { .. } => Action::Trust,
+            Self::Rollback { .. } => Action::Rollback,
+            Self::Accept { .. } | Self::RemoveFeed { .. } | Self::Loosen { .. } | Self::Shrink { .. } => {
+                Action::Feeds
+            }
+        })
+    }
+
+    /// The channel that it is about, if about one.
+    async fn channel(&self, station: &Station) -> Result<Option<String>> {
+        match self {
+            Self::Decide { ruling, .. } => decide::channel_of(station, ruling).await,
+            Self::Rollback { channel, .. } => Ok(Some(channel.clone())),
+            _ => Ok(None),
+        }
+    }
+
+    /// The refs by which it was weighed: when one of them moves, it was weighed for another state.
+    async fn rests_on(&self, station: &Station) -> Result<Vec<String>> {
+        let policy = async |name: Option<String>| -> Result<Vec<String>> {
+            match name {
+                Some(name) => Ok(vec![format!("policy/{}", channel::find(station, &name).await?.policy)]),
+                None => Ok(Vec::new()),
+            }
+        };
+        match self {
+            Self::Decide { .. } => policy(self.channel(station).await?).await,
+            Self::Policy { name, .. } => Ok(vec![format!("policy/{name}")]),
+            Self::Trust { name, .. } => Ok(vec![format!("trust/{name}")]),
+            Self::Rollback { channel, .. } => policy(Some(channel.clone())).await,
+            Self::Accept { .. } => Ok(vec![feeds::SET.to_owned()]),
+            Self::RemoveFeed { feed, .. } | Self::Loosen { feed } => Ok(vec![format!("feed/{feed}/def")]),
+            Self::Shrink { feeds, .. } => Ok(feeds.iter().map(|feed| format!("feed/{feed}/head")).collect()),
+        }
+    }
+
+    /// In a line, for people.
+    pub fn told(&self) -> String {
+        match self {
+            Self::Decide { ruling, terms } => format!("{}: {}", decide::told(ruling), terms.reason),
+            Self::Policy { name, .. } => format!("set policy {name}"),
+            Self::Trust { name, .. } => format!("trust the key of {name}"),
+            Self::Rollback { channel, snapshot, reason } => {
+                format!("take {channel} back to {}: {reason}", snapshot.digest().short())
+            }
+            Self::Accept { reason, .. } => format!("accept what became milder: {reason}"),
+            Self::RemoveFeed { feed, reason } => format!("remove feed {feed}: {reason}"),
+            Self::Loosen { feed } => format!("let what becomes milder in feed {feed} act by itself"),
+            Self::Shrink { feeds, .. } => format!("believe {} that shrank", feeds.join(", ")),
+        }
+    }
+
+    /// Does it, and judges by it.
+    async fn carry_out(self, station: &Station) -> Result<Rejudged> {
+        let why = match self {
+            Self::Decide { ruling, terms } => {
+                format!("decision {}", decide::decide_on(station, ruling, terms).await?.id)
+            }
+            Self::Policy { name, text } => {
+                policy::set(station, &name, &text).await?;
+                format!("policy set {name}")
+            }
+            Self::Trust { name, public_key, limits } => {
+                let key: [u8; 32] = hex::decode(&public_key).ok_or_else(|| Error::usage("it is no key"))?;
+                trust::add(station, &name, key, &airlock_core::bundle::fingerprint(&key), limits).await?;
+                return Ok(Rejudged { outcomes: Vec::new(), failed: None });
+            }
+            Self::Rollback { channel, snapshot, reason } => {
+                let channel = channel::find(station, &channel).await?;
+                let outcome = history::rollback(station, &channel, snapshot, &reason, false).await?;
+                let mut judged = sync::descend(station, &[&channel.name], "snapshot rollback").await?;
+                judged.outcomes.insert(0, outcome);
+                return Ok(judged);
+            }
+            Self::Accept { accepted, reason } => {
+                feeds::accept(station, &accepted, &reason).await?;
+                "advisories accept".to_owned()
+            }
+            Self::RemoveFeed { feed, reason } => {
+                feeds::remove(station, &feed, &reason).await?;
+                "advisories remove".to_owned()
+            }
+            Self::Loosen { feed } => {
+                feeds::set_loosening(station, &feed, Loosening::Accept).await?;
+                "advisories set".to_owned()
+            }
+            Self::Shrink { feeds, anew } => {
+                let how = Reading { accept_shrink: true, anew };
+                feeds::update_with(station, &feeds, how).await?.failed.map_or(Ok(()), Err)?;
+                "advisories update".to_owned()
+            }
+        };
+        sync::rejudge_all(station, &why).await
+    }
+}
+
+/// Asks whether this may be done now, by whoever acts: whether they have the right, and whether a second person is needed.
+///
+/// # Errors
+///
+/// The answer is no: they have no right to it; or it waits from now on for a second person, as a proposal.
+pub(crate) async fn gate(station: &Station, act: Act) -> Result<()> {
+    if station.confirmed.as_ref().is_some_and(|confirmed| confirmed.act == act) {
+        return Ok(());
+    }
+    let (action, channel) = (act.action(station).await?, act.channel(station).await?);
+    people::allow(station, action, channel.as_deref()).await?;
+    if !station.config.people.two_person.iter().any(|name| name == action.name()) {
+        return Ok(());
+    }
+    let Some(login) = &station.login else {
+        return Err(Error::no(format!(
+            "`{}` needs two persons here, and nobody says who the first is",
+            action.name()
+        ))
+        .hint("say --as USER, with that user's token in AIRLOCK_TOKEN or --token-file FILE"));
+    };
+    let state = station.break_glass.clone().map_or(State::Open, State::Broken);
+    let (is_broken, told) = (state != State::Open, act.told());
+    let proposal = open(station, &login.name, act, state).await?;
+    if is_broken {
+        return Ok(());
+    }
+    let (id, ends) = (&proposal.id, proposal.expires.date());
+    Err(Error::no(format!("proposal {id} waits for a second person: {told}")).hint(format!(
+        "another person who may `{}` runs `airlock proposals confirm {id}` before {ends}; nothing was changed",
+        action.name()
+    )))
+}
+
+fn ref_name(id: &str) -> String {
+    format!("proposal/{id}")
+}
+
+async fn open(station: &Station, by: &str, act: Act, state: State) -> Result<Proposal> {
+    let db = &station.store.db;
+    let since = station.now().await?;
+    let mut rests_on = BTreeMap::new();
+    for name in act.rests_on(station).await? {
+        let at = db.find_ref(&name).await?;
+        rests_on.insert(name, at);
+    }
+    let action = if state == State::Open { "proposal.open" } else { "proposal.break-glass" };
+    // The number of the entry that tells of it: nobody else has it.
+    let id = format!("p{}", db.ledger_head().await?.number + 1);
+    let expires = since.after(Span::days(WAITS_DAYS));
+    let proposal = Proposal { id, by: by.to_owned(), since, expires, act, rests_on, state };
+    let stored = db.put(&proposal).await?.digest();
+    let moved = RefChange { name: ref_name(&proposal.id), from: None, to: Some(stored) };
+    let mut detail = serde_json::json!({"proposal": stored, "act": proposal.act.told()});
+    if let State::Broken(reason) = &proposal.state {
+        detail["reason"] = reason.as_str().into();
+    }
+    station.commit(vec![moved], action, &ref_name(&proposal.id), &detail).await?;
+    Ok(proposal)
+}
+
+/// Everything that waits for a second person, by its name.
+pub async fn list(station: &Station) -> Result<Vec<Proposal>> {
+    let mut out = Vec::new();
+    for id in station.store.db.refs("proposal/").await?.into_values() {
+        out.push(held(station, id).await?);
+    }
+    out.sort_by_key(|proposal: &Proposal| (proposal.since, proposal.id.clone()));
+    Ok(out)
+}
+
+/// Reads a proposal: what somebody else wrote under its name in the database is none.
+async fn held(station: &Station, id: Digest) -> Result<Proposal> {
+    let proposal: Proposal = station.store.db.get(Id::new(id)).await?;
+    if object::encode(&proposal)?.0.digest() != id {
+        return Err(Error::unsafe_(format!(
+            "proposal {} was changed: it is not what its name says",
+            proposal.id
+        ))
+        .hint(RESTORE));
+    }
+    Ok(proposal)
+}
+
+/// One of them.
+pub async fn find(station: &Station, id: &str) -> Result<Proposal> {
+    Ok(at(station, id).await?.1)
+}
+
+async fn at(station: &Station, id: &str) -> Result<(Digest, Proposal)> {
+    let found = station.store.db.find_ref(&ref_name(id)).await?.ok_or_else(|| {
+        Error::usage(format!("no proposal `{id}` waits")).hint("`airlock proposals list` shows what does")
+    })?;
+    Ok((found, held(station, found).await?))
+}
+
+/// Whoever acts, who must be known by a token and have the right to what is proposed; the proposal is somebody else's.
+async fn second(station: &Station, proposal: &Proposal) -> Result<String> {
+    let Some(login) = &station.login else {
+        return Err(Error::no("a second person has to be known by a token")
+            .hint("say --as USER, with that user's token in AIRLOCK_TOKEN or --token-file FILE"));
+    };
+    if login.name == proposal.by {
+        return Err(Error::no(format!("{} is of {}, and needs another person", proposal.id, proposal.by))
+            .hint("ask somebody else who has the right"));
+    }
+    let known = people::read(station).await?;
+    let (action, channel) = (proposal.act.action(station).await?, proposal.act.channel(station).await?);
+    people::check(&known, &login.name, action, channel.as_deref())?;
+    if proposal.state == State::Open {
+        people::check(&known, &proposal.by, action, channel.as_deref())
+            .map_err(|e| e.while_("whoever proposed it"))?;
+    }
+    Ok(login.name.clone())
+}
+
+/// Does what somebody else proposed.
+///
+/// # Errors
+///
+/// If whoever acts is no second person for it, it has ended, or what it rests on is not as it was.
+pub async fn confirm(station: &Station, id: &str) -> Result<Rejudged> {
+    let (stored, proposal) = at(station, id).await?;
+    if proposal.state != State::Open {
+        return Err(Error::usage(format!("{id} was done already, by {} alone", proposal.by))
+            .hint(format!("look at it, and then run `airlock proposals review {id} --reason TEXT`")));
+    }
+    second(station, &proposal).await?;
+    if proposal.expires <= station.now().await? {
+        return Err(Error::no(format!("{id} waited until {} and has ended", proposal.expires.date()))
+            .hint("have it proposed anew"));
+    }
+    let mut rests_on = Vec::new();
+    for (name, was) in &proposal.rests_on {
+        if station.store.db.find_ref(name).await? != *was {
+            return Err(Error::no(format!("{name} is another since {id} was proposed")).hint(format!(
+                "`airlock proposals withdraw {id}`, and have it proposed anew for what is in force now"
+            )));
+        }
+        rests_on.push(RefChange { name: name.clone(), from: *was, to: *was });
+    }
+    let act = proposal.act.clone();
+    let confirmed = Station {
+        confirmed: Some(Confirmed { by: proposal.by.clone(), act: act.clone() }),
+        ..station.clone()
+    };
+    rests_on.push(RefChange { name: ref_name(id), from: Some(stored), to: None });
+    let detail = serde_json::json!({"by": proposal.by, "act": act.told()});
+    confirmed.commit(rests_on, "proposal.confirm", &ref_name(id), &detail).await?;
+    act.carry_out(&confirmed).await.map_err(|e| {
+        let hint = e.hint.clone().unwrap_or_default();
+        e.while_(&format!("{id} was confirmed, and could not be carried out; have it proposed anew"))
+            .hint(hint)
+    })
+}
+
+/// Lets a proposal go: its own person, or somebody who could have confirmed it.
+pub async fn withdraw(station: &Station, id: &str) -> Result<()> {
+    let (stored, proposal) = at(station, id).await?;
+    if proposal.state != State::Open {
+        return Err(Error::usage(format!("{id} was done already"))
+            .hint("it is looked at with `airlock proposals review`"));
+    }
+    if station.login.as_ref().is_none_or(|login| login.name != proposal.by) {
+        second(station, &proposal).await?;
+    }
+    close(station, id, stored, "proposal.withdraw", &serde_json::json!({"by": proposal.by})).await
+}
+
+/// Says that another person looked at what was done alone.
+pub async fn review(station: &Station, id: &str, reason: &str) -> Result<()> {
+    let (stored, proposal) = at(station, id).await?;
+    if proposal.state == State::Open {
+        return Err(Error::usage(format!("{id} is not done yet"))
+            .hint(format!("`airlock proposals confirm {id}` does it")));
+    }
+    if reason.trim().is_empty() {
+        return Err(Error::usage("a review needs a word").hint("say what came of it with --reason TEXT"));
+    }
+    second(station, &proposal).await?;
+    let detail = serde_json::json!({"by": proposal.by, "act": proposal.act.told(), "reason": reason.trim()});
+    close(station, id, stored, "proposal.review", &detail).await
+}
+
+async fn close(
+    station: &Station,
+    id: &str,
+    stored: Digest,
+    action: &str,
+    detail: &serde_json::Value,
+) -> Result<()> {
+    let moved = RefChange { name: ref_name(id), from: Some(stored), to: None };
+    station.commit(vec![moved], action, &ref_name(id), detail).await
+}
+
+/// Checks what a configuration puts under two persons.
+pub(crate) fn check_names(names: &[String]) -> Result<()> {
+    let known: BTreeSet<&str> = PROPOSABLE.into_iter().map(Action::name).collect();
+    match names.iter().find(|name| !known.contains(name.as_str())) {
+        Some(unknown) => {
+            Err(Error::usage(format!("[people] two_person: `{unknown}` cannot be put under two persons"))
+                .hint(format!("use some of {}", known.into_iter().collect::<Vec<_>>().join(", "))))
+        }
+        None => Ok(()),
+    }
+}
