@@ -354,9 +354,9 @@ pub enum ChannelCommand {
         /// Nothing that matches.
         #[arg(long, value_name = "SPEC")]
         exclude: Vec<String>,
-        /// The policy that rules it.
-        #[arg(long, default_value = "default")]
-        policy: String,
+        /// The policy that rules it: `default`, and of a child `inherited`, which adds no rules to its parent's.
+        #[arg(long)]
+        policy: Option<String>,
     },
     /// List the channels.
     List,

@@ -30,7 +30,9 @@ async fn a_child_follows_its_parent_and_is_served_below_it() {
         synced["channels"].as_array().unwrap().iter().map(|c| c["channel"].as_str().unwrap()).collect();
     assert_eq!(names, ["main", "py", "main/dev", "py/dev"]);
     assert_eq!(artifacts(&station, "main/dev"), ["noarch/idna-3.10-0.conda", "noarch/requests-2.0-0.conda"]);
-    station.run(&["channel", "list"]).exits(0).shows("main/dev  conda  default  channel main");
+    station.run(&["channel", "list"]).exits(0).shows("main/dev  conda  inherited  channel main");
+    let alone = ["channel", "add", "free", "--ecosystem", "conda", "--source", "/", "--policy", "inherited"];
+    station.run(&alone).exits(2).says("is for children");
     station
         .run(&["explain", "main/dev", "idna=3.6"])
         .exits(1)
@@ -98,10 +100,32 @@ async fn an_environment_becomes_the_content_of_a_child_and_crosses_alone() {
     station.run(&wheels).exits(0);
     assert_eq!(artifacts(&station, "py/env"), ["idna-3.10-py3-none-any.whl"]);
 
+    // What was approved in the parent need not be approved again, and what lies below follows.
+    station.run(&["channel", "add", "main/env/mine"]).exits(0);
+    station.run(&["review", "approve", "main", "--scope", "requests", "--reason", "r"]).exits(0);
+    station.run(&["sync"]).exits(0);
+    let held =
+        ["plan", "requests==1.0", "--channel", "main", "--platform", "linux-64", "--closure", "main/env"];
+    station.run(&held).exits(0);
+    for channel in ["main/env", "main/env/mine"] {
+        assert_eq!(artifacts(&station, channel), ["noarch/requests-1.0-0.conda"], "{channel}");
+    }
+    // By rules of its own it would lack it, and that is said.
+    let own = [&held[..7], &["main/own", "--policy", "default"]].concat();
+    station.run(&own).exits(1).says("1 of 1 files of the environment are not in `main/own`");
+    station.run(&other).exits(0);
+
     let disk = world.path("disk");
     station.run(&["export", disk.to_str().unwrap(), "--channel", "main/env"]).exits(0);
     let high = world.station("high", "isolated");
     high.trust(&station);
+    // It does not pass for the child of a channel that others feed here.
+    let conda = world.path("conda");
+    let strange = world.station("strange", "isolated");
+    strange.trust(&station);
+    let add = ["channel", "add", "main", "--ecosystem", "conda", "--source", conda.to_str().unwrap()];
+    strange.run(&add).exits(0);
+    strange.run(&["import", disk.to_str().unwrap()]).exits(3).says("lies in the name of `main`");
     high.run(&["import", disk.to_str().unwrap()]).exits(0);
     assert_eq!(artifacts(&high, "main/env"), ["noarch/requests-2.0-0.conda"]);
     let Some(python) = python() else { return };

@@ -94,7 +94,7 @@ async fn world() -> World {
     }
     channel.write();
     let mut index = world.kit.pypi_source("pypi");
-    for version in ["1.9", "2.0", "2.1"] {
+    for version in ["1.9", "2.0", "2.1", "3.0"] {
         index.add_wheel(&wheel("lib", version), &json!({}));
     }
     index.write();
@@ -151,11 +151,19 @@ async fn what_can_only_be_had_if_it_is_asked_for_differently_says_how() {
     let (status, plan) = planned(&low, &["app"], &["--virtual", "__cuda=12.4"]);
     assert_eq!((status, &plan["passes"]), (0, &json!(true)));
     // What needs the denied version and nothing else cannot be had at all.
-    let (_, plan) = planned(&low, &["old"], &[]);
-    assert_eq!(plan["nearest"], Value::Null);
+    let (status, plan) = planned(&low, &["old"], &[]);
+    assert_eq!((status, &plan["nearest"]), (1, &Value::Null));
     assert!(plan["reasons"].to_string().contains("cvss-above-7"), "{}", plan["reasons"]);
-    let (_, plan) = planned(&low, &["nothing-such"], &[]);
+    let (status, plan) = planned(&low, &["nothing-such"], &[]);
+    assert_eq!(status, 1);
     assert_eq!(plan["missing"], json!(["nothing-such: the channel has no package `nothing-such`"]));
+    let (_, plan) = planned(&low, &["lib>=9"], &[]);
+    assert_eq!(plan["missing"], json!(["lib>=9: no version of it is listed that fits"]));
+    // What goes together with nothing passes neither, though each spec by itself is there.
+    let (status, plan) = planned(&low, &["app=2", "lib<2"], &[]);
+    assert_eq!((status, &plan["passes"], plan["missing"].as_array().unwrap().len()), (1, &json!(false), 0));
+    assert!(!plan["reasons"].as_array().unwrap().is_empty());
+    low.run(&["plan", "app", "--channel", "main", "--platform", "linux-46"]).exits(2).says("is no platform");
 }
 
 #[tokio::test]
@@ -175,7 +183,16 @@ async fn an_environment_file_is_held_against_both_of_its_ecosystems_and_behind_t
     assert_eq!(answer["unanswerable"], json!([]));
     let [conda, pypi] = [0, 1].map(|at| &answer["plans"][at]);
     assert_eq!((&conda["passes"], &pypi["passes"]), (&json!(false), &json!(false)));
-    assert_eq!(pypi["nearest"]["asked"], json!([{"from": "lib[more]==2.1", "to": "lib==2.0"}]));
+    assert_eq!(pypi["nearest"]["asked"], json!([{"from": "lib[more]==2.1", "to": "lib==3.0"}]));
+    // Of several lines on one package what fits all of them is taken before anything that does not.
+    let both = ["--json", "plan", "lib>=2", "lib<3", "--channel", "py", "--closure", "py/few"];
+    low.run(&both).exits(0);
+    let few = low.json(&["explain", "py/few", "lib"]);
+    let admitted = few["artifacts"].as_array().unwrap().iter().filter(|a| a["verdict"] == "admitted");
+    assert_eq!(admitted.map(|a| a["version"].as_str().unwrap()).collect::<Vec<_>>(), ["2.0"]);
+    // What the channel cannot answer is not left out of a child without a word.
+    let child = ["plan", file, "--channel", "main", "--closure", "main/half"];
+    low.run(&child).exits(1).says("would lack it");
     // Behind the gap nobody has the denied records: the same environment solves without them.
     let answer = high.run(&args).exits(1).json();
     assert_eq!(answer["plans"][0]["passes"], json!(true));

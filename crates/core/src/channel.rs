@@ -82,6 +82,8 @@ pub fn parent_of(name: &str) -> Option<&str> {
     name.rsplit_once('/').map(|(parent, _)| parent)
 }
 
+/// Longest name of a channel, in bytes: a lease is a file of that name, with what is leased before it.
+pub const NAME_BYTES_MAX: usize = 200;
 /// Most parts of a channel's name.
 pub const NAME_PARTS_MAX: usize = 4;
 /// What a child cannot be called, since it stands behind channels in URLs.
@@ -90,8 +92,9 @@ const TAKEN: [&str; 4] = ["simple", "packages", "shards", "src"];
 /// Whether a text can name a channel: parts of a path, each of its parents first.
 pub fn is_channel_name(name: &str) -> bool {
     let parts: Vec<&str> = name.split('/').collect();
-    let is_child = |part: &&str| !TAKEN.contains(part) && !ecosystem::is_subdir(part);
-    parts.len() <= NAME_PARTS_MAX
+    let is_child = |part: &&str| !TAKEN.contains(part) && !ecosystem::is_platform(part);
+    name.len() <= NAME_BYTES_MAX
+        && parts.len() <= NAME_PARTS_MAX
         && parts.iter().all(|part| is_plain_name(part))
         && parts.iter().skip(1).all(is_child)
 }
@@ -112,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_child_is_named_below_its_parent_and_like_nothing_else_in_a_url() {
-        for name in ["main", "team/dev", "a/b/c/d", "simple", "main/team-"] {
+        for name in ["main", "team/dev", "a/b/c/d", "simple", "main/team-", "main/data-science"] {
             assert!(is_channel_name(name), "{name}");
         }
         for name in [

@@ -29,7 +29,7 @@ use crate::shard::{Entry, Shard, ShardKey};
 use crate::verdict::{Judged, Judgement, RuleHit, Verdict, builtin};
 
 pub use graph::{COMPARISONS_MAX, Graph, Impossible, When};
-pub use requirement::{Numbered, Requirement, is_bounded};
+pub use requirement::{Numbered, Requirement, has_expression, is_bounded};
 
 /// Most dependencies of one artifact that are looked at.
 pub const DEPENDS_MAX: usize = 2000;

@@ -140,6 +140,29 @@ pub fn is_subdir(subdir: &str) -> bool {
         || (subdir.len() <= 32 && subdir.split_once('-').is_some_and(|(os, arch)| part(os) && part(arch)))
 }
 
+/// Whether a text is a platform that conda knows (CEP 26): of a known system, and of an architecture that goes with one.
+pub fn is_platform(subdir: &str) -> bool {
+    const SYSTEMS: [&str; 8] = ["linux", "osx", "win", "freebsd", "emscripten", "wasi", "zos", "android"];
+    const MACHINES: [&str; 14] = [
+        "32",
+        "64",
+        "aarch64",
+        "arm64",
+        "armv6l",
+        "armv7l",
+        "ppc64",
+        "ppc64le",
+        "riscv32",
+        "riscv64",
+        "s390x",
+        "wasm32",
+        "loongarch64",
+        "z",
+    ];
+    let known = |(system, machine)| SYSTEMS.contains(&system) && MACHINES.contains(&machine);
+    subdir == "noarch" || subdir.split_once('-').is_some_and(known)
+}
+
 /// Project (as the file spells it) and version of a wheel or source distribution, from its file name alone
 /// (PEP 427, PEP 625). An sdist of the old kind may have `-` in its project, so the known project of
 /// the page decides where the version begins.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use airlock_core::channel::{BUNDLES, CHANNEL, Channel, ChannelFeed, is_channel_name, parent_of};
 use airlock_core::ecosystem::{self, Ecosystem};
 use airlock_core::id::Id;
+use airlock_core::policy::INHERITED_NAME;
 use airlock_core::roles::Action;
 use airlock_core::spec::Spec;
 use airlock_store::RefChange;
@@ -56,6 +57,12 @@ pub fn source(channel: &Channel) -> Result<String> {
 
 /// A child is read from its parent, which is there, and of the same ecosystem; only a child lies in the name of another.
 async fn check_family(station: &Station, channel: &Channel) -> Result<()> {
+    if channel.policy == INHERITED_NAME && !matches!(channel.feed, ChannelFeed::Parent { .. }) {
+        return Err(Error::usage(format!(
+            "policy `{INHERITED_NAME}` is for children: it leaves all to the parent's rules"
+        ))
+        .hint("name another policy; `airlock policy list` shows them"));
+    }
     let Some(name) = parent_of(&channel.name) else {
         return match channel.feed {
             ChannelFeed::Parent { .. } => {
@@ -83,10 +90,16 @@ async fn check_family(station: &Station, channel: &Channel) -> Result<()> {
 /// Gives a child other files, exactly these.
 pub async fn set_exactly(station: &Station, name: &str, files: Exactly) -> Result<Channel> {
     let mut channel = find(station, name).await?;
-    let ChannelFeed::Parent { exactly, .. } = &mut channel.feed else {
+    let ChannelFeed::Parent { exactly, only, exclude } = &mut channel.feed else {
         return Err(Error::usage(format!("channel `{name}` is not fed by a parent"))
             .hint("name a child channel: `team/dev`"));
     };
+    if !only.is_empty() || !exclude.is_empty() {
+        return Err(Error::usage(format!(
+            "channel `{name}` has --only or --exclude, which would take of these files"
+        ))
+        .hint("name another child"));
+    }
     *exactly = Some(files);
     people::allow(station, Action::Channel, Some(name)).await?;
     let id = station.store.db.put(&channel).await?;
@@ -103,7 +116,8 @@ pub type Exactly = BTreeMap<String, BTreeSet<String>>;
 fn checked(mut channel: Channel) -> Result<Channel> {
     if !is_channel_name(&channel.name) {
         return Err(Error::usage(format!("`{}` cannot name a channel", channel.name)).hint(
-            "use lower-case letters, digits, `_`, `-` and `.`, and `/` between a parent and its child; `t` alone is taken",
+            "use lower-case letters, digits, `_`, `-` and `.`, and `/` between a parent and its child, 200 in all; `t` is taken, \
+             and for children so are `simple`, `packages`, `shards`, `src` and what platforms are called",
         ));
     }
     if let ChannelFeed::Parent { only, exclude, .. } = &channel.feed {

@@ -2,7 +2,7 @@
 
 use airlock_core::id::Id;
 use airlock_core::policy::form;
-use airlock_core::policy::{Policy, PolicyText};
+use airlock_core::policy::{DEFAULT_NAME, INHERITED, INHERITED_NAME, Policy, PolicyText};
 use airlock_core::time::Time;
 use airlock_core::verdict::builtin;
 use serde::{Deserialize, Serialize};
@@ -46,7 +46,12 @@ pub fn read_new(text: &str) -> Result<Policy> {
 
 /// The policy of this name.
 pub async fn find(station: &Station, name: &str) -> Result<Named> {
-    let id = station.store.db.find_ref(&format!("policy/{name}")).await?;
+    let id = match station.store.db.find_ref(&format!("policy/{name}")).await? {
+        None if name == INHERITED_NAME => {
+            Some(station.store.db.put(&PolicyText { text: INHERITED.to_owned() }).await?.digest())
+        }
+        found => found,
+    };
     let id = id.ok_or_else(|| {
         Error::usage(format!("there is no policy `{name}`")).hint("`airlock policy list` shows what is there")
     })?;
@@ -65,6 +70,10 @@ pub async fn list(station: &Station) -> Result<Vec<String>> {
 /// Sets a policy. It acts at the next judgement, which the caller starts.
 pub async fn set(station: &Station, name: &str, text: &str) -> Result<Policy> {
     let policy = read_new(text)?;
+    if name == INHERITED_NAME {
+        return Err(Error::usage(format!("`{name}` is what children have that have no policy of their own"))
+            .hint("choose another name"));
+    }
     let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
         && !name.is_empty()
         && name.len() <= 100;
@@ -141,7 +150,7 @@ pub async fn history(station: &Station, name: &str) -> Result<Vec<Version>> {
         let Some((last, _)) = entries.last() else { break };
         from = last.number + 1;
         for (entry, _) in entries {
-            let is_first = name == DEFAULT && entry.action == "station.init";
+            let is_first = name == DEFAULT_NAME && entry.action == "station.init";
             if (is_first || entry.subject == subject)
                 && let Ok(set) = entry.detail.read::<Set>()
             {
@@ -155,7 +164,5 @@ pub async fn history(station: &Station, name: &str) -> Result<Vec<Version>> {
     Ok(out)
 }
 
-/// The policy that a new station has.
-const DEFAULT: &str = "default";
 /// Entries of the ledger that are read at once.
 const ENTRIES_AT_ONCE: u32 = 1000;

@@ -47,6 +47,9 @@ impl Environment {
                     for (kind, list) in map {
                         match (kind.as_str(), list) {
                             ("pip", Value::Array(lines)) => {
+                                for line in lines.iter().filter(|line| !line.is_string()) {
+                                    out.refuse(&line.to_string(), "it is no requirement");
+                                }
                                 let lines: Vec<&str> = lines.iter().filter_map(Value::as_str).collect();
                                 out.requirement_lines(lines)?;
                             }
@@ -125,11 +128,11 @@ mod tests {
 
     #[test]
     fn an_environment_file_asks_for_conda_and_python_packages() {
-        let text = "name: x\nchannels: [conda-forge]\ndependencies:\n  - python=3.12\n  - numpy >=1.26,<2  # old\n  - pip\n  - pip:\n    - requests>=2 ; python_version > '3'\n    - -r more.txt\n    - git+https://upstream.example/x.git\nprefix: /x\n";
+        let text = "name: x\nchannels: [conda-forge]\ndependencies:\n  - python=3.12\n  - numpy >=1.26,<2  # old\n  - pip\n  - pip:\n    - requests>=2 ; python_version > '3'\n    - -r more.txt\n    - git+https://upstream.example/x.git\n    - {x: y}\nprefix: /x\n";
         let environment = Environment::yaml(text).unwrap();
         assert_eq!(environment.conda, ["python=3.12", "numpy >=1.26,<2", "pip"]);
         assert_eq!(environment.pypi, ["requests>=2"]);
-        assert_eq!(environment.unanswerable.len(), 2, "{:?}", environment.unanswerable);
+        assert_eq!(environment.unanswerable.len(), 3, "{:?}", environment.unanswerable);
         for bad in
             ["", "a: [", "name: x", "dependencies: 1", "dependencies: [1, [2]]", "dependencies:\n- pip: x"]
         {

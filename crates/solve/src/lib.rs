@@ -18,7 +18,7 @@ use std::time::Duration;
 use rattler_conda_types::{MatchSpec, Matches as _, ParseMatchSpecOptions, RepoDataRecord, RepodataRevision};
 use rattler_solve::{ChannelPriority, RepoDataIter, SolveError, SolveStrategy, SolverImpl as _, SolverTask};
 
-pub use platform::{BadVirtual, Platform};
+pub use platform::{BadPlatform, Platform};
 pub use pool::{BadRecord, Place, Pool};
 
 /// Longest that one solve may take. The largest environments that genuine channels solve take a few seconds.
@@ -55,8 +55,10 @@ impl Wish {
     /// What is no MatchSpec, or names more than one package.
     pub fn parse(text: &str) -> Result<Self, BadWish> {
         let bad = |reason: String| BadWish { spec: text.chars().take(120).collect(), reason };
-        if !airlock_core::closure::is_bounded(text) {
-            return Err(bad("it is too long, or has too many parentheses".to_owned()));
+        if !airlock_core::closure::is_bounded(text) || airlock_core::closure::has_expression(text) {
+            return Err(bad(
+                "it is too long, has too many parentheses, or is a regular expression".to_owned()
+            ));
         }
         let options = ParseMatchSpecOptions::lenient().with_repodata_revision(RepodataRevision::V3);
         let mut spec = MatchSpec::from_str(text, options).map_err(|e| bad(e.to_string()))?;

@@ -11,10 +11,16 @@ pub struct Platform {
     packages: Vec<GenericVirtualPackage>,
 }
 
-/// A virtual package that cannot be read.
+/// A machine that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no virtual package: write `__glibc=2.28` or `__cuda=12.4`")]
-pub struct BadVirtual(String);
+pub enum BadPlatform {
+    /// No platform of conda.
+    #[error("`{0}` is no platform: write `linux-64`, `osx-arm64` or `win-64`")]
+    Subdir(String),
+    /// No virtual package.
+    #[error("`{0}` is no virtual package: write `__glibc=2.28` or `__cuda=12.4`")]
+    Virtual(String),
+}
 
 /// What a machine is believed to have where nobody says more: by the beginning of its subdir, what comes with it. An old
 /// Linux that is still supported (RHEL 8), so that what solves here does so on most.
@@ -29,8 +35,12 @@ impl Platform {
     ///
     /// # Errors
     ///
-    /// What is no virtual package.
-    pub fn of(subdir: &str, more: &[String]) -> Result<Self, BadVirtual> {
+    /// What is no platform, or no virtual package.
+    pub fn of(subdir: &str, more: &[String]) -> Result<Self, BadPlatform> {
+        let shown = |text: &str| text.chars().take(60).collect::<String>();
+        if !airlock_core::ecosystem::is_platform(subdir) {
+            return Err(BadPlatform::Subdir(shown(subdir)));
+        }
         let known =
             DEFAULTS.iter().find(|(begin, _)| subdir.starts_with(begin)).map_or(&[][..], |(_, all)| all);
         let mut packages = Vec::new();
@@ -39,7 +49,7 @@ impl Platform {
         }
         packages.extend(archspec(subdir).and_then(|build| one("__archspec", "1", build)));
         for text in more {
-            let package = read(text).ok_or_else(|| BadVirtual(text.chars().take(60).collect()))?;
+            let package = read(text).ok_or_else(|| BadPlatform::Virtual(shown(text)))?;
             packages.retain(|other| other.name != package.name);
             packages.push(package);
         }
@@ -100,6 +110,9 @@ mod tests {
             ["__archspec=1=x86_64", "__cuda=12.4=0", "__glibc=2.35=0", "__linux=4.18=0", "__unix=0=0"]
         );
         assert!(Platform::of("noarch", &[]).unwrap().described().is_empty());
+        for bad in ["linux-46", "linux", "", "../x"] {
+            assert!(Platform::of(bad, &[]).is_err(), "{bad}");
+        }
         for bad in ["glibc=2", "__glibc", "__glibc=>2", ""] {
             assert!(Platform::of("linux-64", &[bad.to_owned()]).is_err(), "{bad}");
         }

@@ -6,6 +6,10 @@ use rattler_conda_types::package::DistArchiveIdentifier;
 use rattler_conda_types::{PackageRecord, RepoDataRecord};
 use url::Url;
 
+use airlock_core::closure::{DEPENDS_MAX, has_expression, is_bounded};
+
+/// Most records that one solve chooses from; each takes some kB.
+pub const RECORDS_MAX: usize = 1_000_000;
 /// Where the channel is said to lie: a name that leads nowhere (RFC 2606).
 const CHANNEL: &str = "https://channel.invalid/";
 
@@ -54,11 +58,17 @@ impl Pool {
             .ok_or_else(|| bad("its file name is not that of a conda package".to_owned()))?;
         let mut said =
             package.depends.iter().chain(&package.constrains).chain(package.extra_depends.values().flatten());
-        if let Some(wild) = said.find(|spec| !airlock_core::closure::is_bounded(spec)) {
+        if said.clone().count() > DEPENDS_MAX {
+            return Err(bad(format!("it has more than {DEPENDS_MAX} dependencies")));
+        }
+        if let Some(wild) = said.find(|spec| !is_bounded(spec) || has_expression(spec)) {
             let begin: String = wild.chars().take(60).collect();
             return Err(bad(format!(
-                "the dependency that begins with `{begin}` is too long or nests too deep"
+                "the dependency that begins with `{begin}` is too long, nests too deep, or is a regular expression"
             )));
+        }
+        if self.records.len() >= RECORDS_MAX {
+            return Err(bad(format!("more than {RECORDS_MAX} records may be needed")));
         }
         package.subdir.clone_from(&place.subdir);
         let url = Url::parse(CHANNEL).and_then(|base| base.join(&format!("{}/{}", place.subdir, place.file)));
@@ -171,10 +181,14 @@ mod tests {
         let mut pool = Pool::default();
         let deep = format!("y {}1{}", "(".repeat(100_000), ")".repeat(100_000));
         let error = pool.add(place(), &record(&deep)).unwrap_err().to_string();
-        assert!(
-            error.contains("noarch/x-1-0.conda") && error.contains("too long or nests too deep"),
-            "{error}"
-        );
+        assert!(error.contains("noarch/x-1-0.conda") && error.contains("nests too deep"), "{error}");
+        for hostile in [r"y * ^.*0\w{80}|<i>$", r"y * ^((a|aa)+)\1!<i>$"] {
+            let error = pool.add(place(), &record(hostile)).unwrap_err().to_string();
+            assert!(error.contains("regular expression"), "{error}");
+        }
+        let many = serde_json::json!({"name": "x", "version": "1", "build": "0", "build_number": 0,
+            "depends": vec!["y"; DEPENDS_MAX + 1]});
+        assert!(pool.add(place(), &many.to_string()).unwrap_err().to_string().contains("more than 2000"));
         assert!(pool.add(place(), "{").is_err());
         pool.add(place(), &record("y >=1")).unwrap();
         assert!(pool.add(place(), &record("y >=1")).unwrap_err().to_string().contains("already"));

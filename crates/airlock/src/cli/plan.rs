@@ -1,5 +1,6 @@
 //! `airlock plan`
 
+use airlock_core::policy::INHERITED_NAME;
 use clap::Args;
 
 /// What people need, and where it is to come from.
@@ -21,8 +22,8 @@ pub struct PlanArgs {
     /// for people who install from it.
     #[arg(long, value_name = "CHILD")]
     pub closure: Option<String>,
-    /// The policy of that child, if it is not there yet.
-    #[arg(long, default_value = "default", requires = "closure")]
+    /// The policy of that child, if it is not there yet; by default it adds no rules to its parent's.
+    #[arg(long, default_value = INHERITED_NAME, requires = "closure")]
     pub policy: String,
     /// A virtual package that the machine has, such as `__cuda=12.4`.
     #[arg(long = "virtual", value_name = "NAME=VERSION")]

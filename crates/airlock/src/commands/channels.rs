@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use airlock_core::channel::{Channel, ChannelFeed, parent_of};
 use airlock_core::decision::{Ruling, Scope};
+use airlock_core::policy::{DEFAULT_NAME, INHERITED_NAME};
 use airlock_engine::error::{Error, Result};
 use airlock_engine::{channel, decide};
 
@@ -15,6 +16,10 @@ pub async fn run(cx: &Cx, command: ChannelCommand) -> Result<ExitCode> {
     let station = cx.open().await?;
     match command {
         ChannelCommand::Add { name, ecosystem, source, subdirs, only, exclude, policy } => {
+            let policy = policy.unwrap_or_else(|| match source {
+                Some(_) => DEFAULT_NAME.to_owned(),
+                None => INHERITED_NAME.to_owned(),
+            });
             let feed = match source {
                 Some(location) => ChannelFeed::Source { location, subdirs, only, exclude },
                 None => ChannelFeed::Parent { only, exclude, exactly: None },

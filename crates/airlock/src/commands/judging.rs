@@ -37,6 +37,8 @@ pub async fn sync(cx: &Cx, names: &[String], wish: Wish) -> Result<ExitCode> {
             for name in names {
                 out.push(channel::find(&station, name).await?);
             }
+            // A parent before its children.
+            out.sort_by(|a, b| a.name.cmp(&b.name));
             out
         }
     };

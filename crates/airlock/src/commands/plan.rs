@@ -8,6 +8,7 @@ use airlock_core::ecosystem::Ecosystem;
 use airlock_engine::error::{Error, Result};
 use airlock_engine::plan::{self, Needs, Plan};
 use airlock_engine::station::Station;
+use airlock_engine::sync::Rejudged;
 use airlock_engine::view::{ChannelView, View};
 use airlock_formats::environment::Environment;
 use airlock_formats::limits::ENVIRONMENT_BYTES_MAX;
@@ -52,10 +53,14 @@ pub async fn run(cx: &Cx, args: PlanArgs) -> Result<ExitCode> {
     for (view, channel) in &channels {
         plans.push(plan::plan(view, channel, &needs).await?);
     }
+    let unanswerable = &needs.environment.unanswerable;
     if let Some(name) = &args.closure {
+        if let Some(first) = unanswerable.first() {
+            return Err(Error::no(format!("{first}; so that the channel would lack it"))
+                .hint("leave it out of what is asked for, or name a channel that can answer it; nothing was changed"));
+        }
         return close(cx, &station, &plans, name, &args.policy).await;
     }
-    let unanswerable = &needs.environment.unanswerable;
     let passes = unanswerable.is_empty() && plans.iter().all(|plan| plan.passes);
     let json = || Ok(serde_json::json!({"passes": passes, "plans": plans, "unanswerable": unanswerable}));
     cx.out.answer(json, || {
@@ -70,12 +75,12 @@ async fn close(cx: &Cx, station: &Station, plans: &[Plan], name: &str, policy: &
     let [plan] = plans else {
         return Err(Error::usage("a child is of one channel").hint("name one --channel"));
     };
-    let outcomes = [plan::close(station, plan, name, policy).await?];
+    let Rejudged { outcomes, failed } = plan::close(station, plan, name, policy).await?;
     cx.out.answer(
         || judging::json(&outcomes),
         || format!("{}{}", text(cx, plan), judging::text(cx, &outcomes)),
     )?;
-    Ok(ExitCode::SUCCESS)
+    failed.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
 /// The subdir of the machine that this runs on.

@@ -46,6 +46,12 @@ pub fn is_bounded(text: &str) -> bool {
     text.len() <= REQUIREMENT_BYTES_MAX && text.matches(['(', '[']).count() <= PARENTHESES_MAX
 }
 
+/// Whether a dependency may hold a regular expression (CEP 29, `^...$`). A few of them can take any memory and time; no
+/// genuine record has one.
+pub fn has_expression(text: &str) -> bool {
+    text.contains('^')
+}
+
 /// One dependency. What of it is not understood restricts nothing.
 #[derive(Debug, Clone)]
 pub struct Requirement {

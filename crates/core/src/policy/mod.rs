@@ -33,6 +33,12 @@ pub use predicates::Licence;
 
 /// The policy that `airlock init` writes.
 pub const DEFAULT: &str = include_str!("default.toml");
+/// Its name.
+pub const DEFAULT_NAME: &str = "default";
+/// The name of the policy of children that have none of their own.
+pub const INHERITED_NAME: &str = "inherited";
+/// What it says.
+pub const INHERITED: &str = include_str!("inherited.toml");
 
 /// A policy as it is stored: the file as it was written, so that comments travel and nothing is lost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! Whether a bundle may come in at all: who signed it, for which stream and channels, and where in the stream it stands.
 
 use airlock_core::bundle::{Base, Manifest, NUMBER_STEP_MAX};
-use airlock_core::channel::{Channel, ChannelFeed};
+use airlock_core::channel::{Channel, ChannelFeed, parent_of};
 use airlock_core::id::{Digest, Id};
 use airlock_core::time::Span;
 
@@ -164,10 +164,32 @@ async fn check_times(station: &Station, m: &Manifest) -> Result<()> {
     }
 }
 
+/// A name that lies in that of a channel which others feed would pass for its child, whose rules it does not have.
+async fn check_above(station: &Station, name: &str, m: &Manifest, trust: &Trust) -> Result<()> {
+    let mut above = parent_of(name);
+    while let Some(parent) = above {
+        above = parent_of(parent);
+        let Some(id) = station.store.db.find_ref(&ref_name(parent, "def")).await? else { continue };
+        let channel: Channel = station.store.db.get(Id::new(id)).await?;
+        let is_theirs = matches!(&channel.feed, ChannelFeed::Bundles { stream } if *stream == m.stream);
+        if !is_theirs && !trust.channels.iter().any(|trusted| trusted == name) {
+            return Err(Error::unsafe_(format!(
+                "channel `{name}` lies in the name of `{parent}`, which bundles of `{}` do not feed here",
+                m.stream
+            ))
+            .hint(format!(
+                "ask the sender to export it under another name; or trust the key for it: `airlock trust add ... --channel {name}`"
+            )));
+        }
+    }
+    Ok(())
+}
+
 async fn check_channel(station: &Station, name: &str, m: &Manifest, trust: &Trust) -> Result<()> {
     if !trust.channels.is_empty() && !trust.channels.iter().any(|c| c == name) {
         return Err(Error::unsafe_(format!("`{}` is not trusted for channel `{name}`", trust.name)));
     }
+    check_above(station, name, m, trust).await?;
     let Some(id) = station.store.db.find_ref(&ref_name(name, "def")).await? else { return Ok(()) };
     let channel: Channel = station.store.db.get(Id::new(id)).await?;
     let same_ecosystem = m.channels.get(name).is_some_and(|h| h.ecosystem == channel.ecosystem);

@@ -46,7 +46,7 @@ pub(super) async fn plan(view: &View, channel: &ChannelView, needs: &Needs) -> R
         ..Plan::of(channel)
     };
     if wishes.is_empty() {
-        return Ok(plan);
+        return Ok(Plan { passes: true, ..plan });
     }
     let names = wishes.iter().map(|wish| wish.name().to_owned()).collect();
     let loaded = load(view, channel, platform.subdir(), names).await?;
@@ -59,6 +59,7 @@ pub(super) async fn plan(view: &View, channel: &ChannelView, needs: &Needs) -> R
         plan.missing.push(unknown(view, channel, name, asked).await?);
     }
     plan.exactly = answer.exactly();
+    plan.passes = answer.passes();
     plan.nearest = answer.nearest;
     plan.reasons = answer.reasons;
     plan.unread = answer.loaded.unread;

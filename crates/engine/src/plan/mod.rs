@@ -13,9 +13,10 @@ use serde::Serialize;
 use airlock_core::channel::{Channel, ChannelFeed, parent_of};
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::id::Id;
+use airlock_core::policy::Action;
 use airlock_core::snapshot::Snapshot;
 use airlock_core::spec::Spec;
-use airlock_core::verdict::RuleHit;
+use airlock_core::verdict::{RuleHit, Verdict};
 use airlock_formats::environment::Environment;
 
 use crate::channel::Exactly;
@@ -23,7 +24,7 @@ use crate::channel::{self, ref_name};
 use crate::error::{Error, Result};
 use crate::explain::{self, Explained};
 use crate::station::Station;
-use crate::sync::{self, Outcome, Wish};
+use crate::sync::{self, Rejudged, Wish};
 use crate::view::{ChannelView, View};
 
 /// What somebody needs, and for which machine.
@@ -125,20 +126,19 @@ pub struct Asked {
 ///
 /// Specs that cannot be read.
 pub async fn plan(view: &View, channel: &ChannelView, needs: &Needs) -> Result<Plan> {
-    let mut plan = match channel.channel.ecosystem {
-        Ecosystem::Conda => conda::plan(view, channel, needs).await?,
-        Ecosystem::Pypi => pypi::plan(view, channel, needs).await?,
-    };
-    plan.passes = plan.missing.is_empty() && plan.members.iter().all(|m| m.verdict == ADMITTED);
-    Ok(plan)
+    match channel.channel.ecosystem {
+        Ecosystem::Conda => conda::plan(view, channel, needs).await,
+        Ecosystem::Pypi => pypi::plan(view, channel, needs).await,
+    }
 }
 
 /// Makes these files the content of a child of their channel, which is added if it is not there, and publishes it.
 ///
 /// # Errors
 ///
-/// A channel that is no child of that one, or has sources of its own; a plan of which nothing passes.
-pub async fn close(station: &Station, plan: &Plan, name: &str, policy: &str) -> Result<Outcome> {
+/// A channel that is no child of that one, or has sources of its own; a plan of which nothing passes. The answer is no where
+/// the child's own policy leaves something of it out.
+pub async fn close(station: &Station, plan: &Plan, name: &str, policy: &str) -> Result<Rejudged> {
     let Some(files) = plan.exactly.clone() else {
         return Err(Error::no(format!("nothing passes that channel `{name}` could hold"))
             .hint("ask for something else, or have it reviewed; nothing was changed"));
@@ -147,6 +147,7 @@ pub async fn close(station: &Station, plan: &Plan, name: &str, policy: &str) -> 
         return Err(Error::usage(format!("`{name}` is not a child of `{}`", plan.channel))
             .hint(format!("name it below the channel that is planned with: `{}/NAME`", plan.channel)));
     }
+    let planned: usize = files.values().map(std::collections::BTreeSet::len).sum();
     let is_there = station.store.db.find_ref(&ref_name(name, "def")).await?.is_some();
     let channel = if is_there {
         channel::set_exactly(station, name, files).await?
@@ -156,11 +157,27 @@ pub async fn close(station: &Station, plan: &Plan, name: &str, policy: &str) -> 
         let (name, policy) = (name.to_owned(), policy.to_owned());
         channel::add(station, Channel { name, ecosystem, feed, policy }).await?
     };
-    sync::sync(station, &channel, Wish::default()).await
+    let outcome = sync::sync(station, &channel, Wish::default()).await?;
+    let admitted = outcome.counts.admit;
+    let mut judged = sync::descend(station, &[name], "plan").await?;
+    judged.outcomes.insert(0, outcome);
+    if admitted < planned as u64 {
+        let what = format!(
+            "{} of {planned} files of the environment are not in `{name}`",
+            planned as u64 - admitted
+        );
+        judged.failed = judged.failed.or_else(|| {
+            Some(Error::no(what).hint(format!(
+                "its policy `{}` leaves them out: `airlock explain {name} '*'`; `--policy inherited` adds no rules",
+                channel.policy
+            )))
+        });
+    }
+    Ok(judged)
 }
 
 /// The word for what passes.
-const ADMITTED: &str = airlock_core::verdict::Verdict::Admit.word();
+const ADMITTED: &str = Verdict::Admit.word();
 
 impl Plan {
     fn of(channel: &ChannelView) -> Self {
@@ -183,7 +200,13 @@ impl Plan {
 impl Member {
     fn of(explained: &Explained) -> Self {
         let passes = explained.verdict == ADMITTED && !explained.gone;
-        let deciding = || explained.rules.iter().filter(|hit| hit.waived_by.is_none() && !passes);
+        // What only warns, or holds what is denied, is not why.
+        let least = match explained.verdict {
+            verdict if verdict == Verdict::Deny.word() => Action::Deny,
+            _ => Action::Hold,
+        };
+        let counts = |hit: &&RuleHit| hit.waived_by.is_none() && hit.action >= least && !passes;
+        let deciding = || explained.rules.iter().filter(counts);
         let mut advisories: Vec<String> = deciding().filter_map(|hit| hit.advisory.clone()).collect();
         advisories.sort();
         advisories.dedup();
@@ -193,7 +216,11 @@ impl Member {
             let by = explained.left_out_by.as_ref().map(|who| format!(" by {who}")).unwrap_or_default();
             let about =
                 if advisories.is_empty() { String::new() } else { format!(": {}", advisories.join(", ")) };
-            let rules = if names.is_empty() { "by a block".to_owned() } else { names.join(", ") };
+            let rules = match names.as_slice() {
+                [] if explained.gone => "no longer in the source".to_owned(),
+                [] => "by a block".to_owned(),
+                names => names.join(", "),
+            };
             format!("{}{by}, {rules}{about}", explained.verdict)
         });
         Self {
@@ -217,7 +244,10 @@ async fn unknown(view: &View, channel: &ChannelView, name: &str, asked: &str) ->
         Err(error) if error.kind == crate::error::Kind::No => Vec::new(),
         Err(error) => return Err(error),
     };
-    let newest = known.iter().find(|one| one.verdict != ADMITTED).map(Member::of);
+    // Where the spec cannot be read as one of ours, all versions are told of.
+    let asked_for = Spec::parse(channel.channel.ecosystem, asked).ok();
+    let fits = |one: &&Explained| asked_for.as_ref().is_none_or(|spec| spec.matches_version(&one.version));
+    let newest = known.iter().filter(fits).find(|one| one.verdict != ADMITTED).map(Member::of);
     Ok(match newest {
         Some(Member { version, why: Some(why), .. }) => format!("{asked}: {version} is {why}"),
         _ if known.is_empty() => format!("{asked}: the channel has no package `{name}`"),

@@ -210,10 +210,12 @@ impl View {
         let at = |part: &str| generation.refs.get(&crate::channel::ref_name(name, part)).copied();
         let (Some(def), Some(id)) = (at("def"), at("snapshot")) else { return Ok(None) };
         let snapshot = self.object(Id::<Snapshot>::new(id)).await?;
-        let parent = match parent_of(name) {
-            Some(parent) => Box::pin(self.channel_by(parent, generation)).await?.map(Arc::new),
-            None => None,
-        };
+        // A name that a bundle brought may lie in one that is not here.
+        let (mut parent, mut above) = (None, parent_of(name));
+        while let (None, Some(one)) = (&parent, above) {
+            parent = Box::pin(self.channel_by(one, generation)).await?.map(Arc::new);
+            above = parent_of(one);
+        }
         let blocks = match at("blocks") {
             Some(id) => self.object(Id::<BlockSet>::new(id)).await?,
             None => Arc::default(),
