@@ -12,6 +12,7 @@ mod evidence;
 mod people;
 mod plan;
 mod records;
+mod request;
 mod review;
 
 pub use downloads::{BlastArgs, DownloadsArgs, LocksCommand};
@@ -19,6 +20,7 @@ pub use evidence::EvidenceArgs;
 pub use people::{ProposalsCommand, TokenCommand, UserCommand, WhoArgs};
 pub use plan::PlanArgs;
 pub use records::{LedgerCommand, LedgerForm, SnapshotCommand};
+pub use request::RequestCommand;
 pub use review::{ReviewCommand, TermsArgs};
 
 /// Open-source packages for networks that may not touch the internet: mirrored, judged by their
@@ -220,6 +222,9 @@ pub enum Command {
     /// What waits for a second person.
     #[command(subcommand)]
     Proposals(ProposalsCommand),
+    /// Ask, from behind the gap, for what is missing; take in what others ask for.
+    #[command(subcommand)]
+    Request(RequestCommand),
     /// Write a signed bundle.
     Export {
         /// A folder of its own.

@@ -13,6 +13,7 @@ use crate::ecosystem::Ecosystem;
 use crate::fact::Facts;
 use crate::id::{Digest, Id};
 use crate::ledger::LedgerHead;
+use crate::request::Answers;
 use crate::snapshot::Snapshot;
 use crate::time::Time;
 use crate::trie::TreeId;
@@ -49,6 +50,9 @@ pub const NUMBER_STEP_MAX: u64 = 100_000;
 /// that writing one of many files moves none of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
+    /// The answers to what the recipient asked for, among the objects. A program that does not know of them passes them over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<Id<Answers>>,
     /// The bundle that the receiver must have taken in: what that one led to is left out of this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Base>,
@@ -292,6 +296,15 @@ mod tests {
         assert!(fingerprint_matches(&key, &print.to_uppercase().replace('-', " ")));
         assert!(!fingerprint_matches(&key, &print[..41]));
         assert!(!fingerprint_matches(&[8; 32], &print));
+    }
+
+    #[test]
+    fn a_manifest_is_read_without_answers_and_with_members_that_are_not_known() {
+        let text = r#"{"channels":{},"created":"2026-03-01T00:00:00Z","extra":[],"feeds":{},"files":[],"format":1,"ledger":{"hash":"0707070707070707070707070707070707070707070707070707070707070707","number":1},"number":1,"objects":[],"sender":{"name":"low","public_key":""},"stream":"s"}"#;
+        let read: Manifest = serde_json::from_str(text).unwrap();
+        assert_eq!(crate::canon::Canonical::of(&read).unwrap().as_str(), text);
+        let more = text.replacen('{', r#"{"another":[1],"#, 1);
+        assert_eq!(serde_json::from_str::<Manifest>(&more).unwrap(), read);
     }
 
     #[test]

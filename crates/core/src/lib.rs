@@ -35,6 +35,7 @@ pub mod python;
 pub mod reach;
 pub mod record;
 pub mod roles;
+pub mod request;
 pub mod severity;
 pub mod shard;
 pub mod snapshot;

@@ -17,6 +17,7 @@ use airlock_core::object::{self, Object, ObjectError};
 use airlock_core::people::People;
 use airlock_core::policy::PolicyText;
 use airlock_core::record::Artifact;
+use airlock_core::request::{Answers, Requests};
 use airlock_core::shard::Shard;
 use airlock_core::snapshot::{Snapshot, Upstream};
 use airlock_core::trie::Node;
@@ -53,6 +54,7 @@ macro_rules! kinds {
 kinds! {
     Advisories: AdvisorySet,
     Advisory: AdvisoryRecord,
+    Answers: Answers,
     Blocks: BlockSet,
     Channel: Channel,
     Decisions: Decisions,
@@ -75,6 +77,7 @@ kinds! {
     Policy: PolicyText,
     Proposal: Proposal,
     Rendered: Rendered,
+    Requests: Requests,
     Shard: Shard,
     Slice: Slice,
     Snapshot: Snapshot,
@@ -187,6 +190,7 @@ impl Role {
         let Self::Plain(kind) = self else { return false };
         match kind {
             Kind::Advisory
+            | Kind::Answers
             | Kind::Blocks
             | Kind::Channel
             | Kind::Decisions
@@ -204,6 +208,7 @@ impl Role {
             | Kind::People
             | Kind::Policy
             | Kind::Proposal
+            | Kind::Requests
             | Kind::Shard
             | Kind::Slice
             | Kind::Statements
@@ -232,6 +237,7 @@ impl Role {
             "index/identities" => return plain(Kind::NameIndex),
             "decisions" => return plain(Kind::Decisions),
             "people" => return plain(Kind::People),
+            "requests" => return plain(Kind::Requests),
             _ => {}
         }
         let (area, rest) = name.split_once('/')?;
@@ -419,6 +425,7 @@ fn plain(out: &mut Named, kind: Kind, bytes: &[u8]) -> Result<(), ObjectError> {
             *out = named(Role::whole(kind), bytes)?;
         }
         Kind::Advisory
+        | Kind::Answers
         | Kind::Blocks
         | Kind::Channel
         | Kind::Decisions
@@ -437,6 +444,7 @@ fn plain(out: &mut Named, kind: Kind, bytes: &[u8]) -> Result<(), ObjectError> {
         | Kind::People
         | Kind::Policy
         | Kind::Proposal
+        | Kind::Requests
         | Kind::Shard
         | Kind::Slice
         | Kind::Statements

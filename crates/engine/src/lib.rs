@@ -33,6 +33,7 @@ pub mod publish;
 pub mod render;
 pub mod replay;
 pub mod report;
+pub mod request;
 pub mod retention;
 pub mod review;
 pub mod scrub;

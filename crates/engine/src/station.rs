@@ -19,6 +19,7 @@ use crate::network::{self, Network};
 use crate::people::{Login, PeopleConfig};
 use crate::progress::Progress;
 use crate::proposals::{self, Confirmed};
+use crate::request::Leaving;
 use crate::retention::Retention;
 use crate::scrub::Scrub;
 use crate::upstream::Traffic;
@@ -72,6 +73,9 @@ pub struct Config {
     /// Who is told of each entry of the ledger.
     #[serde(default, skip_serializing_if = "LedgerConfig::is_default")]
     pub ledger: LedgerConfig,
+    /// What of requests may leave.
+    #[serde(default, skip_serializing_if = "Leaving::is_default")]
+    pub requests: Leaving,
     /// Who is told what changed.
     #[serde(default, skip_serializing_if = "Notify::is_default")]
     pub notify: Notify,
@@ -191,6 +195,7 @@ impl Station {
             scrub: Scrub::default(),
             downloads: Downloads::default(),
             ledger: LedgerConfig::default(),
+            requests: Leaving::default(),
             notify: Notify::default(),
             people: PeopleConfig::default(),
         };

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::id::Id;
 use airlock_core::policy::PolicyText;
+use airlock_core::request::Requests;
 use airlock_core::snapshot::Snapshot;
 use airlock_core::time::Span;
 use airlock_engine::bundle::export::{self, What};
@@ -18,7 +19,7 @@ use airlock_engine::graph::Kind;
 use airlock_engine::retention::Retention;
 use airlock_engine::station::{Config, Side, Station};
 use airlock_engine::view::FileAnswer;
-use airlock_engine::{channel, trust};
+use airlock_engine::{channel, request, trust};
 use airlock_testkit::{CondaSource, Kit, conda, osv};
 use serde_json::json;
 
@@ -200,6 +201,18 @@ async fn what_a_ref_pointed_to_a_moment_ago_stays_with_all_that_it_leads_to() {
             assert!(kit.station.store.blobs.find(fact.file.unwrap().sha256).is_some());
         }
     }
+}
+
+#[tokio::test]
+async fn requests_stay() {
+    let (kit, _source) = grown(1).await;
+    let requests = Requests { last: 7, list: Vec::new() };
+    let id = kit.station.store.db.put(&requests).await.unwrap();
+    let moved = kit.station.move_ref(request::REF, Some(id.digest())).await.unwrap();
+    kit.station.commit(vec![moved], "test", "requests", &json!({})).await.unwrap();
+    collect(&kit.station).await;
+    is_whole(&kit.station).await;
+    assert_eq!(request::load(&kit.station).await.unwrap(), (Some(id.digest()), requests));
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ mod people;
 mod plan;
 mod policies;
 mod records;
+mod request;
 mod review;
 mod serve;
 mod station;
@@ -114,6 +115,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::User(command) => people::user(&cx, command).await,
         Command::Token(command) => people::token(&cx, command).await,
         Command::Proposals(command) => people::proposals(&cx, command).await,
+        Command::Request(command) => request::run(&cx, command).await,
         Command::Export { dir, channels, to, receipt, full: _, plan } => {
             bundles::export(&cx, &dir, channels, to, receipt, plan).await
         }

@@ -21,9 +21,9 @@ use super::write::Folder;
 use super::{ExportState, Exported, objects};
 use crate::channel::ref_name;
 use crate::error::{Error, Result, joined};
-use crate::feeds;
 use crate::people;
 use crate::station::Station;
+use crate::{feeds, request};
 
 /// Where the objects lie in a bundle.
 const OBJECTS: &str = "objects/objects.jsonl.zst";
@@ -113,7 +113,9 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
         Some(base) => base_needs(station, &state, base).await?.beyond(),
         None => Needs::new(station.options.threads),
     };
-    let (needs, channels) = gather(db, needs, &snapshots, &heads).await?;
+    let (mut needs, channels) = gather(db, needs, &snapshots, &heads).await?;
+    let answers = request::answers(station, what.to.as_deref(), &snapshots).await?;
+    needs.objects.extend(answers.as_ref().map(|(id, _)| id.digest()));
     let last = state.bundles.last().map(|e| e.bundle);
     let left_out = needs.left_out();
     let (blobs, wanted) = (station.store.blobs.clone(), needs.files);
@@ -134,6 +136,7 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     }
     let ledger = db.ledger_head().await?;
     let manifest = Manifest {
+        answers: answers.as_ref().map(|(id, _)| *id),
         format: bundle::format_of(heads.values()),
         stream,
         number: report.number,
@@ -155,6 +158,7 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     let text = write(station, &folder, Manifest { objects: vec![objects], ..manifest }).await?;
     let stands = Stands { snapshots, heads, state, before, base: what.base, ledger };
     let report = seal(station, &folder, report, stands, text).await?;
+    request::sent(station, answers.as_ref().map(|(_, answers)| answers), report.number).await;
     drop(lease);
     Ok(report)
 }
@@ -228,7 +232,8 @@ async fn seal(
     Ok(report)
 }
 
-fn state_ref(stream: &str) -> String {
+/// The ref of what this station remembers of a stream.
+pub(crate) fn state_ref(stream: &str) -> String {
     format!("export/{stream}")
 }
 

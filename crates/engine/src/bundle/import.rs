@@ -22,6 +22,7 @@ use crate::error::{Error, Kind, Result, joined};
 use crate::feeds::{self, StoredHead};
 use crate::people;
 use crate::progress::{Progress, Unit};
+use crate::request;
 use crate::station::Station;
 use crate::sync::{self, Outcome};
 use crate::trust::{self, Accept, Trust};
@@ -75,6 +76,7 @@ pub async fn import(station: &Station, dir: &Path) -> Result<Report> {
         failed: None,
     };
     let why = format!("import {} of {}", report.number, report.stream);
+    let answers = opened.manifest.answers;
     if !entry.again {
         let mut leases = Vec::new();
         for name in opened.manifest.channels.keys() {
@@ -86,6 +88,9 @@ pub async fn import(station: &Station, dir: &Path) -> Result<Report> {
     // Also for a bundle that is in already: something may have stopped the run before it was judged.
     let judged = sync::rejudge_all(station, &why).await?;
     (report.outcomes, report.failed) = (judged.outcomes, judged.failed);
+    if let Some(id) = answers {
+        request::record(station, &report.stream, report.number, id).await?;
+    }
     Ok(report)
 }
 
@@ -143,6 +148,9 @@ async fn verified(
         channels::check_bytes(station, name, head, &came).await?;
     }
     refs.extend(feed_refs(station, m, trust).await?);
+    if let Some(id) = m.answers {
+        request::check(station, id).await?;
+    }
     let mut bundles = entry.state.as_ref().map(|s| s.bundles.clone()).unwrap_or_default();
     bundles.push(Base { number: m.number, manifest: opened.digest });
     let state = ImportState { bundles, public_key: m.sender.public_key.clone(), ledger: m.ledger };

@@ -114,6 +114,13 @@ impl Filter {
             && !self.exclude.iter().any(|s| s.matches_name(name) && !s.has_versions())
     }
 
+    /// Whether all versions of a name are wanted.
+    pub(crate) fn wants_whole(&self, name: &str) -> bool {
+        let whole = |s: &Spec| s.matches_name(name) && !s.has_versions();
+        (self.only.is_empty() || self.only.iter().any(whole))
+            && !self.exclude.iter().any(|s| s.matches_name(name))
+    }
+
     fn wants(&self, name: &str, version: &str) -> bool {
         let hit = |s: &Spec| s.matches_name(name) && s.matches_version(version);
         (self.only.is_empty() || self.only.iter().any(hit)) && !self.exclude.iter().any(hit)
