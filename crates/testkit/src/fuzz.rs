@@ -11,6 +11,7 @@ use airlock_core::canon::Canonical;
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::lock::Contents;
 use airlock_core::policy::Policy;
+use airlock_core::request::paper::Paper;
 use airlock_core::spec::Spec;
 use airlock_core::version::Order;
 use airlock_formats::archive::{
@@ -18,14 +19,14 @@ use airlock_formats::archive::{
     parse_metadata,
 };
 use airlock_formats::feeds::{self, curl, epss, identities, kev, nvd, openssl, osv, vex};
-use airlock_formats::make::{CondaPackage, Sdist, Wheel};
+use airlock_formats::make::{CondaPackage, Wheel};
 use airlock_formats::{IndexError, IndexRead, conda, limits, locks, msgpack, pypi};
 
 /// A function that takes any bytes.
 pub type Body = fn(&[u8]);
 
 /// Every function of this module by its name, which is that of its target in `fuzz/`.
-pub const ALL: [(&str, Body); 27] = [
+pub const ALL: [(&str, Body); 28] = [
     ("repodata", repodata),
     ("repodata_zst", repodata_zst),
     ("shard", shard),
@@ -51,6 +52,7 @@ pub const ALL: [(&str, Body); 27] = [
     ("canonical_json", canonical_json),
     ("policy", policy),
     ("bundle_manifest", bundle_manifest),
+    ("request_file", request_file),
     ("spec", spec),
     ("version", version),
 ];
@@ -283,6 +285,16 @@ pub fn lock_file(data: &[u8]) {
     assert_eq!(serde_json::from_str::<Contents>(&written).unwrap(), contents);
 }
 
+/// Files of requests: what is read is written as it was signed, and read again as it is.
+pub fn request_file(data: &[u8]) {
+    let Ok(paper) = Paper::read(text(data)) else { return };
+    let lines: Vec<_> = paper.lines.iter().map(|line| (line.asked.clone(), line.signature)).collect();
+    let written = Paper::write(&paper.public_key, &lines);
+    assert!(lines.iter().all(|(asked, _)| text(data).contains(&asked.to_string()) && written.is_ascii()));
+    let again = Paper::read(&written).unwrap();
+    assert!(again.lines.iter().map(|line| &line.asked).eq(lines.iter().map(|(asked, _)| asked)));
+}
+
 /// OSV records.
 pub fn osv_feed(data: &[u8]) {
     let _ = osv::read_record(text(data));
@@ -404,15 +416,7 @@ pub fn sample(name: &str) -> Vec<u8> {
         summary: "A sample",
         files: &[("x.py", b"X = 1\n")],
     };
-    let source = Sdist {
-        name: "x",
-        version: "1",
-        requires_dist: &[],
-        requires_python: "",
-        license: "MIT",
-        summary: "A sample",
-        files: &[("x.py", b"X = 1\n")],
-    };
+    let source = crate::sdist("x", "1");
     let record = package.record(b"any").to_string();
     let index = format!(
         r#"{{"info":{{"subdir":"noarch"}},"packages":{{}},"packages.conda":{{"x-1-0.conda":{record}}},"removed":["x-0-0.conda"],"v3":{{"whl":{{}}}}}}"#
@@ -440,6 +444,11 @@ pub fn sample(name: &str) -> Vec<u8> {
             serde_json::json!({"@context": "https://openvex.dev/ns/v0.2.0", "statements": [said]}).to_string().into_bytes()
         }
         "lock_file" => b"version: 6\nenvironments: {}\npackages:\n- conda: https://h/main/noarch/x-1-0.conda\n  md5: 00112233445566778899aabbccddeeff\n- pypi: https://h/x-1-py3-none-any.whl\n".to_vec(),
+        "request_file" => {
+            let line = r#"airlock-request/1 r1 conda main numpy>=2 2026-03-01T12:00:00Z ada "for x" ed25519 "#;
+            let (key, signature) = ("07".repeat(32), "01".repeat(64));
+            format!("# Airlock requests 1\n# key ed25519 {key}\n{line}{signature}\n").into_bytes()
+        }
         "osv_feed" => crate::osv("PYSEC-1", "PyPI", "x", "2", 9.8).to_string().into_bytes(),
         "cve_feed" => br#"{"cveMetadata":{"cveId":"CVE-2024-1"},"containers":{"cna":{"affected":[{"packageURL":"pkg:pypi/x","cpes":["cpe:2.3:a:v:p:*:*:*:*:*:*:*:*"],"defaultStatus":"affected","versions":[{"version":"1","lessThan":"2","status":"unaffected"},{"version":">= 1, < 2","status":"affected"}]}]}}}"#.to_vec(),
         "nvd_feed" => br#"{"vulnerabilities":[{"cve":{"id":"CVE-2022-1","lastModified":"2022-02-02T00:00:00.000","vulnStatus":"Analyzed","descriptions":[{"lang":"en","value":"bad"}],"metrics":{},"weaknesses":[]}}]}"#.to_vec(),
