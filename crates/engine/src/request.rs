@@ -19,9 +19,11 @@ use airlock_core::id::{Digest, Id};
 use airlock_core::pattern::Pattern;
 use airlock_core::request::paper::{Asked, FILE_BYTES_MAX, LINES_MAX, Paper};
 use airlock_core::request::{self, BadRequest, Known, Outcome, Peer, Request, Requests, State};
+use airlock_core::roles::Action;
 use airlock_store::RefChange;
 
 use crate::error::{Error, Result, file_error};
+use crate::people;
 use crate::station::Station;
 use crate::view::View;
 use crate::{channel, files, keys, policy, trust};
@@ -156,6 +158,7 @@ pub async fn new(
     ticket: Option<&str>,
 ) -> Result<Made> {
     let into = fed(station, name).await?;
+    people::allow(station, Action::Request, Some(&into.name)).await?;
     let spec = request::asked_spec(into.ecosystem, spec)?;
     let mut asked = Request {
         id: String::new(),
@@ -164,7 +167,7 @@ pub async fn new(
         ecosystem: into.ecosystem,
         spec,
         reason: request::reason(reason)?,
-        asked_by: Asked::asker(&station.options.actor),
+        asked_by: Asked::asker(station.user()),
         asked: station.now().await?,
         ticket: ticket.map(request::ticket).transpose()?,
         sent: None,
@@ -218,6 +221,7 @@ pub struct Exported {
 /// Writes the requests that nobody was told of yet into a file, each signed by itself; with `again` also those that were not
 /// answered yet. Only of these channels, if any are named: what one sender is asked is no business of another.
 pub async fn export(station: &Station, path: &Path, channels: &[String], again: bool) -> Result<Exported> {
+    people::allow(station, Action::Export, None).await?;
     let (_, requests) = load(station).await?;
     let reserved = reserved(station).await?;
     let is_wanted = |request: &&Request| {
@@ -300,6 +304,7 @@ pub struct Imported {
 ///
 /// One line that is not as it was signed makes the whole file refused; nothing of it is kept.
 pub async fn import(station: &Station, path: &Path, given: Option<([u8; 32], String)>) -> Result<Imported> {
+    people::allow(station, Action::Import, None).await?;
     let paper = read(path)?;
     let (key, name) = whose(station, &paper, given).await?;
     for line in &paper.lines {

@@ -251,6 +251,11 @@ impl Station {
         }
     }
 
+    /// The name of whoever acts: the user's whose token they showed, else what the operating system calls them.
+    pub fn user(&self) -> &str {
+        self.login.as_ref().map_or(&self.options.actor, |login| &login.name)
+    }
+
     /// What the clock says.
     pub fn clock(&self) -> Time {
         match self.options.clock {
