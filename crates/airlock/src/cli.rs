@@ -21,7 +21,7 @@ pub use people::{ProposalsCommand, TokenCommand, UserCommand, WhoArgs};
 pub use plan::PlanArgs;
 pub use records::{LedgerCommand, LedgerForm, SnapshotCommand};
 pub use request::RequestCommand;
-pub use review::{ReviewCommand, TermsArgs};
+pub use review::{BaselineArgs, ReviewCommand, TermsArgs};
 
 /// Open-source packages for networks that may not touch the internet: mirrored, judged by their
 /// vulnerabilities, carried across the gap, served to unmodified clients.

@@ -1,8 +1,9 @@
 //! Decisions: what people ruled. Append-only; a later decision may revoke an earlier one.
 
+mod baseline;
 mod told;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use wildmatch::WildMatch;
@@ -19,6 +20,8 @@ use crate::policy::Rule;
 use crate::shard::place;
 use crate::spec::Spec;
 use crate::time::Time;
+
+pub use baseline::{Accepted, is_grave};
 
 /// One decision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,6 +175,15 @@ pub enum Ruling {
         /// The files that were held when somebody looked, and what held each.
         files: Vec<Approved>,
     },
+    /// Accept what is in use already, until the date on which the decision ends: these files, also against what denies, as far as
+    /// that was weighed. Nothing that is known to be exploited or malicious is lifted by it, no block, no rejection, and nothing
+    /// that comes or becomes known later.
+    Baseline {
+        /// Where.
+        scope: Scope,
+        /// The files, each with its subdir for conda, and what kept each out.
+        files: BTreeMap<String, Accepted>,
+    },
     /// A whole channel offers nothing that it does not offer already; what denies acts all the same.
     Freeze(Scope),
     /// Deny everything in this scope: somebody looked, and does not want it.
@@ -322,6 +334,7 @@ impl Decisions {
             | Ruling::Reject(scope)
             | Ruling::Freeze(scope)
             | Ruling::Approve { scope, .. }
+            | Ruling::Baseline { scope, .. }
             | Ruling::Waive { scope, .. }
             | Ruling::Status { scope, .. }
             | Ruling::Statements { scope, .. }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::advisory::{AdvisorySet, Epss, Kev, Ranks, Slice};
 use crate::assess::{self, Assessing, Assessments, Statements};
 use crate::block::{BlockSet, Leaving};
-use crate::decision::{Decision, Decisions, State, Target, Weighed};
+use crate::decision::{Decision, Decisions, State, Target, Weighed, is_grave};
 use crate::ecosystem::Ecosystem;
 use crate::fact::{Fact, Facts, Fault, FileFact};
 use crate::identity::{Coverage, Identity};
@@ -354,11 +354,10 @@ impl Case<'_> {
     /// The shortest grace of the rules of the policy that deny it; none if none does, or one of them acts at once: that has
     /// no grace, or rests on what is exploited or malicious.
     fn grace(&self, rules: &[RuleHit], findings: &[Finding]) -> Option<Span> {
-        let is_grave = |f: &Finding| f.kev || f.malicious;
         let waits = |hit: &RuleHit| {
             let acts_at_once = match &hit.advisory {
-                Some(advisory) => findings.iter().any(|f| f.advisory == *advisory && is_grave(f)),
-                None => findings.iter().any(|f| f.status.is_open() && is_grave(f)),
+                Some(advisory) => findings.iter().any(|f| f.advisory == *advisory && f.is_grave()),
+                None => is_grave(findings),
             };
             let rule = self.cx.policy.rules.iter().find(|rule| rule.name == hit.rule)?;
             rule.grace.filter(|_| !acts_at_once)
@@ -395,20 +394,23 @@ impl Case<'_> {
                 let detail = self.lacks.filter(|_| rule.when.asks_dependencies()).map(|needs| {
                     format!("it needs `{needs}`, of which nothing is offered that could be installed")
                 });
-                let approval = || match action {
-                    Action::Hold => {
-                        let state = State {
-                            yanked: self.artifact.yanked,
-                            gone: self.gone,
-                            project_status: self.project_status,
-                            lacks: detail.as_deref(),
-                        };
-                        let weighed = || Weighed::of(rule, (finding, findings), &state, unknown);
-                        decisions.approval(&target, now, weighed)
-                    }
-                    Action::Warn | Action::Deny => None,
+                let weighed = || {
+                    let state = State {
+                        yanked: self.artifact.yanked,
+                        gone: self.gone,
+                        project_status: self.project_status,
+                        lacks: detail.as_deref(),
+                    };
+                    Weighed::of(rule, (finding, findings), &state, unknown)
                 };
-                let waiver = decisions.waiver(&target, &rule.name, finding, now).or_else(approval);
+                let approval = || decisions.approval(&target, now, weighed);
+                let baseline = || decisions.baseline(&target, (finding, findings), now, weighed);
+                let waiver = decisions.waiver(&target, &rule.name, finding, now);
+                let waiver = match action {
+                    Action::Warn => waiver,
+                    Action::Hold => waiver.or_else(approval).or_else(baseline),
+                    Action::Deny => waiver.or_else(baseline),
+                };
                 out.push(RuleHit {
                     rule: rule.name.clone(),
                     action,

@@ -156,6 +156,11 @@ impl Finding {
         std::iter::once(&self.advisory).chain(&self.aliases).map(String::as_str)
     }
 
+    /// Whether it is known to be exploited or malicious.
+    pub const fn is_grave(&self) -> bool {
+        self.kev || self.malicious
+    }
+
     /// Whether it goes by this id.
     pub fn is_called(&self, id: &str) -> bool {
         self.advisory == id || self.aliases.contains(id)

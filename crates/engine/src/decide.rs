@@ -8,6 +8,7 @@ use airlock_core::decision::{Approved, Decision, Decisions, Ruling, Scope, Terms
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::id::Id;
 use airlock_core::matching::{self, Lookup, Status};
+use airlock_core::object;
 use airlock_core::record::Artifact;
 use airlock_core::roles::Action;
 use airlock_core::shard::{Shard, ShardKey};
@@ -48,6 +49,7 @@ pub async fn decide_on(station: &Station, ruling: Ruling, terms: Terms) -> Resul
         let (before, mut decisions) = judge::decisions(station).await?;
         let decision = next(station, &decisions, ruling.clone(), &terms).await?;
         decisions.list.push(decision.clone());
+        check_room(&decision.ruling, &decisions)?;
         let id = station.store.db.put(&decisions).await?;
         let mut moved = station.move_ref(REF, Some(id.digest())).await?;
         if moved.from.is_some() {
@@ -164,6 +166,7 @@ async fn check(station: &Station, ruling: &Ruling, terms: &Terms) -> Result<()> 
             check_ahead(station, expires).await
         }
         Ruling::Approve { scope, files } => check_approve(station, scope, files, expires).await,
+        Ruling::Baseline { scope, files } => check_baseline(station, scope, files.len(), expires).await,
         Ruling::Waive { rule, scope, advisory } => {
             check_scope(station, scope).await?;
             check_end(terms, advisory.as_deref())?;
@@ -256,6 +259,51 @@ async fn check_approve(
         check_ages(station, scope, files).await?;
     }
     check_ahead(station, expires).await
+}
+
+/// Most files of one baseline: of each stands what was weighed, and all decisions are read with each judgement.
+const BASELINE_FILES_MAX: usize = 50_000;
+
+/// Most bytes of all decisions to which what weighs files may be added. Far below the most of an object, so that there is
+/// always room for a block.
+const DECISIONS_BYTES_MAX: usize = 64 << 20;
+
+/// Whether there is room for one more decision that weighs files.
+fn check_room(ruling: &Ruling, all: &Decisions) -> Result<()> {
+    let weighs = matches!(ruling, Ruling::Approve { .. } | Ruling::Baseline { .. });
+    if weighs && object::encode(all)?.1.bytes.len() > DECISIONS_BYTES_MAX {
+        return Err(Error::no(format!(
+            "with it all decisions would be larger than {} MiB, which are read with each judgement",
+            DECISIONS_BYTES_MAX >> 20
+        ))
+        .hint("accept fewer files, or change the rule that keeps them out"));
+    }
+    Ok(())
+}
+
+/// A baseline names files that are kept out, and ends.
+async fn check_baseline(station: &Station, scope: &Scope, files: usize, expires: Option<Time>) -> Result<()> {
+    check_scope(station, scope).await?;
+    if expires.is_none() {
+        return Err(Error::usage("a baseline needs a date on which it ends").hint(ENDS));
+    }
+    check_ahead(station, expires).await?;
+    if files == 0 {
+        return Err(Error::no(format!(
+            "nothing that `{}` means is kept out and could be accepted",
+            scope.spec
+        ))
+        .hint(format!(
+            "`airlock explain {} NAME` says why something is kept out; what is known to be exploited or malicious, blocked or rejected is in no baseline",
+            scope.channel
+        )));
+    }
+    if files > BASELINE_FILES_MAX {
+        return Err(Error::no(format!("{files} files are too many for one baseline")).hint(format!(
+            "at most {BASELINE_FILES_MAX} at once: name what is really in use with --from LOCKFILE, or a narrower --scope"
+        )));
+    }
+    Ok(())
 }
 
 /// An approval of what old feeds hold needs an end: how old they are is weighed by nobody, since it changes with every

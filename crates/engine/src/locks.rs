@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use airlock_core::id::Id;
-use airlock_core::lock::Lock;
+use airlock_core::lock::{Contents, Lock};
 use airlock_core::roles::Action;
 use airlock_formats::{limits, locks};
 
@@ -34,13 +34,7 @@ pub async fn add(station: &Station, name: &str, path: &Path) -> Result<Lock> {
         return Err(Error::usage(format!("`{name}` cannot name a lock file"))
             .hint("use letters, digits, `.`, `_` and `-`, 100 at most"));
     }
-    let mut bytes = Vec::new();
-    let file = files::open_regular(path).map_err(file_error(path))?;
-    file.take(limits::LOCK_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(file_error(path))?;
-    let contents = locks::read(&bytes).map_err(|e| {
-        Error::usage(format!("{}: {e}", path.display()))
-            .hint("docs/downloads.md says which lock files are read")
-    })?;
+    let contents = read(path)?;
     let held = station.store.db.refs("lock/").await?;
     if held.len() >= LOCKS_MAX && !held.contains_key(&ref_name(name)) {
         return Err(Error::usage(format!("there are {LOCKS_MAX} lock files on record already"))
@@ -55,6 +49,21 @@ pub async fn add(station: &Station, name: &str, path: &Path) -> Result<Lock> {
     });
     station.commit(vec![change], "lock.add", &ref_name(name), &detail).await?;
     Ok(lock)
+}
+
+/// What a lock file says.
+///
+/// # Errors
+///
+/// If the file is none that [`locks::read`] reads.
+pub fn read(path: &Path) -> Result<Contents> {
+    let mut bytes = Vec::new();
+    let file = files::open_regular(path).map_err(file_error(path))?;
+    file.take(limits::LOCK_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(file_error(path))?;
+    locks::read(&bytes).map_err(|e| {
+        Error::usage(format!("{}: {e}", path.display()))
+            .hint("docs/downloads.md says which lock files are read")
+    })
 }
 
 /// Every lock file on record, by name.

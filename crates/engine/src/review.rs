@@ -1,14 +1,16 @@
 //! What waits for a person: what is held, with what is needed to decide.
 
+pub mod baseline;
+mod weigh;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use airlock_core::decision::{Approved, Ruling, Scope, State, Target, Weighed};
+use airlock_core::decision::{Approved, Ruling, Scope};
 use airlock_core::explain::Offered;
 use airlock_core::fact::Facts;
 use airlock_core::id::Id;
-use airlock_core::judge;
 use airlock_core::policy::Action;
 use airlock_core::record::Artifact;
 use airlock_core::severity::Tenths;
@@ -17,7 +19,7 @@ use airlock_core::spec::Spec;
 use airlock_core::time::Time;
 use airlock_core::verdict::{Judged, Judgement, RuleHit, Verdict, builtin};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::explain;
 use crate::tree_edit;
 use crate::view::{ChannelView, View};
@@ -195,11 +197,12 @@ async fn known(view: &View, channel: &ChannelView, key: &ShardKey) -> Result<(Op
     Ok((shard, facts))
 }
 
-/// How many files of an approval have no hash that anybody knows. What they are is known once they are fetched, and that was
-/// not weighed.
+/// How many files of an approval or a baseline have no hash that anybody knows. What they are is known once they are fetched,
+/// and that was not weighed.
 pub fn without_hash(ruling: &Ruling) -> usize {
     match ruling {
         Ruling::Approve { files, .. } => files.iter().filter(|file| file.sha256.is_none()).count(),
+        Ruling::Baseline { files, .. } => files.values().filter(|file| file.sha256.is_none()).count(),
         _ => 0,
     }
 }
@@ -211,62 +214,14 @@ pub async fn approval(
     scope: Scope,
     rule: Option<&str>,
 ) -> Result<Ruling> {
-    let ecosystem = channel.channel.ecosystem;
-    let spec = Spec::parse(ecosystem, &scope.spec).map_err(|e| Error::usage(e.to_string()))?;
-    // That by which it was held, and not another one that was set since.
-    let text = view.object(channel.newest.inputs.policy).await?;
-    let policy = crate::policy::read(&text.text)?;
-    let packages = explain::judgements(view, channel, |name| spec.matches_name(name)).await?;
-    let mut files = Vec::new();
-    for judgement in packages.values().flat_map(|package| &package.ours) {
-        if !judgement.artifacts.values().any(waits) {
-            continue;
-        }
-        let key = ShardKey { subdir: judgement.subdir.clone(), name: judgement.name.clone() };
-        let (shard, facts) = known(view, channel, &key).await?;
-        for (file, judged) in judgement.artifacts.iter().filter(|(_, judged)| waits(judged)) {
-            let entry =
-                shard.as_ref().and_then(|shard| Artifact::read(shard, file, shard.entries.get(file)?).ok());
-            let Some(artifact) = entry else { continue };
-            let fact = facts.as_ref().and_then(|facts| facts.files.get(file)?.file.as_ref());
-            let target = Target {
-                ecosystem,
-                channel: &channel.channel.name,
-                name: &judgement.name,
-                version: &judged.version,
-                file,
-                build: artifact.build.as_deref(),
-                build_number: artifact.build_number,
-                subdir: judgement.subdir.as_deref(),
-                sha256: fact.map(|file| file.sha256).or(artifact.sha256),
-            };
-            if !scope.covers(&target, false) {
-                continue;
-            }
-            let found = judgement.findings_of(judged);
-            let project_status = shard.as_ref().and_then(judge::project_status);
-            let weighed: BTreeSet<Weighed> = holding(judged)
-                .filter(|hit| rule.is_none_or(|rule| hit.rule == rule))
-                .filter_map(|hit| {
-                    let rule = policy.rules.iter().find(|rule| rule.name == hit.rule)?;
-                    let finding = match &hit.advisory {
-                        Some(id) => Some(found.iter().find(|f| f.advisory == *id)?),
-                        None => None,
-                    };
-                    let state = State {
-                        yanked: artifact.yanked,
-                        gone: judged.gone,
-                        project_status: project_status.as_deref(),
-                        lacks: hit.detail.as_deref(),
-                    };
-                    Weighed::of(rule, (finding, &found), &state, hit.unknown)
-                })
-                .collect();
-            if !weighed.is_empty() {
-                let weighed = weighed.into_iter().collect();
-                files.push(Approved { artifact: target.place(), sha256: target.sha256, weighed });
-            }
-        }
-    }
+    let hits = |judged: &Judged| -> Vec<RuleHit> {
+        let hits = holding(judged).filter(|hit| rule.is_none_or(|rule| hit.rule == rule));
+        if waits(judged) { hits.cloned().collect() } else { Vec::new() }
+    };
+    let found = weigh::weigh(view, channel, &scope, hits).await?;
+    let files = found
+        .into_iter()
+        .map(|file| Approved { artifact: file.artifact, sha256: file.sha256, weighed: file.weighed })
+        .collect();
     Ok(Ruling::Approve { scope, files })
 }

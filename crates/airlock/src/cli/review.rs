@@ -1,5 +1,7 @@
 //! `airlock review`
 
+use std::path::PathBuf;
+
 use airlock_core::advisory::MatchKey;
 use airlock_core::assess::Justification;
 use airlock_core::id::Digest;
@@ -61,6 +63,9 @@ pub enum ReviewCommand {
         #[command(flatten)]
         terms: TermsArgs,
     },
+    /// Accept what runs today until a date, in one act: what the policy denies or holds now within a scope. What is known to be
+    /// exploited or malicious, blocked or rejected is never accepted, and what comes or becomes known later counts.
+    Baseline(BaselineArgs),
     /// Deny everything in a scope, held or offered.
     Reject {
         /// The channel.
@@ -169,6 +174,24 @@ pub enum ReviewCommand {
         #[arg(long)]
         reason: String,
     },
+}
+
+/// `airlock review baseline`
+#[derive(Debug, Args)]
+pub struct BaselineArgs {
+    /// The channel.
+    pub channel: String,
+    /// The scope: a name, or a name and versions, with wildcards for several packages.
+    #[arg(long, default_value = "*")]
+    pub scope: String,
+    /// Only what these lock files or lists of an environment hold.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub from: Vec<PathBuf>,
+    /// Until when.
+    #[arg(long, value_parser = parse_time)]
+    pub expires: Time,
+    #[command(flatten)]
+    pub terms: TermsArgs,
 }
 
 /// One of several words, or what they are.

@@ -3,18 +3,23 @@
 use std::process::ExitCode;
 
 use airlock_core::decision::{Decision, Ruling, Scope, Terms};
+use airlock_core::lock::Contents;
 use airlock_core::spec::Spec;
 use airlock_core::time::Time;
 use airlock_engine::error::{Error, Result};
+use airlock_engine::review::baseline::{self, Baseline};
 use airlock_engine::review::{self, Held};
 use airlock_engine::station::Station;
 use airlock_engine::status::{self, BrokenGlass};
 use airlock_engine::sync::Rejudged;
-use airlock_engine::{channel, decide, sync};
+use airlock_engine::{channel, decide, locks, sync};
 
 use super::{Cx, judging};
-use crate::cli::{ReviewCommand, TermsArgs};
+use crate::cli::{BaselineArgs, ReviewCommand, TermsArgs};
 use crate::output::{ago, bytes, count, table};
+
+/// Files that are named which a baseline leaves out.
+const GRAVE_SHOWN: usize = 10;
 
 pub async fn block(cx: &Cx, name: &str, spec: &str, reason: &str) -> Result<ExitCode> {
     let station = cx.open().await?;
@@ -62,6 +67,7 @@ pub async fn run(cx: &Cx, command: ReviewCommand) -> Result<ExitCode> {
             let ruling = weighed(cx, &station, scope, rule.as_deref()).await?;
             return on_terms(cx, &station, ruling, terms, (expires, false)).await;
         }
+        ReviewCommand::Baseline(args) => return baseline(cx, &station, args).await,
         ReviewCommand::Reject { channel, scope, expires, terms } => {
             return on_terms(
                 cx,
@@ -110,14 +116,38 @@ pub async fn run(cx: &Cx, command: ReviewCommand) -> Result<ExitCode> {
 async fn weighed(cx: &Cx, station: &Station, scope: Scope, rule: Option<&str>) -> Result<Ruling> {
     let (view, published) = judging::published(station, &scope.channel).await?;
     let ruling = review::approval(&view, &published, scope, rule).await?;
-    let without = review::without_hash(&ruling);
+    say_without_hash(cx, &ruling, "approved");
+    Ok(ruling)
+}
+
+fn say_without_hash(cx: &Cx, ruling: &Ruling, what: &str) {
+    let without = review::without_hash(ruling);
     if without > 0 {
         cx.out.say(&format!(
-            "{} of what is approved: the index gives no SHA-256, so that they are fetched and wait once more",
+            "{} of what is {what}: the index gives no SHA-256, so that they are fetched and wait once more",
             count(without as u64, "file")
         ));
     }
-    Ok(ruling)
+}
+
+/// Accepts what runs today.
+async fn baseline(cx: &Cx, station: &Station, args: BaselineArgs) -> Result<ExitCode> {
+    let locks: Vec<Contents> = args.from.iter().map(|path| locks::read(path)).collect::<Result<_>>()?;
+    let (view, published) = judging::published(station, &args.channel).await?;
+    let scope = Scope::of(&args.channel, &args.scope);
+    let Baseline { ruling, grave } = baseline::baseline(&view, &published, scope, &locks).await?;
+    if !grave.is_empty() {
+        let named: Vec<&str> = grave.iter().take(GRAVE_SHOWN).map(String::as_str).collect();
+        let more = if grave.len() > GRAVE_SHOWN { ", ..." } else { "" };
+        cx.out.say(&format!(
+            "not accepted, since something exploited or malicious stands against it: {}: {}{more}",
+            count(grave.len() as u64, "file"),
+            named.join(", ")
+        ));
+    }
+    say_without_hash(cx, &ruling, "accepted");
+    cx.out.say(&format!("{}, until {}", ruling.told(), args.expires.date()));
+    on_terms(cx, station, ruling, args.terms, (Some(args.expires), false)).await
 }
 
 /// Decides, or shows what deciding so would change.

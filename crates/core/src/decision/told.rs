@@ -2,13 +2,23 @@
 
 use std::collections::BTreeSet;
 
-use super::{Ruling, Scope};
+use super::{Ruling, Scope, Weighed};
 
 /// Where.
 fn place(scope: &Scope) -> String {
     let build = scope.build.as_ref().map(|build| format!(", builds {build}")).unwrap_or_default();
     let file = scope.sha256.map(|hash| format!(", the file {hash}")).unwrap_or_default();
     format!("{} in {}{build}{file}", scope.spec, scope.channel)
+}
+
+/// The rules that were weighed.
+fn rules<'a>(weighed: impl Iterator<Item = &'a Weighed>) -> String {
+    let rules: BTreeSet<&str> = weighed.map(|one| one.rule.as_str()).collect();
+    rules.into_iter().collect::<Vec<_>>().join(" and ")
+}
+
+fn counted(files: usize) -> String {
+    if files == 1 { "1 file".to_owned() } else { format!("{files} files") }
 }
 
 impl Ruling {
@@ -19,12 +29,12 @@ impl Ruling {
             Self::Reject(scope) => format!("reject {}", place(scope)),
             Self::Freeze(scope) => format!("freeze {}", scope.channel),
             Self::Approve { scope, files } => {
-                let rules: BTreeSet<&str> =
-                    files.iter().flat_map(|file| &file.weighed).map(|one| one.rule.as_str()).collect();
-                let rules: Vec<&str> = rules.into_iter().collect();
-                let files =
-                    if files.len() == 1 { "1 file".to_owned() } else { format!("{} files", files.len()) };
-                format!("approve {}: {files}, held by {}", place(scope), rules.join(" and "))
+                let by = rules(files.iter().flat_map(|file| &file.weighed));
+                format!("approve {}: {}, held by {by}", place(scope), counted(files.len()))
+            }
+            Self::Baseline { scope, files } => {
+                let by = rules(files.values().flat_map(|file| &file.weighed));
+                format!("baseline {}: {}, kept out by {by}", place(scope), counted(files.len()))
             }
             Self::Waive { rule, scope, advisory } => {
                 let only =
