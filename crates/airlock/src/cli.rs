@@ -7,6 +7,7 @@ use airlock_core::time::{Span, Time};
 use airlock_engine::station::Side;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod channel;
 mod downloads;
 mod evidence;
 mod people;
@@ -15,6 +16,7 @@ mod records;
 mod request;
 mod review;
 
+pub use channel::ChannelSetArgs;
 pub use downloads::{BlastArgs, DownloadsArgs, LocksCommand};
 pub use evidence::EvidenceArgs;
 pub use people::{ProposalsCommand, TokenCommand, UserCommand, WhoArgs};
@@ -370,6 +372,8 @@ pub enum ChannelCommand {
         /// The channel.
         name: String,
     },
+    /// Put a channel under another policy, or a policy beside it that only reports.
+    Set(ChannelSetArgs),
     /// Let a channel offer nothing that it does not offer already; what is denied acts all the same.
     Freeze {
         /// The channel.
@@ -503,6 +507,11 @@ pub enum PolicyCommand {
         name: String,
         /// A file, a form (`.json`), or `ready:NAME`.
         file: PathBuf,
+    },
+    /// What the policy beside a channel's own would do otherwise with what is published now, since when, by rule.
+    Shadow {
+        /// The channel.
+        channel: String,
     },
     /// What a policy would change wherever it rules; nothing is changed.
     Preview {

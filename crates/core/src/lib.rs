@@ -37,6 +37,7 @@ pub mod record;
 pub mod request;
 pub mod roles;
 pub mod severity;
+pub mod shadow;
 pub mod shard;
 pub mod snapshot;
 pub mod spec;

@@ -12,7 +12,10 @@ use airlock_store::RefChange;
 
 use crate::error::{Error, Result};
 use crate::people;
+use crate::proposals::{self, Act};
+use crate::judge::How;
 use crate::station::Station;
+use crate::sync::{self, Outcome};
 
 /// The name of one of a channel's refs.
 pub fn ref_name(channel: &str, part: &str) -> String {
@@ -57,12 +60,7 @@ pub fn source(channel: &Channel) -> Result<String> {
 
 /// A child is read from its parent, which is there, and of the same ecosystem; only a child lies in the name of another.
 async fn check_family(station: &Station, channel: &Channel) -> Result<()> {
-    if channel.policy == INHERITED_NAME && !matches!(channel.feed, ChannelFeed::Parent { .. }) {
-        return Err(Error::usage(format!(
-            "policy `{INHERITED_NAME}` is for children: it leaves all to the parent's rules"
-        ))
-        .hint("name another policy; `airlock policy list` shows them"));
-    }
+    check_inherited(channel)?;
     let Some(name) = parent_of(&channel.name) else {
         return match channel.feed {
             ChannelFeed::Parent { .. } => {
@@ -85,6 +83,40 @@ async fn check_family(station: &Station, channel: &Channel) -> Result<()> {
             .hint("leave --ecosystem away"));
     }
     Ok(())
+}
+
+/// Only a child may leave all to its parent's rules.
+fn check_inherited(channel: &Channel) -> Result<()> {
+    if channel.policy != INHERITED_NAME || matches!(channel.feed, ChannelFeed::Parent { .. }) {
+        return Ok(());
+    }
+    Err(Error::usage(format!("policy `{INHERITED_NAME}` is for children: it leaves all to the parent's rules"))
+        .hint("name another policy; `airlock policy list` shows them"))
+}
+
+/// Puts a channel under another policy. It acts at the next judgement, which the caller starts.
+pub async fn set_policy(station: &Station, name: &str, policy: &str) -> Result<Channel> {
+    let before = find(station, name).await?;
+    crate::policy::find(station, policy).await?;
+    let channel = Channel { policy: policy.to_owned(), ..before.clone() };
+    check_inherited(&channel)?;
+    if channel != before {
+        let act = Act::ChannelPolicy { channel: name.to_owned(), policy: policy.to_owned() };
+        proposals::gate(station, act).await?;
+        let from = Some(airlock_core::object::encode(&before)?.0.digest());
+        let to = Some(station.store.db.put(&channel).await?.digest());
+        let change = RefChange { name: ref_name(name, "def"), from, to };
+        let detail = described(&channel)?;
+        station.commit(vec![change], "channel.set", &format!("channel/{name}"), &detail).await?;
+    }
+    Ok(channel)
+}
+
+/// What another policy would change in a channel. Nothing is changed.
+pub async fn preview_policy(station: &Station, channel: &Channel, policy: &str) -> Result<Outcome> {
+    let text = crate::policy::find(station, policy).await?.text.text;
+    let how = How { policy: Some(text), dry: true, closure: true, without_bytes: true, ..How::default() };
+    sync::rejudge(station, channel, &how, true, "preview").await
 }
 
 /// Gives a child other files, exactly these.

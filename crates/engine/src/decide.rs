@@ -73,7 +73,8 @@ pub(crate) async fn action(station: &Station, ruling: &Ruling) -> Result<Action>
         Ruling::Reject(_) => Action::Reject,
         Ruling::Freeze(_) => Action::Freeze,
         Ruling::Approve { .. } => Action::Approve,
-        Ruling::Waive { .. } => Action::Waive,
+        // A baseline lifts what denies, as a waiver does.
+        Ruling::Waive { .. } | Ruling::Baseline { .. } => Action::Waive,
         Ruling::Status { .. }
         | Ruling::Statements { .. }
         | Ruling::Identity { .. }
@@ -103,6 +104,9 @@ pub(crate) fn told(ruling: &Ruling) -> String {
         Ruling::Reject(scope) => format!("reject {}", at(scope)),
         Ruling::Freeze(scope) => format!("freeze {}", scope.channel),
         Ruling::Approve { scope, files } => format!("approve {} ({} files)", at(scope), files.len()),
+        Ruling::Baseline { scope, files } => {
+            format!("accept what runs of {} ({} files)", at(scope), files.len())
+        }
         Ruling::Waive { rule, scope, advisory } => {
             let about = advisory.as_ref().map(|id| format!(" for {id}")).unwrap_or_default();
             format!("waive {rule}{about} of {}", at(scope))

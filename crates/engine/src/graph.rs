@@ -30,6 +30,7 @@ use crate::mirror::MirrorState;
 use crate::proposals::Proposal;
 use crate::publish::{Pending, Rendered, Subdirs};
 use crate::retention::{LastBase, OLDEST, Taken};
+use crate::shadow::Shadow;
 use crate::trust::Trust;
 
 macro_rules! kinds {
@@ -78,6 +79,7 @@ kinds! {
     Proposal: Proposal,
     Rendered: Rendered,
     Requests: Requests,
+    Shadow: Shadow,
     Shard: Shard,
     Slice: Slice,
     Snapshot: Snapshot,
@@ -209,6 +211,7 @@ impl Role {
             | Kind::Policy
             | Kind::Proposal
             | Kind::Requests
+            | Kind::Shadow
             | Kind::Shard
             | Kind::Slice
             | Kind::Statements
@@ -252,6 +255,7 @@ impl Role {
             ("channel", "rendered") => plain(Kind::Rendered),
             ("channel", "mirror") => plain(Kind::MirrorState),
             ("channel", "pending") => plain(Kind::Pending),
+            ("channel", "shadow") => plain(Kind::Shadow),
             ("channel", "subdirs") => plain(Kind::Subdirs),
             ("feed", "def") => plain(Kind::Feed),
             ("feed", "seen") => plain(Kind::FeedSeen),
@@ -445,6 +449,7 @@ fn plain(out: &mut Named, kind: Kind, bytes: &[u8]) -> Result<(), ObjectError> {
         | Kind::Policy
         | Kind::Proposal
         | Kind::Requests
+        | Kind::Shadow
         | Kind::Shard
         | Kind::Slice
         | Kind::Statements

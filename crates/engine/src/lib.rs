@@ -37,6 +37,7 @@ pub mod request;
 pub mod retention;
 pub mod review;
 pub mod scrub;
+pub mod shadow;
 pub mod station;
 pub mod status;
 pub mod sync;

@@ -60,6 +60,13 @@ pub enum Act {
         /// Its text.
         text: String,
     },
+    /// Put a channel under another policy.
+    ChannelPolicy {
+        /// The channel.
+        channel: String,
+        /// The policy.
+        policy: String,
+    },
     /// Trust a key, whose fingerprint was typed.
     Trust {
         /// What the sender is called.
@@ -153,7 +160,7 @@ impl Act {
     async fn action(&self, station: &Station) -> Result<Action> {
         Ok(match self {
             Self::Decide { ruling, .. } => decide::action(station, ruling).await?,
-            Self::Policy { .. } => Action::Policy,
+            Self::Policy { .. } | Self::ChannelPolicy { .. } => Action::Policy,
             Self::Trust { .. } => Action::Trust,
             Self::Rollback { .. } => Action::Rollback,
             Self::Accept { .. } | Self::RemoveFeed { .. } | Self::Loosen { .. } | Self::Shrink { .. } => {
@@ -166,7 +173,7 @@ impl Act {
     async fn channel(&self, station: &Station) -> Result<Option<String>> {
         match self {
             Self::Decide { ruling, .. } => decide::channel_of(station, ruling).await,
-            Self::Rollback { channel, .. } => Ok(Some(channel.clone())),
+            Self::Rollback { channel, .. } | Self::ChannelPolicy { channel, .. } => Ok(Some(channel.clone())),
             _ => Ok(None),
         }
     }
@@ -182,6 +189,9 @@ impl Act {
         match self {
             Self::Decide { .. } => policy(self.channel(station).await?).await,
             Self::Policy { name, .. } => Ok(vec![format!("policy/{name}")]),
+            Self::ChannelPolicy { channel, policy } => {
+                Ok(vec![channel::ref_name(channel, "def"), format!("policy/{policy}")])
+            }
             Self::Trust { name, .. } => Ok(vec![format!("trust/{name}")]),
             Self::Rollback { channel, .. } => policy(Some(channel.clone())).await,
             Self::Accept { .. } => Ok(vec![feeds::SET.to_owned()]),
@@ -195,6 +205,7 @@ impl Act {
         match self {
             Self::Decide { ruling, terms } => format!("{}: {}", decide::told(ruling), terms.reason),
             Self::Policy { name, .. } => format!("set policy {name}"),
+            Self::ChannelPolicy { channel, policy } => format!("put {channel} under policy {policy}"),
             Self::Trust { name, .. } => format!("trust the key of {name}"),
             Self::Rollback { channel, snapshot, reason } => {
                 format!("take {channel} back to {}: {reason}", snapshot.digest().short())
@@ -215,6 +226,10 @@ impl Act {
             Self::Policy { name, text } => {
                 policy::set(station, &name, &text).await?;
                 format!("policy set {name}")
+            }
+            Self::ChannelPolicy { channel, policy } => {
+                channel::set_policy(station, &channel, &policy).await?;
+                format!("channel set {channel}")
             }
             Self::Trust { name, public_key, limits } => {
                 let key: [u8; 32] = hex::decode(&public_key).ok_or_else(|| Error::usage("it is no key"))?;

@@ -13,6 +13,7 @@ use crate::feeds;
 use crate::ledger;
 use crate::ledger::feed::FeedState;
 use crate::proposals::{self, State};
+use crate::shadow::{self, Shadow};
 use crate::station::{Side, Station};
 use crate::upstream::Location;
 
@@ -64,6 +65,8 @@ pub struct ChannelStatus {
     pub valid_until: Option<Time>,
     /// How many artifacts have which verdict.
     pub counts: Counts,
+    /// The policy beside the one in force that only reports, if there is one.
+    pub shadow: Option<Shadow>,
 }
 
 /// Something that was done by one person alone.
@@ -145,6 +148,7 @@ pub async fn status(station: &Station) -> Result<Status> {
             ChannelFeed::Parent { .. } => format!("channel {}", channel.parent().unwrap_or_default()),
         };
         channels.push(ChannelStatus {
+            shadow: shadow::find(station, &channel.name).await?,
             name: channel.name,
             ecosystem: channel.ecosystem,
             source,

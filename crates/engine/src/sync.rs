@@ -136,18 +136,22 @@ async fn judge_and_publish(
     why: &str,
 ) -> Result<(Judgment, Option<Id<Snapshot>>)> {
     let mut tries = 0;
+    let mut channel = channel.clone();
     loop {
         let judgment = match judged.take() {
             Some(judgment) => judgment,
             None => {
                 let upstream = along.read.as_ref().map(|read| read.upstream);
-                judge::judge(station, channel, how, upstream).await?
+                judge::judge(station, &channel, how, upstream).await?
             }
         };
         tries += 1;
         match publish::publish(station, &judgment, along.clone(), why).await {
             // Another reading of the source that was published in between is newer than this one.
-            Err(e) if e.is_race && tries < TRIES && !along.is_overtaken(station, &channel.name).await? => {}
+            Err(e) if e.is_race && tries < TRIES && !along.is_overtaken(station, &channel.name).await? => {
+                // It may be that which moved.
+                channel = crate::channel::find(station, &channel.name).await?;
+            }
             other => return other.map(|id| (judgment, id)),
         }
     }

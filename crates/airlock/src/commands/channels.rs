@@ -6,9 +6,9 @@ use airlock_core::channel::{Channel, ChannelFeed, parent_of};
 use airlock_core::decision::{Ruling, Scope};
 use airlock_core::policy::{DEFAULT_NAME, INHERITED_NAME};
 use airlock_engine::error::{Error, Result};
-use airlock_engine::{channel, decide};
+use airlock_engine::{channel, decide, shadow};
 
-use super::{Cx, review};
+use super::{Cx, review, shadows};
 use crate::cli::ChannelCommand;
 use crate::output::table;
 
@@ -49,6 +49,7 @@ pub async fn run(cx: &Cx, command: ChannelCommand) -> Result<ExitCode> {
                 .collect();
             cx.out.answer(|| Ok(serde_json::json!({ "channels": shown })), || table(&rows))?;
         }
+        ChannelCommand::Set(args) => return shadows::set(cx, &station, args).await,
         ChannelCommand::Freeze { name, until, reason } => {
             let ruling = Ruling::Freeze(Scope::of(&name, "*"));
             let decision = decide::decide(&station, ruling, &reason, Some(until)).await?;
@@ -57,7 +58,10 @@ pub async fn run(cx: &Cx, command: ChannelCommand) -> Result<ExitCode> {
         }
         ChannelCommand::Show { name } => {
             let channel = channel::find(&station, &name).await?;
-            let shown = channel::described(&channel)?;
+            let mut shown = channel::described(&channel)?;
+            if let Some(shadow) = shadow::ask(&station, &channel).await? {
+                shown["shadow"] = serde_json::to_value(&shadow)?;
+            }
             let text = serde_json::to_string_pretty(&shown)? + "\n";
             cx.out.answer(|| Ok(shown), || text)?;
         }

@@ -21,7 +21,7 @@ use airlock_engine::sync::{self, Outcome, Wish};
 use airlock_engine::view::{ChannelView, View};
 
 use super::findings::state;
-use super::{Cx, advisories};
+use super::{Cx, advisories, shadows};
 use crate::output::{bytes, count, table};
 
 /// Changes that are shown without --verbose.
@@ -63,6 +63,9 @@ pub async fn sync(cx: &Cx, names: &[String], wish: Wish) -> Result<ExitCode> {
         failed = failed.or(below.failed);
     }
     cx.out.answer(|| json(&outcomes), || text(cx, &outcomes))?;
+    if !wish.dry {
+        shadows::ask(cx, &station).await;
+    }
     // One channel that fails takes nothing from the others, and is an error all the same.
     failed.map_or(Ok(()), Err)?;
     Ok(ExitCode::from(outcomes.iter().map(fetch_status).max().unwrap_or(0)))
@@ -143,6 +146,9 @@ pub async fn judge(
         failed = failed.or(below.failed);
     }
     cx.out.answer(|| json(&outcomes), || text(cx, &outcomes))?;
+    if !is_hypothetical {
+        shadows::ask(cx, &station).await;
+    }
     failed.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 

@@ -18,6 +18,7 @@ mod records;
 mod request;
 mod review;
 mod serve;
+mod shadows;
 mod station;
 
 use std::path::PathBuf;

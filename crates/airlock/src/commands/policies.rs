@@ -10,7 +10,7 @@ use airlock_engine::report::Report;
 use airlock_engine::station::Station;
 use airlock_engine::sync::{self, Rejudged};
 
-use super::{Cx, judging};
+use super::{Cx, judging, shadows};
 use crate::cli::PolicyCommand;
 use crate::output::{count, table};
 
@@ -97,6 +97,7 @@ pub async fn run(cx: &Cx, command: PolicyCommand) -> Result<ExitCode> {
             cx.out.answer(|| judging::json(&outcomes), || judging::text(cx, &outcomes))?;
             failed.map_or(Ok(()), Err)?;
         }
+        PolicyCommand::Shadow { channel } => shadows::show(cx, &channel).await?,
         PolicyCommand::Preview { name, file } => preview(cx, &name, &file).await?,
     }
     Ok(ExitCode::SUCCESS)

@@ -34,9 +34,11 @@ pub async fn run(cx: &Cx, listen_on: Option<String>) -> Result<ExitCode> {
     }
     let jobs = tokio::spawn(keep_valid(station.clone()));
     let scrub = tokio::spawn(airlock_engine::scrub::run(station.clone(), |text| eprintln!("{text}")));
+    let shadows = tokio::spawn(airlock_engine::shadow::run(station.clone(), |text| eprintln!("{text}")));
     let feeds = tokio::spawn(airlock_engine::ledger::feed::run(station.clone(), |text| eprintln!("{text}")));
     let result = serve(listener, station).await;
     jobs.abort();
+    shadows.abort();
     feeds.abort();
     scrub.abort();
     result.map(|()| ExitCode::SUCCESS)

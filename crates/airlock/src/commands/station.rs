@@ -83,6 +83,11 @@ fn text(status: &Status) -> String {
     } else {
         out += &format!("\n{}", table(&rows));
     }
+    for c in &status.channels {
+        if let Some(shadow) = &c.shadow {
+            out += &format!("\nChannel {}: {}\n", c.name, shadow.told());
+        }
+    }
     for feed in &status.ledger_feeds {
         let error = feed.error.as_ref().map_or_else(String::new, |error| format!("; {error}"));
         out += &format!(

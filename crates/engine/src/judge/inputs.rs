@@ -45,7 +45,9 @@ pub(super) struct Inputs {
 async fn known(station: &Station, channel: &Channel) -> Result<Vec<(String, Option<Digest>)>> {
     let policy = format!("policy/{}", channel.policy);
     let blocks = ref_name(&channel.name, "blocks");
-    let mut known = Vec::new();
+    // The channel as it is judged: whoever gave it another policy since then is not overtaken.
+    let def = (ref_name(&channel.name, "def"), Some(object::encode(channel)?.0.digest()));
+    let mut known = vec![def];
     let parent = channel.parent().map(|parent| ref_name(parent, "snapshot"));
     for name in
         [blocks, crate::decide::REF.to_owned(), feeds::SET.to_owned(), policy].into_iter().chain(parent)

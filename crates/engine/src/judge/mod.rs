@@ -26,6 +26,7 @@ use airlock_core::id::{Digest, Id};
 use airlock_core::judge::{Settled, feeds_read};
 use airlock_core::matching::{self, Lookup};
 use airlock_core::object::{self, Object};
+use airlock_core::shadow::Differences;
 use airlock_core::shard::{Shard, ShardKey};
 use airlock_core::snapshot::{Counts, Covered, Snapshot, Upstream};
 use airlock_core::time::Time;
@@ -72,6 +73,8 @@ pub struct How {
     pub anew: bool,
     /// Tell what can no longer be installed.
     pub closure: bool,
+    /// Tell what differs from what is in force, as policies decide it (see [`airlock_core::shadow`]).
+    pub compare: bool,
 }
 
 /// A file to fetch.
@@ -113,6 +116,8 @@ pub struct Judgment {
     pub blocks: BlockSet,
     /// What changes.
     pub changes: Changes,
+    /// What differs from what is in force; where that was asked for.
+    pub differences: Differences,
     /// What changes in what is known of vulnerabilities.
     pub findings: FindingChanges,
     /// What people or sources ruled of findings and stands no longer, since something became known.
@@ -208,6 +213,7 @@ async fn run(
         touched: sum.touched,
         blocks: settled.blocks,
         changes: sum.changes,
+        differences: sum.differences,
         findings: sum.findings,
         reopened: sum.reopened,
         uninstallable,
@@ -252,6 +258,7 @@ async fn common(
         now: inputs.now,
         needs_bytes: !how.without_bytes,
         dry: how.dry,
+        compare: how.compare,
         parts: None,
     })
 }
@@ -371,6 +378,7 @@ struct Sum {
     judgements: BTreeMap<String, Option<Id<Judgement>>>,
     touched: BTreeMap<String, Touched>,
     changes: Changes,
+    differences: Differences,
     findings: FindingChanges,
     reopened: Reopened,
     parts: Vec<Part>,
@@ -383,6 +391,7 @@ impl Sum {
         self.before.0.add(one.before.0);
         self.before.1.add(one.before.1);
         self.changes.add(one.changes);
+        self.differences.add(one.differences);
         self.findings.add(one.findings);
         for (of, (why, files)) in one.reopened {
             self.reopened.entry(of).or_insert((why, 0)).1 += files;

@@ -16,6 +16,7 @@ use airlock_core::matching::Lookup;
 use airlock_core::object::{self, Object};
 use airlock_core::policy::{Action, Policy};
 use airlock_core::publish::{self, Published};
+use airlock_core::shadow::Differences;
 use airlock_core::shard::{Shard, ShardKey};
 use airlock_core::snapshot::{Counts, Covered};
 use airlock_core::time::Time;
@@ -40,6 +41,7 @@ pub(super) struct Common {
     pub now: Time,
     pub needs_bytes: bool,
     pub dry: bool,
+    pub compare: bool,
     /// Whether to tell what closure needs to know.
     pub parts: Option<ForClosure>,
 }
@@ -99,6 +101,7 @@ pub(super) struct One {
     pub settled: Settled,
     pub before: (Counts, Covered),
     pub changes: OfShard,
+    pub differences: Differences,
     pub findings: FindingChanges,
     pub reopened: Reopened,
     /// What closure needs to know of it, where that is asked for.
@@ -174,11 +177,20 @@ pub(super) fn judge(common: &Common, task: Task) -> Result<One> {
         settled: settle(&judgement),
         before: before.as_ref().map(settle).map(|s| (s.counts, s.covered)).unwrap_or_default(),
         changes: changes(before.as_ref(), &judgement),
+        differences: differences(common, &task.key, before.as_ref(), &judgement),
         findings: FindingChanges::between(before.as_ref(), &judgement),
         reopened: reopened(before.as_ref(), &judgement),
         part: common.parts.map(|ask| Part::of(&task.key, &known(&local, &judgement, ask))),
         key: task.key,
     })
+}
+
+/// What policies would do otherwise, where that is asked for.
+fn differences(common: &Common, key: &str, before: Option<&Judgement>, after: &Judgement) -> Differences {
+    match before {
+        Some(before) if common.compare => Differences::between(&ShardKey::parse(key), before, after),
+        _ => Differences::default(),
+    }
 }
 
 /// What closure needs to know.

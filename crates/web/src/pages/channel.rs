@@ -8,6 +8,7 @@ use airlock_core::id::{Digest, Id};
 use airlock_core::identity::Coverage;
 use airlock_core::snapshot::{Counts, Covered, Snapshot};
 use airlock_core::time::Time;
+use airlock_engine::shadow;
 use airlock_engine::view::ChannelView;
 use askama::Template;
 use serde::{Deserialize, Serialize};
@@ -47,6 +48,7 @@ struct Page {
     ecosystem: String,
     lede: String,
     reviews: Option<String>,
+    shadow: Option<String>,
     bar: Bar,
     basis: Basis,
     policy: PolicyView,
@@ -255,6 +257,7 @@ pub(super) async fn page(ask: &Ask, app: &App, name: &str, params: Params) -> An
         ecosystem: channel.channel.ecosystem.to_string(),
         lede: lede(&index, channel.newest.counts) + &uncovered(channel.newest.covered),
         reviews: reviews(&index, now),
+        shadow: shadow::find(view.station(), name).await?.map(|shadow| shadow.told()),
         bar: Bar::new(channel.newest.counts, index.left_out()),
         basis,
         policy: policy(view, &channel).await?,
