@@ -11,9 +11,9 @@ use airlock_core::spec::Spec;
 use airlock_store::RefChange;
 
 use crate::error::{Error, Result};
+use crate::judge::How;
 use crate::people;
 use crate::proposals::{self, Act};
-use crate::judge::How;
 use crate::station::Station;
 use crate::sync::{self, Outcome};
 
@@ -90,8 +90,10 @@ fn check_inherited(channel: &Channel) -> Result<()> {
     if channel.policy != INHERITED_NAME || matches!(channel.feed, ChannelFeed::Parent { .. }) {
         return Ok(());
     }
-    Err(Error::usage(format!("policy `{INHERITED_NAME}` is for children: it leaves all to the parent's rules"))
-        .hint("name another policy; `airlock policy list` shows them"))
+    Err(Error::usage(format!(
+        "policy `{INHERITED_NAME}` is for children: it leaves all to the parent's rules"
+    ))
+    .hint("name another policy; `airlock policy list` shows them"))
 }
 
 /// Puts a channel under another policy. It acts at the next judgement, which the caller starts.

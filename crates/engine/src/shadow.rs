@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use airlock_core::channel::Channel;
-use airlock_core::roles::Action;
 use airlock_core::id::{Digest, Id};
 use airlock_core::object::Object;
 use airlock_core::policy::PolicyText;
+use airlock_core::roles::Action;
 use airlock_core::shadow::Differences;
 use airlock_core::snapshot::Snapshot;
 use airlock_core::time::Time;
@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::channel::ref_name;
 use crate::error::{Error, Result};
-use crate::people;
 use crate::judge::{self, How};
+use crate::people;
 use crate::policy;
 use crate::station::Station;
 
