@@ -114,11 +114,14 @@ async fn a_childs_own_policy_and_filters_only_take_away() {
     channel::add(&kit.station, Channel { feed, ..below("main/few") }).await.unwrap();
     kit.sync("main/few").await;
     assert_eq!(offered(&kit, "main/few").await, THREE[2..]);
-    let files = [("noarch/good".to_owned(), ["good-1.0-0.conda".to_owned(), "not-there".to_owned()].into())];
-    channel::set_exactly(&kit.station, "main/few", files.into()).await.unwrap();
-    // The filter is there still, and nothing fits both.
-    kit.sync("main/few").await;
-    assert!(offered(&kit, "main/few").await.is_empty());
+    let files = || -> channel::Exactly {
+        [("noarch/good".to_owned(), ["good-1.0-0.conda".to_owned(), "not-there".to_owned()].into())].into()
+    };
+    let error = channel::set_exactly(&kit.station, "main/few", files()).await.unwrap_err();
+    assert!(error.message.contains("which would take of these files"), "{error}");
+    channel::set_exactly(&kit.station, "main/dev", files()).await.unwrap();
+    kit.sync("main/dev").await;
+    assert_eq!(offered(&kit, "main/dev").await, THREE[1..2]);
 }
 
 #[tokio::test]
