@@ -205,6 +205,37 @@ async fn an_environment_file_is_held_against_both_of_its_ecosystems_and_behind_t
     high.run(&["plan", "app[", "--channel", "main"]).exits(2).says("cannot be solved for");
 }
 
+#[tokio::test]
+async fn a_lock_file_is_held_against_what_may_be_had_file_by_file() {
+    let world = world().await;
+    let low = world.connected("low");
+    low.run(&["sync"]).exits(0);
+    let source = std::fs::read_to_string(world.path("conda").join("noarch/repodata.json")).unwrap();
+    let source: Value = serde_json::from_str(&source).unwrap();
+    let sha = |file: &str| source["packages.conda"][file]["sha256"].as_str().unwrap().to_owned();
+    let lock = |name: &str, lib: &str, hash: &str| {
+        let line = |file: &str, hash: &str| format!("https://upstream.example/main/noarch/{file}#{hash}\n");
+        let text = "@EXPLICIT\n".to_owned()
+            + &line("python-3.11.7-0.conda", &sha("python-3.11.7-0.conda"))
+            + &line("app-2.0-0.conda", &sha("app-2.0-0.conda"))
+            + &line(lib, hash);
+        let path = world.path(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let good = lock("good.lock", "lib-2.0-0.conda", &sha("lib-2.0-0.conda"));
+    let (status, plan) = planned(&low, &[&good], &[]);
+    assert_eq!((status, plan["members"].as_array().unwrap().len()), (0, 3), "{plan}");
+    let denied = lock("denied.lock", "lib-2.1-0.conda", &sha("lib-2.1-0.conda"));
+    let (status, plan) = planned(&low, &[&denied], &[]);
+    assert_eq!((status, plan["members"].as_array().unwrap().len()), (1, 3));
+    assert_eq!(plan["nearest"]["asked"][0]["to"], "lib==2.0", "{plan}");
+    // Other bytes under the same name are not what was locked.
+    let changed = lock("changed.lock", "lib-2.0-0.conda", &"0".repeat(64));
+    let (status, plan) = planned(&low, &[&changed], &[]);
+    assert_eq!((status, plan["missing"].as_array().unwrap().len()), (1, 1), "{plan}");
+}
+
 /// Environments that solve in the genuine data, the largest of them first.
 const ENVIRONMENTS: [&[&str]; 16] = [
     &["intel-aikit-tensorflow"],

@@ -1,9 +1,11 @@
-//! What people say that they need: conda's `environment.yml`, pip's requirements files, and plain specs.
+//! What people say that they need: conda's `environment.yml`, pip's requirements files, plain specs, and what a lock file pins.
 //!
 //! Only the specs are read. What a file says of channels, variables and options decides nothing here, since everything
 //! comes from the station's own channels; what asks for something that no channel can answer (a URL, a path, another
 //! file) is listed with its reason and not passed over.
 
+use airlock_core::ecosystem::Ecosystem;
+use airlock_core::lock::{Contents, Locked, LockedFile};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -76,6 +78,26 @@ impl Environment {
         out.bounded()
     }
 
+    /// What a lock file pins, as far as it is for machines of this subdir: exactly these builds with these bytes of conda
+    /// packages, and these versions of Python packages.
+    pub fn locked(contents: &Contents, subdir: &str) -> Self {
+        let mut out = Self::default();
+        for package in &contents.packages {
+            let Locked { ecosystem, name, version, files } = package;
+            match ecosystem {
+                Ecosystem::Pypi => out.pypi.push(format!("{name}=={version}")),
+                Ecosystem::Conda if files.is_empty() => out.conda.push(format!("{name}=={version}")),
+                Ecosystem::Conda => {
+                    let here = |file: &&LockedFile| {
+                        file.subdir.as_deref().is_none_or(|of| of == subdir || of == "noarch")
+                    };
+                    out.conda.extend(files.iter().filter(here).map(|file| pinned(name, version, file)));
+                }
+            }
+        }
+        out
+    }
+
     fn requirement_lines<'a>(&mut self, lines: impl IntoIterator<Item = &'a str>) -> Result<(), String> {
         for line in lines {
             // A comment begins the line, or follows a blank.
@@ -118,6 +140,17 @@ impl Environment {
     }
 }
 
+/// A MatchSpec that only one file satisfies, as far as the lock file tells which.
+fn pinned(name: &str, version: &str, file: &LockedFile) -> String {
+    let stem = file
+        .name
+        .as_deref()
+        .and_then(|file| file.strip_suffix(".conda").or_else(|| file.strip_suffix(".tar.bz2")));
+    let build = stem.and_then(|stem| stem.rsplit_once('-')).map(|(_, build)| format!(",build='{build}'"));
+    let sha256 = file.sha256.map(|sha256| format!(",sha256='{sha256}'"));
+    format!("{name}[version='=={version}'{}{}]", build.unwrap_or_default(), sha256.unwrap_or_default())
+}
+
 fn too_many() -> String {
     format!("it asks for more than {ENVIRONMENT_SPECS_MAX} packages")
 }
@@ -138,6 +171,25 @@ mod tests {
         {
             assert!(Environment::yaml(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_lock_file_asks_for_exactly_what_it_pins_for_a_machine() {
+        let sha = "ab".repeat(32);
+        let text = format!(
+            "@EXPLICIT\nhttps://upstream.example/main/linux-64/x-1.0-h_0.conda#{sha}\nhttps://upstream.example/main/osx-64/x-1.0-h_1.conda\nhttps://upstream.example/main/noarch/y-2-0.tar.bz2\n"
+        );
+        let environment = Environment::locked(&crate::locks::read(text.as_bytes()).unwrap(), "linux-64");
+        assert_eq!(
+            environment.conda,
+            [
+                format!("x[version='==1.0',build='h_0',sha256='{sha}']"),
+                "y[version='==2',build='0']".to_owned()
+            ]
+        );
+        let uv = "version = 1\n[[package]]\nname = \"idna\"\nversion = \"3.6\"\nsource = { registry = \"https://upstream.example/simple\" }\n";
+        let environment = Environment::locked(&crate::locks::read(uv.as_bytes()).unwrap(), "linux-64");
+        assert_eq!((environment.pypi, environment.conda.len()), (vec!["idna==3.6".to_owned()], 0));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use clap::Args;
 /// What people need, and where it is to come from.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// Files that say what is needed (`environment.yml`, `requirements.txt`), or specs such as `numpy>=1.26`.
+    /// Files that say what is needed (`environment.yml`, `requirements.txt`, a lock file), or specs such as `numpy>=1.26`.
     #[arg(required = true, value_name = "FILE|SPEC")]
     pub what: Vec<String>,
     /// The channel; of each ecosystem at most one.

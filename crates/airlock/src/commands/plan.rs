@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use airlock_core::ecosystem::Ecosystem;
+use airlock_core::lock::LockForm;
 use airlock_engine::error::{Error, Result};
 use airlock_engine::plan::{self, Needs, Plan};
 use airlock_engine::station::Station;
@@ -12,6 +13,7 @@ use airlock_engine::sync::Rejudged;
 use airlock_engine::view::{ChannelView, View};
 use airlock_formats::environment::Environment;
 use airlock_formats::limits::ENVIRONMENT_BYTES_MAX;
+use airlock_formats::locks;
 
 use super::Cx;
 use super::judging::{self, published};
@@ -31,12 +33,14 @@ pub async fn run(cx: &Cx, args: PlanArgs) -> Result<ExitCode> {
         channels.push((view, channel));
     }
     let has = |ecosystem| channels.iter().any(|(_, channel)| channel.channel.ecosystem == ecosystem);
+    let subdir = args.platform.unwrap_or_else(this_machine);
     let mut needs = Needs {
         environment: read(
+            &subdir,
             &args.what,
             if has(Ecosystem::Conda) { Ecosystem::Conda } else { Ecosystem::Pypi },
         )?,
-        subdir: args.platform.unwrap_or_else(this_machine),
+        subdir,
         python: args.python,
         virtual_packages: args.virtual_packages,
     };
@@ -99,7 +103,7 @@ fn this_machine() -> String {
 }
 
 /// All that is needed: of files and specs together.
-fn read(what: &[String], plain: Ecosystem) -> Result<Environment> {
+fn read(subdir: &str, what: &[String], plain: Ecosystem) -> Result<Environment> {
     let mut all = Environment::default();
     for one in what {
         // `ruamel.yaml` may be both.
@@ -112,11 +116,16 @@ fn read(what: &[String], plain: Ecosystem) -> Result<Environment> {
             continue;
         }
         let text = file(path)?;
-        let read =
-            if one.ends_with(".txt") { Environment::requirements(&text) } else { Environment::yaml(&text) };
+        // Requirements are read as such, pinned or not.
+        let locked = locks::read(text.as_bytes()).ok().filter(|locked| locked.form != LockForm::Requirements);
+        let read = match locked {
+            Some(contents) => Ok(Environment::locked(&contents, subdir)),
+            None if one.ends_with(".txt") => Environment::requirements(&text),
+            None => Environment::yaml(&text),
+        };
         let read = read.map_err(|why| {
             Error::usage(format!("{one}: {why}"))
-                .hint("give an environment.yml, a requirements file of pip (.txt), or specs")
+                .hint("give a lock file, an environment.yml, a requirements file of pip (.txt), or specs")
         })?;
         all.conda.extend(read.conda);
         all.pypi.extend(read.pypi);
