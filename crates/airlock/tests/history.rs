@@ -157,3 +157,28 @@ async fn what_waits_for_a_person_does_not_lose_its_deadline_by_going_back() {
     at(&station, WEEK, &back).exits(0);
     assert!(!offered(&station, WEEK).iter().any(|file| file.contains("other")));
 }
+
+#[tokio::test]
+async fn what_leaves_when_a_grace_ends_does_not_stand_in_the_way_of_going_back() {
+    let world = World::new().await;
+    let station = world.connected("low");
+    let file = world.path("graced.toml");
+    let rule = "name = \"no-other\"\naction = \"deny\"\ngrace = \"7 days\"\nwhen = { name = [\"other\"] }";
+    std::fs::write(
+        &file,
+        "[policy]\nname = \"p\"\n[[rule]]\nname = \"w\"\naction = \"warn\"\nwhen = { yanked = true }\n",
+    )
+    .unwrap();
+    at(&station, FIRST, &["policy", "set", "default", file.to_str().unwrap()]).exits(0);
+    at(&station, FIRST, &["sync"]).exits(0);
+    moves_on(&world);
+    at(&station, WEEK, &["sync", "--accept-shrink"]).exits(0);
+    std::fs::write(&file, format!("[policy]\nname = \"p\"\n[[rule]]\n{rule}\n")).unwrap();
+    at(&station, WEEK, &["policy", "set", "default", file.to_str().unwrap()]).exits(0);
+    at(&station, WEEK, &["explain", "main", "other=1.0"]).exits(0).shows("2026-03-15");
+    at(&station, WEEK, &["snapshot", "rollback", "main@2026-03-01", "--reason", "r"]).exits(0);
+    assert!(offered(&station, WEEK).contains(&"noarch/other-1.0-0.conda".to_owned()));
+    // Its end stands.
+    at(&station, "2026-03-15T12:00:00Z", &["judge", "main"]).exits(0);
+    assert!(!offered(&station, "2026-03-15T12:00:00Z").iter().any(|file| file.contains("other")));
+}

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::advisory::{AdvisorySet, Epss, Kev, Ranks, Slice};
 use crate::assess::{self, Assessing, Assessments, Statements};
 use crate::block::{BlockSet, Leaving};
-use crate::decision::{Decision, Decisions, State, Target, Weighed, is_grave};
+use crate::decision::{Decision, Decisions, State, Target, Weighed};
 use crate::ecosystem::Ecosystem;
 use crate::fact::{Fact, Facts, Fault, FileFact};
 use crate::identity::{Coverage, Identity};
@@ -19,6 +19,8 @@ use crate::shard::{Entry, Shard, ShardKey};
 use crate::snapshot::{Counts, Covered};
 use crate::time::{Span, Time};
 use crate::verdict::{Judged, Judgement, RuleHit, Verdict, builtin};
+
+mod grace;
 
 /// What is the same for every shard of a channel.
 #[derive(Clone, Copy, Debug)]
@@ -185,6 +187,7 @@ fn unreadable(gone: bool, detail: String) -> Judged {
         rules: vec![hit(builtin::BAD_RECORD, Action::Deny, detail)],
         review_by: None,
         denied_from: None,
+        graced: None,
         flips_at: None,
         gone,
         assessed: Assessments::new(),
@@ -239,7 +242,9 @@ const fn weight(hit: &RuleHit, in_grace: bool) -> Action {
 impl Case<'_> {
     fn judge(&self) -> Judged {
         let now = self.cx.now;
-        let Ruled { rules, verdict, review_by, denied_from, assessed } = self.rule(now);
+        let ruled = self.rule(now);
+        let graced = self.remember(&ruled);
+        let Ruled { rules, verdict, review_by, denied_from, assessed } = ruled;
         let mut turning_points = BTreeSet::new();
         let mut points = Vec::new();
         let subject = self.subject(self.findings, now);
@@ -264,6 +269,7 @@ impl Case<'_> {
             rules,
             review_by,
             denied_from,
+            graced,
             flips_at,
             gone: self.gone,
             assessed,
@@ -298,7 +304,7 @@ impl Case<'_> {
         let assessed = self.assessing.assess(&self.target(), self.findings, own, now);
         let found = assess::apply(self.findings, &assessed);
         let mut rules = self.policy_rules(&found, now);
-        let grace = self.grace(&rules, &found);
+        let grace_end = self.grace_end(&rules, &found, now);
         rules.extend(self.blocked(now));
         rules.extend(self.rejected(now));
         let frozen = self.cx.decisions.frozen(self.cx.channel, now);
@@ -319,13 +325,7 @@ impl Case<'_> {
         });
         let lacks_bytes = self.cx.needs_bytes && self.fact.is_none_or(|f| f.file.is_none());
         let was_offered = self.before.filter(|b| b.is_offered() && !lacks_bytes);
-        let denied_from = match (was_offered, grace.filter(|_| is_only_policy)) {
-            (Some(before), Some(grace)) => {
-                [before.denied_from, Some(self.cx.now.after(grace))].into_iter().flatten().min()
-            }
-            _ => None,
-        };
-        let denied_from = denied_from.filter(|at| now < *at);
+        let denied_from = grace_end.filter(|at| is_only_policy && !lacks_bytes && now < *at);
         let counts = |r: &&RuleHit| r.waived_by.is_none();
         let weigh =
             |rules: &[RuleHit], in_grace| rules.iter().filter(counts).map(|r| weight(r, in_grace)).max();
@@ -349,22 +349,6 @@ impl Case<'_> {
             return Ruled { rules, verdict: Verdict::Deny, review_by: None, denied_from: None, assessed };
         }
         Ruled { rules, verdict, review_by, denied_from, assessed }
-    }
-
-    /// The shortest grace of the rules of the policy that deny it; none if none does, or one of them acts at once: that has
-    /// no grace, or rests on what is exploited or malicious.
-    fn grace(&self, rules: &[RuleHit], findings: &[Finding]) -> Option<Span> {
-        let waits = |hit: &RuleHit| {
-            let acts_at_once = match &hit.advisory {
-                Some(advisory) => findings.iter().any(|f| f.advisory == *advisory && f.is_grave()),
-                None => is_grave(findings),
-            };
-            let rule = self.cx.policy.rules.iter().find(|rule| rule.name == hit.rule)?;
-            rule.grace.filter(|_| !acts_at_once)
-        };
-        let denying = rules.iter().filter(|hit| hit.waived_by.is_none() && hit.action == Action::Deny);
-        let graces: Option<Vec<Span>> = denying.map(waits).collect();
-        graces?.into_iter().min()
     }
 
     fn target(&self) -> Target<'_> {

@@ -96,6 +96,9 @@ pub struct Judged {
     /// It was published before rules with a grace came to deny it, and is denied from then on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub denied_from: Option<Time>,
+    /// A grace that it had, while none is running.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graced: Option<Graced>,
     /// The first moment at which time alone would change the verdict, or would start a review.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flips_at: Option<Time>,
@@ -105,6 +108,16 @@ pub struct Judged {
     /// What was ruled of its findings.
     #[serde(default, skip_serializing_if = "Assessments::is_empty")]
     pub assessed: Assessments,
+}
+
+/// A grace that a file was given once. Whatever the rules deny it for next waits no longer than that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Graced {
+    /// When it ends, or ended.
+    pub end: Time,
+    /// When it is forgotten, if the rules are silent until then; none while they speak.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forgotten_at: Option<Time>,
 }
 
 impl Judged {

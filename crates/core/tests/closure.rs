@@ -49,6 +49,7 @@ fn judgement(verdicts: BTreeMap<String, bool>) -> Judgement {
         rules: vec![],
         review_by: None,
         denied_from: None,
+        graced: None,
         flips_at: None,
         gone: false,
         assessed: BTreeMap::new(),

@@ -1,9 +1,13 @@
 //! A grace: what is published stays until its end, and nothing else does.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "tests")]
 
+use airlock_core::advisory::Slice;
+use airlock_core::assess::Basis;
 use airlock_core::decision::Ruling;
+use airlock_core::ecosystem::Ecosystem;
 use airlock_core::fact::Fault;
 use airlock_core::judge;
+use airlock_core::matching::{self, Status};
 use airlock_core::policy::Policy;
 use airlock_core::time::Span;
 use airlock_core::verdict::{Judged, Verdict};
@@ -121,6 +125,7 @@ fn what_is_not_published_exploited_malicious_blocked_or_damaged_waits_for_nothin
     // What its index took away is offered by kept snapshots only.
     let mut gone = published(&graced);
     gone.listed = gone.shard.take();
+    assert_eq!(says(&gone.judged()), (Verdict::Deny, None, None), "at once, and not with the next judgement");
     gone.previous = Some(gone.judgement());
     assert_eq!(gone.verdict(), Verdict::Deny);
     // A rule that has no grace acts at once, whatever other rules have.
@@ -183,11 +188,9 @@ fn a_grace_stands_in_rules_that_deny_and_ask_for_nothing_grave() {
     };
     let policy = parse("deny", "\"7 days\"", ABOVE).unwrap();
     assert_eq!(policy.rules[0].grace, Some(Span::days(7)));
-    assert!(
-        policy.plain().contains(
-            "What is published already stays for 7 days more, unless it is exploited or malicious."
-        )
-    );
+    assert!(policy.plain().contains(
+        "What is published already stays for 7 days more, unless what denies it is exploited or malicious."
+    ));
     assert!(parse("deny", "\"7 days\"", "{ all = [{ cvss = { above = 7.0 } }, { kev = false }] }").is_ok());
     for (action, grace, when, says) in [
         ("hold", "\"7 days\"", ABOVE, "only a rule that denies"),
@@ -235,6 +238,93 @@ fn days(text: &str, known: &[(u8, bool)], first: bool) -> Vec<Judged> {
         world.previous = Some(judgement);
     }
     out
+}
+
+/// Judges on a day by what was judged before, and goes on from there.
+fn on(world: &mut World, n: i64) -> (Verdict, Option<i64>, Option<i64>) {
+    world.now = day(n);
+    let judgement = world.judgement();
+    let says = says(&judgement.artifacts[FILE]);
+    world.previous = Some(judgement);
+    says
+}
+
+fn waive(world: &mut World, until: i64) {
+    let advisory = Some("CVE-1".into());
+    world.decide(Ruling::Waive { rule: "r".into(), scope: scope("x"), advisory }, Some(day(until)));
+}
+
+#[test]
+fn what_was_lifted_until_a_date_is_given_no_grace_on_that_date() {
+    let graced = policy(&[("r", "deny", Some(7), ABOVE)]);
+    // Denied when it came, then waived.
+    let mut new = World::new(&graced);
+    new.advisories = vec![advisory("CVE-1", Some(9.0))];
+    assert_eq!(on(&mut new, 0), (Verdict::Deny, None, None));
+    waive(&mut new, 3);
+    assert_eq!(on(&mut new, 1), (Verdict::Admit, None, Some(3)));
+    assert_eq!(on(&mut new, 3), (Verdict::Deny, None, None));
+    // What becomes known of it in the meantime has a grace of its own, and lends it to nothing else.
+    let mut other = published(&graced);
+    waive(&mut other, 3);
+    assert_eq!(on(&mut other, 1), (Verdict::Admit, None, Some(3)));
+    other.advisories.push(advisory("CVE-2", Some(9.0)));
+    assert_eq!(on(&mut other, 2), (Verdict::Admit, Some(9), Some(3)));
+    assert_eq!(on(&mut other, 3), (Verdict::Deny, None, None));
+    // Cleared until a date it is no different.
+    let open = "{ all = [{ cvss = { above = 7.0 } }, { not = { status = [\"cleared\"] } }] }";
+    let mut cleared = World::new(&policy(&[("r", "deny", Some(7), open)]));
+    cleared.advisories = vec![advisory("CVE-1", Some(9.0))];
+    let slice = Slice { entries: cleared.advisories.clone() };
+    let lookups = [(matching::lookups(Ecosystem::Pypi, "x", None).remove(0), &slice)];
+    let basis = Basis::of("CVE-1", &lookups, &cleared.kev).unwrap();
+    let (advisory, status) = ("CVE-1".into(), Status::Cleared);
+    cleared.decide(
+        Ruling::Status { advisory, basis, justification: None, scope: scope("x"), status },
+        Some(day(3)),
+    );
+    assert_eq!(on(&mut cleared, 0), (Verdict::Admit, None, Some(3)));
+    assert_eq!(on(&mut cleared, 3), (Verdict::Deny, None, None));
+}
+
+#[test]
+fn a_waiver_within_a_grace_leaves_its_end_where_it_was() {
+    let mut world = published(&policy(&[("r", "deny", Some(7), ABOVE)]));
+    assert_eq!(on(&mut world, 0), (Verdict::Admit, Some(7), Some(7)));
+    waive(&mut world, 3);
+    assert_eq!(on(&mut world, 1), (Verdict::Admit, None, Some(3)));
+    assert_eq!(on(&mut world, 3), (Verdict::Admit, Some(7), Some(7)));
+    assert_eq!(on(&mut world, 7), (Verdict::Deny, None, None));
+    let mut long = published(&policy(&[("r", "deny", Some(7), ABOVE)]));
+    on(&mut long, 0);
+    waive(&mut long, 20);
+    assert_eq!(on(&mut long, 1), (Verdict::Admit, None, Some(20)));
+    assert_eq!(on(&mut long, 20), (Verdict::Deny, None, None));
+}
+
+#[test]
+fn a_reason_that_comes_and_goes_puts_nothing_off() {
+    let mut world = published(&policy(&[("r", "deny", Some(7), ABOVE)]));
+    let mut known = |n: i64, is_known: bool| {
+        world.advisories = if is_known { vec![advisory("CVE-1", Some(9.0))] } else { vec![] };
+        on(&mut world, n)
+    };
+    let silent = (Verdict::Admit, None, None);
+    for n in 0..30 {
+        let expected = match n {
+            _ if n % 6 == 5 => silent,
+            0..7 => (Verdict::Admit, Some(7), Some(7)),
+            _ => (Verdict::Deny, None, None),
+        };
+        assert_eq!(known(n, n % 6 != 5), expected, "day {n}");
+    }
+    // As long as a grace lasts they must be silent until another begins, judged daily or not.
+    for n in 30..35 {
+        assert_eq!(known(n, false), silent);
+    }
+    assert_eq!(known(35, true), (Verdict::Deny, None, None));
+    assert_eq!(known(36, false), silent);
+    assert_eq!(known(43, true), (Verdict::Admit, Some(50), Some(50)));
 }
 
 proptest! {

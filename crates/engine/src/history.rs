@@ -151,7 +151,9 @@ async fn comes_back(station: &Station, channel: &Channel, older: Id<Upstream>) -
             let (Some(held), Some(new)) = (difference.old, difference.new) else { continue };
             let (held, new): (Judgement, Judgement) = (db.get(held).await?, db.get(new).await?);
             let is_against = |file: &String| held.artifacts.get(file).is_some_and(is_spoken_against);
-            let is_quiet = |judged: &Judged| judged.is_offered() && judged.review_by.is_none();
+            let is_quiet = |judged: &Judged| {
+                judged.is_offered() && judged.review_by.is_none() && judged.denied_from.is_none()
+            };
             let back = new.artifacts.iter().filter(|(file, judged)| is_quiet(judged) && is_against(file));
             let key = ShardKey::parse(&difference.key);
             out.extend(back.map(|(file, _)| key.place(file)));

@@ -46,7 +46,9 @@ impl Rule {
             (false, false) => "an artifact of which this is so",
         };
         let grace = self.grace.map_or_else(String::new, |grace| {
-            format!(" What is published already stays for {grace} more, unless it is exploited or malicious.")
+            format!(
+                " What is published already stays for {grace} more, unless what denies it is exploited or malicious."
+            )
         });
         format!("{does} {what}: {}.{grace}", self.when.plain(false))
     }
