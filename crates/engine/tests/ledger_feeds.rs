@@ -3,7 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, UdpSocket};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -89,15 +89,19 @@ async fn a_stream_counts_its_messages_and_a_receiver_that_breaks_off_gets_them_a
     let address = format!("tcp://{}", listener.local_addr().unwrap());
     let kit = kit(vec![feed("siem", FeedKind::Syslog, address)]).await;
     let one = &kit.station.config.ledger.feed[0];
-    let receiver = std::thread::spawn(move || {
+    let taken = Arc::<Mutex<Vec<u8>>>::default();
+    let into = taken.clone();
+    std::thread::spawn(move || {
         // The first connection breaks after some bytes: it is closed with more waiting, so that it is reset.
         let (mut first, _) = listener.accept().unwrap();
         first.read_exact(&mut [0; 100]).unwrap();
         drop(first);
-        let (mut second, _) = listener.accept().unwrap();
-        let mut all = Vec::new();
-        second.read_to_end(&mut all).unwrap();
-        all
+        // What follows comes in smaller parts.
+        for stream in listener.incoming() {
+            let (mut stream, mut all) = (stream.unwrap(), Vec::new());
+            stream.read_to_end(&mut all).unwrap();
+            into.lock().unwrap().extend(all);
+        }
     });
     let error = feed::send(&kit.station, one).await.unwrap_err();
     assert!(error.message.contains("the ledger's feed `siem`: tcp://127.0.0.1 does not take it"), "{error}");
@@ -106,7 +110,7 @@ async fn a_stream_counts_its_messages_and_a_receiver_that_breaks_off_gets_them_a
     assert_eq!((state.sent, state.behind), (0, entries));
     assert!(state.error.is_some() && state.failing_since.is_some());
     assert_eq!(feed::send(&kit.station, one).await.unwrap(), entries);
-    let all = messages(&receiver.join().unwrap());
+    let all = messages(&taken.lock().unwrap());
     assert_eq!(all.iter().map(|m| number_of(m)).collect::<Vec<_>>(), (1..=entries).collect::<Vec<_>>());
     for message in &all {
         is_entry(&kit.station, message).await;
@@ -115,10 +119,33 @@ async fn a_stream_counts_its_messages_and_a_receiver_that_breaks_off_gets_them_a
     assert_eq!((state.sent, state.behind, &state.error), (entries, 0, &None));
 }
 
+#[tokio::test]
+async fn a_receiver_that_hangs_up_without_reading_has_taken_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("tcp://{}", listener.local_addr().unwrap());
+    let kit = kit(vec![feed("siem", FeedKind::Syslog, address)]).await;
+    let one = &kit.station.config.ledger.feed[0];
+    std::thread::spawn(move || {
+        for (n, stream) in listener.incoming().enumerate() {
+            // At once, or a moment later.
+            std::thread::sleep(Duration::from_micros(100 * (n as u64 % 5)));
+            drop(stream);
+        }
+    });
+    for n in 0..100 {
+        assert!(feed::send(&kit.station, one).await.is_err(), "try {n}");
+        assert_eq!(feed::states(&kit.station).await.unwrap()[0].sent, 0);
+    }
+}
+
 /// A small HTTP server that answers with a status and keeps what it was sent.
 struct Hook {
     address: String,
     status: Arc<AtomicU16>,
+    /// It refuses more than so many at once.
+    entries_max: Arc<AtomicUsize>,
+    /// The longest body that came.
+    bytes_seen: Arc<AtomicUsize>,
     numbers: Arc<Mutex<Vec<u64>>>,
 }
 
@@ -128,6 +155,9 @@ impl Hook {
         let address = format!("http://{}/hook/secret", listener.local_addr().unwrap());
         let (status, numbers) = (Arc::new(AtomicU16::new(204)), Arc::<Mutex<Vec<u64>>>::default());
         let (answer, noted) = (status.clone(), numbers.clone());
+        let (entries_max, bytes_seen) =
+            (Arc::new(AtomicUsize::new(usize::MAX)), Arc::<AtomicUsize>::default());
+        let (most, longest) = (entries_max.clone(), bytes_seen.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
@@ -154,7 +184,10 @@ impl Hook {
                     let n = stream.read(&mut piece).unwrap();
                     bytes.extend_from_slice(&piece[..n]);
                 }
-                let status = answer.load(Ordering::SeqCst);
+                longest.fetch_max(length, Ordering::SeqCst);
+                let is_much =
+                    bytes[head..].iter().filter(|b| **b == b'\n').count() > most.load(Ordering::SeqCst);
+                let status = if is_much { 413 } else { answer.load(Ordering::SeqCst) };
                 if status < 300 {
                     let lines = std::str::from_utf8(&bytes[head..]).unwrap().lines();
                     let numbers = lines.map(|line| {
@@ -166,7 +199,7 @@ impl Hook {
                     .unwrap();
             }
         });
-        Self { address, status, numbers }
+        Self { address, status, entries_max, bytes_seen, numbers }
     }
 
     fn numbers(&self) -> Vec<u64> {
@@ -256,8 +289,51 @@ async fn a_ledger_that_is_shorter_than_what_was_sent_is_said_and_nothing_is_skip
     assert!(error.message.contains("9999 entries were sent"), "{error}");
     std::fs::write(&cursor, "nonsense").unwrap();
     assert!(feed::send(&kit.station, one).await.is_err());
+    let broken = &feed::states(&kit.station).await.unwrap()[0];
+    assert!(broken.error.as_ref().unwrap().contains("hook.json") && broken.behind > 0, "{broken:?}");
     std::fs::remove_file(&cursor).unwrap();
     assert_eq!(feed::send(&kit.station, one).await.unwrap(), hook.numbers().len() as u64);
+}
+
+#[tokio::test]
+async fn a_ledger_that_came_from_a_copy_and_went_on_is_said_and_nothing_is_skipped() {
+    let hook = Hook::new();
+    let kit = kit(vec![feed("hook", FeedKind::Webhook, hook.address.clone())]).await;
+    let one = &kit.station.config.ledger.feed[0];
+    let sent = feed::send(&kit.station, one).await.unwrap();
+    // As many entries as were sent, and the last of them another one.
+    let cursor = kit.station.dir.join("ledger.feeds/hook.json");
+    let mut text: Value = serde_json::from_str(&std::fs::read_to_string(&cursor).unwrap()).unwrap();
+    assert_eq!(text["sent"], sent);
+    text["hash"] = airlock_core::id::Digest::of(b"another").to_string().into();
+    std::fs::write(&cursor, text.to_string()).unwrap();
+    let state = &feed::states(&kit.station).await.unwrap()[0];
+    assert!(state.error.as_ref().unwrap().contains("is another one than was sent"), "{state:?}");
+    grow(&kit.station).await;
+    let error = feed::send(&kit.station, one).await.unwrap_err();
+    assert!(error.message.contains("is another one than was sent to `hook`"), "{error}");
+    assert_eq!(hook.numbers().len() as u64, sent);
+}
+
+#[tokio::test]
+async fn what_is_too_much_at_once_goes_in_parts() {
+    let hook = Hook::new();
+    let kit = kit(vec![feed("hook", FeedKind::Webhook, hook.address.clone())]).await;
+    let one = &kit.station.config.ledger.feed[0];
+    for _ in 0..3 {
+        let detail = serde_json::json!({"text": "x".repeat(400_000)});
+        kit.station.commit(Vec::new(), "test.note", "nothing", &detail).await.unwrap();
+    }
+    hook.entries_max.store(1, Ordering::SeqCst);
+    let entries = head(&kit.station).await;
+    let mut tries = 0;
+    while feed::send(&kit.station, one).await.is_err() {
+        tries += 1;
+        assert!(tries < 50, "{:?}", feed::states(&kit.station).await.unwrap());
+    }
+    assert!(tries > 1);
+    assert_eq!(hook.numbers(), (1..=entries).collect::<Vec<_>>());
+    assert!(hook.bytes_seen.load(Ordering::SeqCst) <= 1 << 20);
 }
 
 #[test]

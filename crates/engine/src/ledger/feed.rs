@@ -4,8 +4,9 @@
 //! so that a run that is killed in between sends again and never leaves anything out; entries carry their numbers, by
 //! which receivers tell what they have. A receiver that is down holds up nothing but its own feed.
 
-use std::io::Write as _;
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -34,8 +35,12 @@ const DATAGRAM_BYTES_MAX: usize = 8192;
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
 /// How long a receiver may take for one step.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// What is sent before the cursor moves, in bytes; one entry may have more.
+const BATCH_BYTES: usize = 1 << 20;
 /// How long it takes until a host says that nobody listens there.
 const REFUSAL: Duration = Duration::from_millis(50);
+/// How long it takes until a host says that what came to it after it ended a connection was not taken.
+const RESET: Duration = Duration::from_millis(200);
 /// How often it is looked whether the ledger has grown.
 const LOOK: Duration = Duration::from_secs(2);
 /// The longest pause after failures.
@@ -122,6 +127,12 @@ impl Feed {
 struct Cursor {
     /// The last entry that the receiver took.
     sent: u64,
+    /// Its hash, by which a ledger that came from a copy and went on differently is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hash: Option<Digest>,
+    /// Entries to send at once, after more failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batch: Option<u32>,
     /// Why the last try failed.
     error: Option<String>,
     /// Since when it fails.
@@ -143,6 +154,28 @@ impl Cursor {
                     .hint("remove it: the whole ledger is sent again then, and receivers know its numbers")
             }),
         }
+    }
+
+    /// Refuses a ledger that is not the one whose entries were sent: it came from a copy, and something would be skipped.
+    async fn check(&self, station: &Station, feed: &Feed) -> Result<()> {
+        let db = &station.store.db;
+        let (head, name, path) = (db.ledger_head().await?.number, &feed.name, Self::path(station, feed));
+        let other = |what: String| {
+            Err(Error::usage(what).hint(format!(
+                "if the database came from a copy, remove {}: all of it is sent again then",
+                path.display()
+            )))
+        };
+        let sent = self.sent;
+        if sent > head {
+            return other(format!("{sent} entries were sent to `{name}`, and the ledger has {head}"));
+        }
+        let Some(hash) = self.hash else { return Ok(()) };
+        let found = db.ledger(sent, 1).await?;
+        if found.iter().any(|(entry, is)| entry.number == sent && *is == hash) {
+            return Ok(());
+        }
+        other(format!("entry {sent} of the ledger is another one than was sent to `{name}`"))
     }
 
     /// Writes it so that it is there whole, or as it was.
@@ -181,12 +214,28 @@ pub struct FeedState {
 /// How far each feed of the configuration is.
 pub async fn states(station: &Station) -> Result<Vec<FeedState>> {
     let head = station.store.db.ledger_head().await?.number;
-    let state = |feed: &Feed| {
-        let Cursor { sent, error, failing_since } = Cursor::read(station, feed)?;
-        let behind = head.saturating_sub(sent);
-        Ok(FeedState { name: feed.name.clone(), kind: feed.kind, sent, behind, error, failing_since })
-    };
-    station.config.ledger.feed.iter().map(state).collect()
+    let mut out = Vec::new();
+    for feed in &station.config.ledger.feed {
+        // One cursor that cannot be read is told of, and keeps nobody from reading the rest.
+        let cursor = Cursor::read(station, feed);
+        let wrong = match &cursor {
+            Ok(cursor) => cursor.check(station, feed).await.err(),
+            Err(_) => None,
+        };
+        let (cursor, wrong) = match cursor {
+            Ok(cursor) => (cursor, wrong),
+            Err(error) => (Cursor::default(), Some(error)),
+        };
+        out.push(FeedState {
+            name: feed.name.clone(),
+            kind: feed.kind,
+            sent: cursor.sent,
+            behind: head.saturating_sub(cursor.sent),
+            error: wrong.map(|error| error.message).or(cursor.error),
+            failing_since: cursor.failing_since,
+        });
+    }
+    Ok(out)
 }
 
 /// Sends to one feed whatever it lacks; how many entries it were. One process does it at a time.
@@ -197,31 +246,41 @@ pub async fn states(station: &Station) -> Result<Vec<FeedState>> {
 pub async fn send(station: &Station, feed: &Feed) -> Result<u64> {
     let _lease = station.lease(&format!("ledger-feed-{}", feed.name), "ledger feed").await?;
     let mut cursor = Cursor::read(station, feed)?;
-    let head = station.store.db.ledger_head().await?.number;
-    if cursor.sent > head {
-        let (sent, path) = (cursor.sent, Cursor::path(station, feed));
-        return Err(Error::usage(format!(
-            "{sent} entries were sent to `{}`, and the ledger has {head}",
-            feed.name
-        ))
-        .hint(format!(
-            "if the database came from a copy, remove {}: all of it is sent again then",
-            path.display()
-        )));
-    }
+    cursor.check(station, feed).await?;
     let before = cursor.sent;
     loop {
-        let entries = station.store.db.ledger(cursor.sent + 1, BATCH).await?;
-        let Some((last, _)) = entries.last() else { return Ok(cursor.sent - before) };
+        let most = cursor.batch.unwrap_or(BATCH).clamp(1, BATCH);
+        let mut entries = station.store.db.ledger(cursor.sent + 1, most).await?;
+        entries.truncate(fitting(&entries));
+        let Some((last, hash)) = entries.last() else { return Ok(cursor.sent - before) };
         if let Err(error) = deliver(station, feed, &entries).await {
             let since = cursor.failing_since.unwrap_or(station.clock());
-            cursor = Cursor { error: Some(error.message.clone()), failing_since: Some(since), ..cursor };
+            // Fewer the next time: what was too much at once, or one entry that is refused, holds up nothing before it.
+            let fewer = u32::try_from(entries.len() / 2).unwrap_or(BATCH).max(1);
+            cursor = Cursor {
+                error: Some(error.message.clone()),
+                failing_since: Some(since),
+                batch: Some(fewer),
+                ..cursor
+            };
             cursor.write(station, feed)?;
             return Err(error.while_(&format!("the ledger's feed `{}`", feed.name)));
         }
-        cursor = Cursor { sent: last.number, error: None, failing_since: None };
+        let more = cursor.batch.map(|batch| batch.saturating_mul(2)).filter(|batch| *batch < BATCH);
+        cursor =
+            Cursor { sent: last.number, hash: Some(*hash), batch: more, error: None, failing_since: None };
         cursor.write(station, feed)?;
     }
+}
+
+/// How many of the entries go out at once: one at least, and no more bytes than [`BATCH_BYTES`].
+fn fitting(entries: &[(LedgerEntry, Digest)]) -> usize {
+    let mut bytes = 0;
+    let fits = |(entry, hash): &&(LedgerEntry, Digest)| {
+        bytes += syslog::line(entry, *hash).len();
+        bytes <= BATCH_BYTES
+    };
+    entries.iter().take_while(fits).count().max(1)
 }
 
 /// Goes on sending to every feed for as long as it is let, and `tell`s when one begins to fail.
@@ -250,7 +309,8 @@ pub async fn run(station: Station, tell: impl Fn(&str)) {
 }
 
 async fn lacks(station: &Station, feed: &Feed) -> Result<bool> {
-    Ok(station.store.db.ledger_head().await?.number != Cursor::read(station, feed)?.sent)
+    let (head, cursor) = (station.store.db.ledger_head().await?, Cursor::read(station, feed)?);
+    Ok(head.number != cursor.sent || cursor.hash.is_some_and(|hash| hash != head.hash))
 }
 
 async fn deliver(station: &Station, feed: &Feed, entries: &[(LedgerEntry, Digest)]) -> Result<()> {
@@ -292,12 +352,26 @@ async fn datagrams(addresses: &[SocketAddr], messages: &[String]) -> std::io::Re
     }
 }
 
-/// Sends a stream and ends it. That the receiver ends it too says that it has read all of it.
+/// Sends a stream and ends it. That the receiver ends it after us, and its host says nothing to the contrary, says that the
+/// host has taken all of it and the program has read it. A program that ends connections unread more slowly than its host
+/// answers is not told apart.
 async fn stream(addresses: &[SocketAddr], messages: &str) -> std::io::Result<()> {
     let mut stream = TcpStream::connect(addresses).await?;
+    // Tokio takes an end of what is connected no longer for a good one; the system says what it is.
+    let plain = std::net::TcpStream::from(stream.as_fd().try_clone_to_owned()?);
     stream.write_all(messages.as_bytes()).await?;
-    stream.shutdown().await?;
     let mut answer = [0; 1024];
+    loop {
+        match (&plain).read(&mut answer) {
+            Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => break,
+            Err(e) => return Err(e),
+        }
+    }
+    plain.shutdown(Shutdown::Write)?;
     while stream.read(&mut answer).await? > 0 {}
-    Ok(())
+    // What came to a host that had ended it already is answered with a reset, which comes after the end.
+    tokio::time::sleep(RESET).await;
+    plain.take_error()?.map_or(Ok(()), Err)
 }
