@@ -4,7 +4,7 @@
 //! what came and writes it in batches; killed, it loses the last batch and leaves nothing half. So requests cost a
 //! few hundred nanoseconds more, and a client in a loop makes a number grow and not a table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,18 +18,24 @@ use airlock_core::hex;
 use airlock_core::id::Digest;
 use airlock_core::roles::Action;
 use airlock_core::time::{Span, Time};
-use airlock_store::{Download, Wanted};
+use airlock_store::{Download, DownloadLimits, Wanted};
 
 use crate::error::{Error, Result};
 use crate::keys;
 use crate::people;
 use crate::retention::{read_span, write_span};
-use crate::station::Station;
+use crate::station::{CONFIG, Station};
 
 /// For how long the log is kept unless `keep` says otherwise.
 const KEEP: Span = Span::days(180);
 /// Rows of one day that name a client, unless `rows_per_day` says otherwise: some 50 MB.
 const ROWS_PER_DAY: u64 = 250_000;
+/// Rows of one client on one day, unless `rows_per_client` says otherwise: one alone does not fill a day.
+const ROWS_PER_CLIENT: u64 = 25_000;
+/// Rows that are written in one transaction: other writers wait for no more.
+const ROWS_AT_ONCE: usize = 2000;
+/// Bytes of a header's name.
+const HEADER_BYTES_MAX: usize = 100;
 /// Downloads that wait to be added up, at some 60 bytes each.
 pub const QUEUE_MAX: usize = 65_536;
 /// Rows that wait to be written, at some 150 bytes each. Where the database takes none, the queue fills behind them.
@@ -60,11 +66,23 @@ pub struct Downloads {
     pub pseudonymous: bool,
     /// Rows of one day that name a client; what comes beyond is counted for nobody.
     pub rows_per_day: u64,
+    /// Rows of one client on one day; what it fetches beyond is counted for nobody.
+    pub rows_per_client: u64,
+    /// The header in which the proxies before this server name the account. They must set or remove it in every request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account_header: Option<String>,
 }
 
 impl Default for Downloads {
     fn default() -> Self {
-        Self { enabled: true, keep: KEEP, pseudonymous: false, rows_per_day: ROWS_PER_DAY }
+        Self {
+            enabled: true,
+            keep: KEEP,
+            pseudonymous: false,
+            rows_per_day: ROWS_PER_DAY,
+            rows_per_client: ROWS_PER_CLIENT,
+            account_header: None,
+        }
     }
 }
 
@@ -72,6 +90,18 @@ impl Downloads {
     /// Whether it says nothing.
     pub fn is_default(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Checks the name of the header.
+    pub fn check(&self) -> Result<()> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
+        match &self.account_header {
+            Some(name) if name.is_empty() || name.len() > HEADER_BYTES_MAX || !name.bytes().all(plain) => {
+                Err(Error::usage(format!("{CONFIG}: `account_header` of [downloads] is no name of a header"))
+                    .hint("use the one that your proxy sets, such as `X-Forwarded-User`"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -135,7 +165,7 @@ pub struct Writer {
 }
 
 /// What is added up: a row of the log but for its numbers.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     day: i64,
     served: Arc<Served>,
@@ -230,14 +260,31 @@ impl Writer {
     }
 
     async fn write(&mut self) -> Result<()> {
-        let batch: Vec<Download> = self.pending.iter().map(|(key, seen)| key.row(seen)).collect();
-        let lost = self.lost.load(Ordering::Relaxed);
-        let lost_by_day = (lost > 0).then(|| (day(self.station.clock()), lost)).into_iter().collect();
-        let rows_max = self.station.config.downloads.rows_per_day;
-        self.station.store.db.note_downloads(&batch, &lost_by_day, rows_max).await?;
-        self.lost.fetch_sub(lost, Ordering::Relaxed);
-        self.pending.clear();
-        Ok(())
+        let db = &self.station.store.db;
+        let config = &self.station.config.downloads;
+        let limits = DownloadLimits { day: config.rows_per_day, client: config.rows_per_client };
+        let days: BTreeSet<i64> = self.pending.keys().map(|key| key.day).collect();
+        let mut room = db.download_room(&days, limits).await?;
+        loop {
+            // What is written is forgotten at once, so that what fails later counts it no second time.
+            let rest = match self.pending.keys().nth(ROWS_AT_ONCE).cloned() {
+                Some(first) => self.pending.split_off(&first),
+                None => Pending::new(),
+            };
+            let batch: Vec<Download> = self.pending.iter().map(|(key, seen)| key.row(seen)).collect();
+            let lost = self.lost.load(Ordering::Relaxed);
+            let lost_by_day = (lost > 0).then(|| (day(self.station.clock()), lost)).into_iter().collect();
+            let noted = db.note_downloads(&batch, &lost_by_day, &mut room).await;
+            if noted.is_ok() {
+                self.lost.fetch_sub(lost, Ordering::Relaxed);
+                self.pending.clear();
+            }
+            self.pending.extend(rest);
+            noted?;
+            if self.pending.is_empty() {
+                return Ok(());
+            }
+        }
     }
 }
 

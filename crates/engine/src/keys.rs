@@ -90,7 +90,17 @@ fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
         .mode(0o600)
         .open(path)
         .map_err(file_error(path))?;
-    file.write_all(bytes).map_err(file_error(path))
+    let mut sync = || -> std::io::Result<()> {
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        sync_folder(path)
+    };
+    sync().map_err(file_error(path))
+}
+
+/// Makes the name of a new file last.
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    path.parent().map_or(Ok(()), |folder| std::fs::File::open(folder)?.sync_all())
 }
 
 /// Writes a secret for its owner alone, unless one is there already, and gives what is there then. It has its name only
@@ -99,9 +109,13 @@ pub(crate) fn write_once(path: &Path, bytes: &[u8]) -> Result<String> {
     let folder = path.parent().unwrap_or(path);
     let file = tempfile::NamedTempFile::new_in(folder).map_err(file_error(folder))?;
     std::fs::write(file.path(), bytes).map_err(file_error(path))?;
+    file.as_file().sync_all().map_err(file_error(path))?;
     match file.persist_noclobber(path) {
         Err(e) if e.error.kind() != std::io::ErrorKind::AlreadyExists => Err(file_error(path)(e.error)),
-        _ => std::fs::read_to_string(path).map_err(file_error(path)),
+        _ => {
+            sync_folder(path).map_err(file_error(path))?;
+            std::fs::read_to_string(path).map_err(file_error(path))
+        }
     }
 }
 

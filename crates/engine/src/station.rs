@@ -114,6 +114,7 @@ impl Config {
         })?;
         network::check_hosts(&config.hosts)?;
         config.ledger.check()?;
+        config.downloads.check()?;
         proposals::check_names(&config.people.two_person)?;
         Ok(config)
     }

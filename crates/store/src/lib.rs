@@ -14,7 +14,10 @@ mod lease;
 mod pack;
 
 pub use blobs::{Batch, Blobs, Lying, Staged, Verified};
-pub use db::{Change, Db, Download, NameChange, NewEntry, RefChange, ShardName, Stored, Wanted};
+pub use db::{
+    Change, Db, Download, DownloadLimits, DownloadRoom, NameChange, NewEntry, RefChange, ShardName, Stored,
+    Wanted,
+};
 pub use error::StoreError;
 pub use intake::{Incoming, Intake};
 pub use lease::{Lease, Leased};

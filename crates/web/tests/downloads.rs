@@ -85,8 +85,9 @@ async fn files_that_go_out_are_noted_with_whom_and_how_often_and_nothing_else_is
     assert_eq!(noting.ask("GET", SMALL, "User-Agent: ~made/1 up\r\nRange: bytes=0-9\r\n").await, 206);
     assert_eq!(noting.ask("GET", LARGE, "Range: bytes=0-99\r\n").await, 206);
     assert_eq!(noting.ask("GET", WHEEL, "User-Agent: pip/26.0 {\"ci\":true}\r\n").await, 200);
-    // The rest of what was begun, what a client has already, what is refused, and what is no file.
-    assert_eq!(noting.ask("GET", LARGE, "Range: bytes=100-\r\n").await, 206);
+    // Any part counts: the first byte of a package can be guessed.
+    assert_eq!(noting.ask("GET", LARGE, "Range: bytes=1-\r\n").await, 206);
+    // What a client has already, what is refused, and what is no file.
     assert_eq!(noting.ask("HEAD", LARGE, "").await, 200);
     let tag = common::ask(&server.site, axum::http::Method::HEAD, LARGE, &[]).await.header("etag").to_owned();
     assert_eq!(noting.ask("GET", LARGE, &format!("If-None-Match: {tag}\r\n")).await, 304);
@@ -104,7 +105,7 @@ async fn files_that_go_out_are_noted_with_whom_and_how_often_and_nothing_else_is
         [
             "noarch/idna-3.7-0.conda 127.0.0.1 conda 3",
             "noarch/idna-3.7-0.conda 127.0.0.1 other 1",
-            "noarch/large-1.0-0.conda 127.0.0.1 other 2",
+            "noarch/large-1.0-0.conda 127.0.0.1 other 3",
         ]
     );
     let now = server.kit.now().await;
@@ -120,13 +121,21 @@ async fn files_that_go_out_are_noted_with_whom_and_how_often_and_nothing_else_is
 
 #[tokio::test]
 async fn behind_a_proxy_the_client_is_whom_the_proxy_names_and_not_whom_the_client_names() {
-    let server = server(&[]).await;
+    let mut server = server(&[]).await;
+    // Unless it is said that the proxy sets it, the client may have: nobody is believed.
+    let noting = Noting::over(&server, &["127.0.0.1"], 1000).await;
+    noting.ask("GET", SMALL, "X-Forwarded-For: 10.1.1.9\r\nX-Forwarded-User: eve\r\n").await;
+    noting.stop().await;
+    server.kit.station.config.downloads.account_header = Some("X-Forwarded-User".to_owned());
     let noting = Noting::over(&server, &["127.0.0.1", "10.0.0.9"], 1000).await;
+    let twice = "X-Forwarded-For: 10.1.1.4\r\nX-Forwarded-User: ada\r\nX-Forwarded-User: eve\r\n";
+    noting.ask("GET", SMALL, twice).await;
     for (for_, user) in [
         ("10.1.1.1", "X-Forwarded-User: ada\r\n"),
         ("6.6.6.6, 10.1.1.2, 10.0.0.9", ""),
         ("nonsense", "X-Forwarded-User: two words\r\n"),
         ("::ffff:10.1.1.3", ""),
+        ("\u{e4}\u{f6}, 10.1.1.5", ""),
     ] {
         noting.ask("GET", SMALL, &format!("X-Forwarded-For: {for_}\r\n{user}")).await;
     }
@@ -138,6 +147,9 @@ async fn behind_a_proxy_the_client_is_whom_the_proxy_names_and_not_whom_the_clie
             format!("{file} 10.1.1.1 ada other 1"),
             format!("{file} 10.1.1.2 other 1"),
             format!("{file} 10.1.1.3 other 1"),
+            format!("{file} 10.1.1.4 other 1"),
+            format!("{file} 10.1.1.5 other 1"),
+            format!("{file} 10.1.1.9 other 1"),
             format!("{file} 127.0.0.1 other 1"),
         ]
     );
@@ -153,6 +165,7 @@ fn stands(dir: &std::path::Path, text: &str) -> bool {
 #[tokio::test]
 async fn pseudonyms_are_the_same_for_the_same_client_and_no_address_reaches_the_database() {
     let mut server = server(&[]).await;
+    server.kit.station.config.downloads.account_header = Some("X-Forwarded-User".to_owned());
     let proxied = "X-Forwarded-For: 10.77.66.55\r\nX-Forwarded-User: ada.lovelace\r\n";
     // What is looked for is found where there are no pseudonyms: the test sees what it is to see.
     let noting = Noting::over(&server, &["127.0.0.1"], 1000).await;
@@ -164,6 +177,7 @@ async fn pseudonyms_are_the_same_for_the_same_client_and_no_address_reaches_the_
     drop(server);
 
     server = common::server(&[]).await;
+    server.kit.station.config.downloads.account_header = Some("X-Forwarded-User".to_owned());
     server.kit.station.config.downloads.pseudonymous = true;
     for _ in 0..2 {
         let noting = Noting::over(&server, &["127.0.0.1"], 1000).await;
@@ -264,6 +278,32 @@ async fn a_day_that_is_full_counts_for_nobody_and_what_is_old_goes() {
     assert!(kit.station.store.db.downloaded("main").await.unwrap().is_empty());
     let dir = &kit.station.dir;
     assert!(!stands(dir, "10.0.0.2"), "the bytes of rows that went are overwritten");
+}
+
+#[tokio::test]
+async fn one_client_does_not_fill_a_day_for_the_others() {
+    let mut server = server(&[]).await;
+    server.kit.station.config.downloads.rows_per_day = 4;
+    server.kit.station.config.downloads.rows_per_client = 2;
+    for agent in ["conda", "pip", "uv", "pixi", "curl"] {
+        let noting = Noting::over(&server, &["127.0.0.1"], 100).await;
+        let from = format!("X-Forwarded-For: 10.0.0.1\r\nUser-Agent: {agent}\r\n");
+        noting.ask("GET", SMALL, &from).await;
+        noting.stop().await;
+    }
+    let noting = Noting::over(&server, &["127.0.0.1"], 100).await;
+    noting.ask("GET", SMALL, "X-Forwarded-For: 10.0.0.2\r\n").await;
+    noting.stop().await;
+    let file = "noarch/idna-3.7-0.conda";
+    assert_eq!(
+        lines(&noted(&server.kit.station, "main").await),
+        [
+            format!("{file} 10.0.0.1 conda 1"),
+            format!("{file} 10.0.0.1 pip 1"),
+            format!("{file} 10.0.0.2 other 1"),
+            format!("{file} others other 3"),
+        ]
+    );
 }
 
 #[tokio::test]

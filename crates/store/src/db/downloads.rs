@@ -11,7 +11,7 @@ use sqlx::{QueryBuilder, Row, Sqlite, Transaction};
 use airlock_core::id::Digest;
 use airlock_core::time::Time;
 
-use super::{Db, ROWS_MAX, digest};
+use super::{BUSY, Db, ROWS_MAX, digest};
 use crate::error::StoreError;
 
 /// Rows that are removed in one transaction.
@@ -53,27 +53,85 @@ pub enum Wanted<'a> {
     Bytes(Digest),
 }
 
+/// How many rows may name clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DownloadLimits {
+    /// Rows of one day.
+    pub day: u64,
+    /// Rows of one client on one day.
+    pub client: u64,
+}
+
+/// What is left of the limits: [`Db::download_room`].
+#[derive(Clone, Debug)]
+pub struct DownloadRoom {
+    limits: DownloadLimits,
+    days: BTreeMap<i64, Counted>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Counted {
+    all: u64,
+    by_client: BTreeMap<String, u64>,
+}
+
+impl Counted {
+    fn add(&mut self, client: String, rows: u64) {
+        self.all = self.all.saturating_add(rows);
+        *self.by_client.entry(client).or_default() += rows;
+    }
+}
+
+impl DownloadRoom {
+    /// Whether a row may be a new one; it counts as one then, though it may be there already.
+    fn takes(&mut self, row: &Download) -> bool {
+        let counted = self.days.entry(row.day).or_default();
+        let of_client = counted.by_client.get(&row.client).copied().unwrap_or(0);
+        let takes = counted.all < self.limits.day && of_client < self.limits.client;
+        if takes {
+            counted.add(row.client.clone(), 1);
+        }
+        takes
+    }
+}
+
 impl Db {
-    /// Adds a batch, all of it or nothing, and how many were lost by day. A day that has `rows_max` rows takes no new
-    /// ones that name a client: what comes is counted for nobody.
+    /// How many rows name clients on some days, to be held against the limits.
+    pub async fn download_room(
+        &self,
+        days: &BTreeSet<i64>,
+        limits: DownloadLimits,
+    ) -> Result<DownloadRoom, StoreError> {
+        let mut room = DownloadRoom { limits, days: BTreeMap::new() };
+        for day in days {
+            // The index on days holds all of the key: no row is read.
+            let rows =
+                sqlx::query("select client, count(*) as n from download where day = $1 group by client")
+                    .bind(day)
+                    .fetch_all(&self.pool)
+                    .await?;
+            let counted = room.days.entry(*day).or_default();
+            for row in &rows {
+                counted.add(row.try_get("client")?, unsigned(row.try_get("n")?));
+            }
+        }
+        Ok(room)
+    }
+
+    /// Adds a batch, all of it or nothing, and how many were lost by day. A day, or a client on a day, that has as many
+    /// rows as `room` lets it takes no new ones that name a client: what comes is counted for nobody.
     pub async fn note_downloads(
         &self,
         batch: &[Download],
         lost: &BTreeMap<i64, u64>,
-        rows_max: u64,
+        room: &mut DownloadRoom,
     ) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        let days: BTreeSet<i64> = batch.iter().map(|row| row.day).collect();
-        for day in days {
-            let rows: Vec<&Download> = batch.iter().filter(|row| row.day == day).collect();
-            if rows_of(&mut tx, day, rows_max).await? < rows_max {
-                for chunk in rows.chunks(ROWS_AT_ONCE) {
-                    add(&mut tx, chunk).await?;
-                }
-            } else {
-                add_without_growing(&mut tx, &rows).await?;
-            }
+        let (fit, rest): (Vec<&Download>, Vec<&Download>) = batch.iter().partition(|row| room.takes(row));
+        for chunk in fit.chunks(ROWS_AT_ONCE) {
+            add(&mut tx, chunk).await?;
         }
+        add_without_growing(&mut tx, &rest).await?;
         for (day, times) in lost {
             sqlx::query(
                 "insert into download_lost (day, times) values ($1, $2) \
@@ -153,10 +211,23 @@ impl Db {
                 .await?;
         }
         if all > 0 {
-            // The log of changes holds what was there before. Where somebody reads, it is emptied another time.
-            sqlx::raw_sql("pragma wal_checkpoint(truncate)").execute(&self.pool).await?;
+            self.empty_log().await?;
         }
         Ok(all)
+    }
+
+    /// Empties the log of changes, which holds what was there before; where somebody reads or writes, another time: waiting
+    /// for a reader would hold up every writer meanwhile.
+    async fn empty_log(&self) -> Result<(), StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        sqlx::raw_sql("pragma busy_timeout = 0").execute(&mut *connection).await?;
+        let emptied = sqlx::raw_sql("pragma wal_checkpoint(truncate)").execute(&mut *connection).await;
+        let patience = format!("pragma busy_timeout = {}", BUSY.as_millis());
+        sqlx::raw_sql(sqlx::AssertSqlSafe(patience)).execute(&mut *connection).await?;
+        match emptied {
+            Err(sqlx::Error::Database(_)) | Ok(_) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Whether there is anything to remove: a look that holds up no writer.
@@ -167,15 +238,6 @@ impl Db {
             .await?;
         Ok(row.is_some())
     }
-}
-
-async fn rows_of(tx: &mut Transaction<'static, Sqlite>, day: i64, rows_max: u64) -> Result<u64, StoreError> {
-    let row = sqlx::query("select count(*) from (select 1 from download where day = $1 limit $2)")
-        .bind(day)
-        .bind(signed(rows_max))
-        .fetch_one(&mut **tx)
-        .await?;
-    Ok(unsigned(row.try_get(0)?))
 }
 
 async fn add(tx: &mut Transaction<'static, Sqlite>, rows: &[&Download]) -> Result<(), StoreError> {
@@ -225,7 +287,13 @@ async fn add_without_growing(
         .execute(&mut **tx)
         .await?;
         if done.rows_affected() == 0 {
-            let nobody = Download { client: String::new(), account: String::new(), ..(*row).clone() };
+            // Nor by what it used, which a client chooses from a list.
+            let nobody = Download {
+                client: String::new(),
+                account: String::new(),
+                agent: "other".to_owned(),
+                ..(*row).clone()
+            };
             add(tx, &[&nobody]).await?;
         }
     }

@@ -25,7 +25,7 @@ use airlock_core::time::Time;
 
 use crate::error::StoreError;
 
-pub use downloads::{Download, Wanted};
+pub use downloads::{Download, DownloadLimits, DownloadRoom, Wanted};
 pub use names::{NameChange, ShardName};
 pub use sweep::Stored;
 
