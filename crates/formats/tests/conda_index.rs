@@ -433,10 +433,11 @@ fn notices_name_what_leaves_when_and_why_and_nothing_that_moves_a_cursor() {
         blocks.leaving.entry(key.to_owned()).or_default().insert(file.to_owned(), leaving);
     };
     for subdir in ["linux-64", "noarch"] {
-        leave(&format!("{subdir}/idna"), "idna-3.6-0.conda", "3.6\u{1b}[2J", "2026-03-08");
+        leave(&format!("{subdir}/idna"), "idna-3.6-0.conda", "3.6\u{1b}[2J\u{202e}\u{2066}", "2026-03-08");
     }
     for n in 0..12 {
-        leave(&format!("noarch/p{n:02}"), "f", "1", "2026-03-09T12:00:00Z");
+        // A feed that is read every minute makes one notice of a day, not one of a minute.
+        leave(&format!("noarch/p{n:02}"), "f", "1", &format!("2026-03-09T12:{n:02}:00Z"));
     }
     leave("noarch/gone", "gone-1-0.conda", "1", "2026-03-08");
     blocks.insert("noarch/gone", "gone-1-0.conda", "blocked".to_owned());
@@ -456,6 +457,8 @@ fn notices_name_what_leaves_when_and_why_and_nothing_that_moves_a_cursor() {
         second["message"].as_str().unwrap().ends_with("; p09 1 (cvss-above-7: CVE-1); and 2 more"),
         "{second}"
     );
+    assert!(second["message"].as_str().unwrap().contains("from 2026-03-09T12:00:00Z on"), "{second}");
+    assert_eq!(second["expired_at"], "2026-03-09T12:11:00+00:00");
     assert_ne!(first["id"], second["id"]);
     assert_eq!(read(&blocks), notices);
 }

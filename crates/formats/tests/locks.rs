@@ -126,7 +126,7 @@ fn requirements_are_read_where_they_pin_a_version() {
     let text = format!(
         "# compiled\n--index-url https://u:secret@upstream.example/simple\nJinja2[i18n]==3.1.2 ; python_version >= \"3.9\" \\\n    --hash=sha256:{A} \\\n    --hash=sha256:{B}\n    # via ours\n\
          idna == 3.10  # pinned\nold===1.0-odd\nrange>=1,<2\nwild==1.*\nsecret-free @ https://u:secret@upstream.example/x/secret_free-1.0-py3-none-any.whl#sha256={A}\n\
-         git @ git+https://upstream.example/r@v1\n-e ./ours\nbare\nlast==1 \\"
+         git @ git+https://upstream.example/r@v1\n-e ./ours\n-r more.txt\n--constraint=c.txt\n--extra-index-url https://upstream.example/y\nbare\nlast==1 \\"
     );
     let expected = [
         "pypi idna 3.10",
@@ -138,7 +138,7 @@ fn requirements_are_read_where_they_pin_a_version() {
     reads(
         &text.replace("secret-free", "own").replace("secret_free", "own"),
         LockForm::Requirements,
-        4,
+        7,
         &expected,
     );
 }

@@ -36,9 +36,12 @@ struct Open {
 impl Archive {
     /// Begins a file. What lies in its place is left alone until the end.
     pub fn create(target: &Path) -> Result<Self> {
-        let folder = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = folder_of(target);
+        // It is made to be handed on, as far as the umask lets it.
         let file = tempfile::Builder::new()
             .prefix(".airlock-evidence-")
+            .permissions(std::fs::Permissions::from_mode(0o666))
             .tempfile_in(folder)
             .map_err(file_error(folder))?;
         let zip = ZipFile::new(BufWriter::with_capacity(BUFFER_BYTES, file));
@@ -85,16 +88,15 @@ impl Archive {
         let file = file.into_inner().map_err(|e| fail()(e.into_error()))?;
         file.as_file().sync_all().map_err(fail())?;
         let size = file.as_file().metadata().map_err(fail())?.len();
-        open_to_all(file.as_file()).map_err(fail())?;
         file.persist(&target).map_err(|e| fail()(e.error))?;
+        // Its name is to outlast a power cut as its bytes do.
+        File::open(folder_of(&target)).and_then(|folder| folder.sync_all()).map_err(fail())?;
         Ok(size)
     }
 }
 
-/// It is made to be handed on.
-fn open_to_all(file: &File) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    file.set_permissions(std::fs::Permissions::from_mode(0o644))
+fn folder_of(target: &Path) -> &Path {
+    target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
 impl Write for Archive {

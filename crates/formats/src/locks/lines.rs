@@ -59,7 +59,13 @@ fn requirement(line: &str, found: &mut Found) -> Result<(), LockError> {
     // A comment begins behind white space: a `#` may stand in an address.
     let line = line.split(" #").next().unwrap_or_default().trim();
     if line.is_empty() || line.starts_with('-') {
-        // Options say where to look, and may hold passwords.
+        // Other files and folders pin what is not read here. Further options say where to look, and may hold passwords.
+        const OTHERS: [&str; 6] = ["-r", "-c", "-e", "--requirement", "--constraint", "--editable"];
+        let names_more = |option: &str| {
+            let rest = line.strip_prefix(option);
+            rest.is_some_and(|rest| !option.starts_with("--") || rest.starts_with([' ', '=', '\t']))
+        };
+        found.left_out += u64::from(OTHERS.into_iter().any(names_more));
         return Ok(());
     }
     let hashes = line.split_whitespace().filter_map(|word| word.strip_prefix("--hash=sha256:"));
