@@ -125,6 +125,27 @@ async fn a_childs_own_policy_and_filters_only_take_away() {
 }
 
 #[tokio::test]
+async fn what_leaves_a_parent_soon_is_announced_where_a_child_has_it_and_nowhere_else() {
+    let kit = kit().await;
+    let feed = ChannelFeed::Parent { only: vec!["o*".to_owned()], exclude: Vec::new(), exactly: None };
+    channel::add(&kit.station, Channel { feed, ..below("main/few") }).await.unwrap();
+    kit.sync("main/few").await;
+    let rule = "name = \"r\"\naction = \"deny\"\ngrace = \"7 days\"\nwhen = { name = [\"bad\", \"other\"] }";
+    policy::set(&kit.station, "default", &format!("[policy]\nname = \"p\"\n[[rule]]\n{rule}\n"))
+        .await
+        .unwrap();
+    kit.judge("main").await;
+    let view = kit.view();
+    for (name, expected) in
+        [("main", &["bad-1.0-0.conda", "other-2.0-0.conda"][..]), ("main/few", &THREE[2..])]
+    {
+        let channel = view.channel(name).await.unwrap().unwrap();
+        let leaving = view.leaving(&channel).await.unwrap();
+        assert_eq!(leaving.leaving().map(|(_, file, _)| file).collect::<Vec<_>>(), expected, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn a_child_is_published_from_no_parent_of_before() {
     let kit = kit().await;
     let dev = channel::find(&kit.station, "main/dev").await.unwrap();

@@ -56,7 +56,7 @@ async fn find(app: &App, target: &Target, channel: &ChannelView) -> Result<Repre
     let has_subdir = |subdir: &str| channel.snapshot.subdirs.contains_key(subdir);
     match rest[..] {
         [CHANNELDATA] => whole::index(app, channel, CHANNELDATA).await,
-        [NOTICES] => Ok(notices(channel)),
+        [NOTICES] => notices(app, channel).await,
         [subdir, ..] if !has_subdir(subdir) => Err(Problem::not_found("the channel has no such subdir")),
         [subdir, file] if SUBDIR_INDEXES.contains(&file) => {
             whole::index(app, channel, &format!("{subdir}/{file}")).await
@@ -68,12 +68,13 @@ async fn find(app: &App, target: &Target, channel: &ChannelView) -> Result<Repre
 }
 
 /// What the newest judgement will deny, also of an older snapshot: it rules over that too.
-fn notices(channel: &ChannelView) -> Representation {
+async fn notices(app: &App, channel: &ChannelView) -> Result<Representation, Problem> {
     let newest = &channel.newest;
-    let text = airlock_formats::conda::notices(&channel.channel.name, &channel.blocks, newest.inputs.now);
+    let leaving = app.view.leaving(channel).await?;
+    let text = airlock_formats::conda::notices(&channel.channel.name, &leaving, newest.inputs.now);
     let bytes = Bytes::from(text);
     let hash = Digest::of(&bytes);
-    Representation::bytes(bytes, hash, JSON, Freshness::Index)
+    Ok(Representation::bytes(bytes, hash, JSON, Freshness::Index))
 }
 
 /// A package file.

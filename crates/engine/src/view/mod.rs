@@ -362,6 +362,22 @@ impl View {
         self.find(view.newest.inputs.facts, key).await
     }
 
+    /// What leaves the channel soon. Its parent tells of more than a child has: only what its newest content lists.
+    pub async fn leaving(&self, view: &ChannelView) -> Result<BlockSet> {
+        let mut out = BlockSet::default();
+        let mut listed: Option<(&str, Option<Arc<Shard>>)> = None;
+        for (key, file, leaving) in view.blocks.leaving() {
+            if listed.as_ref().is_none_or(|(of, _)| *of != key) {
+                listed = Some((key, self.find(view.newest.content, key).await?));
+            }
+            let shard = listed.as_ref().and_then(|(_, shard)| shard.as_ref());
+            if shard.is_some_and(|shard| shard.entries.contains_key(file)) {
+                out.leaving.entry(key.to_owned()).or_default().insert(file.to_owned(), leaving.clone());
+            }
+        }
+        Ok(out)
+    }
+
     /// Every published shard key, with its shard.
     pub async fn content(&self, view: &ChannelView) -> Result<BTreeMap<String, Id<Shard>>> {
         crate::trees::load(&self.station.store.db, view.snapshot.content).await
