@@ -131,7 +131,7 @@ async fn lock_files_are_kept_by_name_and_what_is_none_is_refused() {
     let station = world.connected("low");
     lock(&world, &station, "web", "idna==3.6\n-e .\nrange>=1\n")
         .exits(0)
-        .shows("left out 1 that pin nothing");
+        .shows("left out 2 that pin nothing");
     lock(&world, &station, "web", "idna==3.10\nrequests==2.0\n").exits(0);
     lock(&world, &station, "batch", "@EXPLICIT\nhttps://upstream.example/main/noarch/idna-3.6-py_0.conda\n")
         .exits(0);

@@ -97,6 +97,18 @@ async fn roles_bind_whoever_shows_a_token_and_nothing_changes_without_one() {
     let block = ["block", "main", "other", "--reason", "r"];
     house.station.run(&block).exits(1).says("asks who you are before anything changes");
     house.station.run(&["explain", "main", "other"]).exits(0);
+    house.station.run(&["judge"]).exits(1).says("asks who you are");
+    house.run("vera", &["judge"]).exits(1).says("vera may not sync");
+    house.run("vera", &["blast", "main"]).exits(1).says("vera may not ledger");
+    house
+        .run("rita", &["review", "baseline", "main", "--expires", "2026-04-01", "--reason", "r"])
+        .exits(1)
+        .says("rita may not waive");
+    house.run("adam", &["channel", "set", "main", "--policy", "inherited"]).exits(2);
+    house
+        .run("olga", &["channel", "set", "main", "--shadow", "default"])
+        .exits(1)
+        .says("olga may not channel");
     house
         .run("vera", &block)
         .exits(1)
@@ -128,6 +140,10 @@ async fn roles_bind_whoever_shows_a_token_and_nothing_changes_without_one() {
 async fn a_role_in_a_channel_is_one_there_and_below_and_nowhere_else() {
     let house = House::new("").await;
     house.run("adam", &["channel", "add", "main/dev"]).exits(0);
+    house.run("olga", &["policy", "set", "lax", "ready:cool-off-14-days"]).exits(0);
+    let lax = ["channel", "add", "main/lax", "--policy", "lax"];
+    house.run("adam", &lax).exits(1).says("adam may not policy");
+    house.run("adam", &["channel", "set", "main", "--policy", "lax"]).exits(1).says("adam may not policy");
     house.run("adam", &["user", "add", "mia"]).exits(0);
     house.run("adam", &["user", "grant", "mia", "reviewer", "--channel", "main"]).exits(0);
     let token =
@@ -226,7 +242,8 @@ async fn what_needs_two_persons_is_done_when_another_one_confirms_it_and_not_bef
     let decided = entries.iter().find(|e| e["action"] == "decision.add").unwrap();
     assert_eq!(decided["actor"], "olga (token), confirmed by oskar (token, as root__token__as_x_)");
     house.run("oskar", &confirm).exits(2).says("no proposal");
-    // What denies waits for nobody.
+    // What denies waits for nobody, and neither does taking back what lifted something.
+    house.run("olga", &["review", "revoke", "d1", "--reason", "r"]).exits(0);
     house.run("rita", &["block", "main", "other", "--reason", "r"]).exits(0);
     house.run("audrey", &["ledger", "verify"]).exits(0);
     // A policy is set by two; what was proposed for another one is not.
@@ -251,6 +268,8 @@ async fn what_needs_two_persons_is_done_when_another_one_confirms_it_and_not_bef
         .exits(1)
         .says("whoever proposed it")
         .says("olga may not policy");
+    house.run("oskar", &["proposals", "withdraw", id]).exits(0);
+    house.run("olga", &["--break-glass", "   ", "status"]).exits(2).says("needs a reason");
 }
 
 #[tokio::test]

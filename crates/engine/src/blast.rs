@@ -10,6 +10,7 @@ use airlock_core::id::Digest;
 use airlock_core::lock::{HeldBy, Lock, Wanted};
 use airlock_core::policy::Action;
 use airlock_core::record::Artifact;
+use airlock_core::roles;
 use airlock_core::shard::{Shard, ShardKey};
 use airlock_core::snapshot::Snapshot;
 use airlock_core::spec::Spec;
@@ -20,6 +21,7 @@ use airlock_store::{Download, Wanted as Rows};
 use crate::downloads::{self, ROWS_SHOWN_MAX};
 use crate::error::{Error, Kind, Result};
 use crate::explain::{self, Explained};
+use crate::people;
 use crate::view::{ChannelView, View};
 use crate::{feeds, locks};
 
@@ -141,6 +143,7 @@ pub struct InLock {
 
 /// Says how far it reached. That somebody looked is an entry of the ledger.
 pub async fn blast(view: &View, channel: &ChannelView, asked: &Asked) -> Result<Blast> {
+    people::allow(view.station(), roles::Action::Ledger, None).await?;
     let station = view.station();
     let db = &station.store.db;
     let now = station.now().await?;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use airlock_core::channel::{BUNDLES, CHANNEL, Channel, ChannelFeed, is_channel_name, parent_of};
 use airlock_core::ecosystem::{self, Ecosystem};
 use airlock_core::id::Id;
-use airlock_core::policy::INHERITED_NAME;
+use airlock_core::policy::{DEFAULT_NAME, INHERITED_NAME};
 use airlock_core::roles::Action;
 use airlock_core::spec::Spec;
 use airlock_store::RefChange;
@@ -33,6 +33,10 @@ pub async fn add(station: &Station, channel: Channel) -> Result<Channel> {
     }
     crate::policy::find(station, &channel.policy).await?;
     people::allow(station, Action::Channel, Some(&channel.name)).await?;
+    // Whoever may not set policies chooses none that others made for something else.
+    if ![DEFAULT_NAME, INHERITED_NAME].contains(&channel.policy.as_str()) {
+        people::allow(station, Action::Policy, Some(&channel.name)).await?;
+    }
     let id = station.store.db.put(&channel).await?;
     let change = RefChange { name, from: None, to: Some(id.digest()) };
     let detail = described(&channel)?;
@@ -123,7 +127,8 @@ pub async fn preview_policy(station: &Station, channel: &Channel, policy: &str) 
 
 /// Gives a child other files, exactly these.
 pub async fn set_exactly(station: &Station, name: &str, files: Exactly) -> Result<Channel> {
-    let mut channel = find(station, name).await?;
+    let before = find(station, name).await?;
+    let mut channel = before.clone();
     let ChannelFeed::Parent { exactly, only, exclude } = &mut channel.feed else {
         return Err(Error::usage(format!("channel `{name}` is not fed by a parent"))
             .hint("name a child channel: `team/dev`"));
@@ -136,8 +141,9 @@ pub async fn set_exactly(station: &Station, name: &str, files: Exactly) -> Resul
     }
     *exactly = Some(files);
     people::allow(station, Action::Channel, Some(name)).await?;
-    let id = station.store.db.put(&channel).await?;
-    let change = station.move_ref(&ref_name(name, "def"), Some(id.digest())).await?;
+    let from = Some(airlock_core::object::encode(&before)?.0.digest());
+    let to = Some(station.store.db.put(&channel).await?.digest());
+    let change = RefChange { name: ref_name(name, "def"), from, to };
     let detail = described(&channel)?;
     station.commit(vec![change], "channel.set", &format!("channel/{name}"), &detail).await?;
     Ok(channel)

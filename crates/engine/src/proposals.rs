@@ -182,7 +182,10 @@ impl Act {
     async fn rests_on(&self, station: &Station) -> Result<Vec<String>> {
         let policy = async |name: Option<String>| -> Result<Vec<String>> {
             match name {
-                Some(name) => Ok(vec![format!("policy/{}", channel::find(station, &name).await?.policy)]),
+                Some(name) => {
+                    let policy = channel::find(station, &name).await?.policy;
+                    Ok(vec![channel::ref_name(&name, "def"), format!("policy/{policy}")])
+                }
                 None => Ok(Vec::new()),
             }
         };
@@ -202,11 +205,21 @@ impl Act {
 
     /// In a line, for people.
     pub fn told(&self) -> String {
+        // What somebody typed is shown to the one who is to confirm it: nothing of it moves the cursor.
+        let plain = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+        self.said().chars().map(plain).collect()
+    }
+
+    fn said(&self) -> String {
         match self {
             Self::Decide { ruling, terms } => format!("{}: {}", decide::told(ruling), terms.reason),
             Self::Policy { name, .. } => format!("set policy {name}"),
             Self::ChannelPolicy { channel, policy } => format!("put {channel} under policy {policy}"),
-            Self::Trust { name, .. } => format!("trust the key of {name}"),
+            Self::Trust { name, public_key, limits } => {
+                let key = hex::decode::<32>(public_key).map(|key| airlock_core::bundle::fingerprint(&key));
+                let accepts = if limits.accept.is_empty() { "" } else { ", also what it makes milder" };
+                format!("trust the key of {name}, {}{accepts}", key.unwrap_or_default())
+            }
             Self::Rollback { channel, snapshot, reason } => {
                 format!("take {channel} back to {}: {reason}", snapshot.digest().short())
             }
@@ -276,6 +289,11 @@ pub(crate) async fn gate(station: &Station, act: Act) -> Result<()> {
     }
     let (action, channel) = (act.action(station).await?, act.channel(station).await?);
     people::allow(station, action, channel.as_deref()).await?;
+    // Taking back what lifted something only makes verdicts stricter.
+    let takes_back = matches!(&act, Act::Decide { ruling: Ruling::Revoke { .. }, .. });
+    if takes_back && [Action::Waive, Action::Approve].contains(&action) {
+        return Ok(());
+    }
     if !station.config.people.two_person.iter().any(|name| name == action.name()) {
         return Ok(());
     }
@@ -362,7 +380,7 @@ async fn at(station: &Station, id: &str) -> Result<(Digest, Proposal)> {
 }
 
 /// Whoever acts, who must be known by a token and have the right to what is proposed; the proposal is somebody else's.
-async fn second(station: &Station, proposal: &Proposal) -> Result<String> {
+async fn second(station: &Station, proposal: &Proposal) -> Result<()> {
     let Some(login) = &station.login else {
         return Err(Error::no("a second person has to be known by a token")
             .hint("say --as USER, with that user's token in AIRLOCK_TOKEN or --token-file FILE"));
@@ -373,12 +391,15 @@ async fn second(station: &Station, proposal: &Proposal) -> Result<String> {
     }
     let known = people::read(station).await?;
     let (action, channel) = (proposal.act.action(station).await?, proposal.act.channel(station).await?);
-    people::check(&known, &login.name, action, channel.as_deref())?;
-    if proposal.state == State::Open {
-        people::check(&known, &proposal.by, action, channel.as_deref())
-            .map_err(|e| e.while_("whoever proposed it"))?;
-    }
-    Ok(login.name.clone())
+    people::check(&known, &login.name, action, channel.as_deref())
+}
+
+/// Whoever proposed it must still have the right to it.
+async fn first(station: &Station, proposal: &Proposal) -> Result<()> {
+    let known = people::read(station).await?;
+    let (action, channel) = (proposal.act.action(station).await?, proposal.act.channel(station).await?);
+    people::check(&known, &proposal.by, action, channel.as_deref())
+        .map_err(|e| e.while_("whoever proposed it"))
 }
 
 /// Does what somebody else proposed.
@@ -393,6 +414,7 @@ pub async fn confirm(station: &Station, id: &str) -> Result<Rejudged> {
             .hint(format!("look at it, and then run `airlock proposals review {id} --reason TEXT`")));
     }
     second(station, &proposal).await?;
+    first(station, &proposal).await?;
     if proposal.expires <= station.now().await? {
         return Err(Error::no(format!("{id} waited until {} and has ended", proposal.expires.date()))
             .hint("have it proposed anew"));

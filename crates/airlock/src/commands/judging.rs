@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use airlock_core::assess::Assessed;
 use airlock_core::closure::Impossible;
 use airlock_core::fact::Fault;
+use airlock_core::roles::Action;
 use airlock_core::shard::ShardKey;
 use airlock_core::spec::Spec;
 use airlock_core::time::Time;
@@ -15,6 +16,7 @@ use airlock_engine::error::{Error, Result};
 use airlock_engine::explain::{self, Explained};
 use airlock_engine::feeds;
 use airlock_engine::judge::How;
+use airlock_engine::people;
 use airlock_engine::report::Report;
 use airlock_engine::station::Station;
 use airlock_engine::sync::{self, Outcome, Wish};
@@ -124,11 +126,15 @@ pub async fn judge(
     // Another policy may let in what nobody fetched yet.
     let without_bytes = policy.is_some();
     let how = How { as_of, policy, anew, closure, without_bytes, ..How::default() };
+    let is_hypothetical = dry || how.as_of.is_some() || how.policy.is_some();
     let (mut outcomes, mut failed) = (Vec::new(), None);
     for channel in channel::list(&station).await? {
         let filled = child::is_filled(&station, &channel).await?;
         let wanted = names.contains(&channel.name) || (names.is_empty() && filled);
         if wanted {
+            if !is_hypothetical {
+                people::allow(&station, Action::Sync, Some(&channel.name)).await?;
+            }
             match sync::rejudge(&station, &channel, &how, dry, "judge").await {
                 Ok(outcome) => outcomes.push(outcome),
                 Err(e) => failed = failed.or(Some(e.while_(&format!("channel {}", channel.name)))),
@@ -138,7 +144,6 @@ pub async fn judge(
     for name in names {
         channel::find(&station, name).await?;
     }
-    let is_hypothetical = dry || how.as_of.is_some() || how.policy.is_some();
     if !names.is_empty() && !is_hypothetical {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let below = sync::descend(&station, &names, "judge").await?;

@@ -30,6 +30,11 @@ pub async fn known(mut station: Station, who: &WhoArgs) -> Result<Station> {
         };
         station.login = Some(people::login(&station, user, &token).await?);
     }
+    if who.break_glass.as_ref().is_some_and(|reason| reason.trim().is_empty()) {
+        return Err(
+            Error::usage("what is done alone needs a reason").hint("say why with --break-glass REASON")
+        );
+    }
     station.break_glass.clone_from(&who.break_glass);
     Ok(station)
 }

@@ -2,13 +2,14 @@
 
 use std::process::ExitCode;
 
+use airlock_core::roles::Action;
 use airlock_core::shadow::Difference;
 use airlock_core::snapshot::Counts;
 use airlock_engine::error::{Error, Result};
 use airlock_engine::shadow::{self, Shadow};
 use airlock_engine::station::Station;
 use airlock_engine::sync::{self, Rejudged};
-use airlock_engine::{channel, policy};
+use airlock_engine::{channel, people, policy};
 
 use super::{Cx, judging};
 use crate::cli::ChannelSetArgs;
@@ -33,6 +34,10 @@ pub async fn set(cx: &Cx, station: &Station, args: ChannelSetArgs) -> Result<Exi
         cx.out.answer(|| judging::json(&outcomes), || judging::text(cx, &outcomes))?;
         return Ok(ExitCode::SUCCESS);
     }
+    if shadow.is_some() || no_shadow {
+        people::allow(station, Action::Channel, Some(&name)).await?;
+    }
+    let before = found.clone();
     let found = match &policy {
         Some(policy) => channel::set_policy(station, &name, policy).await?,
         None => found,
@@ -41,7 +46,7 @@ pub async fn set(cx: &Cx, station: &Station, args: ChannelSetArgs) -> Result<Exi
         shadow::set(station, &found, shadow.as_deref()).await?;
     }
     let mut judged = Rejudged { outcomes: Vec::new(), failed: None };
-    if policy.is_some() {
+    if found != before {
         judged = sync::rejudge_some(station, |channel| channel == name, "channel set").await?;
         let below = sync::descend(station, &[&name], "channel set").await?;
         judged.outcomes.extend(below.outcomes);

@@ -158,6 +158,9 @@ async fn verified(
     let name = format!("import/{}", m.stream);
     refs.push(RefChange { name, from: entry.from, to: Some(id.digest()) });
     refs.push(crate::retention::take(station, m, opened.digest).await?);
+    // Stated, so that nothing comes in by a key that was revoked meanwhile.
+    let trusted = Some(airlock_core::object::encode(trust)?.0.digest());
+    refs.push(RefChange { name: format!("trust/{}", trust.name), from: trusted, to: trusted });
     Ok(refs)
 }
 
