@@ -109,13 +109,18 @@ pub async fn set_policy(station: &Station, name: &str, policy: &str) -> Result<C
     if channel != before {
         let act = Act::ChannelPolicy { channel: name.to_owned(), policy: policy.to_owned() };
         proposals::gate(station, act).await?;
-        let from = Some(airlock_core::object::encode(&before)?.0.digest());
-        let to = Some(station.store.db.put(&channel).await?.digest());
-        let change = RefChange { name: ref_name(name, "def"), from, to };
-        let detail = described(&channel)?;
-        station.commit(vec![change], "channel.set", &format!("channel/{name}"), &detail).await?;
+        redefine(station, &before, &channel).await?;
     }
     Ok(channel)
+}
+
+/// Gives a channel another definition in the place of this one: whoever changed it meanwhile is not overwritten.
+async fn redefine(station: &Station, before: &Channel, channel: &Channel) -> Result<()> {
+    let from = Some(airlock_core::object::encode(before)?.0.digest());
+    let to = Some(station.store.db.put(channel).await?.digest());
+    let change = RefChange { name: ref_name(&channel.name, "def"), from, to };
+    let detail = described(channel)?;
+    station.commit(vec![change], "channel.set", &format!("channel/{}", channel.name), &detail).await
 }
 
 /// What another policy would change in a channel. Nothing is changed.
@@ -141,11 +146,7 @@ pub async fn set_exactly(station: &Station, name: &str, files: Exactly) -> Resul
     }
     *exactly = Some(files);
     people::allow(station, Action::Channel, Some(name)).await?;
-    let from = Some(airlock_core::object::encode(&before)?.0.digest());
-    let to = Some(station.store.db.put(&channel).await?.digest());
-    let change = RefChange { name: ref_name(name, "def"), from, to };
-    let detail = described(&channel)?;
-    station.commit(vec![change], "channel.set", &format!("channel/{name}"), &detail).await?;
+    redefine(station, &before, &channel).await?;
     Ok(channel)
 }
 
