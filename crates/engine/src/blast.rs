@@ -72,7 +72,7 @@ pub struct Blast {
 }
 
 /// One artifact, and whom it reached.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Default)]
 pub struct Reached {
     /// Where it lies: subdir and file for conda, file for PyPI.
     pub artifact: String,
@@ -272,15 +272,8 @@ impl Looking<'_> {
                 .into_iter()
                 .filter(|hit| hit.action == Action::Deny && hit.waived_by.is_none())
                 .collect(),
-            why: None,
-            denied_since: None,
             nearest: explained.nearest,
-            times: 0,
-            first: None,
-            last: None,
-            clients: Vec::new(),
-            more: false,
-            locks: Vec::new(),
+            ..Reached::default()
         };
         self.find(&mut reached, subdir, file, &bytes).await?;
         let was_relied_on = reached.times > 0 || !reached.locks.is_empty();
@@ -305,22 +298,8 @@ impl Looking<'_> {
             }
             let Some((name, version)) = self.parts(artifact) else { continue };
             let (subdir, file) = split(artifact);
-            let mut reached = Reached {
-                artifact: artifact.clone(),
-                name,
-                version,
-                verdict: "gone",
-                rules: Vec::new(),
-                why: None,
-                denied_since: None,
-                nearest: None,
-                times: 0,
-                first: None,
-                last: None,
-                clients: Vec::new(),
-                more: false,
-                locks: Vec::new(),
-            };
+            let mut reached =
+                Reached { artifact: artifact.clone(), name, version, verdict: "gone", ..Reached::default() };
             self.find(&mut reached, subdir, file, bytes).await?;
             out.extend(Some(reached).filter(|one| one.times > 0));
         }
