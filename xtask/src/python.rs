@@ -1,11 +1,11 @@
 //! The Python environment with the real clients: py-rattler, pip, uv and pip-audit; and the official schemas of CSAF and
-//! CycloneDX, and the validator of SPDX.
+//! CycloneDX, the validator of SPDX, and a reader of QR codes.
 
 use std::path::Path;
 use std::process::Command;
 
 /// The clients that the tests drive, and what they check documents with.
-const CLIENTS: [&str; 7] = [
+const CLIENTS: [&str; 8] = [
     "py-rattler",
     "uv",
     "pip-audit",
@@ -13,6 +13,7 @@ const CLIENTS: [&str; 7] = [
     "jsonschema",
     "cyclonedx-python-lib[json-validation]",
     "spdx-tools",
+    "zxing-cpp",
 ];
 
 /// Makes the environment below `target` and gives its interpreter, or says what is skipped and why.

@@ -7,6 +7,7 @@ use airlock_core::time::{Span, Time};
 use airlock_engine::station::Side;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub mod bundles;
 mod channel;
 mod downloads;
 mod evidence;
@@ -228,45 +229,11 @@ pub enum Command {
     #[command(subcommand)]
     Request(RequestCommand),
     /// Write a signed bundle.
-    Export {
-        /// A folder of its own.
-        dir: PathBuf,
-        /// Channels; all that were published by default.
-        #[arg(long = "channel", value_name = "CHANNEL")]
-        channels: Vec<String>,
-        /// The peer that it is meant for.
-        #[arg(long, value_name = "PEER")]
-        to: Option<String>,
-        /// Only what the station that wrote this receipt does not have.
-        #[arg(long, value_name = "FILE", conflicts_with = "full")]
-        receipt: Option<PathBuf>,
-        /// Everything; the default without a receipt.
-        #[arg(long)]
-        full: bool,
-        /// Only say what it would take.
-        #[arg(long)]
-        plan: bool,
-    },
+    Export(bundles::ExportArgs),
     /// Check a bundle, or a file of evidence, with nothing but the public key.
-    Verify {
-        /// The bundle's folder, or the file of evidence.
-        dir: PathBuf,
-        /// The sender's station.pub; else the keys that this station trusts.
-        #[arg(long, value_name = "FILE")]
-        key: Option<PathBuf>,
-        /// Only whose it is, for whom, which number and what it needs; nothing is hashed.
-        #[arg(long)]
-        header: bool,
-    },
+    Verify(bundles::VerifyArgs),
     /// Verify bundles, then take them in.
-    Import {
-        /// The bundles' folders.
-        #[arg(required = true)]
-        dirs: Vec<PathBuf>,
-        /// Write a receipt, which makes the sender's next bundle a delta.
-        #[arg(long, value_name = "FILE")]
-        receipt_out: Option<PathBuf>,
-    },
+    Import(bundles::ImportArgs),
     /// Whose bundles this station takes.
     #[command(subcommand)]
     Trust(TrustCommand),

@@ -8,49 +8,12 @@ use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use airlock_testkit::conda;
 use common::disk::Disk;
-use common::{Station, World, airlock, kills};
+use common::{Dice, Station, World, airlock, kills};
 use serde_json::{Value, json};
 
 /// File systems that disks are tried with.
 const SYSTEMS: [&str; 2] = ["ext4", "xfs"];
-/// Packages beside those of the world, and the bytes of each: enough that a run takes a while.
-const PACKAGES: usize = 40;
-const PAYLOAD: usize = 400_000;
-/// Numbers that look random and are the same every time.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % n.max(1)
-    }
-
-    fn within(&mut self, span: Duration) -> Duration {
-        Duration::from_micros(self.below(u64::try_from(span.as_micros()).unwrap()))
-    }
-}
-
-/// A world whose conda channel takes a while to carry.
-async fn world() -> World {
-    let world = World::new().await;
-    let mut source = world.kit.conda_source("conda");
-    let mut dice = Dice(7);
-    for n in 0..PACKAGES {
-        let payload: Vec<u8> = (0..PAYLOAD).map(|_| dice.below(256).to_le_bytes()[0]).collect();
-        let content: [(&str, &[u8]); 1] = [("share/data.bin", &payload)];
-        let name = format!("large{n}");
-        let mut package = conda(&name, "1.0");
-        package.files = &content;
-        source.add(&package, &json!({}));
-    }
-    source.write();
-    world
-}
-
 /// How a run ended that something else was done to after a while, and what it said.
 fn disturbed(mut child: Child, after: Duration, disturb: impl FnOnce(&mut Child)) -> (Option<i32>, String) {
     std::thread::sleep(after);
@@ -88,7 +51,7 @@ fn disks(world: &World) -> Vec<Disk> {
 /// and again, and ends when there is room.
 #[tokio::test]
 async fn runs_that_are_killed_on_disks_that_fill_end_where_undisturbed_ones_end() {
-    let world = world().await;
+    let world = World::large().await;
     let calm = world.connected("calm");
     let sync_took = timed(|| drop(calm.run(&["sync"]).exits(0)));
     let bundle = world.path("bundle");
@@ -161,7 +124,7 @@ fn goes_on(tries: u32, failed: u32) -> bool {
 
 #[tokio::test]
 async fn a_medium_that_is_pulled_out_in_the_middle_is_said_and_the_run_ends_when_it_is_back() {
-    let world = world().await;
+    let world = World::large().await;
     let low = world.connected("low");
     low.run(&["sync"]).exits(0);
     let calm = world.path("calm");
@@ -229,7 +192,7 @@ async fn a_medium_that_is_pulled_out_in_the_middle_is_said_and_the_run_ends_when
 
 #[tokio::test]
 async fn a_medium_that_cannot_be_read_any_more_is_said_and_nothing_is_taken_in() {
-    let world = world().await;
+    let world = World::large().await;
     let low = world.connected("low");
     low.run(&["sync"]).exits(0);
     for disk in disks(&world) {

@@ -17,14 +17,16 @@ use crate::request::Answers;
 use crate::snapshot::Snapshot;
 use crate::time::Time;
 use crate::trie::TreeId;
+use crate::volume::{Parity, Part, Ranges, Volume};
 
 /// The newest layout that this program reads. A bundle states the oldest one that has what is in it ([`format_of`]), so that
 /// a station that was not updated yet takes whatever it can.
-pub const FORMAT: u32 = 2;
-/// The layout of receipts.
-pub const RECEIPT_FORMAT: u32 = 1;
+pub const FORMAT: u32 = 3;
+/// The newest layout of receipts that this program reads. A receipt without missing files has layout 1.
+pub const RECEIPT_FORMAT: u32 = 2;
 
-/// The layout of a bundle that carries these feeds: 2 where one is of a kind that programs which read layout 1 do not know.
+/// The layout of a bundle in one folder that carries these feeds: 2 where one is of a kind that programs which read layout 1 do
+/// not know. One that is split over volumes has layout 3.
 pub fn format_of<'a>(feeds: impl IntoIterator<Item = &'a FeedHead>) -> u32 {
     let is_first = |head: &FeedHead| {
         use FeedKind::{Epss, Identities, Kev, Nvd, Osv};
@@ -72,8 +74,11 @@ pub struct Manifest {
     pub ledger: LedgerHead,
     /// The bundle's place in the stream, from 1.
     pub number: u64,
-    /// The files that hold objects.
+    /// The files that hold objects. Each volume has all of them.
     pub objects: Vec<ObjectFile>,
+    /// What rebuilds volumes that are lost or damaged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parity: Option<Parity>,
     /// SHA-256 of the manifest before it in the stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub predecessor: Option<Digest>,
@@ -84,6 +89,21 @@ pub struct Manifest {
     pub sender: Sender,
     /// The stream: all bundles of one sending station to one audience.
     pub stream: String,
+    /// The volumes that it is split over, those of parity last; none: it lies in one folder.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<Volume>,
+}
+
+impl Manifest {
+    /// The files that a part of it has, and their places in the list.
+    pub fn files_of<'a>(&'a self, part: &'a Part) -> impl Iterator<Item = (u64, &'a BundledFile)> {
+        (0u64..).zip(&self.files).filter(|(at, file)| part.has_file(*at, file.volume))
+    }
+
+    /// How many volumes hold files.
+    pub fn volumes_of_files(&self) -> usize {
+        self.volumes.len().saturating_sub(self.parity.as_ref().map_or(0, |p| p.volumes as usize))
+    }
 }
 
 /// A bundle of the same stream, by number and manifest hash.
@@ -145,6 +165,9 @@ pub struct BundledFile {
     pub sha256: Digest,
     /// Bytes.
     pub size: u64,
+    /// The volume that holds it, from 1, where it is split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<u32>,
 }
 
 /// A file of the bundle that is neither object nor artifact.
@@ -162,20 +185,37 @@ pub struct ExtraFile {
 /// bundle a delta.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
-    /// [`FORMAT`].
+    /// [`RECEIPT_FORMAT`] of the program that wrote it, or 1 if nothing is missing.
     pub format: u32,
     /// The receiver.
     pub receiver: Sender,
     /// The stream.
     pub stream: String,
-    /// The last bundle that was taken in.
-    pub last: Base,
+    /// The last bundle that was taken in; none where the first is not whole yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Base>,
+    /// What is missing of a bundle that came in part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Missing>,
     /// The content of each channel of the stream, as the receiver holds it.
     pub channels: BTreeMap<String, Digest>,
     /// When it was written.
     pub created: Time,
     /// Where the receiver's ledger stood.
     pub ledger: LedgerHead,
+}
+
+/// What a receiver lacks of a bundle of which it has the rest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// The bundle.
+    pub bundle: Base,
+    /// The volumes of which nothing came.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<u32>,
+    /// Further files, by their places in the manifest's list.
+    #[serde(default, skip_serializing_if = "Ranges::is_empty")]
+    pub files: Ranges,
 }
 
 /// Where an artifact lies in a bundle: `files/<2 digits>/<32 digits><extension>`.
@@ -202,7 +242,7 @@ pub fn is_bundle_path(path: &str) -> bool {
         && parts.iter().all(plain)
         && match parts.as_slice() {
             [name] => *name == README,
-            ["objects", _] | ["files", _, _] => true,
+            ["objects" | "parity", _] | ["files", _, _] => true,
             _ => false,
         }
 }

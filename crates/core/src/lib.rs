@@ -39,6 +39,7 @@ pub mod roles;
 pub mod severity;
 pub mod shadow;
 pub mod shard;
+pub mod size;
 pub mod snapshot;
 pub mod spec;
 pub mod strictness;
@@ -46,6 +47,7 @@ pub mod time;
 pub mod trie;
 pub mod verdict;
 pub mod version;
+pub mod volume;
 
 /// The number of the rules by which this program judges: matching, ordering and the evaluation of
 /// policies. It is an input of every snapshot, so that a program that judges differently never

@@ -46,8 +46,8 @@ impl Gap {
     async fn receipt(&self) -> airlock_core::bundle::Base {
         let stream = export::stream_of(&self.low.station, None);
         let path = self.path("receipt.json");
-        receipt::write(&self.high, &stream, &path).await.unwrap();
-        receipt::read(&path).unwrap().last
+        receipt::write(&self.high, &stream, None, &path).await.unwrap();
+        receipt::read(&path).unwrap().last.unwrap()
     }
 
     async fn denied(&self) -> u64 {

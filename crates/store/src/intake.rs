@@ -26,7 +26,7 @@ const STRETCH_BYTES: u64 = 8 << 20;
 /// What the folders of intakes are called in the staging folder.
 pub(crate) const PREFIX: &str = "import-";
 /// How long an intake that was broken off waits for being resumed.
-pub(crate) const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+pub(crate) const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Blobs that are being collected.
 #[derive(Debug)]
@@ -56,7 +56,8 @@ impl Intake {
         Ok(Self { blobs, dir: dir.clone(), is_resumed, whole: Mutex::default(), _lock: lock })
     }
 
-    fn path(&self, digest: Digest) -> PathBuf {
+    /// Where a blob lies that this intake has taken in.
+    pub fn path_of(&self, digest: Digest) -> PathBuf {
         let hex = digest.to_string();
         self.dir.join(&hex[..2]).join(hex)
     }
@@ -70,7 +71,7 @@ impl Intake {
         if !self.is_resumed {
             return Ok(false);
         }
-        let path = self.path(digest);
+        let path = self.path_of(digest);
         let mut file = match File::open(&path) {
             Ok(file) => file,
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
@@ -95,12 +96,12 @@ impl Intake {
 
     /// Whether a process that was killed had begun to take in this blob.
     pub fn may_hold(&self, digest: Digest) -> bool {
-        self.is_resumed && self.path(digest).exists()
+        self.is_resumed && self.path_of(digest).exists()
     }
 
     /// Starts to write the blob of this hash.
     pub fn begin(&self, digest: Digest) -> Result<Incoming<'_>, StoreError> {
-        let path = self.path(digest);
+        let path = self.path_of(digest);
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true);
         let file = match options.open(&path) {
@@ -144,7 +145,7 @@ impl Intake {
     /// Gives names to blobs that share their first two digits.
     fn name(&self, group: &[Digest]) -> Result<(), StoreError> {
         let Some(first) = group.first() else { return Ok(()) };
-        let (from, to) = (self.path(*first), self.blobs.path(*first));
+        let (from, to) = (self.path_of(*first), self.blobs.path(*first));
         let (Some(from), Some(to)) = (from.parent(), to.parent()) else { return Ok(()) };
         // Where the store has no such folder yet, the whole of ours becomes it: nothing lies in it but what this
         // process wrote and hashed.
@@ -154,9 +155,14 @@ impl Intake {
         std::fs::create_dir_all(to).map_err(StoreError::file(to))?;
         for digest in group {
             let path = self.blobs.path(*digest);
-            std::fs::rename(self.path(*digest), &path).map_err(StoreError::file(path))?;
+            std::fs::rename(self.path_of(*digest), &path).map_err(StoreError::file(path))?;
         }
         Ok(())
+    }
+
+    /// Brings what came onto the disk, where it waits for the rest.
+    pub fn keep(self) -> Result<(), StoreError> {
+        self.blobs.sync()
     }
 
     /// Forgets all of it.

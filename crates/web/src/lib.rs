@@ -20,7 +20,7 @@ use axum::Router;
 use axum::routing::{get, post};
 
 pub use app::App;
-pub use pages::evidence;
+pub use pages::{evidence, receipt};
 pub use server::{Limits, Site, serve};
 
 /// How often [`App::tidy`] is to be called.

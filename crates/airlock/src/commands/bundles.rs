@@ -3,49 +3,54 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use airlock_core::bundle::{self, Base};
+use airlock_core::bundle::{self, Receipt};
 use airlock_engine::bundle::export::{self, What};
-use airlock_engine::bundle::{self as bundle_engine, import, receipt, verify};
+use airlock_engine::bundle::verify::{self, Opened};
+use airlock_engine::bundle::{self as bundle_engine, import, parts, pull, receipt, resend, volumes};
 use airlock_engine::error::{Error, Result};
 use airlock_engine::evidence;
 use airlock_engine::station::Station;
+use airlock_engine::upstream::Location;
 use airlock_engine::{keys, trust};
 
 use super::{Cx, judging};
+use crate::cli::bundles::{ExportArgs, VerifyArgs};
 use crate::cli::{AcceptArg, TrustCommand};
 use crate::output::{bytes, count, table};
 
-/// What a receipt says that the receiver has already.
-fn base(station: &Station, receipt_file: Option<&Path>, to: Option<&str>) -> Result<Option<Base>> {
-    match receipt_file {
-        Some(path) => {
-            let receipt = receipt::read(path)?;
-            let stream = export::stream_of(station, to);
-            if receipt.stream != stream {
-                return Err(Error::usage(format!(
-                    "the receipt is for stream `{}`, this export is of `{stream}`",
-                    receipt.stream
-                ))
-                .hint("give the same --to as for the bundle that the receipt answers"));
-            }
-            Ok(Some(receipt.last))
-        }
-        None => Ok(None),
+/// The receipt that an export answers.
+fn answered(station: &Station, receipt_file: Option<&Path>, to: Option<&str>) -> Result<Option<Receipt>> {
+    let Some(path) = receipt_file else { return Ok(None) };
+    let receipt = receipt::read(path)?;
+    let stream = export::stream_of(station, to);
+    if receipt.stream != stream {
+        return Err(Error::usage(format!(
+            "the receipt is for stream `{}`, this export is of `{stream}`",
+            receipt.stream
+        ))
+        .hint("give the same --to as for the bundle that the receipt answers"));
     }
+    Ok(Some(receipt))
 }
 
-pub async fn export(
-    cx: &Cx,
-    dir: &Path,
-    channels: Vec<String>,
-    to: Option<String>,
-    receipt_file: Option<PathBuf>,
-    plan: bool,
-) -> Result<ExitCode> {
+pub async fn export(cx: &Cx, args: ExportArgs) -> Result<ExitCode> {
+    let ExportArgs { mut dirs, channels, to, receipt, full: _, capacities, parity, plan } = args;
     let station = cx.open().await?;
-    let base = base(&station, receipt_file.as_deref(), to.as_deref())?;
-    let report = export::export(&station, dir, &What { channels, to, base, plan, advisories: false }).await?;
-    answer_export(cx, &report, plan)
+    let receipt = answered(&station, receipt.as_deref(), to.as_deref())?;
+    let (dir, further) = (dirs.remove(0), dirs);
+    if let Some(missing) = receipt.as_ref().and_then(|receipt| receipt.missing.as_ref()) {
+        if plan || !further.is_empty() || !capacities.is_empty() {
+            return Err(Error::usage("what a receipt misses is written again as it was, into one folder")
+                .hint("give one folder, without --plan, --capacity and --parity"));
+        }
+        let stream = export::stream_of(&station, to.as_deref());
+        let report = resend::resend(&station, &dir, &stream, missing).await?;
+        return answer_export(cx, &report, "Wrote what was missing of");
+    }
+    let base = receipt.and_then(|receipt| receipt.last);
+    let what = What { channels, to, base, plan, advisories: false, further, capacities, parity };
+    let report = export::export(&station, &dir, &what).await?;
+    answer_export(cx, &report, if plan { "Would write" } else { "Wrote" })
 }
 
 /// Only what is known of vulnerabilities, in one file.
@@ -56,21 +61,31 @@ pub async fn export_advisories(
     receipt_file: Option<PathBuf>,
 ) -> Result<()> {
     let station = cx.open().await?;
-    let base = base(&station, receipt_file.as_deref(), to.as_deref())?;
+    let base = answered(&station, receipt_file.as_deref(), to.as_deref())?.and_then(|receipt| receipt.last);
     let what = What { to, base, advisories: true, ..What::default() };
     let report = bundle_engine::file::export(&station, file, &what).await?;
-    answer_export(cx, &report, false).map(|_| ())
+    answer_export(cx, &report, "Wrote").map(|_| ())
 }
 
-fn answer_export(cx: &Cx, report: &export::Report, plan: bool) -> Result<ExitCode> {
+fn answer_export(cx: &Cx, report: &export::Report, verb: &str) -> Result<ExitCode> {
     let text = || {
-        let verb = if plan { "Would write" } else { "Wrote" };
         let base = report
             .base
             .map(|b| format!(", on top of bundle {b} ({} not carried again)", count(report.left_out, "file")))
             .unwrap_or_default();
+        let volume = |(n, v): (usize, &export::OnMedium)| {
+            let what = match (v.parity, v.files) {
+                (true, _) => "parity".to_owned(),
+                (false, files) => count(files, "file"),
+            };
+            format!("  volume {}  {}, {what}, in {}\n", n + 1, bytes(v.bytes), v.folder.display())
+        };
+        let volumes: String = report.volumes.iter().enumerate().map(volume).collect();
+        let time =
+            |seconds: f64| format!("  about {} on this medium, with reading back\n", duration(seconds));
+        let time = report.seconds.map(time).unwrap_or_default();
         format!(
-            "{verb} bundle {} of stream {}{base}: {}, {}, {}, {}.\n",
+            "{verb} bundle {} of stream {}{base}: {}, {}, {}, {}.\n{volumes}{time}",
             report.number,
             report.stream,
             count(report.files, "file"),
@@ -86,8 +101,25 @@ fn answer_export(cx: &Cx, report: &export::Report, plan: bool) -> Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-pub async fn verify(cx: &Cx, dir: &Path, key: Option<PathBuf>, header: bool) -> Result<ExitCode> {
-    let is_evidence = evidence::is_evidence(dir);
+/// Seconds as people say them.
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 90.0 => format!("{:.0} s", s.max(1.0)),
+        s if s < 5400.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
+    }
+}
+
+/// The address of a bundle that is published, where what was named is one.
+fn address(named: &Path) -> Result<Option<Location>> {
+    match named.to_str().filter(|text| text.starts_with("http://") || text.starts_with("https://")) {
+        Some(text) => Location::parse(text).map(Some),
+        None => Ok(None),
+    }
+}
+
+pub async fn verify(cx: &Cx, VerifyArgs { dir, key, header }: VerifyArgs) -> Result<ExitCode> {
+    let is_evidence = evidence::is_evidence(&dir);
     let keys: Vec<[u8; 32]> = match key {
         Some(path) => vec![keys::read_public(&path)?],
         None => {
@@ -101,29 +133,37 @@ pub async fn verify(cx: &Cx, dir: &Path, key: Option<PathBuf>, header: bool) -> 
         }
     };
     if is_evidence {
-        return super::evidence::verify(cx, dir, &keys, header);
+        return super::evidence::verify(cx, &dir, &keys, header);
     }
-    let opened = verify::open(dir, &keys)?;
-    if !header {
-        opened.check_listing()?;
-        let options = cx.options();
-        opened.check_files(options.threads, &options.progress)?;
-    }
+    let (opened, parts) = match address(&dir)? {
+        Some(at) => {
+            let station =
+                cx.open().await.map_err(|e| e.hint("addresses are asked by the rules of a station"))?;
+            (pull::check(&station, &at, keys, header).await?, vec!["all files".to_owned()])
+        }
+        None => verify_folders(cx, &dir, &keys, header)?,
+    };
     let m = &opened.manifest;
     let size: u64 = m.files.iter().map(|f| f.size).sum();
+    let of = if m.volumes.is_empty() {
+        String::new()
+    } else {
+        format!("\n  here     {}, of {}", parts.join(", "), count(m.volumes.len() as u64, "volume"))
+    };
     let channels: Vec<&str> = m.channels.keys().map(String::as_str).collect();
     let json = || {
         Ok(serde_json::json!({
             "verified": !header, "stream": m.stream, "number": m.number, "manifest": opened.digest, "base": m.base,
             "predecessor": m.predecessor, "sender": m.sender, "fingerprint": bundle::fingerprint(&opened.signer),
             "recipient": m.recipient, "created": m.created, "channels": channels, "files": m.files.len(), "bytes": size,
+            "parts": parts, "volumes": m.volumes,
         }))
     };
     let text = || {
         let state = if header { "Signed; files not looked at" } else { "Whole and unchanged" };
         let needs = m.base.map(|b| format!("\n  needs    bundle {}", b.number)).unwrap_or_default();
         format!(
-            "{state}.\n  from     {} ({})\n  stream   {}, bundle {}{needs}\n  written  {}\n  holds    {}, {}, for {}\n",
+            "{state}.\n  from     {} ({})\n  stream   {}, bundle {}{needs}{of}\n  written  {}\n  holds    {}, {}, for {}\n",
             m.sender.name,
             bundle::fingerprint(&opened.signer),
             m.stream,
@@ -141,27 +181,31 @@ pub async fn verify(cx: &Cx, dir: &Path, key: Option<PathBuf>, header: bool) -> 
 pub async fn import(cx: &Cx, dirs: &[PathBuf], receipt_out: Option<PathBuf>) -> Result<ExitCode> {
     let station = cx.open().await?;
     let (mut reports, mut refused) = (Vec::new(), Vec::new());
-    for dir in dirs {
-        // Each folder stands for itself: one that is refused, such as an older one, does not keep out the rest.
-        match bundle_engine::file::import(&station, dir).await {
+    for group in parts::grouped(dirs)? {
+        let shown: Vec<String> = group.iter().map(|dir| dir.display().to_string()).collect();
+        // Each bundle stands for itself: one that is refused, such as an older one, does not keep out the rest.
+        match take(&station, &group).await {
             Ok(report) => {
                 cx.out.say(&told(&report));
-                reports.push((dir, report));
+                reports.push((shown, report));
             }
             Err(e) => {
-                let error = e.while_(&dir.display().to_string());
+                let error = e.while_(&shown.join(", "));
                 if dirs.len() > 1 {
                     cx.out.say(&format!("{error}: not taken in"));
                 }
-                refused.push((dir, error));
+                refused.push((shown, error));
             }
         }
     }
     if let (Some(path), Some((_, report))) = (&receipt_out, reports.last()) {
-        receipt::write(&station, &report.stream, path).await?;
+        let missing = report.taken.incomplete.as_ref().map(|incomplete| incomplete.missing.clone());
+        receipt::write(&station, &report.stream, missing, path).await?;
+        let page = page_of(path)?;
         cx.out.say(&format!(
-            "wrote the receipt {}: give it to the sender's `export --receipt`",
-            path.display()
+            "wrote the receipt {}: give it to the sender's `export --receipt`; {} shows it as a code to scan",
+            path.display(),
+            page.display()
         ));
     }
     if !reports.is_empty() {
@@ -169,29 +213,92 @@ pub async fn import(cx: &Cx, dirs: &[PathBuf], receipt_out: Option<PathBuf>) -> 
             reports.iter_mut().flat_map(|(_, r)| std::mem::take(&mut r.outcomes)).collect();
         let json = || {
             let mut json = judging::json(&outcomes)?;
-            let taken = |(dir, r): &(&PathBuf, import::Report)| serde_json::json!({"folder": dir, "stream": r.stream, "number": r.number, "again": r.again, "skipped": r.skipped, "files": r.files, "bytes": r.bytes});
+            let taken = |(dirs, r): &(Vec<String>, import::Report)| serde_json::json!({"folder": dirs.first(), "folders": dirs, "stream": r.stream, "number": r.number, "again": r.again, "skipped": r.skipped, "files": r.files, "bytes": r.bytes, "rebuilt": r.taken.rebuilt, "damaged": r.taken.damaged, "missing": r.taken.incomplete});
             json["bundles"] = reports.iter().map(taken).collect();
-            let not = |(dir, e): &(&PathBuf, Error)| serde_json::json!({"folder": dir, "error": e.message, "hint": e.hint});
+            let not = |(dirs, e): &(Vec<String>, Error)| serde_json::json!({"folder": dirs.first(), "error": e.message, "hint": e.hint});
             json["refused"] = refused.iter().map(not).collect();
             Ok(json)
         };
         judging::tell(cx, &station, "import", &outcomes, json).await?;
     }
+    let incomplete = reports.iter().any(|(_, report)| report.taken.incomplete.is_some());
     let failed = refused.into_iter().map(|(_, e)| e);
     let mut failed = failed.chain(reports.into_iter().filter_map(|(_, r)| r.failed));
-    failed.next().map_or(Ok(ExitCode::SUCCESS), Err)
+    match (failed.next(), incomplete) {
+        (Some(error), _) => Err(error),
+        (None, true) => Ok(ExitCode::from(1)),
+        (None, false) => Ok(ExitCode::SUCCESS),
+    }
 }
 
-/// One folder that was taken in.
+/// Writes the page of a receipt beside it.
+fn page_of(path: &Path) -> Result<PathBuf> {
+    let (receipt, text) = receipt::compact(path)?;
+    let mut page = path.as_os_str().to_owned();
+    page.push(".html");
+    let page = PathBuf::from(page);
+    std::fs::write(&page, airlock_web::receipt(&receipt, &text)?).map_err(|e| {
+        Error::fault(format!("{}: {e}", page.display())).hint("make room or choose another place")
+    })?;
+    Ok(page)
+}
+
+/// Verifies the folder of a bundle, or those of its volumes. Gives one of them, and what each is.
+fn verify_folders(cx: &Cx, dir: &Path, keys: &[[u8; 32]], header: bool) -> Result<(Opened, Vec<String>)> {
+    let (mut opened, mut parts) = (None, Vec::new());
+    for folder in volumes::within(&[dir.to_owned()]) {
+        let part = verify::open(&folder, keys)?;
+        if !header {
+            part.check_listing()?;
+            let options = cx.options();
+            part.check_files(options.threads, &options.progress)?;
+        }
+        parts.push(part.part.to_string());
+        opened = Some(part);
+    }
+    opened
+        .map(|opened| (opened, parts))
+        .ok_or_else(|| Error::usage("there is no bundle").hint("name its folder"))
+}
+
+/// Takes in the parts of one bundle, or a bundle that is one file or is published.
+async fn take(station: &Station, group: &[PathBuf]) -> Result<import::Report> {
+    if let [one] = group
+        && let Some(at) = address(one)?
+    {
+        return pull::import(station, &at).await;
+    }
+    match group {
+        [one] => bundle_engine::file::import(station, one).await,
+        parts => import::import_parts(station, parts).await,
+    }
+}
+
+/// One bundle that came.
 fn told(report: &import::Report) -> String {
     let skipped = match report.skipped {
         0 => String::new(),
         n => format!("; {} before it never came", count(n, "bundle")),
     };
+    let taken = &report.taken;
+    let damaged = match taken.damaged.split_first() {
+        None => String::new(),
+        Some((first, rest)) => {
+            let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+            format!("; changed or damaged on their media: {}{more}", first.display())
+        }
+    };
+    let rebuilt = match taken.rebuilt {
+        0 => String::new(),
+        n => format!("; {} rebuilt from parity", count(n, "file")),
+    };
+    if let Some(incomplete) = &taken.incomplete {
+        return lacking(report, incomplete) + &damaged + &rebuilt;
+    }
     match report.again {
         true => format!("bundle {} of {} was taken in before: nothing to do", report.number, report.stream),
         false => format!(
-            "took in bundle {} of {} from {}: {}, {}{skipped}",
+            "took in bundle {} of {} from {}: {}, {}{skipped}{damaged}{rebuilt}",
             report.number,
             report.stream,
             report.sender,
@@ -199,6 +306,30 @@ fn told(report: &import::Report) -> String {
             bytes(report.bytes)
         ),
     }
+}
+
+/// What did not come yet, and what brings it.
+fn lacking(report: &import::Report, incomplete: &parts::Incomplete) -> String {
+    let missing = &incomplete.missing;
+    let volumes: Vec<String> = missing.volumes.iter().map(u32::to_string).collect();
+    let of_volumes = match volumes.is_empty() {
+        true => String::new(),
+        false => format!("; volume {} did not come", volumes.join(", ")),
+    };
+    let single = match missing.files.count() {
+        0 => String::new(),
+        n => format!("; {} of other volumes", count(n, "file")),
+    };
+    format!(
+        "bundle {} of {} is not whole yet: {} of {} missing ({}){of_volumes}{single}, such as {}; nothing of it counts before all is \
+         here: import the other volumes, or write a receipt with --receipt-out, which makes the sender's `export --receipt` write just that",
+        report.number,
+        report.stream,
+        count(incomplete.files, "file"),
+        report.files,
+        bytes(incomplete.bytes),
+        incomplete.names.first().map_or("", String::as_str),
+    )
 }
 
 pub async fn trust(cx: &Cx, command: TrustCommand) -> Result<ExitCode> {

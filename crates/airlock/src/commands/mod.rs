@@ -117,11 +117,9 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Token(command) => people::token(&cx, command).await,
         Command::Proposals(command) => people::proposals(&cx, command).await,
         Command::Request(command) => request::run(&cx, command).await,
-        Command::Export { dir, channels, to, receipt, full: _, plan } => {
-            bundles::export(&cx, &dir, channels, to, receipt, plan).await
-        }
-        Command::Verify { dir, key, header } => bundles::verify(&cx, &dir, key, header).await,
-        Command::Import { dirs, receipt_out } => bundles::import(&cx, &dirs, receipt_out).await,
+        Command::Export(args) => bundles::export(&cx, args).await,
+        Command::Verify(args) => bundles::verify(&cx, args).await,
+        Command::Import(args) => bundles::import(&cx, &args.dirs, args.receipt_out).await,
         Command::Trust(command) => bundles::trust(&cx, command).await,
         Command::Serve { listen } => serve::run(&cx, listen).await,
         Command::Ledger(command) => records::ledger(&cx, command).await,

@@ -7,6 +7,7 @@ pub mod disk;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use airlock_core::id::Digest;
 use airlock_testkit::{Kit, conda, osv, wheel};
@@ -63,6 +64,26 @@ pub fn airlock(args: &[&str]) -> Answer {
     }
 }
 
+/// Packages of a large world beside its others, and the bytes of each: enough that a run takes a while.
+const PACKAGES: usize = 40;
+const PAYLOAD: usize = 400_000;
+
+/// Numbers that look random and are the same every time.
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n.max(1)
+    }
+
+    pub fn within(&mut self, span: Duration) -> Duration {
+        Duration::from_micros(self.below(u64::try_from(span.as_micros()).unwrap()))
+    }
+}
+
 /// A source of conda packages and one of wheels, feeds, and room for stations.
 pub struct World {
     pub kit: Kit,
@@ -93,6 +114,23 @@ impl World {
             osv("PYSEC-1", "PyPI", "requests", "2.0", 0.0),
         ]);
         world.kit.write("feeds/identities.json", br#"{"idna":"idna","requests":"requests"}"#);
+        world
+    }
+
+    /// A world whose conda channel takes a while to carry.
+    pub async fn large() -> Self {
+        let world = Self::new().await;
+        let mut source = world.kit.conda_source("conda");
+        let mut dice = Dice(7);
+        for n in 0..PACKAGES {
+            let payload: Vec<u8> = (0..PAYLOAD).map(|_| dice.below(256).to_le_bytes()[0]).collect();
+            let content: [(&str, &[u8]); 1] = [("share/data.bin", &payload)];
+            let name = format!("large{n}");
+            let mut package = conda(&name, "1.0");
+            package.files = &content;
+            source.add(&package, &json!({}));
+        }
+        source.write();
         world
     }
 

@@ -12,6 +12,7 @@ use crate::matching::{Confidence, Status};
 use crate::pattern::Pattern;
 use crate::python::Python;
 use crate::severity::{self, Preferred};
+use crate::size;
 use crate::time::Span;
 
 /// The bands of CVSS scores.
@@ -19,17 +20,6 @@ const BANDS: [&str; 5] = ["none", "low", "medium", "high", "critical"];
 /// The base metrics of CVSS v2, v3 and v4.
 const METRICS: [&str; 16] =
     ["AV", "AC", "AT", "Au", "PR", "UI", "S", "C", "I", "A", "VC", "VI", "VA", "SC", "SI", "SA"];
-/// Units of sizes, in bytes.
-const SIZES: [(&str, f64); 7] = [
-    ("kB", 1e3),
-    ("MB", 1e6),
-    ("GB", 1e9),
-    ("KiB", 1024.0),
-    ("MiB", 1_048_576.0),
-    ("GiB", 1_073_741_824.0),
-    ("bytes", 1.0),
-];
-
 fn words(of: &[&'static str]) -> Vec<(&'static str, &'static str)> {
     of.iter().map(|word| (*word, *word)).collect()
 }
@@ -148,17 +138,7 @@ impl Reader<'_> {
     /// Bytes: a number, or a text with a unit.
     fn size(&self, value: &Value<'_>) -> Read<f64> {
         let Some(text) = value.get_ref().as_str() else { return self.number(value) };
-        let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-        let (number, unit) = text.split_at(split);
-        let unit = SIZES.iter().find(|(name, _)| *name == unit.trim());
-        match (number.parse::<f64>(), unit) {
-            (Ok(number), Some((_, bytes))) => Ok((number * bytes).round()),
-            _ => self.at(
-                value,
-                "expected a size such as \"500 MB\"; the units are kB, MB, GB, KiB, MiB, GiB, bytes"
-                    .to_owned(),
-            ),
-        }
+        size::parse(text).map_or_else(|| self.at(value, size::EXPECTED.to_owned()), Ok)
     }
 
     fn bound(&self, value: &Value<'_>, most: f64) -> Read<Bound> {

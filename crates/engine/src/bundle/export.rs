@@ -3,9 +3,8 @@
 //! Files first, then the manifest, the signature last: a directory without a signature is no bundle. The
 //! number is taken before anything is signed, so that no two bundles ever have the same one.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use airlock_core::advisory::FeedHead;
 use airlock_core::bundle::{self, Base, BundledFile, ChannelHead, Manifest, Sender};
@@ -14,11 +13,12 @@ use airlock_core::id::{Digest, Id};
 use airlock_core::ledger::LedgerHead;
 use airlock_core::roles::Action;
 use airlock_core::snapshot::Snapshot;
+use airlock_core::volume::Part;
 use airlock_store::{Blobs, Db};
 
 use super::needs::Needs;
 use super::write::Folder;
-use super::{ExportState, Exported, objects};
+use super::{ExportState, Exported, objects, resend, volumes};
 use crate::channel::ref_name;
 use crate::error::{Error, Result, joined};
 use crate::people;
@@ -26,7 +26,7 @@ use crate::station::Station;
 use crate::{feeds, request};
 
 /// Where the objects lie in a bundle.
-const OBJECTS: &str = "objects/objects.jsonl.zst";
+pub(super) const OBJECTS: &str = "objects/objects.jsonl.zst";
 
 /// What to export.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +41,12 @@ pub struct What {
     pub base: Option<Base>,
     /// Only say what it would take.
     pub plan: bool,
+    /// Further folders, on a medium each: the bundle is split over all of them.
+    pub further: Vec<PathBuf>,
+    /// What media hold, in bytes: for all, for each folder, or for as many volumes within one folder as it takes.
+    pub capacities: Vec<u64>,
+    /// How many volumes of parity are added, or how many of the folders hold it.
+    pub parity: u32,
 }
 
 impl What {
@@ -76,6 +82,25 @@ pub struct Report {
     pub left_out: u64,
     /// The channels.
     pub channels: Vec<String>,
+    /// The volumes that it is split over, those of parity last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<OnMedium>,
+    /// Of a plan: how long the media take, in seconds, by a trial on the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+}
+
+/// What one volume holds.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct OnMedium {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Bytes of its files, or of parity.
+    pub bytes: u64,
+    /// How many files that are; none of parity where that is not made yet.
+    pub files: u64,
+    /// Whether it holds parity.
+    pub parity: bool,
 }
 
 /// The stream of this station to a peer.
@@ -93,6 +118,7 @@ pub fn stream_of(station: &Station, to: Option<&str>) -> String {
 /// Writes a bundle into `dir`, or plans one.
 pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report> {
     check_peer(what.to.as_deref())?;
+    let media = volumes::media(dir, what)?;
     let stream = stream_of(station, what.to.as_deref());
     let mut lease = None;
     if !what.plan {
@@ -116,51 +142,107 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     let (mut needs, channels) = gather(db, needs, &snapshots, &heads).await?;
     let answers = request::answers(station, what.to.as_deref(), &snapshots).await?;
     needs.objects.extend(answers.as_ref().map(|(id, _)| id.digest()));
-    let last = state.bundles.last().map(|e| e.bundle);
     let left_out = needs.left_out();
     let (blobs, wanted) = (station.store.blobs.clone(), needs.files);
     let files = joined(tokio::task::spawn_blocking(move || sized(&blobs, wanted)).await)?;
-    let report = Report {
-        stream: stream.clone(),
-        number: last.map_or(0, |l| l.number) + 1,
-        base: what.base.map(|b| b.number),
-        manifest: None,
-        files: files.len() as u64,
-        bytes: files.iter().map(|f| f.size).sum(),
-        objects: needs.objects.len() as u64,
-        left_out,
-        channels: channels.keys().cloned().collect(),
-    };
-    if what.plan {
-        return Ok(report);
-    }
     let ledger = db.ledger_head().await?;
+    let last = state.bundles.last().map(|e| e.bundle);
     let manifest = Manifest {
         answers: answers.as_ref().map(|(id, _)| *id),
         format: bundle::format_of(heads.values()),
-        stream,
-        number: report.number,
+        number: last.map_or(0, |l| l.number) + 1,
         predecessor: last.map(|l| l.manifest),
         base: what.base,
         sender: Sender { name: station.config.name.clone(), public_key: station.key.public_hex() },
         recipient: what.to.clone(),
         created: station.now().await?,
-        channels,
         feeds: heads.clone(),
         objects: Vec::new(),
-        files,
         extra: Vec::new(),
+        parity: None,
+        volumes: Vec::new(),
+        channels,
+        files,
         ledger,
+        stream,
     };
-    let (folder, manifest) = prepare(station, dir, manifest).await?;
-    let objects = objects::write(db, dir, OBJECTS, &needs.objects).await?;
+    let report = report(&manifest, needs.objects.len() as u64, left_out);
+    if what.plan {
+        return plan(station, dir, media, what.parity, (manifest, report, needs.objects)).await;
+    }
+    let (folders, manifest) = match media {
+        Some(media) => volumes::lay_out(station, media, what.parity, manifest, &needs.objects).await?,
+        None => in_one(station, dir, manifest, &needs.objects).await?,
+    };
     drop(needs.objects);
-    let text = write(station, &folder, Manifest { objects: vec![objects], ..manifest }).await?;
+    let (folders, text, report) = write(station, folders, manifest, report).await?;
     let stands = Stands { snapshots, heads, state, before, base: what.base, ledger };
-    let report = seal(station, &folder, report, stands, text).await?;
+    let report = seal(station, folders, report, stands, text).await?;
     request::sent(station, answers.as_ref().map(|(_, answers)| answers), report.number).await;
     drop(lease);
     Ok(report)
+}
+
+/// What a manifest without its objects says.
+pub(super) fn report(manifest: &Manifest, objects: u64, left_out: u64) -> Report {
+    Report {
+        stream: manifest.stream.clone(),
+        number: manifest.number,
+        base: manifest.base.map(|b| b.number),
+        manifest: None,
+        files: manifest.files.len() as u64,
+        bytes: manifest.files.iter().map(|f| f.size).sum(),
+        objects,
+        left_out,
+        channels: manifest.channels.keys().cloned().collect(),
+        volumes: Vec::new(),
+        seconds: None,
+    }
+}
+
+/// What it would take, on these media, and how long by what the first of them does now.
+async fn plan(
+    station: &Station,
+    dir: &Path,
+    media: Option<volumes::Media>,
+    parity: u32,
+    (mut manifest, mut report, ids): (Manifest, Report, BTreeSet<Digest>),
+) -> Result<Report> {
+    let mut bytes = report.bytes;
+    if let Some(media) = media {
+        let (_objects, mut whole) = volumes::with_objects(station, manifest, &ids).await?;
+        let layout = media.assign(&mut whole, parity)?;
+        report.volumes = volumes::planned(&layout, &whole);
+        bytes = report.volumes.iter().map(|volume| volume.bytes).sum();
+        manifest = whole;
+    }
+    bytes += manifest.objects.iter().map(|file| file.size).sum::<u64>();
+    if let Some(there) = dir.ancestors().find(|path| path.is_dir()) {
+        let there = there.to_owned();
+        let tried = move || super::media::seconds_per_byte(&there);
+        let each = joined(tokio::task::spawn_blocking(tried).await)?;
+        report.seconds = Some(each * bytes as f64);
+    }
+    Ok(report)
+}
+
+/// A bundle in one folder: the artifacts and the objects.
+async fn in_one(
+    station: &Station,
+    dir: &Path,
+    manifest: Manifest,
+    ids: &BTreeSet<Digest>,
+) -> Result<(Vec<Folder>, Manifest)> {
+    let (into, blobs) = (dir.to_owned(), station.store.blobs.clone());
+    let progress = station.options.progress.clone();
+    let whole = move || {
+        let folder = Folder::prepare(&into, Part::Whole, &manifest)?;
+        folder.copy(&blobs, &manifest, &progress)?;
+        Ok((folder, manifest))
+    };
+    let (folder, manifest) = joined(tokio::task::spawn_blocking(whole).await)?;
+    let objects = objects::write(&station.store.db, dir, OBJECTS, ids).await?;
+    Ok((vec![folder], Manifest { objects: vec![objects], ..manifest }))
 }
 
 /// Where a stream stands before a bundle, and what the bundle brings.
@@ -175,31 +257,29 @@ struct Stands {
     ledger: LedgerHead,
 }
 
-/// Makes the folder, with the artifacts in it.
-async fn prepare(station: &Station, dir: &Path, manifest: Manifest) -> Result<(Arc<Folder>, Manifest)> {
-    let (dir, blobs) = (dir.to_owned(), station.store.blobs.clone());
-    let progress = station.options.progress.clone();
-    let whole = move || {
-        let folder = Folder::prepare(&dir, &manifest)?;
-        folder.copy(&blobs, &manifest.files, &progress)?;
-        Ok((Arc::new(folder), manifest))
-    };
-    joined(tokio::task::spawn_blocking(whole).await)
-}
-
 /// Writes what else belongs to a bundle but the signature, and reads all of it back. Gives the manifest.
-async fn write(station: &Station, folder: &Arc<Folder>, mut manifest: Manifest) -> Result<Canonical> {
-    let (folder, blobs) = (folder.clone(), station.store.blobs.clone());
+async fn write(
+    station: &Station,
+    folders: Vec<Folder>,
+    mut manifest: Manifest,
+    mut report: Report,
+) -> Result<(Vec<Folder>, Canonical, Report)> {
+    let blobs = station.store.blobs.clone();
     let (progress, fingerprint) = (station.options.progress.clone(), station.key.fingerprint());
     let whole = move || {
-        manifest.extra = vec![folder.write_readme(&manifest, &fingerprint)?];
-        folder.remove_leftovers(&manifest)?;
-        folder.sync()?;
-        folder.read_back(&blobs, &manifest, &progress)?;
+        for folder in &folders {
+            manifest.extra = vec![folder.write_readme(&manifest, &fingerprint)?];
+        }
+        for folder in &folders {
+            folder.sync()?;
+            folder.read_back(&blobs, &manifest, &progress)?;
+        }
+        let dirs: Vec<PathBuf> = folders.iter().map(|folder| folder.dir().to_owned()).collect();
+        report.volumes = volumes::told(&dirs, &manifest);
         let text = Canonical::of(&manifest)?;
         drop(manifest);
-        folder.write_manifest(text.as_str())?;
-        Ok(text)
+        folders.iter().try_for_each(|folder| folder.write_manifest(text.as_str()))?;
+        Ok((folders, text, report))
     };
     joined(tokio::task::spawn_blocking(whole).await)
 }
@@ -207,7 +287,7 @@ async fn write(station: &Station, folder: &Arc<Folder>, mut manifest: Manifest) 
 /// Takes the number, which nobody else gets then, and signs.
 async fn seal(
     station: &Station,
-    folder: &Folder,
+    folders: Vec<Folder>,
     mut report: Report,
     stands: Stands,
     text: Canonical,
@@ -220,6 +300,9 @@ async fn seal(
     let mut channels = held.map(|held| held.channels.clone()).unwrap_or_default();
     channels.extend(snapshots);
     state.bundles.push(Exported { bundle, channels, feeds: heads, ledger: Some(ledger) });
+    if let Some(folder) = folders.first() {
+        resend::keep(&station.dir, text.as_str(), &folder.dir().join(bundle::README))?;
+    }
     let id = station.store.db.put(&state).await?;
     let name = state_ref(&report.stream);
     let mut changes = crate::retention::based_on(station, &report.stream, base).await?;
@@ -228,7 +311,9 @@ async fn seal(
     let detail = serde_json::to_value(&report)?;
     let subject = format!("stream/{}", report.stream);
     station.commit(changes, "bundle.export", &subject, &detail).await?;
-    folder.sign(&station.key.sign(text.as_str().as_bytes()).to_string())?;
+    let line = station.key.sign(text.as_str().as_bytes()).to_string();
+    folders.iter().try_for_each(|folder| folder.sign(&line))?;
+    resend::tidy(station).await?;
     Ok(report)
 }
 
@@ -238,7 +323,7 @@ pub(crate) fn state_ref(stream: &str) -> String {
 }
 
 /// What this station remembers of a stream, and the object that says it.
-async fn state(db: &Db, stream: &str) -> Result<(Option<Digest>, ExportState)> {
+pub(super) async fn state(db: &Db, stream: &str) -> Result<(Option<Digest>, ExportState)> {
     match db.find_ref(&state_ref(stream)).await? {
         Some(id) => Ok((Some(id), db.get(Id::new(id)).await?)),
         None => Ok((None, ExportState::default())),
@@ -307,15 +392,34 @@ async fn snapshots(station: &Station, what: &What) -> Result<BTreeMap<String, Id
     Ok(out)
 }
 
+/// The objects that a bundle carried.
+pub(super) async fn objects_of(
+    station: &Station,
+    state: &ExportState,
+    manifest: &Manifest,
+) -> Result<BTreeSet<Digest>> {
+    let needs = match manifest.base {
+        Some(base) => base_needs(station, state, base).await?.beyond(),
+        None => Needs::new(station.options.threads),
+    };
+    let snapshots = manifest.channels.iter().map(|(name, head)| (name.clone(), head.snapshot)).collect();
+    let (mut needs, _) = gather(&station.store.db, needs, &snapshots, &manifest.feeds).await?;
+    needs.objects.extend(manifest.answers.map(|id| id.digest()));
+    Ok(needs.objects)
+}
+
+/// What a receipt is told that names another bundle than those that were written.
+pub(super) fn never_written(bundle: Base) -> Error {
+    Error::unsafe_(format!(
+        "the receipt names bundle {} of this stream, but this station never wrote that one",
+        bundle.number
+    ))
+    .hint("if this station was restored from a backup, export with --full")
+}
+
 /// What the base brought.
 async fn base_needs(station: &Station, state: &ExportState, base: Base) -> Result<Needs> {
-    let known = state.bundles.iter().find(|e| e.bundle == base).ok_or_else(|| {
-        Error::unsafe_(format!(
-            "the receipt names bundle {} of this stream, but this station never wrote that one",
-            base.number
-        ))
-        .hint("if this station was restored from a backup, export with --full")
-    })?;
+    let known = state.bundles.iter().find(|e| e.bundle == base).ok_or_else(|| never_written(base))?;
     let db = &station.store.db;
     let mut has = Needs::new(station.options.threads);
     let long_ago = |e: Error| {
@@ -340,7 +444,7 @@ fn sized(blobs: &Blobs, files: BTreeMap<Digest, Box<str>>) -> Result<Vec<Bundled
                 .hint("run `airlock fsck --repair`: it fetches again what can be fetched")
         })?;
         let path = bundle::file_path(sha256, &name);
-        out.push(BundledFile { path, sha256, size: blob.size(), name: name.into() });
+        out.push(BundledFile { path, sha256, size: blob.size(), name: name.into(), volume: None });
     }
     out.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     Ok(out)

@@ -5,23 +5,22 @@
 //! The bundle itself is only read.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use airlock_core::advisory::FeedHead;
-use airlock_core::bundle::{Base, BundledFile, Manifest};
+use airlock_core::bundle::{Base, Manifest};
 use airlock_core::id::Digest;
 use airlock_core::roles::Action;
 use airlock_core::strictness::{KEPT, THERE};
-use airlock_store::{Db, Intake, Packed, RefChange, Store, StoreError};
+use airlock_store::{Db, Intake, Packed, RefChange};
 
 use super::admission::{self, Entry, admission, choose};
-use super::verify::{self, Opened};
-use super::{ImportState, channels, media, objects};
+use super::parts::{Parts, Taken};
+use super::{ImportState, channels, objects};
 use crate::error::{Error, Kind, Result, joined};
 use crate::feeds::{self, StoredHead};
 use crate::people;
-use crate::progress::{Progress, Unit};
 use crate::request;
 use crate::station::Station;
 use crate::sync::{self, Outcome};
@@ -48,21 +47,30 @@ pub struct Report {
     pub outcomes: Vec<Outcome>,
     /// The first error of a channel that could not be judged: the bundle is in all the same.
     pub failed: Option<Error>,
+    /// What came in parts, and what did not come yet: while something is missing nothing of the bundle counts, and what came
+    /// waits for the rest.
+    pub taken: Taken,
 }
 
-/// Verifies a bundle and takes it in.
+/// Verifies a bundle in one folder and takes it in.
 pub async fn import(station: &Station, dir: &Path) -> Result<Report> {
+    import_parts(station, &[dir.to_owned()]).await
+}
+
+/// Verifies parts of one bundle, such as volumes, and takes it in if nothing is missing with what came before. Otherwise what
+/// came is kept for what [`Report::taken`] says is missing.
+pub async fn import_parts(station: &Station, dirs: &[PathBuf]) -> Result<Report> {
     people::allow(station, Action::Import, None).await?;
     let trusted = trust::list(station).await?;
     let keys: Vec<[u8; 32]> =
         trusted.iter().filter_map(|t| airlock_core::hex::decode(&t.public_key)).collect();
-    let (path, known) = (dir.to_owned(), keys.clone());
-    let opened = joined(tokio::task::spawn_blocking(move || verify::open(&path, &known)).await)?;
-    let trust = choose(trusted, &opened)?;
-    admission::check_names(&opened.manifest)?;
-    let _stream = station.lease(&format!("import/{}", opened.manifest.stream), "import").await?;
-    let entry = admission(station, &opened, &trust).await?;
-    let m = &opened.manifest;
+    let dirs = dirs.to_owned();
+    let parts = joined(tokio::task::spawn_blocking(move || Parts::open(&dirs, &keys)).await)?;
+    let trust = choose(trusted, parts.first())?;
+    let m = parts.manifest();
+    admission::check_names(m)?;
+    let _stream = station.lease(&format!("import/{}", m.stream), "import").await?;
+    let entry = admission(station, parts.first(), &trust).await?;
     let last = entry.state.as_ref().and_then(|s| s.bundles.last()).map_or(0, |b| b.number);
     let mut report = Report {
         sender: trust.name.clone(),
@@ -74,16 +82,20 @@ pub async fn import(station: &Station, dir: &Path) -> Result<Report> {
         bytes: m.files.iter().fold(0, |sum, f| sum.saturating_add(f.size)),
         outcomes: Vec::new(),
         failed: None,
+        taken: Taken::default(),
     };
     let why = format!("import {} of {}", report.number, report.stream);
-    let answers = opened.manifest.answers;
+    let answers = m.answers;
     if !entry.again {
         let mut leases = Vec::new();
-        for name in opened.manifest.channels.keys() {
+        for name in m.channels.keys() {
             leases.push(station.lease(&format!("channel/{name}"), "import").await?);
         }
         // Judging, which follows, asks for the channels by itself.
-        take_in(station, &Arc::new(opened), &trust, &entry).await?;
+        report.taken = take_in(station, &Arc::new(parts), &trust, &entry).await?;
+        if report.taken.incomplete.is_some() {
+            return Ok(report);
+        }
     }
     // Also for a bundle that is in already: something may have stopped the run before it was judged.
     let judged = sync::rejudge_all(station, &why).await?;
@@ -95,20 +107,24 @@ pub async fn import(station: &Station, dir: &Path) -> Result<Report> {
 }
 
 /// Verifies all of it, then writes objects and blobs, then moves the refs. What is refused leaves no bytes behind;
-/// after a fault they wait for the next try.
-async fn take_in(station: &Station, opened: &Arc<Opened>, trust: &Trust, entry: &Entry) -> Result<()> {
-    let (bundle, store) = (opened.clone(), station.store.clone());
+/// after a fault, or while parts are missing, they wait for the next try.
+async fn take_in(station: &Station, parts: &Arc<Parts>, trust: &Trust, entry: &Entry) -> Result<Taken> {
+    let (bundle, store) = (parts.clone(), station.store.clone());
     let begin = move || {
         bundle.check_listing()?;
-        bundle.check_few(|_| ())?;
-        Ok(Arc::new(store.blobs.intake(&bundle.digest.to_string())?))
+        bundle.with_objects()?;
+        Ok(Arc::new(store.blobs.intake(&bundle.first().digest.to_string())?))
     };
-    let intake = joined(tokio::task::spawn_blocking(begin).await).map_err(|e| opened.unless_gone(e))?;
-    let verified =
-        verified(station, opened, (trust, entry), &intake).await.map_err(|e| opened.unless_gone(e));
+    let intake = joined(tokio::task::spawn_blocking(begin).await).map_err(|e| parts.unless_gone(e))?;
+    let verified = verified(station, parts, (trust, entry), &intake).await.map_err(|e| parts.unless_gone(e));
     let only = |intake| Arc::into_inner(intake).ok_or_else(|| Error::fault("an intake is in use"));
-    let refs = match verified {
-        Ok(refs) => refs,
+    let (taken, refs) = match verified {
+        Ok((taken, _)) if taken.incomplete.is_some() => {
+            let intake: Intake = only(intake)?;
+            joined(tokio::task::spawn_blocking(move || Ok(intake.keep()?)).await)?;
+            return Ok(taken);
+        }
+        Ok(whole) => whole,
         Err(error) if error.kind == Kind::Unsafe => {
             let intake: Intake = only(intake)?;
             joined(tokio::task::spawn_blocking(move || Ok(intake.discard()?)).await)?;
@@ -118,27 +134,32 @@ async fn take_in(station: &Station, opened: &Arc<Opened>, trust: &Trust, entry: 
     };
     let intake: Intake = only(intake)?;
     joined(tokio::task::spawn_blocking(move || Ok(intake.commit()?)).await)?;
-    let m = &opened.manifest;
+    let m = parts.manifest();
     let detail = serde_json::json!({
-        "number": m.number, "manifest": opened.digest, "sender": trust.name, "key": m.sender.public_key,
+        "number": m.number, "manifest": parts.first().digest, "sender": trust.name, "key": m.sender.public_key,
         "sender_ledger": m.ledger, "files": m.files.len(),
     });
-    station.commit(refs, "bundle.import", &format!("stream/{}", m.stream), &detail).await
+    station.commit(refs, "bundle.import", &format!("stream/{}", m.stream), &detail).await?;
+    Ok(taken)
 }
 
 /// Everything but the last step: the bytes are in the intake, the objects in the database, where nothing names them,
-/// and all of it is checked. Gives the refs that are to move.
+/// and all of it is checked. Gives the refs that are to move; while something is missing, none.
 async fn verified(
     station: &Station,
-    opened: &Arc<Opened>,
+    parts: &Arc<Parts>,
     (trust, entry): (&Trust, &Entry),
     intake: &Arc<Intake>,
-) -> Result<Vec<RefChange>> {
-    let m = &opened.manifest;
-    let (bundle, store, into) = (opened.clone(), station.store.clone(), intake.clone());
+) -> Result<(Taken, Vec<RefChange>)> {
+    let (m, opened) = (parts.manifest(), parts.first());
+    let (bundle, store, into) = (parts.clone(), station.store.clone(), intake.clone());
     let progress = station.options.progress.clone();
-    joined(tokio::task::spawn_blocking(move || take_files(&bundle, &store, &into, &progress)).await)?;
-    put_objects(station, opened).await?;
+    let taken =
+        joined(tokio::task::spawn_blocking(move || bundle.take_files(&store, &into, &progress)).await)?;
+    if taken.incomplete.is_some() {
+        return Ok((taken, Vec::new()));
+    }
+    put_objects(station, parts).await?;
     let mut refs = Vec::new();
     for (name, head) in &m.channels {
         refs.extend(channels::refs(station, name, head, opened).await?);
@@ -161,7 +182,7 @@ async fn verified(
     // Stated, so that nothing comes in by a key that was revoked meanwhile.
     let trusted = Some(airlock_core::object::encode(trust)?.0.digest());
     refs.push(RefChange { name: format!("trust/{}", trust.name), from: trusted, to: trusted });
-    Ok(refs)
+    Ok((taken, refs))
 }
 
 /// The feeds after the import, and the set of everything known that follows: it is made before anything is
@@ -239,52 +260,15 @@ async fn sent(
     Ok(out)
 }
 
-/// Checks every file, and takes in those that the store does not have.
-fn take_files(opened: &Opened, store: &Store, intake: &Intake, progress: &Progress) -> Result<()> {
-    let m = &opened.manifest;
-    check_room(opened, store, intake)?;
-    let total = m.files.iter().map(|f| f.size).fold(0, u64::saturating_add);
-    let task = progress.task(format!("taking in {}", opened.dir.display()), Unit::Bytes, Some(total));
-    media::each(
-        &m.files,
-        |f| f.size,
-        |file, buffer| {
-            // What is not written again must not be collected meanwhile.
-            if store.blobs.touch(file.sha256)? {
-                return opened.check_file(&file.path, file.size, file.sha256, buffer, |n| task.add(n));
-            }
-            if intake.holds(file.sha256, file.size, buffer)? {
-                task.add(file.size);
-                return Ok(());
-            }
-            let mut incoming = intake.begin(file.sha256)?;
-            opened.pass(&file.path, file.size, buffer, |bytes| {
-                task.add(bytes.len() as u64);
-                Ok(incoming.write(bytes)?)
-            })?;
-            incoming.finish().map_err(|e| match e {
-                StoreError::Hash { .. } => verify::changed(&opened.dir.join(&file.path)),
-                other => other.into(),
-            })
-        },
-    )
-}
-
-/// There must be room for what the store does not have, and for the objects.
-fn check_room(opened: &Opened, store: &Store, intake: &Intake) -> Result<()> {
-    let m = &opened.manifest;
-    let is_missing = |f: &&BundledFile| store.blobs.find(f.sha256).is_none() && !intake.may_hold(f.sha256);
-    let files = m.files.iter().filter(is_missing).map(|f| f.size);
-    media::check_room(store.blobs.root(), media::room_for(files.chain(m.objects.iter().map(|f| f.size))))
-}
-
 /// Checks the objects and writes them, a bounded number at a time. Nothing names them yet.
-async fn put_objects(station: &Station, opened: &Arc<Opened>) -> Result<()> {
+async fn put_objects(station: &Station, parts: &Arc<Parts>) -> Result<()> {
     let (sender, mut receiver) = tokio::sync::mpsc::channel::<Vec<Packed>>(2);
-    let (bundle, threads) = (opened.clone(), station.options.threads);
+    let (bundle, threads) = (parts.clone(), station.options.threads);
     let reading = tokio::task::spawn_blocking(move || -> Result<()> {
-        for file in &bundle.manifest.objects {
-            objects::read(&bundle.dir, file, threads, |batch| {
+        // Looked at again: whichever part was good before may be gone.
+        let part = bundle.with_objects()?;
+        for file in &part.manifest.objects {
+            objects::read(&part.dir, file, threads, |batch| {
                 let packed = batch.iter().map(Packed::of).collect::<std::result::Result<Vec<_>, _>>()?;
                 let stopped = |_| Error::fault("the database stopped taking objects");
                 sender.blocking_send(packed).map_err(stopped)

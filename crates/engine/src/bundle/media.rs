@@ -29,6 +29,8 @@ const LARGE_AT_ONCE: usize = 3;
 const SMALL_AT_ONCE: usize = 8;
 /// What is copied in one go within the kernel, in bytes: the medium begins with it while the next is copied.
 const STRETCH_BYTES: u64 = 8 << 20;
+/// What is written to a medium to see how fast it is, in bytes.
+const TRIAL_BYTES: u64 = 64 << 20;
 /// The least that a file takes on a file system, in bytes.
 const BLOCK_BYTES: u64 = 4096;
 
@@ -187,10 +189,34 @@ pub(super) fn room_for(sizes: impl Iterator<Item = u64>) -> u64 {
     sizes.fold(0, |sum, size| sum.saturating_add(size.div_ceil(BLOCK_BYTES).saturating_mul(BLOCK_BYTES)))
 }
 
+/// How many bytes are free on the file system of a folder, and in steps of how many it gives them to files.
+pub(super) fn free(dir: &Path) -> Result<(u64, u64)> {
+    let stat = rustix::fs::statvfs(dir).map_err(|e| file_error(dir)(e.into()))?;
+    Ok((stat.f_bavail.saturating_mul(stat.f_frsize), stat.f_frsize.max(BLOCK_BYTES)))
+}
+
+/// How many seconds a medium takes for each byte: to be written and synced, and to be read back. Tried with a file of
+/// [`TRIAL_BYTES`], which is gone afterwards.
+pub(super) fn seconds_per_byte(dir: &Path) -> Result<f64> {
+    let mut file = tempfile::tempfile_in(dir).map_err(file_error(dir))?;
+    let mut piece = vec![0; BUFFER_BYTES];
+    // Media that compress or that know what they hold already must have work with it.
+    getrandom::fill(&mut piece)
+        .map_err(|e| Error::fault(format!("the system gives no random bytes: {e}")))?;
+    let begun = std::time::Instant::now();
+    for _ in 0..TRIAL_BYTES / BUFFER_BYTES as u64 {
+        file.write_all(&piece).map_err(file_error(dir))?;
+    }
+    file.sync_data().map_err(file_error(dir))?;
+    forget(&file);
+    std::io::Seek::rewind(&mut file).map_err(file_error(dir))?;
+    pass(&file, dir, &mut piece, |_| Ok(()))?;
+    Ok(begun.elapsed().as_secs_f64() / TRIAL_BYTES as f64)
+}
+
 /// Says how much is missing, where there is not enough room on the file system of a folder.
 pub(super) fn check_room(dir: &Path, needed: u64) -> Result<()> {
-    let stat = rustix::fs::statvfs(dir).map_err(|e| file_error(dir)(e.into()))?;
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    let (free, _) = free(dir)?;
     if needed <= free {
         return Ok(());
     }

@@ -8,8 +8,13 @@ pub mod import;
 mod media;
 mod needs;
 mod objects;
+mod parity;
+pub mod parts;
+pub mod pull;
 pub mod receipt;
+pub mod resend;
 pub mod verify;
+pub mod volumes;
 mod write;
 
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use airlock_core::bundle::{self, Receipt, Sender, SignatureLine};
+use airlock_core::bundle::{self, Missing, Receipt, Sender, SignatureLine};
 use airlock_core::canon::Canonical;
 use airlock_core::channel::ChannelFeed;
 use airlock_core::id::{Digest, Id};
@@ -28,13 +28,23 @@ struct Signed {
     signature: String,
 }
 
-/// Writes the receipt of a stream to a file.
-pub async fn write(station: &Station, stream: &str, path: &Path) -> Result<Receipt> {
+/// Writes the receipt of a stream to a file, with what is missing of a bundle that came in part.
+pub async fn write(
+    station: &Station,
+    stream: &str,
+    missing: Option<Missing>,
+    path: &Path,
+) -> Result<Receipt> {
     let db = &station.store.db;
-    let state = db.find_ref(&format!("import/{stream}")).await?;
-    let state = state.ok_or_else(|| Error::usage(format!("no bundle of stream `{stream}` was taken in")))?;
-    let state: ImportState = db.get(Id::new(state)).await?;
-    let last = *state.bundles.last().ok_or_else(|| Error::fault("the stream's state is empty"))?;
+    let last = match db.find_ref(&format!("import/{stream}")).await? {
+        Some(id) => db.get::<ImportState>(Id::new(id)).await?.bundles.last().copied(),
+        None => None,
+    };
+    if last.is_none() && missing.is_none() {
+        return Err(
+            Error::usage(format!("no bundle of stream `{stream}` was taken in")).hint("import one first")
+        );
+    }
     let mut channels: BTreeMap<String, Digest> = BTreeMap::new();
     for channel in crate::channel::list(station).await? {
         let ours = matches!(&channel.feed, ChannelFeed::Bundles { stream: s } if s == stream);
@@ -44,10 +54,11 @@ pub async fn write(station: &Station, stream: &str, path: &Path) -> Result<Recei
         }
     }
     let receipt = Receipt {
-        format: bundle::RECEIPT_FORMAT,
+        format: if missing.is_some() { bundle::RECEIPT_FORMAT } else { 1 },
         receiver: Sender { name: station.config.name.clone(), public_key: station.key.public_hex() },
         stream: stream.to_owned(),
         last,
+        missing,
         channels,
         created: station.now().await?,
         ledger: db.ledger_head().await?,
@@ -61,6 +72,17 @@ pub async fn write(station: &Station, stream: &str, path: &Path) -> Result<Recei
 
 /// Reads a receipt and checks that it is whole: signed by the key that it names.
 pub fn read(path: &Path) -> Result<Receipt> {
+    Ok(signed(path)?.receipt)
+}
+
+/// A receipt in as few bytes as its file may have.
+pub fn compact(path: &Path) -> Result<(Receipt, String)> {
+    let signed = signed(path)?;
+    let text = Canonical::of(&signed)?.as_str().to_owned();
+    Ok((signed.receipt, text))
+}
+
+fn signed(path: &Path) -> Result<Signed> {
     let size = std::fs::metadata(path).map_err(file_error(path))?.len();
     if size > RECEIPT_BYTES_MAX {
         return Err(Error::unsafe_(format!("{} is too large for a receipt", path.display())));
@@ -71,6 +93,13 @@ pub fn read(path: &Path) -> Result<Receipt> {
             .hint("ask the receiving station for a new one")
     };
     let signed: Signed = serde_json::from_str(&text).map_err(|e| bad(&e.to_string()))?;
+    if signed.receipt.format > bundle::RECEIPT_FORMAT {
+        let (found, known) = (signed.receipt.format, bundle::RECEIPT_FORMAT);
+        return Err(Error::usage(format!(
+            "the receipt has layout {found}, this program reads up to {known}"
+        ))
+        .hint("update this station's airlock"));
+    }
     let lines = SignatureLine::parse_all(&signed.signature).unwrap_or_default();
     let [line] = lines.as_slice() else { return Err(bad("it has no signature")) };
     let message = Canonical::of(&signed.receipt)?;
@@ -78,5 +107,5 @@ pub fn read(path: &Path) -> Result<Receipt> {
     if named != Some(line.public_key) || !keys::verifies(line, message.as_str().as_bytes()) {
         return Err(bad("its signature does not fit"));
     }
-    Ok(signed.receipt)
+    Ok(signed)
 }

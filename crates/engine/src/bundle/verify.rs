@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use airlock_core::bundle::{
     self, MANIFEST, MANIFEST_BYTES_MAX, Manifest, SIGNATURES, SIGNATURES_BYTES_MAX, SignatureLine,
@@ -10,6 +11,7 @@ use airlock_core::bundle::{
 use airlock_core::canon::Canonical;
 use airlock_core::id::Digest;
 use airlock_core::litter;
+use airlock_core::volume::{self, LABEL, LABEL_BYTES_MAX, ParityFile, Part};
 
 use super::{media, objects};
 use crate::error::{Error, Kind, Result, file_error};
@@ -19,17 +21,19 @@ use crate::progress::{Progress, Unit};
 /// Marks a directory in which an export was broken off, and may be begun again.
 pub(super) const PARTIAL: &str = "AIRLOCK.partial";
 
-/// A bundle whose manifest is signed by a known key. Its files are not looked at yet.
-#[derive(Debug)]
+/// A bundle, or a part of one, whose manifest is signed by a known key. Its files are not looked at yet.
+#[derive(Clone, Debug)]
 pub struct Opened {
     /// Where it lies.
     pub dir: PathBuf,
-    /// What it says.
-    pub manifest: Manifest,
+    /// What it says, which the parts of a bundle share.
+    pub manifest: Arc<Manifest>,
     /// SHA-256 of the manifest.
     pub digest: Digest,
     /// The key that signed it.
     pub signer: [u8; 32],
+    /// What of the bundle lies here.
+    pub part: Part,
 }
 
 fn read_limited(path: &Path, most: u64) -> Result<Vec<u8>> {
@@ -80,7 +84,54 @@ pub fn open(dir: &Path, keys: &[[u8; 32]]) -> Result<Opened> {
     if manifest.sender.public_key != airlock_core::hex::encode(&signer.public_key) {
         return Err(Error::unsafe_("the manifest names another sender than the key that signed it"));
     }
-    Ok(Opened { dir: dir.to_owned(), manifest, digest: Digest::of(&bytes), signer: signer.public_key })
+    let part = part(dir, &manifest)?;
+    let (dir, digest, manifest) = (dir.to_owned(), Digest::of(&bytes), Arc::new(manifest));
+    Ok(Opened { dir, manifest, digest, signer: signer.public_key, part })
+}
+
+/// SHA-256 of the manifest in a folder, whoever signed it.
+pub(super) fn manifest_hash(dir: &Path) -> Result<Digest> {
+    Ok(Digest::of(&read_limited(&dir.join(MANIFEST), MANIFEST_BYTES_MAX)?))
+}
+
+/// Which number of which stream the manifest in a folder says that it is, whoever signed it.
+pub(super) fn claimed_number(dir: &Path) -> Option<(String, u64)> {
+    #[derive(serde::Deserialize)]
+    struct Claim {
+        number: u64,
+        stream: String,
+    }
+    let bytes = read_limited(&dir.join(MANIFEST), MANIFEST_BYTES_MAX).ok()?;
+    serde_json::from_slice::<Claim>(&bytes).ok().map(|claim| (claim.stream, claim.number))
+}
+
+/// What a folder says that it holds of a bundle, which must be something that the bundle has.
+fn part(dir: &Path, manifest: &Manifest) -> Result<Part> {
+    let path = dir.join(LABEL);
+    if !path.exists() {
+        return match manifest.volumes.is_empty() {
+            true => Ok(Part::Whole),
+            false => Err(Error::unsafe_(format!(
+                "{} is missing: nothing says which volume this is",
+                path.display()
+            ))
+            .hint(format!(
+                "write `volume N` into it, from the medium's sticker; the bundle has {}",
+                manifest.volumes.len()
+            ))),
+        };
+    }
+    let text = read_limited(&path, LABEL_BYTES_MAX)?;
+    let part = std::str::from_utf8(&text).ok().and_then(Part::parse);
+    let is_there = |part: &Part| match part {
+        Part::Whole => false,
+        Part::Volume(number) => usize::try_from(*number).is_ok_and(|number| number <= manifest.volumes.len()),
+        Part::Files(places) => places.last().is_none_or(|last| last < manifest.files.len() as u64),
+    };
+    part.filter(is_there).ok_or_else(|| {
+        Error::unsafe_(format!("{} names no part of this bundle", path.display()))
+            .hint("copy the volume again; if it stays so, tell your security officer")
+    })
 }
 
 /// What an export that was broken off left is no bundle, whatever lies there.
@@ -90,7 +141,7 @@ fn broken_off(dir: &Path) -> Error {
 }
 
 /// Reads a manifest and checks everything that it alone can tell.
-fn parse(bytes: &[u8]) -> Result<Manifest> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Manifest> {
     let bad = |what: String| Error::unsafe_(format!("{MANIFEST} {what}"));
     let text = std::str::from_utf8(bytes).map_err(|_| bad("is not UTF-8".to_owned()))?;
     let canonical = Canonical::parse(text).map_err(|e| bad(format!("cannot be read: {e}")))?;
@@ -119,6 +170,9 @@ fn parse(bytes: &[u8]) -> Result<Manifest> {
     if let Some(path) = paths.iter().find(|path| !bundle::is_bundle_path(path)) {
         return Err(bad(format!("names a file outside the bundle: `{}`", path.escape_default())));
     }
+    if let Some(fault) = volume::fault(&manifest) {
+        return Err(bad(fault));
+    }
     // Also for media that know no capitals.
     paths.sort_unstable_by(|a, b| lower(a).cmp(lower(b)));
     match paths.windows(2).find(|pair| lower(pair[0]).eq(lower(pair[1]))) {
@@ -132,13 +186,19 @@ fn lower(path: &str) -> impl Iterator<Item = u8> + '_ {
 }
 
 /// Every path that a manifest lists.
-pub(super) fn listed(manifest: &Manifest) -> impl Iterator<Item = &str> {
-    let objects = manifest.objects.iter().map(|f| f.path.as_str());
+fn listed(manifest: &Manifest) -> impl Iterator<Item = &str> {
     let files = manifest.files.iter().map(|f| f.path.as_str());
-    objects.chain(files).chain(manifest.extra.iter().map(|f| f.path.as_str()))
+    let parity = manifest.parity.iter().flat_map(|p| &p.files).map(|f| f.path.as_str());
+    beside(manifest).chain(files).chain(parity)
 }
 
-/// Hands on every file of a directory but the manifest, the signatures and what operating systems leave there: its
+/// The paths that are in each part.
+fn beside(manifest: &Manifest) -> impl Iterator<Item = &str> {
+    let objects = manifest.objects.iter().map(|f| f.path.as_str());
+    objects.chain(manifest.extra.iter().map(|f| f.path.as_str()))
+}
+
+/// Hands on every file of a directory but the manifest, the signatures, the label and what operating systems leave there: its
 /// path below the directory, and whether it is an ordinary file.
 pub(super) fn walk(dir: &Path, mut each: impl FnMut(&str, bool) -> Result<()>) -> Result<()> {
     let mut folders = vec![String::new()];
@@ -147,7 +207,7 @@ pub(super) fn walk(dir: &Path, mut each: impl FnMut(&str, bool) -> Result<()>) -
         for entry in fs::read_dir(&here).map_err(file_error(&here))? {
             let entry = entry.map_err(file_error(&here))?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            let is_own = folder.is_empty() && [MANIFEST, SIGNATURES].contains(&name.as_str());
+            let is_own = folder.is_empty() && [MANIFEST, SIGNATURES, LABEL].contains(&name.as_str());
             if is_own || litter::is_litter(&name) {
                 continue;
             }
@@ -164,10 +224,27 @@ pub(super) fn walk(dir: &Path, mut each: impl FnMut(&str, bool) -> Result<()>) -
 }
 
 impl Opened {
+    /// Opens a further part of the same bundle.
+    pub(super) fn sibling(&self, dir: &Path) -> Result<Self> {
+        if dir.join(PARTIAL).exists() {
+            return Err(broken_off(dir));
+        }
+        if manifest_hash(dir)? != self.digest {
+            return Err(Error::unsafe_(format!("{} is a part of another bundle", dir.display())));
+        }
+        let (manifest, part) = (self.manifest.clone(), part(dir, &self.manifest)?);
+        Ok(Self { dir: dir.to_owned(), manifest, digest: self.digest, signer: self.signer, part })
+    }
+
+    /// Whether the medium is still where it was.
+    pub(super) fn is_there(&self) -> bool {
+        File::open(self.dir.join(MANIFEST)).is_ok()
+    }
+
     /// What an error is that came while the bundle was read: if the manifest is gone too, it says nothing of the
     /// bundle, for the medium was pulled out.
     pub(super) fn unless_gone(&self, error: Error) -> Error {
-        if error.kind != Kind::Unsafe || File::open(self.dir.join(MANIFEST)).is_ok() {
+        if error.kind != Kind::Unsafe || self.is_there() {
             return error;
         }
         Error::fault(format!(
@@ -183,7 +260,18 @@ impl Opened {
     }
 
     fn listing(&self) -> Result<()> {
-        let mut listed: Vec<&str> = listed(&self.manifest).collect();
+        let missing = self.strangers()?;
+        let Some(missing) = missing.first() else { return Ok(()) };
+        let path = self.dir.join(missing);
+        Err(Error::unsafe_(format!("{} is missing: the manifest lists it", path.display()))
+            .hint("the copy was broken off or the medium is damaged: copy the bundle again"))
+    }
+
+    /// Refuses what the manifest does not list here, and gives what it lists and is not there.
+    pub(super) fn strangers(&self) -> Result<Vec<&str>> {
+        let m = &self.manifest;
+        let mut listed: Vec<&str> = beside(m).chain(self.parity().map(|f| f.path.as_str())).collect();
+        listed.extend(m.files_of(&self.part).map(|(_, f)| f.path.as_str()));
         listed.sort_unstable();
         let mut there = vec![false; listed.len()];
         walk(&self.dir, |path, is_file| {
@@ -197,10 +285,7 @@ impl Opened {
             there[at] = true;
             if is_file { Ok(()) } else { Err(no_file(&self.dir.join(path))) }
         })?;
-        let Some((missing, _)) = listed.iter().zip(there).find(|(_, there)| !there) else { return Ok(()) };
-        let path = self.dir.join(missing);
-        Err(Error::unsafe_(format!("{} is missing: the manifest lists it", path.display()))
-            .hint("the copy was broken off or the medium is damaged: copy the bundle again"))
+        Ok(listed.into_iter().zip(there).filter(|(_, there)| !there).map(|(path, _)| path).collect())
     }
 
     /// Opens a file of the bundle, which must be of this size.
@@ -257,12 +342,18 @@ impl Opened {
         Ok(())
     }
 
-    /// Bytes of all its files.
-    pub(super) fn bytes(&self) -> u64 {
+    /// The files of parity that belong here.
+    pub(super) fn parity(&self) -> impl Iterator<Item = &ParityFile> {
+        let all = self.manifest.parity.iter().flat_map(|p| &p.files);
+        all.filter(|f| self.part.has_parity(f))
+    }
+
+    /// Bytes of all files that belong here.
+    fn bytes(&self) -> u64 {
         let m = &self.manifest;
-        let objects = m.objects.iter().map(|f| f.size);
-        let sizes = objects.chain(m.files.iter().map(|f| f.size)).chain(m.extra.iter().map(|f| f.size));
-        sizes.fold(0, u64::saturating_add)
+        let files = m.files_of(&self.part).map(|(_, f)| f.size);
+        let few = m.objects.iter().map(|f| f.size).chain(m.extra.iter().map(|f| f.size));
+        files.chain(few).chain(self.parity().map(|f| f.size)).fold(0, u64::saturating_add)
     }
 
     /// Compares every file, as the medium gives it back, with its hash and size, and every object with its name.
@@ -277,11 +368,17 @@ impl Opened {
         for file in &self.manifest.objects {
             objects::read(&self.dir, file, threads, |_| Ok(()))?;
         }
-        media::each(
-            &self.manifest.files,
-            |f| f.size,
-            |file, buffer| self.check_file(&file.path, file.size, file.sha256, buffer, |n| task.add(n)),
-        )
+        let files: Vec<(&str, u64, Digest)> =
+            self.manifest.files_of(&self.part).map(|(_, f)| (f.path.as_str(), f.size, f.sha256)).collect();
+        let parity: Vec<_> = self.parity().map(|f| (f.path.as_str(), f.size, f.sha256)).collect();
+        for all in [files, parity] {
+            media::each(
+                &all,
+                |(_, size, _)| *size,
+                |(path, size, sha256), buffer| self.check_file(path, *size, *sha256, buffer, |n| task.add(n)),
+            )?;
+        }
+        Ok(())
     }
 }
 

@@ -1,4 +1,4 @@
-//! The folder that a bundle is written into.
+//! The folder that a bundle, or a part of one, is written into.
 //!
 //! From its first byte on to its last a marker says that it is no bundle yet. Whoever finds the marker goes on: what
 //! lies there is believed as far as it hashes to what it should be.
@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use airlock_core::bundle::{BundledFile, ExtraFile, MANIFEST, Manifest, README, SIGNATURES};
 use airlock_core::id::Digest;
 use airlock_core::litter;
+use airlock_core::volume::{LABEL, Part};
 use airlock_store::Blobs;
 
 use super::media;
@@ -19,7 +20,7 @@ use crate::error::{Error, Result, file_error};
 use crate::progress::{Progress, Unit};
 
 /// What one file adds to the manifest, in bytes.
-const MANIFEST_LINE_BYTES: u64 = 300;
+pub(super) const MANIFEST_LINE_BYTES: u64 = 300;
 
 /// The folder of a bundle that is being written.
 #[derive(Debug)]
@@ -27,37 +28,60 @@ pub(super) struct Folder {
     dir: PathBuf,
     /// Something lies there from an export that was broken off.
     is_resumed: bool,
+    /// What of the bundle it is for.
+    part: Part,
 }
 
 impl Folder {
-    /// Makes the folder, which must hold nothing but what an export left that was broken off. There must be room for
-    /// the files.
-    pub fn prepare(dir: &Path, manifest: &Manifest) -> Result<Self> {
+    /// Makes the folder, which must hold nothing but what an export left that was broken off: of that stays what belongs to
+    /// this part. There must be room for its files.
+    pub fn prepare(dir: &Path, part: Part, manifest: &Manifest) -> Result<Self> {
         fs::create_dir_all(dir).map_err(file_error(dir))?;
         let marker = dir.join(PARTIAL);
         let is_resumed = marker.exists();
+        let folder = Self { dir: dir.to_owned(), is_resumed, part };
+        let files = folder.files(manifest);
         if is_resumed {
             // Before anything changes: a signature is the last thing that a bundle gets.
             for name in [SIGNATURES, MANIFEST] {
                 remove(&dir.join(name))?;
             }
+            folder.remove_leftovers(&files)?;
         } else {
             check_empty(dir)?;
         }
-        check_room(dir, manifest, is_resumed)?;
+        folder.check_room(manifest, &files)?;
         fs::write(&marker, "").map_err(file_error(&marker))?;
         let mut folders: BTreeSet<&str> = BTreeSet::from(["files", "objects"]);
-        folders.extend(manifest.files.iter().filter_map(|f| Some(f.path.rsplit_once('/')?.0)));
-        for folder in folders {
-            let path = dir.join(folder);
+        folders.extend(files.iter().filter_map(|f| Some(f.path.rsplit_once('/')?.0)));
+        for inner in folders {
+            let path = dir.join(inner);
             fs::create_dir_all(&path).map_err(file_error(&path))?;
         }
-        Ok(Self { dir: dir.to_owned(), is_resumed })
+        if folder.part != Part::Whole {
+            put(&dir.join(LABEL), &format!("{}\n", folder.part))?;
+        }
+        Ok(folder)
+    }
+
+    /// Where it is.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The files that belong here.
+    fn files<'a>(&self, manifest: &'a Manifest) -> Vec<&'a BundledFile> {
+        let is_here = |(at, file): &(u64, &BundledFile)| self.part.has_file(*at, file.volume);
+        (0u64..).zip(&manifest.files).filter(is_here).map(|(_, file)| file).collect()
     }
 
     /// Copies artifacts. They are not looked at: all of them are read back when everything is written, since a medium
     /// may lose to a later file what it had of an earlier one.
-    pub fn copy(&self, blobs: &Blobs, files: &[BundledFile], progress: &Progress) -> Result<()> {
+    pub fn copy(&self, blobs: &Blobs, manifest: &Manifest, progress: &Progress) -> Result<()> {
+        self.copy_files(blobs, &self.files(manifest), progress)
+    }
+
+    fn copy_files(&self, blobs: &Blobs, files: &[&BundledFile], progress: &Progress) -> Result<()> {
         let total = files.iter().map(|f| f.size).sum();
         let task = progress.task(format!("writing {}", self.dir.display()), Unit::Bytes, Some(total));
         media::each(
@@ -96,22 +120,39 @@ impl Folder {
         gives_back(&path, file.sha256, buffer, |_| ())
     }
 
+    /// Copies the objects, which lie elsewhere already.
+    pub fn copy_objects(&self, from: &Path, manifest: &Manifest) -> Result<()> {
+        let mut buffer = vec![0; media::BUFFER_BYTES];
+        for file in &manifest.objects {
+            media::copy(&from.join(&file.path), &self.dir.join(&file.path), file.size, &mut buffer, |_| ())?;
+        }
+        Ok(())
+    }
+
     /// Compares everything that the manifest lists, as the medium gives it back, with its hash.
     pub fn read_back(&self, blobs: &Blobs, manifest: &Manifest, progress: &Progress) -> Result<()> {
-        let total = manifest.files.iter().map(|f| f.size).sum();
+        let files = self.files(manifest);
+        let total = files.iter().map(|f| f.size).sum();
         let task = progress.task(format!("reading back {}", self.dir.display()), Unit::Bytes, Some(total));
         let mut buffer = vec![0; media::BUFFER_BYTES];
         let objects = manifest.objects.iter().map(|f| (&f.path, f.sha256));
-        for (path, sha256) in objects.chain(manifest.extra.iter().map(|f| (&f.path, f.sha256))) {
+        let parity = manifest.parity.iter().flat_map(|p| &p.files).filter(|f| self.part.has_parity(f));
+        let few = objects.chain(manifest.extra.iter().map(|f| (&f.path, f.sha256)));
+        for (path, sha256) in few.chain(parity.map(|f| (&f.path, f.sha256))) {
             let path = self.dir.join(path);
             if !gives_back(&path, sha256, &mut buffer, |_| ())? {
                 return Err(damaged(&path));
             }
         }
-        self.read_back_files(blobs, &manifest.files, |n| task.add(n))
+        self.read_back_files(blobs, &files, |n| task.add(n))
     }
 
-    fn read_back_files(&self, blobs: &Blobs, files: &[BundledFile], told: impl Fn(u64) + Sync) -> Result<()> {
+    fn read_back_files(
+        &self,
+        blobs: &Blobs,
+        files: &[&BundledFile],
+        told: impl Fn(u64) + Sync,
+    ) -> Result<()> {
         media::each(
             files,
             |f| f.size,
@@ -166,8 +207,7 @@ impl Folder {
             channels.join(", "),
             manifest.files.len(),
         );
-        let path = self.dir.join(README);
-        put(&path, &text)?;
+        self.put_readme(&text)?;
         Ok(ExtraFile {
             path: README.to_owned(),
             sha256: Digest::of(text.as_bytes()),
@@ -175,19 +215,34 @@ impl Folder {
         })
     }
 
-    /// Removes what an export that was broken off left behind and this one does not list.
-    pub fn remove_leftovers(&self, manifest: &Manifest) -> Result<()> {
-        if !self.is_resumed {
-            return Ok(());
-        }
-        let mut listed: Vec<&str> = verify::listed(manifest).collect();
+    /// Writes a page for people that is made already.
+    pub fn put_readme(&self, text: &str) -> Result<()> {
+        put(&self.dir.join(README), text)
+    }
+
+    /// Removes what an export that was broken off left behind and that does not belong here. Objects and what people read are
+    /// written anew, and so is parity.
+    fn remove_leftovers(&self, files: &[&BundledFile]) -> Result<()> {
+        let mut listed: Vec<&str> = files.iter().map(|f| f.path.as_str()).collect();
         listed.sort_unstable();
         verify::walk(&self.dir, |path, _| {
-            if path == PARTIAL || listed.binary_search(&path).is_ok() {
+            let is_ours = [PARTIAL, README].contains(&path) || path.starts_with("objects/");
+            if is_ours || listed.binary_search(&path).is_ok() {
                 return Ok(());
             }
             remove(&self.dir.join(path))
         })
+    }
+
+    /// What lies there already need not be written again.
+    fn check_room(&self, manifest: &Manifest, files: &[&BundledFile]) -> Result<()> {
+        let is_there = |file: &BundledFile| {
+            self.is_resumed
+                && fs::metadata(self.dir.join(&file.path)).is_ok_and(|meta| meta.len() == file.size)
+        };
+        let missing = files.iter().filter(|file| !is_there(file)).map(|file| file.size);
+        let lines = (manifest.files.len() as u64).saturating_mul(MANIFEST_LINE_BYTES);
+        media::check_room(&self.dir, media::room_for(missing.chain([lines])))
     }
 
     /// Brings everything onto the medium.
@@ -256,16 +311,6 @@ fn check_empty(dir: &Path) -> Result<()> {
     }
 }
 
-/// What lies there already need not be written again.
-fn check_room(dir: &Path, manifest: &Manifest, is_resumed: bool) -> Result<()> {
-    let is_there = |file: &&BundledFile| {
-        is_resumed && fs::metadata(dir.join(&file.path)).is_ok_and(|meta| meta.len() == file.size)
-    };
-    let missing = manifest.files.iter().filter(|file| !is_there(file)).map(|file| file.size);
-    let lines = (manifest.files.len() as u64).saturating_mul(MANIFEST_LINE_BYTES);
-    media::check_room(dir, media::room_for(missing.chain([lines])))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -279,13 +324,19 @@ mod tests {
             let mut staged = blobs.stage().unwrap();
             staged.write(&bytes).unwrap();
             let (sha256, size) = (batch.add(staged, None).unwrap(), bytes.len() as u64);
-            files.push(BundledFile { name: name.to_owned(), path: name.to_owned(), sha256, size });
+            files.push(BundledFile {
+                name: name.to_owned(),
+                path: name.to_owned(),
+                sha256,
+                size,
+                volume: None,
+            });
         }
         batch.commit().unwrap();
         assert_eq!(files.iter().map(|f| media::is_large(f.size)).collect::<Vec<_>>(), [true, false]);
         let disk = dir.join("disk");
         fs::create_dir(&disk).unwrap();
-        (blobs, Folder { dir: disk, is_resumed: true }, files)
+        (blobs, Folder { dir: disk, is_resumed: true, part: Part::Whole }, files)
     }
 
     #[test]
@@ -297,8 +348,9 @@ mod tests {
             let size = usize::try_from(file.size).unwrap();
             fs::write(folder.dir.join(&file.path), vec![0; size]).unwrap();
         }
+        let all: Vec<&BundledFile> = files.iter().collect();
         for _ in 0..2 {
-            folder.copy(&blobs, &files, &Progress::default()).unwrap();
+            folder.copy_files(&blobs, &all, &Progress::default()).unwrap();
             for file in &files {
                 assert_eq!(Digest::of(&fs::read(folder.dir.join(&file.path)).unwrap()), file.sha256);
             }
@@ -314,8 +366,9 @@ mod tests {
             *bytes.last_mut().unwrap() ^= 1;
             fs::write(path, bytes).unwrap();
         };
-        let read_back = || folder.read_back_files(&blobs, &files, |_| ());
-        folder.copy(&blobs, &files, &Progress::default()).unwrap();
+        let all: Vec<&BundledFile> = files.iter().collect();
+        let read_back = || folder.read_back_files(&blobs, &all, |_| ());
+        folder.copy_files(&blobs, &all, &Progress::default()).unwrap();
         read_back().unwrap();
         for file in &files {
             // As a medium does that is smaller than it says.
@@ -326,7 +379,7 @@ mod tests {
         }
         harm(blobs.find(files[0].sha256).unwrap().path());
         fs::remove_file(folder.dir.join("large")).unwrap();
-        folder.copy(&blobs, &files, &Progress::default()).unwrap();
+        folder.copy_files(&blobs, &all, &Progress::default()).unwrap();
         let error = read_back().unwrap_err();
         assert!(error.message.contains("the store's copy of large has changed"), "{error}");
     }

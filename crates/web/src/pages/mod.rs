@@ -15,6 +15,7 @@ mod install;
 mod missing;
 mod package;
 mod read;
+mod receipt;
 mod reply;
 mod station;
 mod version;
@@ -32,6 +33,7 @@ use reply::{Answer, Ask, Fault, finish};
 pub(crate) use asset::asset;
 pub use evidence::evidence;
 pub(crate) use index::Indexes;
+pub use receipt::receipt;
 
 type Names<T> = Result<Path<T>, PathRejection>;
 type Asked<T> = Result<Query<T>, QueryRejection>;

@@ -1,0 +1,67 @@
+//! `airlock export`, `airlock verify`, `airlock import`
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use airlock_core::size;
+
+/// `airlock export`
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// A folder of its own; or several, each on a medium of its own, over which the bundle is split.
+    #[arg(required = true)]
+    pub dirs: Vec<PathBuf>,
+    /// Channels; all that were published by default.
+    #[arg(long = "channel", value_name = "CHANNEL")]
+    pub channels: Vec<String>,
+    /// The peer that it is meant for.
+    #[arg(long, value_name = "PEER")]
+    pub to: Option<String>,
+    /// Only what the station that wrote this receipt does not have.
+    #[arg(long, value_name = "FILE", conflicts_with = "full")]
+    pub receipt: Option<PathBuf>,
+    /// Everything; the default without a receipt.
+    #[arg(long)]
+    pub full: bool,
+    /// What a medium holds, such as 32GB: with one folder as many volumes are made in it as it takes, the last size counting
+    /// for all further ones; with several, for all of them or given once for each.
+    #[arg(long = "capacity", value_name = "SIZE", value_parser = capacity)]
+    pub capacities: Vec<u64>,
+    /// So many further volumes, or of the folders, hold parity: any so many that are lost or damaged can be rebuilt.
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    pub parity: u32,
+    /// Only say what it would take, and how long: the first medium is tried with 64 MiB.
+    #[arg(long)]
+    pub plan: bool,
+}
+
+/// `airlock verify`
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The bundle's folder, that of a volume or of all volumes, the address where it is published, or a file of evidence.
+    pub dir: PathBuf,
+    /// The sender's station.pub; else the keys that this station trusts.
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Only whose it is, for whom, which number and what it needs; nothing is hashed.
+    #[arg(long)]
+    pub header: bool,
+}
+
+/// `airlock import`
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// The bundles' folders, or addresses where they are published. Volumes come in any order, in one call or in several.
+    #[arg(required = true)]
+    pub dirs: Vec<PathBuf>,
+    /// Write a receipt, which makes the sender's next bundle a delta, or brings what is missing of this one.
+    #[arg(long, value_name = "FILE")]
+    pub receipt_out: Option<PathBuf>,
+}
+
+fn capacity(text: &str) -> Result<u64, String> {
+    let bytes = size::parse(text).filter(|bytes| (1.0..=1e18).contains(bytes)).ok_or(size::EXPECTED)?;
+    // Within the bound a float loses nothing that matters.
+    Ok(bytes as u64)
+}

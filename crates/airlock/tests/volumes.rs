@@ -1,0 +1,432 @@
+//! Bundles that are split over media: volumes come in any order and over several calls, what is lost is rebuilt or fetched, and
+//! nothing counts before all is here.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{Dice, Station, World, airlock, copy, files, kills};
+use serde_json::{Value, json};
+
+/// What a medium holds, such that the large world takes five.
+const CAPACITY: &str = "4 MB";
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn published(station: &Station) -> Vec<Value> {
+    let content = |channel: &str| station.json(&["snapshot", "show", channel])["content"].clone();
+    vec![content("main"), content("py")]
+}
+
+fn is_whole(station: &Station) {
+    let report = station.run(&["--json", "fsck"]);
+    assert_eq!((report.status, &report.json()["damages"]), (0, &json!([])), "{report:?}");
+}
+
+/// A station that has something to send, and what it published.
+async fn sender() -> (World, Station) {
+    let world = World::large().await;
+    let low = world.connected("low");
+    low.run(&["sync"]).exits(0);
+    (world, low)
+}
+
+/// The folders of the volumes of a bundle.
+fn volumes(dir: &Path) -> Vec<PathBuf> {
+    let mut out: Vec<PathBuf> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
+    out.sort();
+    out
+}
+
+fn receiver(world: &World, name: &str, of: &Station) -> Station {
+    let high = world.station(name, "isolated");
+    high.trust(of);
+    high
+}
+
+fn import(high: &Station, parts: &[&Path], more: &[&str]) -> common::Answer {
+    let mut args = vec!["--json", "import"];
+    args.extend(parts.iter().map(|p| text(p)));
+    args.extend(more);
+    high.run(&args)
+}
+
+#[tokio::test]
+async fn volumes_come_in_any_order_over_several_calls_and_count_when_all_are_here() {
+    let (world, low) = sender().await;
+    let disk = world.path("disk");
+    let plan = low.json(&["export", text(&disk), "--capacity", CAPACITY, "--plan"]);
+    assert!(plan["seconds"].as_f64().unwrap() > 0.0 && !disk.exists(), "{plan}");
+    let report = low.json(&["export", text(&disk), "--capacity", CAPACITY]);
+    assert_eq!(plan["volumes"], report["volumes"]);
+    let all = volumes(&disk);
+    assert_eq!(all.len(), 5, "{report}");
+    for volume in &all {
+        let size: u64 = files(volume).values().map(|size| size.div_ceil(32768) * 32768).sum();
+        assert!(size <= 4_000_000, "{}: {size}", volume.display());
+        // Each can be verified alone, with nothing but the key.
+        airlock(&["verify", text(volume), "--key", text(&low.key())]).exits(0).shows("of 5 volumes");
+    }
+    airlock(&["verify", text(&disk), "--key", text(&low.key())]).exits(0).shows("volume 1, volume 2");
+    let high = receiver(&world, "high", &low);
+    let before = high.json(&["status"])["channels"].clone();
+    // On the first day the third and the last, on the second the second, which somebody copied to a disk of its own.
+    let first = import(&high, &[&all[2], &all[4]], &[]).exits(1).json();
+    let missing = &first["bundles"][0]["missing"];
+    assert_eq!(missing["missing"]["volumes"], json!([1, 2, 4]));
+    assert_eq!(high.json(&["status"])["channels"], before);
+    let disk_2 = world.path("stick");
+    copy(&all[1], &disk_2);
+    std::fs::remove_dir_all(&all[1]).unwrap();
+    std::fs::write(disk_2.join(".DS_Store"), "x").unwrap();
+    import(&high, &[&disk_2], &[]).exits(1);
+    import(&high, &[&all[4]], &[]).exits(1);
+    let last = import(&high, &[&all[3], &all[0]], &[]).exits(0).json();
+    assert_eq!(last["bundles"][0]["missing"], Value::Null, "{last}");
+    assert_eq!(published(&high), published(&low));
+    is_whole(&high);
+    // What is in is in.
+    assert_eq!(import(&high, &[&all[0]], &[]).exits(0).json()["bundles"][0]["again"], true);
+}
+
+#[tokio::test]
+async fn one_volume_of_five_that_is_lost_is_rebuilt_and_of_two_exactly_what_is_missing_is_fetched() {
+    let (world, low) = sender().await;
+    let disk = world.path("disk");
+    let report = low.json(&["export", text(&disk), "--capacity", CAPACITY, "--parity", "1"]);
+    let all = volumes(&disk);
+    let flags: Vec<&Value> = report["volumes"].as_array().unwrap().iter().map(|v| &v["parity"]).collect();
+    assert_eq!(flags.last(), Some(&&json!(true)), "{report}");
+    let parity = all.last().unwrap();
+    airlock(&["verify", text(parity), "--key", text(&low.key())]).exits(0);
+    for lost in 0..all.len() - 1 {
+        let high = receiver(&world, &format!("high{lost}"), &low);
+        let parts: Vec<&Path> =
+            all.iter().enumerate().filter(|(n, _)| *n != lost).map(|(_, p)| p.as_path()).collect();
+        let report = import(&high, &parts, &[]).exits(0).json();
+        let of_it = &low_files(&disk, lost);
+        assert_eq!(report["bundles"][0]["rebuilt"], json!(of_it.len()), "{report}");
+        assert_eq!(published(&high), published(&low));
+        is_whole(&high);
+    }
+    // Two are lost.
+    let high = receiver(&world, "high", &low);
+    let receipt = world.path("receipt.json");
+    let parts: Vec<&Path> = all.iter().skip(2).map(PathBuf::as_path).collect();
+    let report = import(&high, &parts, &["--receipt-out", text(&receipt)]).exits(1).json();
+    let missing = &report["bundles"][0]["missing"];
+    // Where one of the two streams has ended, parity still gives back the other.
+    let (lost, rebuilt) =
+        (low_files(&disk, 0).len() + low_files(&disk, 1).len(), &report["bundles"][0]["rebuilt"]);
+    let lacking = missing["files"].as_u64().unwrap();
+    assert_eq!(json!(lost as u64 - lacking), *rebuilt, "{report}");
+    assert!(lacking > 10, "{report}");
+    assert!(std::fs::metadata(&receipt).unwrap().len() < 2_000, "it fits into a code");
+    // Carried as a code on a screen, it is the same receipt.
+    let receipt = scanned(&receipt).unwrap_or(receipt);
+    let patch = world.path("patch");
+    let numbers = low.json(&["ledger", "log"]).as_array().map(Vec::len);
+    let report = low.json(&["export", text(&patch), "--receipt", text(&receipt)]);
+    assert_eq!(report["files"], json!(lacking), "{report}");
+    assert_eq!(low.json(&["ledger", "log"]).as_array().map(Vec::len), numbers.map(|n| n + 1));
+    import(&high, &[&patch], &[]).exits(0);
+    assert_eq!(published(&high), published(&low));
+    is_whole(&high);
+    // The next bundle is a delta as ever.
+    let receipt = world.path("receipt-2.json");
+    import(&high, &[&patch], &["--receipt-out", text(&receipt)]).exits(0);
+    let delta = low.json(&["export", text(&world.path("delta")), "--receipt", text(&receipt)]);
+    assert_eq!((&delta["files"], &delta["number"], &delta["base"]), (&json!(0), &json!(2), &json!(1)));
+    import(&high, &[&world.path("delta")], &[]).exits(0);
+}
+
+/// What a reader of QR codes makes of the page of a receipt.
+fn scanned(receipt: &Path) -> Option<PathBuf> {
+    const READ: &str = r#"
+import re, sys, zxingcpp
+page = open(sys.argv[1] + ".html").read()
+side = int(re.search(r'viewBox="0 0 (\d+) ', page).group(1))
+wide = side * 4
+image = bytearray([255] * wide * wide)
+for x, y in re.findall(r"M(\d+) (\d+)h1v1h-1z", page):
+    for row in range(4):
+        at = (int(y) * 4 + row) * wide + int(x) * 4
+        image[at:at + 4] = bytes(4)
+found = zxingcpp.read_barcodes(memoryview(image).cast("B", (wide, wide)))
+open(sys.argv[1] + ".scanned", "w").write(found[0].text)
+"#;
+    let mut command = Command::new(common::clients::python()?);
+    command.args(["-c", READ, text(receipt)]);
+    common::clients::succeeds(command);
+    Some(PathBuf::from(format!("{}.scanned", text(receipt))))
+}
+
+/// The artifacts that a volume of a bundle holds.
+fn low_files(disk: &Path, volume: usize) -> Vec<PathBuf> {
+    files(&volumes(disk)[volume].join("files")).into_keys().collect()
+}
+
+fn harm(path: &Path) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_named_and_rebuilt_or_fetched_by_itself() {
+    let (world, low) = sender().await;
+    let disk = world.path("disk");
+    low.run(&["export", text(&disk), "--capacity", CAPACITY, "--parity", "1"]).exits(0);
+    let all = volumes(&disk);
+    let parts: Vec<&Path> = all.iter().map(PathBuf::as_path).collect();
+    let (damaged, gone) = (low_files(&disk, 0)[0].clone(), low_files(&disk, 0)[1].clone());
+    harm(&damaged);
+    std::fs::remove_file(&gone).unwrap();
+    airlock(&["verify", text(&all[0]), "--key", text(&low.key())]).exits(3);
+    let high = receiver(&world, "high", &low);
+    let report = import(&high, &parts, &[]).exits(0).json();
+    assert_eq!(report["bundles"][0]["rebuilt"], 2, "{report}");
+    let told = report["bundles"][0]["damaged"].to_string();
+    assert!(told.contains(text(&damaged)) && told.contains(text(&gone)), "{told}");
+    assert_eq!(published(&high), published(&low));
+    is_whole(&high);
+    // Parity that is damaged rebuilds nothing, and never anything wrong.
+    let high = receiver(&world, "other", &low);
+    for file in files(&all.last().unwrap().join("parity")).into_keys() {
+        harm(&file);
+    }
+    let receipt = world.path("receipt.json");
+    let report = import(&high, &parts, &["--receipt-out", text(&receipt)]).exits(1).json();
+    let missing = &report["bundles"][0]["missing"];
+    assert_eq!((&missing["files"], &missing["missing"]["volumes"]), (&json!(2), &Value::Null), "{report}");
+    let patch = world.path("patch");
+    let report = low.json(&["export", text(&patch), "--receipt", text(&receipt)]);
+    assert_eq!(report["files"], 2, "{report}");
+    airlock(&["verify", text(&patch), "--key", text(&low.key())]).exits(0).shows("here     files ");
+    import(&high, &[&patch], &[]).exits(0);
+    assert_eq!(published(&high), published(&low));
+    is_whole(&high);
+}
+
+#[tokio::test]
+async fn what_a_volume_claims_is_held_against_the_manifest() {
+    let (world, low) = sender().await;
+    let disk = world.path("disk");
+    low.run(&["export", text(&disk), "--capacity", CAPACITY]).exits(0);
+    let all = volumes(&disk);
+    let key = low.key();
+    let high = receiver(&world, "high", &low);
+    let refused = |dir: &Path, what: &str| {
+        airlock(&["verify", text(dir), "--key", text(&key)]).exits(3).says(what);
+        let before = high.state();
+        import(&high, &[dir], &[]).exits(3).says(what);
+        assert_eq!(high.state(), before);
+    };
+    let label = all[0].join("AIRLOCK.volume");
+    for wrong in ["volume 9\n", "volume 0\n", "files 100000\n", "files 3-1\n", "nonsense", ""] {
+        std::fs::write(&label, wrong).unwrap();
+        refused(&all[0], "names no part of this bundle");
+    }
+    std::fs::remove_file(&label).unwrap();
+    refused(&all[0], "nothing says which volume this is");
+    // Another one's label makes strangers of its files.
+    std::fs::write(&label, "volume 2\n").unwrap();
+    refused(&all[0], "somebody put it there");
+    std::fs::write(&label, "volume 1\n").unwrap();
+    std::fs::write(all[0].join("files/extra.whl"), "x").unwrap();
+    refused(&all[0], "somebody put it there");
+    std::fs::remove_file(all[0].join("files/extra.whl")).unwrap();
+    std::fs::write(all[0].join("AIRLOCK.partial"), "").unwrap();
+    refused(&all[0], "broken off");
+    std::fs::remove_file(all[0].join("AIRLOCK.partial")).unwrap();
+    // The objects, which every volume has, are taken from one where they are whole; if none is, nothing is taken.
+    harm(&all[0].join("objects/objects.jsonl.zst"));
+    import(&high, &[&all[0]], &[]).exits(3).says("objects.jsonl.zst");
+    import(&high, &[&all[0], &all[1]], &[]).exits(1);
+    let rest: Vec<&Path> = all.iter().skip(2).map(PathBuf::as_path).collect();
+    import(&high, &rest, &[]).exits(0);
+    assert_eq!(published(&high), published(&low));
+}
+
+#[tokio::test]
+async fn an_export_to_volumes_that_is_killed_again_and_again_ends_as_one_that_was_not() {
+    let (world, low) = sender().await;
+    let calm = world.path("calm");
+    let args = |dir: &Path| -> Vec<String> {
+        ["export", text(dir), "--capacity", CAPACITY, "--parity", "2"].map(str::to_owned).to_vec()
+    };
+    let began = std::time::Instant::now();
+    let wanted: Vec<String> = args(&calm);
+    low.run(&wanted.iter().map(String::as_str).collect::<Vec<_>>()).exits(0);
+    let took = began.elapsed();
+    let (mut dice, mut killed) = (Dice(5), 0);
+    let disk = world.path("disk");
+    let again = args(&disk);
+    let again: Vec<&str> = again.iter().map(String::as_str).collect();
+    for _ in 0..kills() {
+        if volumes_done(&disk) {
+            std::fs::remove_dir_all(&disk).unwrap();
+        }
+        let mut child = low.start(&again);
+        std::thread::sleep(dice.within(took));
+        let _ = child.kill();
+        killed += u32::from(child.wait().unwrap().code().is_none());
+    }
+    if !volumes_done(&disk) {
+        // Fewer and smaller volumes than last time: nothing of the old ones stays.
+        low.run(&["export", text(&disk), "--capacity", "8 MB", "--parity", "1"]).exits(0);
+        assert_eq!(volumes(&disk).len(), 4);
+    }
+    assert!(killed > 0, "no run was killed");
+    let high = receiver(&world, "high", &low);
+    let parts = volumes(&disk);
+    let parts: Vec<&Path> = parts.iter().skip(1).map(PathBuf::as_path).collect();
+    // An import that is killed goes on as well.
+    for _ in 0..kills().div_ceil(2) {
+        let mut all = vec!["import"];
+        all.extend(parts.iter().map(|p| text(p)));
+        let mut child = high.start(&all);
+        std::thread::sleep(dice.within(took));
+        let _ = child.kill();
+        child.wait().unwrap();
+    }
+    import(&high, &parts, &[]).exits(0);
+    assert_eq!(published(&high), published(&low));
+    is_whole(&high);
+}
+
+/// Whether an export was faster than what was to kill it.
+fn volumes_done(disk: &Path) -> bool {
+    disk.exists()
+        && volumes(disk).iter().all(|v| v.join("AIRLOCK.sig").exists() && !v.join("AIRLOCK.partial").exists())
+}
+
+/// File systems in memory of a fixed size, mounted for as long as this lives.
+struct Mounted(Vec<PathBuf>);
+
+impl Mounted {
+    /// None where this user may not mount.
+    fn new(dir: &Path, sizes: &[&str]) -> Option<Self> {
+        let mut out = Self(Vec::new());
+        for (n, size) in sizes.iter().enumerate() {
+            let path = dir.join(format!("medium{n}"));
+            std::fs::create_dir_all(&path).unwrap();
+            let size = format!("size={size}");
+            let status =
+                Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs", text(&path)]).status();
+            if !status.is_ok_and(|status| status.success()) {
+                println!("skipped: media of a fixed size, because they cannot be mounted here");
+                return None;
+            }
+            out.0.push(path);
+        }
+        Some(out)
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            let _ = Command::new("umount").arg("-l").arg(path).status();
+        }
+    }
+}
+
+#[tokio::test]
+async fn mounted_media_are_filled_as_far_as_they_have_room_and_one_of_them_may_be_lost() {
+    let (world, low) = sender().await;
+    let Some(media) = Mounted::new(&world.path(""), &["9m", "7m", "6m", "9m"]) else { return };
+    let dirs: Vec<PathBuf> = media.0.iter().map(|m| m.join("airlock")).collect();
+    let mut args = vec!["--json", "export"];
+    args.extend(dirs.iter().take(3).map(|d| text(d)));
+    // Without the fourth there is no room for parity too, and nothing is written.
+    let mut with_parity = args.clone();
+    with_parity.extend(["--parity", "1"]);
+    low.run(&with_parity).exits(2).says("not enough room");
+    assert!(dirs.iter().all(|dir| !dir.exists()));
+    low.run(&["export", text(&dirs[0]), text(&world.path("elsewhere")), text(&world.path("same"))])
+        .exits(2)
+        .says("lies on the same medium");
+    args.extend([text(&dirs[3]), "--parity", "1"]);
+    let report = low.run(&args).exits(0).json();
+    assert_eq!(report["volumes"].as_array().unwrap().len(), 4, "{report}");
+    for lost in 0..4 {
+        let high = receiver(&world, &format!("high{lost}"), &low);
+        let rest: Vec<&Path> =
+            dirs.iter().enumerate().filter(|(n, _)| *n != lost).map(|(_, d)| d.as_path()).collect();
+        import(&high, &rest, &[]).exits(0);
+        assert_eq!(published(&high), published(&low), "without {lost}");
+    }
+}
+
+/// What is done to a bundle.
+type Change<'a> = &'a dyn Fn(&Path);
+
+/// The page of shell that checks bundles without this program: what it prints, or why it says no.
+fn by_hand(dir: &Path, key: &Path) -> Result<String, String> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/verify-bundle.sh");
+    let run = Command::new("sh").arg(page).args([dir, key]).output().unwrap();
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if run.status.success() { Ok(said(&run.stdout)) } else { Err(said(&run.stderr)) }
+}
+
+#[tokio::test]
+async fn a_page_of_shell_verifies_bundles_and_volumes_and_finds_what_is_wrong_with_them() {
+    if !Command::new("openssl").arg("version").output().is_ok_and(|run| run.status.success()) {
+        println!("skipped: openssl cannot be started");
+        return;
+    }
+    let (world, low) = sender().await;
+    let (whole, disk, key) = (world.path("whole"), world.path("disk"), low.key());
+    low.run(&["export", text(&whole)]).exits(0);
+    low.run(&["export", text(&disk), "--capacity", CAPACITY, "--parity", "1"]).exits(0);
+    let print = low.json(&["status"])["fingerprint"].as_str().unwrap().to_owned();
+    let said = by_hand(&whole, &key).unwrap();
+    assert!(said.contains(&print) && said.contains("GOOD: all, "), "{said}");
+    std::fs::write(whole.join(".DS_Store"), "x").unwrap();
+    std::fs::create_dir(whole.join("System Volume Information")).unwrap();
+    std::fs::write(whole.join("System Volume Information/x"), "x").unwrap();
+    by_hand(&whole, &key).unwrap();
+    for (n, volume) in volumes(&disk).iter().enumerate() {
+        let said = by_hand(volume, &key).unwrap();
+        assert!(said.contains(&format!("GOOD: volume {}, ", n + 1)), "{said}");
+    }
+    // Single files, after a receipt that misses them.
+    let all = volumes(&disk);
+    std::fs::remove_file(&low_files(&disk, 0)[1]).unwrap();
+    let high = receiver(&world, "high", &low);
+    let receipt = world.path("receipt.json");
+    let parts: Vec<&Path> = all[..5].iter().map(PathBuf::as_path).collect();
+    import(&high, &parts, &["--receipt-out", text(&receipt)]).exits(1);
+    let patch = world.path("patch");
+    low.run(&["export", text(&patch), "--receipt", text(&receipt)]).exits(0);
+    assert!(by_hand(&patch, &key).unwrap().contains("GOOD: files "));
+    // What the program refuses, the page refuses.
+    let other = world.station("other", "connected");
+    assert!(by_hand(&whole, &other.key()).unwrap_err().contains("has not signed it"));
+    let first = files(&whole.join("files")).into_keys().next().unwrap();
+    let wrong: [(&str, Change<'_>); 5] = [
+        ("changed or damaged", &|dir| harm(&dir.join(first.strip_prefix(&whole).unwrap()))),
+        ("missing", &|dir| std::fs::remove_file(dir.join(first.strip_prefix(&whole).unwrap())).unwrap()),
+        ("nobody listed: files/x.whl", &|dir| std::fs::write(dir.join("files/x.whl"), "x").unwrap()),
+        ("does not fit", &|dir| {
+            let path = dir.join("AIRLOCK.json");
+            let text = std::fs::read_to_string(&path).unwrap().replacen("\"number\":1", "\"number\":2", 1);
+            std::fs::write(path, text).unwrap();
+        }),
+        ("broken off", &|dir| std::fs::write(dir.join("AIRLOCK.partial"), "").unwrap()),
+    ];
+    for (n, (what, change)) in wrong.iter().enumerate() {
+        let dir = world.path(&format!("wrong{n}"));
+        copy(&whole, &dir);
+        change(&dir);
+        let error = by_hand(&dir, &key).unwrap_err();
+        assert!(error.contains(what), "{error}");
+        airlock(&["verify", text(&dir), "--key", text(&key)]).exits(3);
+    }
+}

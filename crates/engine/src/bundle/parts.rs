@@ -1,0 +1,263 @@
+//! Folders that hold parts of one bundle, in any order and not necessarily all of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use airlock_core::bundle::{Base, BundledFile, MANIFEST, Manifest, Missing};
+use airlock_core::id::Digest;
+use airlock_core::volume::{LABEL, Part, Ranges};
+use airlock_store::{Intake, Store, StoreError};
+
+use super::verify::{self, Opened};
+use super::{media, parity};
+use crate::error::{Error, Kind, Result};
+use crate::progress::{Progress, Unit};
+
+/// Names of files that are told one by one.
+const NAMED_MAX: usize = 20;
+
+/// Folders by the bundle that they belong to: the bundles of each stream in the order of their numbers, since a later one may build
+/// on an earlier one. A folder that holds a whole bundle stands alone, and so does what is no bundle.
+pub fn grouped(dirs: &[PathBuf]) -> Result<Vec<Vec<PathBuf>>> {
+    let mut out: Vec<(Option<Digest>, Vec<PathBuf>)> = Vec::new();
+    for dir in super::volumes::within(dirs) {
+        let is_part = dir.join(LABEL).exists() && dir.join(MANIFEST).exists();
+        let of = if is_part { Some(verify::manifest_hash(&dir)?) } else { None };
+        match out.iter_mut().find(|(known, _)| of.is_some() && *known == of) {
+            Some((_, group)) => group.push(dir),
+            None => out.push((of, vec![dir])),
+        }
+    }
+    if out.len() > 1 {
+        // Nothing of it is believed yet: who says something wrong comes at a wrong turn.
+        out.sort_by_cached_key(|(_, group)| group.first().and_then(|dir| verify::claimed_number(dir)));
+    }
+    Ok(out.into_iter().map(|(_, group)| group).collect())
+}
+
+/// What a bundle lacks still.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Incomplete {
+    /// For the receipt.
+    pub missing: Missing,
+    /// How many files are missing.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Some of their names.
+    pub names: Vec<String>,
+}
+
+/// What became of the files of a bundle.
+#[derive(Clone, Debug, Default)]
+pub struct Taken {
+    /// How many were rebuilt from parity.
+    pub rebuilt: u64,
+    /// Those that lie on a medium and were changed or are damaged, by path.
+    pub damaged: Vec<PathBuf>,
+    /// What is missing still.
+    pub incomplete: Option<Incomplete>,
+}
+
+/// Parts of one bundle.
+#[derive(Debug)]
+pub(super) struct Parts {
+    first: Opened,
+    rest: Vec<Opened>,
+}
+
+impl Parts {
+    /// Opens the folders of one bundle.
+    pub fn open(dirs: &[PathBuf], keys: &[[u8; 32]]) -> Result<Self> {
+        let (first, rest) = dirs
+            .split_first()
+            .ok_or_else(|| Error::usage("no folder is named").hint("name the bundle's folder"))?;
+        let first = verify::open(first, keys)?;
+        let rest = rest.iter().map(|dir| first.sibling(dir)).collect::<Result<_>>()?;
+        Ok(Self { first, rest })
+    }
+
+    /// One of them, for what is the same in all.
+    pub fn first(&self) -> &Opened {
+        &self.first
+    }
+
+    /// What all of them say.
+    pub fn manifest(&self) -> &Manifest {
+        &self.first.manifest
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Opened> {
+        std::iter::once(&self.first).chain(&self.rest)
+    }
+
+    fn is_whole(&self) -> bool {
+        self.first.part == Part::Whole
+    }
+
+    /// See [`Opened::unless_gone`], of whichever medium it was.
+    pub fn unless_gone(&self, error: Error) -> Error {
+        self.all().fold(error, |error, part| part.unless_gone(error))
+    }
+
+    /// Refuses files that nobody listed. Of a whole bundle all must be there.
+    pub fn check_listing(&self) -> Result<()> {
+        match self.is_whole() {
+            true => self.first.check_listing(),
+            false => self.all().try_for_each(|part| part.strangers().map(|_| ())),
+        }
+    }
+
+    /// A part whose objects, which each part has, are as they should be.
+    pub fn with_objects(&self) -> Result<&Opened> {
+        let mut failed = None;
+        for part in self.all() {
+            match part.check_few(|_| ()) {
+                Ok(()) => return Ok(part),
+                Err(e) => failed = failed.or(Some(part.unless_gone(e))),
+            }
+        }
+        Err(failed.unwrap_or_else(|| Error::fault("no part was looked at")))
+    }
+
+    /// The part that holds a file.
+    fn holding(&self, at: u64, file: &BundledFile) -> Option<&Opened> {
+        self.all().find(|part| part.part.has_file(at, file.volume))
+    }
+
+    /// Takes in the files that the store does not have and that the parts have, then rebuilds what can be. Says what is missing
+    /// still. A whole bundle lacks nothing: what is wrong with a file of it is an error.
+    pub fn take_files(&self, store: &Store, intake: &Intake, progress: &Progress) -> Result<Taken> {
+        let m = self.manifest();
+        self.check_room(store, intake)?;
+        let here: Vec<(u64, &BundledFile)> = (0u64..).zip(&m.files).collect();
+        let total = here.iter().map(|(_, f)| f.size).fold(0, u64::saturating_add);
+        let task = progress.task(format!("taking in {}", self.first.dir.display()), Unit::Bytes, Some(total));
+        let (missing, damaged) = (Mutex::new(BTreeSet::new()), Mutex::new(Vec::new()));
+        media::each(
+            &here,
+            |(_, f)| f.size,
+            |(at, file), buffer| {
+                let part = self.holding(*at, file);
+                let taken = take(part, file, (store, intake), buffer, &|n| task.add(n));
+                let lacks = match taken {
+                    Ok(true) => return Ok(()),
+                    Ok(false) => None,
+                    Err(e) => match part.filter(|part| part.part != Part::Whole && part.is_there()) {
+                        // The medium is there and does not give the file: the rest of it may do.
+                        Some(part) if matches!(e.kind, Kind::Unsafe | Kind::Fault) => {
+                            Some(part.dir.join(&file.path))
+                        }
+                        _ => return Err(e),
+                    },
+                };
+                damaged.lock().unwrap_or_else(PoisonError::into_inner).extend(lacks);
+                missing.lock().unwrap_or_else(PoisonError::into_inner).insert(*at as usize);
+                Ok(())
+            },
+        )?;
+        let missing = missing.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let damaged = damaged.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let lacked = missing.len();
+        let missing = match missing.is_empty() {
+            true => missing,
+            false => {
+                let all: Vec<&Opened> = self.all().collect();
+                parity::rebuild(&all, m, (&store.blobs, intake), missing, progress)?
+            }
+        };
+        let rebuilt = (lacked - missing.len()) as u64;
+        Ok(Taken { rebuilt, damaged, incomplete: self.incomplete(&missing) })
+    }
+
+    /// The files that neither the store has nor a run that was broken off had taken in.
+    pub fn not_here(&self, store: &Store, intake: &Intake) -> Result<Vec<BundledFile>> {
+        let mut out = Vec::new();
+        let mut buffer = vec![0; media::BUFFER_BYTES];
+        for file in &self.manifest().files {
+            if !store.blobs.touch(file.sha256)? && !intake.holds(file.sha256, file.size, &mut buffer)? {
+                out.push(file.clone());
+            }
+        }
+        Ok(out)
+    }
+
+    /// There must be room for what the store does not have, and for the objects.
+    pub fn check_room(&self, store: &Store, intake: &Intake) -> Result<()> {
+        let m = self.manifest();
+        let is_missing =
+            |f: &&BundledFile| store.blobs.find(f.sha256).is_none() && !intake.may_hold(f.sha256);
+        let files = m.files.iter().filter(is_missing).map(|f| f.size);
+        media::check_room(store.blobs.root(), media::room_for(files.chain(m.objects.iter().map(|f| f.size))))
+    }
+
+    /// What is missing, by volumes where all of one is and files otherwise.
+    fn incomplete(&self, missing: &BTreeSet<usize>) -> Option<Incomplete> {
+        let m = self.manifest();
+        let lacking: Vec<(u64, &BundledFile)> =
+            missing.iter().filter_map(|at| Some((*at as u64, m.files.get(*at)?))).collect();
+        if lacking.is_empty() {
+            return None;
+        }
+        let mut of_volumes: BTreeMap<u32, u64> = BTreeMap::new();
+        for (_, file) in &lacking {
+            *of_volumes.entry(file.volume.unwrap_or(0)).or_default() += 1;
+        }
+        let is_all = |(number, count): &(&u32, &u64)| {
+            let volume = (**number as usize).checked_sub(1).and_then(|at| m.volumes.get(at));
+            volume.is_some_and(|volume| volume.files == **count)
+        };
+        let volumes: Vec<u32> = of_volumes.iter().filter(is_all).map(|(number, _)| *number).collect();
+        let apart = lacking.iter().filter(|(_, f)| f.volume.is_none_or(|number| !volumes.contains(&number)));
+        let bundle = Base { number: m.number, manifest: self.first.digest };
+        Some(Incomplete {
+            missing: Missing {
+                bundle,
+                volumes: volumes.clone(),
+                files: Ranges::of(apart.map(|(at, _)| *at)),
+            },
+            files: lacking.len() as u64,
+            bytes: lacking.iter().map(|(_, f)| f.size).fold(0, u64::saturating_add),
+            names: lacking.iter().take(NAMED_MAX).map(|(_, f)| f.name.clone()).collect(),
+        })
+    }
+}
+
+impl From<Opened> for Parts {
+    fn from(first: Opened) -> Self {
+        Self { first, rest: Vec::new() }
+    }
+}
+
+/// Checks a file, and takes it in if the store does not have it. Says whether it is here then.
+fn take(
+    part: Option<&Opened>,
+    file: &BundledFile,
+    (store, intake): (&Store, &Intake),
+    buffer: &mut [u8],
+    told: &(impl Fn(u64) + Sync),
+) -> Result<bool> {
+    // What is not written again must not be collected meanwhile.
+    if store.blobs.touch(file.sha256)? {
+        return match part.filter(|part| part.part == Part::Whole) {
+            Some(part) => part.check_file(&file.path, file.size, file.sha256, buffer, told).map(|()| true),
+            None => Ok(true),
+        };
+    }
+    if intake.holds(file.sha256, file.size, buffer)? {
+        told(file.size);
+        return Ok(true);
+    }
+    let Some(part) = part else { return Ok(false) };
+    let mut incoming = intake.begin(file.sha256)?;
+    part.pass(&file.path, file.size, buffer, |bytes| {
+        told(bytes.len() as u64);
+        Ok(incoming.write(bytes)?)
+    })?;
+    incoming.finish().map_err(|e| match e {
+        StoreError::Hash { .. } => verify::changed(&part.dir.join(&file.path)),
+        other => other.into(),
+    })?;
+    Ok(true)
+}

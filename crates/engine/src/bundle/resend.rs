@@ -1,0 +1,158 @@
+//! Writing parts of a bundle once more, for a receiver that has the rest of it: a lost volume, or single files.
+//!
+//! They come under the same manifest and number, so that whatever was signed then is what is taken in now. For that the manifest
+//! of each bundle is kept beside the store, for as long as a delta may rest on it; nothing else refers to it.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use airlock_core::bundle::{Base, MANIFEST_BYTES_MAX, Manifest, Missing};
+use airlock_core::id::{Digest, Id};
+use airlock_core::roles::Action;
+use airlock_core::volume::Part;
+
+use super::export::{self, Report};
+use super::write::Folder;
+use super::{ExportState, verify, volumes};
+use crate::error::{Error, Result, file_error, joined};
+use crate::people;
+use crate::retention::BUNDLES_KEPT;
+use crate::station::Station;
+
+/// Where manifests are kept, in the station's folder.
+const SENT: &str = "sent";
+/// zstd level of what is kept.
+const ZSTD_LEVEL: i32 = 3;
+/// Longest page for people, in bytes.
+const README_BYTES_MAX: u64 = 1 << 20;
+
+/// Keeps what is needed to write parts of a bundle again: its manifest and its page for people.
+pub(super) fn keep(station: &Path, manifest: &str, readme: &Path) -> Result<()> {
+    let folder = station.join(SENT);
+    std::fs::create_dir_all(&folder).map_err(file_error(&folder))?;
+    let page = std::fs::read(readme).map_err(file_error(readme))?;
+    let digest = Digest::of(manifest.as_bytes());
+    for (name, bytes) in
+        [(format!("{digest}.json.zst"), manifest.as_bytes()), (format!("{digest}.txt.zst"), &page)]
+    {
+        let path = folder.join(name);
+        let file = tempfile::NamedTempFile::new_in(&folder).map_err(file_error(&folder))?;
+        let mut packed = zstd::Encoder::new(file, ZSTD_LEVEL).map_err(file_error(&path))?;
+        packed.write_all(bytes).map_err(file_error(&path))?;
+        let file = packed.finish().map_err(file_error(&path))?;
+        file.persist(&path).map_err(|e| file_error(&path)(e.error))?;
+    }
+    Ok(())
+}
+
+/// Lets go of what is kept of bundles on which no delta may rest any more.
+pub(super) async fn tidy(station: &Station) -> Result<()> {
+    let mut needed = BTreeSet::new();
+    for id in station.store.db.refs("export/").await?.into_values() {
+        let state: ExportState = station.store.db.get(Id::new(id)).await?;
+        let last = state.bundles.iter().rev().take(BUNDLES_KEPT);
+        needed.extend(last.map(|sent| sent.bundle.manifest.to_string()));
+    }
+    let folder = station.dir.join(SENT);
+    for entry in std::fs::read_dir(&folder).map_err(file_error(&folder))? {
+        let path = entry.map_err(file_error(&folder))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let is_needed = name.split('.').next().is_some_and(|digest| needed.contains(digest));
+        if !is_needed && name.ends_with(".zst") {
+            std::fs::remove_file(&path).map_err(file_error(&path))?;
+        }
+    }
+    Ok(())
+}
+
+fn kept(station: &Path, bundle: Base, what: &str, most: u64) -> Result<String> {
+    let path = station.join(SENT).join(format!("{}.{what}.zst", bundle.manifest));
+    let again = || format!("what is missing of bundle {} cannot be written again", bundle.number);
+    let file = std::fs::File::open(&path)
+        .map_err(|e| file_error(&path)(e).while_(&again()).hint("export anew, with --full"))?;
+    let mut text = String::new();
+    let mut unpacked = std::io::Read::take(zstd::Decoder::new(file).map_err(file_error(&path))?, most);
+    std::io::Read::read_to_string(&mut unpacked, &mut text).map_err(file_error(&path))?;
+    Ok(text)
+}
+
+/// Writes what a receiver lacks of a bundle of this stream. Nothing else moves: no number is taken.
+pub async fn resend(station: &Station, dir: &Path, stream: &str, missing: &Missing) -> Result<Report> {
+    people::allow(station, Action::Export, None).await?;
+    let _lease = station.lease(&export::state_ref(stream), "export").await?;
+    let bundle = missing.bundle;
+    let (_, state) = export::state(&station.store.db, stream).await?;
+    if !state.bundles.iter().any(|sent| sent.bundle == bundle) {
+        return Err(export::never_written(bundle));
+    }
+    let text = kept(&station.dir, bundle, "json", MANIFEST_BYTES_MAX)?;
+    let page = kept(&station.dir, bundle, "txt", README_BYTES_MAX)?;
+    if Digest::of(text.as_bytes()) != bundle.manifest {
+        return Err(Error::fault(format!("what was kept of bundle {} was changed", bundle.number))
+            .hint("export anew, with --full"));
+    }
+    let manifest = verify::parse(text.as_bytes())?;
+    let parts = parts(dir, missing, &manifest)?;
+    let ids = export::objects_of(station, &state, &manifest).await?;
+    let (objects, again) = volumes::with_objects(station, manifest.clone(), &ids).await?;
+    if again.objects != manifest.objects {
+        return Err(Error::fault(format!(
+            "the objects of bundle {} do not come out as they were",
+            bundle.number
+        ))
+        .hint("another version of airlock wrote it: export anew, with --full"));
+    }
+    let signature = station.key.sign(text.as_bytes()).to_string();
+    let (blobs, progress) = (station.store.blobs.clone(), station.options.progress.clone());
+    let report = report(&manifest, &parts, ids.len() as u64);
+    let whole = move || {
+        for (path, part) in parts {
+            let folder = Folder::prepare(&path, part, &manifest)?;
+            folder.copy_objects(objects.path(), &manifest)?;
+            folder.copy(&blobs, &manifest, &progress)?;
+            folder.put_readme(&page)?;
+            folder.sync()?;
+            folder.read_back(&blobs, &manifest, &progress)?;
+            folder.write_manifest(&text)?;
+            folder.sign(&signature)?;
+        }
+        Ok(())
+    };
+    joined(tokio::task::spawn_blocking(whole).await)?;
+    let detail = serde_json::json!({"missing": missing, "files": report.files, "bytes": report.bytes});
+    station.commit(Vec::new(), "bundle.resend", &format!("stream/{stream}"), &detail).await?;
+    Ok(report)
+}
+
+/// The parts that are written, and where: one in the folder itself, several in folders like those of volumes.
+fn parts(dir: &Path, missing: &Missing, manifest: &Manifest) -> Result<Vec<(PathBuf, Part)>> {
+    let is_there = |number: &u32| (1..=manifest.volumes_of_files()).contains(&(*number as usize));
+    let within = missing.files.last().is_none_or(|last| last < manifest.files.len() as u64);
+    if !missing.volumes.iter().all(is_there) || !within {
+        return Err(Error::unsafe_("the receipt misses what the bundle never had")
+            .hint("ask the receiving station for a new one"));
+    }
+    let mut out: Vec<(usize, Part)> =
+        missing.volumes.iter().map(|number| (*number as usize, Part::Volume(*number))).collect();
+    if !missing.files.is_empty() {
+        out.push((0, Part::Files(missing.files.clone())));
+    }
+    let is_one = out.len() == 1;
+    let place = |number| if is_one { dir.to_owned() } else { dir.join(volumes::name(number)) };
+    Ok(out.into_iter().map(|(number, part)| (place(number), part)).collect())
+}
+
+fn report(manifest: &Manifest, parts: &[(PathBuf, Part)], objects: u64) -> Report {
+    let mut report = export::report(manifest, objects, 0);
+    (report.files, report.bytes) = (0, 0);
+    for (folder, part) in parts {
+        let (mut files, mut bytes) = (0, 0);
+        manifest.files_of(part).for_each(|(_, file)| (files, bytes) = (files + 1, bytes + file.size));
+        report.files += files;
+        report.bytes += bytes;
+        report.volumes.push(export::OnMedium { folder: folder.clone(), bytes, files, parity: false });
+    }
+    report.left_out = manifest.files.len() as u64 - report.files.min(manifest.files.len() as u64);
+    report
+}

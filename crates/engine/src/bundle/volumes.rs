@@ -1,0 +1,330 @@
+//! Laying a bundle out over media.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use airlock_core::bundle::Manifest;
+use airlock_core::id::Digest;
+use airlock_core::litter;
+use airlock_core::volume::{self, Part, SHARD_BYTES, Unpacked, Volume};
+use airlock_store::Blobs;
+
+use super::export::{OBJECTS, OnMedium, What};
+use super::write::{Folder, MANIFEST_LINE_BYTES};
+use super::{media, objects, parity, verify};
+use crate::error::{Error, Result, file_error, joined};
+use crate::progress::Progress;
+use crate::station::Station;
+
+/// The layout of bundles in volumes.
+const FORMAT: u32 = 3;
+/// What a volume holds beside manifest, objects and files, in bytes, at most.
+const BESIDE_BYTES: u64 = 256 << 10;
+/// In steps of how many bytes a medium gives room to files whose file system is not known: clusters of FAT32 and exFAT have up
+/// to so many.
+const CLUSTER_BYTES: u64 = 32 << 10;
+
+/// Where the volumes of a bundle go.
+#[derive(Clone, Debug)]
+pub(super) enum Media {
+    /// Into these folders, each of which lies on a medium of its own, those of parity last.
+    Each { dirs: Vec<PathBuf>, capacities: Vec<u64> },
+    /// Into `volume-001` and so on within a folder, as many as it takes of the last capacity.
+    Within { dir: PathBuf, capacities: Vec<u64> },
+}
+
+/// The media that an export is to use; none for a bundle in one folder.
+pub(super) fn media(dir: &Path, what: &What) -> Result<Option<Media>> {
+    let mut dirs = vec![dir.to_owned()];
+    dirs.extend(what.further.iter().cloned());
+    let parity = what.parity as usize;
+    if parity + 1 > volume::VOLUMES_MAX || dirs.len() > volume::VOLUMES_MAX {
+        return Err(Error::usage(format!("a bundle has at most {} volumes", volume::VOLUMES_MAX)));
+    }
+    match (dirs.len(), what.capacities.is_empty()) {
+        (1, true) if parity > 0 => Err(Error::usage("parity is for a bundle that is split over media")
+            .hint("name the folders of several media, or say what one holds: --capacity 32GB")),
+        (1, true) => Ok(None),
+        (1, false) => Ok(Some(Media::Within { dir: dir.to_owned(), capacities: what.capacities.clone() })),
+        (count, _) if parity >= count => {
+            Err(Error::usage(format!("{count} folders with {parity} of parity leave none for the files"))
+                .hint("name more folders, or ask for less parity"))
+        }
+        (count, _) => {
+            let capacities = match (what.capacities.as_slice(), what.capacities.len()) {
+                (_, 0) => vec![u64::MAX; count],
+                ([all], _) => vec![*all; count],
+                (each, given) if given == count => each.to_vec(),
+                (_, given) => {
+                    return Err(Error::usage(format!("{given} capacities are given for {count} folders"))
+                        .hint("give --capacity once for all, or once for each"));
+                }
+            };
+            Ok(Some(Media::Each { dirs, capacities }))
+        }
+    }
+}
+
+/// What media hold.
+struct Room {
+    /// Each of them, in bytes.
+    capacities: Vec<u64>,
+    /// There are as many of the last as it takes.
+    grows: bool,
+    /// In steps of how many bytes it is given to files.
+    step: u64,
+}
+
+/// How files are spread.
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    /// The folders of the volumes that hold files, then those of parity.
+    pub dirs: Vec<PathBuf>,
+    /// How many are of parity.
+    pub parity: usize,
+}
+
+impl Media {
+    /// Decides which file goes where: the manifest's files get their volumes.
+    pub(super) fn assign(&self, manifest: &mut Manifest, parity: u32) -> Result<Layout> {
+        let parity = parity as usize;
+        let Room { capacities, grows, step } = self.room()?;
+        let clusters = |bytes: u64| bytes.div_ceil(step).saturating_mul(step);
+        let lines = (manifest.files.len() as u64).saturating_add(1).saturating_mul(MANIFEST_LINE_BYTES);
+        let objects = manifest.objects.iter().map(|f| f.size);
+        let beside = clusters(objects.chain([lines]).sum::<u64>()).saturating_add(BESIDE_BYTES);
+        let net: Vec<u64> = capacities.iter().map(|capacity| capacity.saturating_sub(beside)).collect();
+        let (for_files, for_parity) = match grows {
+            true => (&net[..], net.last().map_or(&[][..], std::slice::from_ref)),
+            false => net.split_at(net.len() - parity),
+        };
+        // Parity is as long as the longest stream, and a row more.
+        let longest = match for_parity.iter().min() {
+            Some(least) if parity > 0 => least.saturating_sub(u64::from(SHARD_BYTES)),
+            _ => u64::MAX,
+        };
+        let for_files: Vec<u64> = for_files.iter().map(|net| (*net).min(longest)).collect();
+        let sizes: Vec<u64> = manifest.files.iter().map(|file| clusters(file.size)).collect();
+        let packed =
+            volume::pack(&sizes, &for_files, grows).map_err(|e| unpacked(e, manifest, &for_files))?;
+        let (of_files, _) = packed;
+        let count = of_files.iter().max().copied().unwrap_or(1).max(1);
+        if count as usize + parity > volume::VOLUMES_MAX {
+            return Err(unpacked(Unpacked::TooMany, manifest, &for_files));
+        }
+        manifest.volumes = vec![Volume { bytes: 0, files: 0 }; count as usize];
+        for (file, number) in manifest.files.iter_mut().zip(of_files) {
+            file.volume = Some(number);
+            if let Some(volume) = manifest.volumes.get_mut(number as usize - 1) {
+                volume.files += 1;
+                volume.bytes += file.size;
+            }
+        }
+        manifest.format = FORMAT;
+        Ok(Layout { dirs: self.dirs(count as usize, parity), parity })
+    }
+
+    fn room(&self) -> Result<Room> {
+        match self {
+            Self::Within { capacities, .. } => {
+                Ok(Room { capacities: capacities.clone(), grows: true, step: CLUSTER_BYTES })
+            }
+            Self::Each { dirs, capacities } => {
+                let mut devices = BTreeSet::new();
+                let mut out = Room { capacities: Vec::new(), grows: false, step: 1 };
+                for (dir, capacity) in dirs.iter().zip(capacities) {
+                    let there = dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
+                    let device = std::fs::metadata(there).map_err(file_error(there))?.dev();
+                    if !devices.insert(device) && *capacity == u64::MAX {
+                        return Err(Error::usage(format!(
+                            "{} lies on the same medium as a folder before it",
+                            dir.display()
+                        ))
+                        .hint("mount each medium in a folder of its own, or say what each may hold: --capacity 32GB"));
+                    }
+                    let (free, step) = media::free(there)?;
+                    out.capacities.push(free.saturating_add(written(dir, step)?).min(*capacity));
+                    out.step = out.step.max(step);
+                }
+                Ok(out)
+            }
+        }
+    }
+
+    fn dirs(&self, of_files: usize, parity: usize) -> Vec<PathBuf> {
+        match self {
+            Self::Within { dir, .. } => (1..=of_files + parity).map(|n| dir.join(name(n))).collect(),
+            Self::Each { dirs, .. } => {
+                let last = dirs.len().saturating_sub(parity);
+                dirs.iter().take(of_files).chain(dirs.iter().skip(last)).cloned().collect()
+            }
+        }
+    }
+
+    /// A folder of volumes holds nothing but them: what an export left there that was broken off and had more goes away.
+    fn check_within(&self, layout: &Layout) -> Result<()> {
+        let Self::Within { dir, .. } = self else { return Ok(()) };
+        std::fs::create_dir_all(dir).map_err(file_error(dir))?;
+        for entry in std::fs::read_dir(dir).map_err(file_error(dir))? {
+            let path = entry.map_err(file_error(dir))?.path();
+            let called = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if litter::is_litter(&called) || layout.dirs.contains(&path) {
+                continue;
+            }
+            if number(&called).is_some() && path.join(verify::PARTIAL).exists() {
+                std::fs::remove_dir_all(&path).map_err(file_error(&path))?;
+                continue;
+            }
+            return Err(Error::usage(format!("{} is not empty: it holds `{called}`", dir.display()))
+                .hint("give a folder of its own, which is made if it does not exist"));
+        }
+        Ok(())
+    }
+}
+
+fn unpacked(why: Unpacked, manifest: &Manifest, room: &[u64]) -> Error {
+    let mb = |bytes: u64| format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10);
+    let most = room.iter().max().copied().unwrap_or(0);
+    match why {
+        Unpacked::TooLarge(at) => {
+            let file = manifest.files.get(at);
+            let (name, size) = file.map_or(("a file", 0), |file| (file.name.as_str(), file.size));
+            Error::usage(format!(
+                "{name} has {}, and no medium has room for more than {} of files",
+                mb(size),
+                mb(most)
+            ))
+            .hint("use larger media")
+        }
+        Unpacked::NoRoom(bytes) => {
+            Error::usage(format!("there is not enough room on these media: {} are missing", mb(bytes)))
+                .hint("name a further folder or use larger media; nothing was written")
+        }
+        Unpacked::TooMany => Error::usage(format!("it would take more than {} media", volume::VOLUMES_MAX))
+            .hint("use larger media, or export channel by channel"),
+    }
+}
+
+/// What a volume's folder is called.
+pub(super) fn name(number: usize) -> String {
+    format!("volume-{number:03}")
+}
+
+/// The number of a folder that is called as volumes are.
+fn number(name: &str) -> Option<u32> {
+    name.strip_prefix("volume-").filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()
+}
+
+/// What an export that was broken off has written into a folder, in bytes.
+fn written(dir: &Path, step: u64) -> Result<u64> {
+    let mut sum = 0u64;
+    if dir.join(verify::PARTIAL).exists() {
+        verify::walk(dir, |path, _| {
+            let size = std::fs::metadata(dir.join(path)).map_or(0, |meta| meta.len());
+            sum = sum.saturating_add(size.div_ceil(step).saturating_mul(step));
+            Ok(())
+        })?;
+    }
+    Ok(sum)
+}
+
+/// The folders that hold the parts of bundles: those that are named, and those of the volumes within them.
+pub fn within(dirs: &[PathBuf]) -> Vec<PathBuf> {
+    let mut out = Vec::new();
+    for dir in dirs {
+        let mut volumes: Vec<(u32, PathBuf)> = Vec::new();
+        if !dir.join(airlock_core::bundle::MANIFEST).exists()
+            && let Ok(entries) = std::fs::read_dir(dir)
+        {
+            let entries = entries.filter_map(|entry| entry.ok());
+            volumes
+                .extend(entries.filter_map(|e| Some((number(&e.file_name().to_string_lossy())?, e.path()))));
+        }
+        volumes.sort();
+        match volumes.is_empty() {
+            true => out.push(dir.clone()),
+            false => out.extend(volumes.into_iter().map(|(_, path)| path)),
+        }
+    }
+    out
+}
+
+/// Spreads a bundle over media and writes its objects, files and parity there.
+pub(super) async fn lay_out(
+    station: &Station,
+    media: Media,
+    parity: u32,
+    manifest: Manifest,
+    ids: &BTreeSet<Digest>,
+) -> Result<(Vec<Folder>, Manifest)> {
+    let (objects, mut manifest) = with_objects(station, manifest, ids).await?;
+    let layout = media.assign(&mut manifest, parity)?;
+    let (blobs, progress) = (station.store.blobs.clone(), station.options.progress.clone());
+    let whole = move || {
+        media.check_within(&layout)?;
+        let written = fill(&layout, objects.path(), &blobs, manifest, &progress)?;
+        drop(objects);
+        Ok(written)
+    };
+    joined(tokio::task::spawn_blocking(whole).await)
+}
+
+/// Writes the objects beside the station, since their size decides what else fits.
+pub(super) async fn with_objects(
+    station: &Station,
+    mut manifest: Manifest,
+    ids: &BTreeSet<Digest>,
+) -> Result<(tempfile::TempDir, Manifest)> {
+    let beside = tempfile::tempdir_in(&station.dir).map_err(file_error(&station.dir))?;
+    let folder = beside.path().join("objects");
+    std::fs::create_dir(&folder).map_err(file_error(&folder))?;
+    manifest.objects = vec![objects::write(&station.store.db, beside.path(), OBJECTS, ids).await?];
+    Ok((beside, manifest))
+}
+
+fn fill(
+    layout: &Layout,
+    objects: &Path,
+    blobs: &Blobs,
+    manifest: Manifest,
+    progress: &Progress,
+) -> Result<(Vec<Folder>, Manifest)> {
+    let mut folders = Vec::new();
+    for (number, dir) in (1u32..).zip(&layout.dirs) {
+        let folder = Folder::prepare(dir, Part::Volume(number), &manifest)?;
+        folder.copy_objects(objects, &manifest)?;
+        folders.push(folder);
+    }
+    for folder in &folders {
+        folder.copy(blobs, &manifest, progress)?;
+    }
+    let of_files = folders.len() - layout.parity;
+    let manifest = match folders.get(of_files..) {
+        Some(of_parity) if !of_parity.is_empty() => parity::write(of_parity, blobs, manifest, progress)?,
+        _ => manifest,
+    };
+    Ok((folders, manifest))
+}
+
+/// What each volume holds, of a bundle whose parity is not made yet.
+pub(super) fn planned(layout: &Layout, manifest: &Manifest) -> Vec<OnMedium> {
+    let mut out = told(&layout.dirs, manifest);
+    let longest = manifest.volumes.iter().map(|volume| volume.bytes).max().unwrap_or(0);
+    let bytes = longest.next_multiple_of(u64::from(SHARD_BYTES));
+    let of_parity = layout.dirs.iter().skip(out.len());
+    out.extend(of_parity.map(|folder| OnMedium { folder: folder.clone(), bytes, files: 0, parity: true }));
+    out
+}
+
+/// What each volume holds.
+pub(super) fn told(dirs: &[PathBuf], manifest: &Manifest) -> Vec<OnMedium> {
+    let of_files = manifest.volumes_of_files();
+    let told = |(at, (folder, volume)): (usize, (&PathBuf, &Volume))| OnMedium {
+        folder: folder.clone(),
+        bytes: volume.bytes,
+        files: volume.files,
+        parity: at >= of_files,
+    };
+    dirs.iter().zip(&manifest.volumes).enumerate().map(told).collect()
+}
