@@ -137,7 +137,24 @@ pub struct ChannelHead {
     pub facts: TreeId<Id<Facts>>,
     /// How many artifacts it publishes.
     pub artifacts: u64,
+    /// The bundles by which it reached the sender, from the first station on; none if the sender reads it from a source.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub via: Vec<Hop>,
 }
+
+/// A crossing that a channel has behind it, as the station after it saw it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hop {
+    /// The bundle.
+    pub bundle: Base,
+    /// Who sent it.
+    pub sender: Sender,
+    /// In which stream.
+    pub stream: String,
+}
+
+/// The most crossings that a channel may have behind it.
+pub const HOPS_MAX: usize = 16;
 
 /// A file of objects: JSON lines, compressed with zstd.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

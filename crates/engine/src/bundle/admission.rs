@@ -1,6 +1,6 @@
 //! Whether a bundle may come in at all: who signed it, for which stream and channels, and where in the stream it stands.
 
-use airlock_core::bundle::{Base, Manifest, NUMBER_STEP_MAX};
+use airlock_core::bundle::{Base, ChannelHead, HOPS_MAX, Hop, Manifest, NUMBER_STEP_MAX};
 use airlock_core::channel::{Channel, ChannelFeed, parent_of};
 use airlock_core::id::{Digest, Id};
 use airlock_core::time::Span;
@@ -17,6 +17,8 @@ const CLOCK_AHEAD_MAX: Span = Span::days(7);
 /// Longest name of a stream, in characters.
 const STREAM_CHARS_MAX: usize = 200;
 
+/// Longest name of a station on the way, in characters.
+const SENDER_CHARS_MAX: usize = 200;
 /// Longest name of a feed, in characters: each station on the way puts its stream in front.
 const FEED_CHARS_MAX: usize = 1000;
 
@@ -34,6 +36,16 @@ pub(super) fn check_names(m: &Manifest) -> Result<()> {
     };
     if let Some(bad) = m.feeds.keys().find(|name| !is_name(name)) {
         return Err(Error::unsafe_(format!("`{}` cannot name a feed", bad.escape_default())));
+    }
+    let is_hop = |hop: &Hop| {
+        hop.stream.len() <= STREAM_CHARS_MAX
+            && hop.stream.bytes().all(plain)
+            && hop.sender.name.chars().count() <= SENDER_CHARS_MAX
+            && airlock_core::hex::decode::<32>(&hop.sender.public_key).is_some()
+    };
+    let is_way = |head: &ChannelHead| head.via.len() <= HOPS_MAX && head.via.iter().all(is_hop);
+    if let Some((name, _)) = m.channels.iter().find(|(_, head)| !is_way(head)) {
+        return Err(Error::unsafe_(format!("the way that `{}` came is malformed", name.escape_default())));
     }
     match m.channels.keys().find(|name| !airlock_core::channel::is_channel_name(name)) {
         Some(bad) => Err(Error::unsafe_(format!("`{}` cannot name a channel", bad.escape_default()))),

@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use airlock_core::advisory::FeedHead;
-use airlock_core::bundle::{self, Base, BundledFile, ChannelHead, Manifest, Sender};
+use airlock_core::bundle::{self, Base, BundledFile, ChannelHead, Hop, Manifest, Sender};
 use airlock_core::canon::Canonical;
+use airlock_core::channel::{self, Channel, ChannelFeed};
 use airlock_core::id::{Digest, Id};
 use airlock_core::ledger::LedgerHead;
 use airlock_core::roles::Action;
@@ -18,7 +19,7 @@ use airlock_store::{Blobs, Db};
 
 use super::needs::Needs;
 use super::write::Folder;
-use super::{ExportState, Exported, objects, resend, volumes};
+use super::{ExportState, Exported, ImportState, objects, resend, volumes};
 use crate::channel::ref_name;
 use crate::error::{Error, Result, joined};
 use crate::people;
@@ -350,13 +351,35 @@ async fn gather(
         let snapshot: Snapshot = db.get(*id).await?;
         let (facts, artifacts) = needs.add_snapshot(db, *id).await?;
         let content = snapshot.content.digest();
-        let head = ChannelHead { ecosystem: snapshot.ecosystem, snapshot: *id, content, facts, artifacts };
+        let via = via(db, name).await?;
+        let head =
+            ChannelHead { ecosystem: snapshot.ecosystem, snapshot: *id, content, facts, artifacts, via };
         channels.insert(name.clone(), head);
     }
     for head in heads.values() {
         needs.add_feed(db, head).await?;
     }
     Ok((needs, channels))
+}
+
+/// The crossings that a channel has behind it: those of the channel that bundles feed and from which it comes.
+async fn via(db: &Db, name: &str) -> Result<Vec<Hop>> {
+    let mut name = name.to_owned();
+    loop {
+        let Some(id) = db.find_ref(&ref_name(&name, "def")).await? else { return Ok(Vec::new()) };
+        match db.get::<Channel>(Id::new(id)).await?.feed {
+            ChannelFeed::Source { .. } => return Ok(Vec::new()),
+            ChannelFeed::Parent { .. } => match channel::parent_of(&name) {
+                Some(parent) => name = parent.to_owned(),
+                None => return Ok(Vec::new()),
+            },
+            ChannelFeed::Bundles { stream } => {
+                let Some(id) = db.find_ref(&format!("import/{stream}")).await? else { return Ok(Vec::new()) };
+                let state: ImportState = db.get(Id::new(id)).await?;
+                return Ok(state.via.get(&name).cloned().unwrap_or_default());
+            }
+        }
+    }
 }
 
 /// The newest snapshots of the channels that are wanted.

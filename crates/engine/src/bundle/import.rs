@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use airlock_core::advisory::FeedHead;
-use airlock_core::bundle::{Base, Manifest};
+use airlock_core::bundle::{Base, ChannelHead, Hop, Manifest};
 use airlock_core::id::Digest;
 use airlock_core::roles::Action;
 use airlock_core::strictness::{KEPT, THERE};
@@ -17,6 +17,7 @@ use airlock_store::{Db, Intake, Packed, RefChange};
 
 use super::admission::{self, Entry, admission, choose};
 use super::parts::{Parts, Taken};
+use super::verify::Opened;
 use super::{ImportState, channels, objects};
 use crate::error::{Error, Kind, Result, joined};
 use crate::feeds::{self, StoredHead};
@@ -137,7 +138,7 @@ async fn take_in(station: &Station, parts: &Arc<Parts>, trust: &Trust, entry: &E
     let m = parts.manifest();
     let detail = serde_json::json!({
         "number": m.number, "manifest": parts.first().digest, "sender": trust.name, "key": m.sender.public_key,
-        "sender_ledger": m.ledger, "files": m.files.len(),
+        "sender_ledger": m.ledger, "files": m.files.len(), "via": ways(parts.first()),
     });
     station.commit(refs, "bundle.import", &format!("stream/{}", m.stream), &detail).await?;
     Ok(taken)
@@ -174,7 +175,9 @@ async fn verified(
     }
     let mut bundles = entry.state.as_ref().map(|s| s.bundles.clone()).unwrap_or_default();
     bundles.push(Base { number: m.number, manifest: opened.digest });
-    let state = ImportState { bundles, public_key: m.sender.public_key.clone(), ledger: m.ledger };
+    let mut via = entry.state.as_ref().map(|s| s.via.clone()).unwrap_or_default();
+    via.extend(ways(opened));
+    let state = ImportState { bundles, public_key: m.sender.public_key.clone(), ledger: m.ledger, via };
     let id = station.store.db.put(&state).await?;
     let name = format!("import/{}", m.stream);
     refs.push(RefChange { name, from: entry.from, to: Some(id.digest()) });
@@ -183,6 +186,17 @@ async fn verified(
     let trusted = Some(airlock_core::object::encode(trust)?.0.digest());
     refs.push(RefChange { name: format!("trust/{}", trust.name), from: trusted, to: trusted });
     Ok((taken, refs))
+}
+
+/// The way that each channel came with this bundle, which is the last step of it.
+fn ways(opened: &Opened) -> BTreeMap<String, Vec<Hop>> {
+    let m = &opened.manifest;
+    let bundle = Base { number: m.number, manifest: opened.digest };
+    let last = Hop { bundle, sender: m.sender.clone(), stream: m.stream.clone() };
+    let way = |(name, head): (&String, &ChannelHead)| {
+        (name.clone(), head.via.iter().chain(std::iter::once(&last)).cloned().collect())
+    };
+    m.channels.iter().map(way).collect()
 }
 
 /// The feeds after the import, and the set of everything known that follows: it is made before anything is

@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use airlock_core::advisory::FeedHead;
-use airlock_core::bundle::Base;
+use airlock_core::bundle::{Base, Hop};
 use airlock_core::id::Id;
 use airlock_core::ledger::LedgerHead;
 use airlock_core::object::Object;
@@ -62,6 +62,9 @@ pub struct ImportState {
     pub public_key: String,
     /// Where the sender's ledger stood.
     pub ledger: LedgerHead,
+    /// The way that each channel of the stream came, this stream being the last step of it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub via: BTreeMap<String, Vec<Hop>>,
 }
 
 impl Object for ImportState {
