@@ -16,13 +16,14 @@ mod graph;
 mod requirement;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::ecosystem::{self, Ecosystem};
 use crate::fact::Facts;
+use crate::ordered::Forward;
 use crate::policy::Action;
 use crate::record::string;
 use crate::shard::{Entry, Shard, ShardKey};
@@ -40,7 +41,15 @@ pub struct Part {
     /// The shard.
     pub key: String,
     texts: Vec<String>,
+    needs: Vec<PartNeeds>,
     nodes: Vec<PartNode>,
+}
+
+/// What some nodes of a part depend on, and what they constrain: builds of one release mostly say the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct PartNeeds {
+    depends: Vec<u32>,
+    constrains: Vec<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,8 +58,7 @@ struct PartNode {
     version: u32,
     build: u32,
     build_number: u64,
-    depends: Vec<u32>,
-    constrains: Vec<u32>,
+    needs: u32,
     /// Before, and now.
     is_offered: [bool; 2],
     is_asked: bool,
@@ -61,8 +69,52 @@ struct Said<'a> {
     version: Cow<'a, str>,
     build: Cow<'a, str>,
     build_number: u64,
-    depends: Vec<Cow<'a, str>>,
-    constrains: Vec<Cow<'a, str>>,
+    needs: Needs<'a>,
+}
+
+/// What it depends on, and what it constrains.
+#[derive(PartialEq, Eq, Hash)]
+enum Needs<'a> {
+    /// As the record writes both: most records of a name write what another one wrote.
+    Written(List<'a>, List<'a>),
+    /// What the artifact requires.
+    Required(&'a [String]),
+}
+
+/// A list of a record, as it is written.
+#[derive(PartialEq, Eq, Hash)]
+struct List<'a>(&'a str);
+
+impl Default for List<'_> {
+    fn default() -> Self {
+        Self("[]")
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for List<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <&RawValue>::deserialize(deserializer).map(|raw| Self(raw.get()))
+    }
+}
+
+impl<'a> List<'a> {
+    /// The texts in it; none if it is no list.
+    fn read(&self) -> Option<Vec<Cow<'a, str>>> {
+        let all: Vec<&'a RawValue> = serde_json::from_str(self.0).ok()?;
+        Some(all.into_iter().filter_map(string).take(DEPENDS_MAX).collect())
+    }
+}
+
+impl<'a> Needs<'a> {
+    fn read(&self) -> Option<[Vec<Cow<'a, str>>; 2]> {
+        match self {
+            Self::Written(depends, constrains) => Some([depends.read()?, constrains.read()?]),
+            Self::Required(all) => {
+                let all = all.iter().take(DEPENDS_MAX);
+                Some([all.map(|one| Cow::Borrowed(one.as_str())).collect(), Vec::new()])
+            }
+        }
+    }
 }
 
 /// What matters of a conda record, of which there are hundreds of thousands: nothing is copied that need not be.
@@ -75,9 +127,9 @@ struct Record<'a> {
     #[serde(borrow)]
     build_number: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    depends: Vec<&'a RawValue>,
+    depends: List<'a>,
     #[serde(borrow, default)]
-    constrains: Vec<&'a RawValue>,
+    constrains: List<'a>,
 }
 
 impl<'a> Said<'a> {
@@ -85,24 +137,20 @@ impl<'a> Said<'a> {
         match shard.ecosystem {
             Ecosystem::Conda => {
                 let record: Record<'a> = entry.record.read().ok()?;
-                let texts = |list: Vec<&'a RawValue>| list.into_iter().filter_map(string).collect();
                 Some(Self {
                     version: record.version,
                     build: record.build,
                     build_number: record.build_number.and_then(|n| n.get().parse().ok()).unwrap_or_default(),
-                    depends: texts(record.depends),
-                    constrains: texts(record.constrains),
+                    needs: Needs::Written(record.depends, record.constrains),
                 })
             }
             Ecosystem::Pypi => {
                 let opened = facts.and_then(|facts| facts.files.get(file)?.file.as_ref());
-                let requires = opened.into_iter().flat_map(|file| &file.requires);
                 Some(Self {
                     version: Cow::Owned(ecosystem::python_file_version(&shard.name, file)?),
                     build: Cow::Borrowed(""),
                     build_number: 0,
-                    depends: requires.map(|one| Cow::Borrowed(one.as_str())).collect(),
-                    constrains: Vec::new(),
+                    needs: Needs::Required(opened.map_or(&[], |file| &file.requires)),
                 })
             }
         }
@@ -130,41 +178,52 @@ impl Part {
     /// What a shard adds. Records that cannot be read add nothing.
     pub fn of(key: &str, known: &Known<'_>) -> Self {
         let mut part = Self { key: key.to_owned(), ..Self::default() };
-        let mut texts: BTreeMap<String, u32> = BTreeMap::new();
+        let mut texts: HashMap<Cow<'_, str>, u32> = HashMap::new();
+        let mut needs: HashMap<Needs<'_>, u32> = HashMap::new();
+        let mut before = known.before.map(|before| Forward::new(&before.artifacts));
+        let mut now = Forward::new(&known.now.artifacts);
         let current = known
             .upstream
             .into_iter()
             .flat_map(|shard| shard.entries.iter().map(move |(f, e)| (shard, f, e)));
         let is_gone = |file: &String| known.upstream.is_none_or(|shard| !shard.entries.contains_key(file));
-        let listed =
-            known.listed.into_iter().flat_map(|shard| shard.entries.iter().map(move |(f, e)| (shard, f, e)));
+        // Mostly it lists the same, which is the same shard then.
+        let is_other =
+            |listed: &&Shard| known.upstream.is_none_or(|upstream| !std::ptr::eq(upstream, *listed));
+        let listed = known
+            .listed
+            .filter(is_other)
+            .into_iter()
+            .flat_map(|shard| shard.entries.iter().map(move |(f, e)| (shard, f, e)));
         for (shard, file, entry) in current.chain(listed.filter(|(_, file, _)| is_gone(file))) {
             let Some(said) = Said::of(shard, file, entry, known.facts) else { continue };
-            let mut text = |text: &str| -> u32 {
-                if let Some(at) = texts.get(text) {
-                    return *at;
+            let mut text = |text| intern(&mut texts, text, |text| part.texts.push(text.to_owned()));
+            let needs = match needs.get(&said.needs) {
+                Some(at) => *at,
+                None => {
+                    // A record whose needs cannot be read cannot be read.
+                    let Some(lists) = said.needs.read() else { continue };
+                    let [depends, constrains] =
+                        lists.map(|list| list.into_iter().map(&mut text).collect::<Vec<u32>>());
+                    let at = position(part.needs.len());
+                    part.needs.push(PartNeeds { depends, constrains });
+                    needs.insert(said.needs, at);
+                    at
                 }
-                let at = u32::try_from(part.texts.len()).unwrap_or(u32::MAX);
-                part.texts.push(text.to_owned());
-                texts.insert(text.to_owned(), at);
-                at
             };
-            let mut all = |list: &[Cow<'_, str>]| -> Vec<u32> {
-                list.iter().take(DEPENDS_MAX).map(|one| text(one)).collect()
-            };
-            let (depends, constrains) = (all(&said.depends), all(&said.constrains));
-            let of = |judgement: &'_ Judgement, before_fetch| {
-                judgement.artifacts.get(file).is_some_and(|judged| is_offered(judged, before_fetch))
-            };
+            let was = before.as_mut().and_then(|before| before.get(file));
+            let is = now.get(file);
             part.nodes.push(PartNode {
                 file: file.clone(),
-                version: text(&said.version),
-                build: text(&said.build),
+                version: text(said.version),
+                build: text(said.build),
                 build_number: said.build_number,
-                depends,
-                constrains,
-                is_offered: [known.before.is_some_and(|b| of(b, false)), of(known.now, known.before_fetch)],
-                is_asked: of(known.now, true),
+                needs,
+                is_offered: [
+                    was.is_some_and(|judged| is_offered(judged, false)),
+                    is.is_some_and(|judged| is_offered(judged, known.before_fetch)),
+                ],
+                is_asked: is.is_some_and(|judged| is_offered(judged, true)),
             });
         }
         part
@@ -173,6 +232,22 @@ impl Part {
     fn key(&self) -> ShardKey {
         ShardKey::parse(&self.key)
     }
+}
+
+/// The number of a text, which it is given when it is met first.
+fn intern<'a>(texts: &mut HashMap<Cow<'a, str>, u32>, text: Cow<'a, str>, new: impl FnOnce(&str)) -> u32 {
+    if let Some(at) = texts.get(&text) {
+        return *at;
+    }
+    let at = position(texts.len());
+    new(&text);
+    texts.insert(text, at);
+    at
+}
+
+/// A position; a channel has some millions of anything at most.
+fn position(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
 }
 
 /// Whether the verdict is to offer it; or would be, if it were fetched and opened.

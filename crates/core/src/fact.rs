@@ -15,6 +15,7 @@ use crate::time::Time;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     /// Facts by file name.
+    #[serde(deserialize_with = "crate::ordered::read")]
     pub files: BTreeMap<String, Fact>,
 }
 

@@ -13,6 +13,7 @@ use crate::ecosystem::Ecosystem;
 use crate::fact::{Fact, Facts, Fault, FileFact};
 use crate::identity::{Coverage, Identity};
 use crate::matching::{self, Finding, Lookup};
+use crate::ordered::Forward;
 use crate::policy::{Action, Licence, Policy, Subject, Truth};
 use crate::record::Artifact;
 use crate::shard::{Entry, Shard, ShardKey};
@@ -48,6 +49,8 @@ pub struct Context<'a> {
     /// Whether an artifact without verified bytes is held. Judging before the fetch asks what *would* be
     /// admitted, since only that is fetched.
     pub needs_bytes: bool,
+    /// Whether to tell until when verdicts stand ([`Judged::flips_at`]); who only looks at what would be asks for no more.
+    pub looks_ahead: bool,
 }
 
 /// When the oldest of the feeds that tell of vulnerabilities was read; `None` if none tells what is
@@ -84,12 +87,14 @@ pub fn judge_local(cx: &Context<'_>, key: &ShardKey, local: &Local<'_>) -> Judge
     let assessing = assessing(cx, key, local);
     let project_status = local.upstream.or(local.listed).and_then(project_status);
     let mut findings: BTreeMap<String, Vec<Finding>> = BTreeMap::new();
-    let mut artifacts = BTreeMap::new();
+    let mut facts = local.facts.map(|facts| Forward::new(&facts.files));
+    let mut before = local.previous.map(|previous| Forward::new(&previous.artifacts));
+    let mut artifacts = Vec::new();
     for (file, entry, gone) in files(local) {
         let artifact = match Artifact::from_parts(cx.ecosystem, &key.name, file, entry) {
             Ok(artifact) => artifact,
             Err(error) => {
-                artifacts.insert(file.to_owned(), unreadable(gone, error.to_string()));
+                artifacts.push((file.to_owned(), unreadable(gone, error.to_string())));
                 continue;
             }
         };
@@ -108,12 +113,12 @@ pub fn judge_local(cx: &Context<'_>, key: &ShardKey, local: &Local<'_>) -> Judge
             coverage,
             findings: found,
             assessing: &assessing,
-            fact: local.facts.and_then(|f| f.files.get(file)),
-            before: local.previous.and_then(|p| p.artifacts.get(file)),
+            fact: facts.as_mut().and_then(|facts| facts.get(file)),
+            before: before.as_mut().and_then(|before| before.get(file)),
             lacks: local.lacks.and_then(|lacks| lacks.get(file)).map(String::as_str),
             gone,
         };
-        artifacts.insert(file.to_owned(), case.judge());
+        artifacts.push((file.to_owned(), case.judge()));
     }
     findings.retain(|_, found| !found.is_empty());
     // A day's EPSS is to change no judgement in which it decides nothing.
@@ -127,7 +132,7 @@ pub fn judge_local(cx: &Context<'_>, key: &ShardKey, local: &Local<'_>) -> Judge
         subdir: key.subdir.clone(),
         coverage,
         findings,
-        artifacts,
+        artifacts: artifacts.into_iter().collect(),
     }
 }
 
@@ -159,8 +164,10 @@ fn files<'a>(local: &Local<'a>) -> impl Iterator<Item = (&'a str, &'a Entry, boo
     let upstream = local.upstream;
     let current =
         upstream.into_iter().flat_map(|s| &s.entries).map(|(file, entry)| (file.as_str(), entry, false));
+    let is_other = |listed: &&Shard| upstream.is_none_or(|upstream| !std::ptr::eq(upstream, *listed));
     let only_listed = local
         .listed
+        .filter(is_other)
         .into_iter()
         .flat_map(|s| &s.entries)
         .filter(move |(file, _)| !upstream.is_some_and(|s| s.entries.contains_key(*file)))
@@ -244,25 +251,8 @@ impl Case<'_> {
         let now = self.cx.now;
         let ruled = self.rule(now);
         let graced = self.remember(&ruled);
+        let flips_at = if self.cx.looks_ahead { self.flips_at(&ruled) } else { None };
         let Ruled { rules, verdict, review_by, denied_from, assessed } = ruled;
-        let mut turning_points = BTreeSet::new();
-        let mut points = Vec::new();
-        let subject = self.subject(self.findings, now);
-        for rule in &self.cx.policy.rules {
-            rule.when.turning_points(&subject, &mut points);
-        }
-        turning_points.extend(points);
-        turning_points.extend(self.cx.decisions.turning_points(now));
-        turning_points.extend([review_by, denied_from].into_iter().flatten().filter(|at| *at > now));
-        let flips_at = turning_points.into_iter().find(|at| {
-            let then = self.rule(*at);
-            // Also what only changes the reasons counts: a judgement says what is so until then.
-            then.verdict != verdict
-                || then.review_by.is_some() != review_by.is_some()
-                || then.denied_from.is_some() != denied_from.is_some()
-                || then.rules != rules
-                || then.assessed != assessed
-        });
         Judged {
             version: self.artifact.version.clone(),
             verdict,
@@ -274,6 +264,30 @@ impl Case<'_> {
             gone: self.gone,
             assessed,
         }
+    }
+
+    /// The first moment at which time alone would change what is ruled.
+    fn flips_at(&self, ruled: &Ruled) -> Option<Time> {
+        let now = self.cx.now;
+        let mut turning_points = BTreeSet::new();
+        let mut points = Vec::new();
+        let subject = self.subject(self.findings, now);
+        for rule in &self.cx.policy.rules {
+            rule.when.turning_points(&subject, &mut points);
+        }
+        turning_points.extend(points);
+        turning_points.extend(self.cx.decisions.turning_points(now));
+        turning_points
+            .extend([ruled.review_by, ruled.denied_from].into_iter().flatten().filter(|at| *at > now));
+        turning_points.into_iter().find(|at| {
+            let then = self.rule(*at);
+            // Also what only changes the reasons counts: a judgement says what is so until then.
+            then.verdict != ruled.verdict
+                || then.review_by.is_some() != ruled.review_by.is_some()
+                || then.denied_from.is_some() != ruled.denied_from.is_some()
+                || then.rules != ruled.rules
+                || then.assessed != ruled.assessed
+        })
     }
 
     fn subject<'s>(&'s self, findings: &'s [Finding], now: Time) -> Subject<'s> {

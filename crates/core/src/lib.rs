@@ -27,6 +27,7 @@ pub mod litter;
 pub mod lock;
 pub mod matching;
 pub mod object;
+pub mod ordered;
 pub mod pattern;
 pub mod people;
 pub mod policy;

@@ -4,11 +4,14 @@
 //! example `{"kind":"airlock.policy.v1","text":"..."}`. Since a canonical document is one line, a
 //! bundle carries objects as lines, and `sha256sum` of a line is the object's name.
 
+mod kinded;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::canon::{self, CanonError, Canonical};
 use crate::id::{Digest, Id};
+use kinded::Kinded;
 
 /// A value that is stored as an object.
 pub trait Object: Serialize + DeserializeOwned {
@@ -74,12 +77,22 @@ pub fn encode<T: Object>(value: &T) -> Result<(Id<T>, Encoded), ObjectError> {
 
 /// Reads an object of kind `T` from bytes whose hash was checked before.
 pub fn decode<T: Object>(bytes: &[u8]) -> Result<T, ObjectError> {
-    let shape = |source| ObjectError::Shape { kind: T::KIND, source };
-    let found = serde_json::from_slice::<KindOnly>(bytes).map_err(shape)?;
-    if found.kind != T::KIND {
-        return Err(ObjectError::Kind { expected: T::KIND, found: found.kind });
+    let mut kind = None;
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let read = T::deserialize(Kinded { reader: &mut reader, kind: &mut kind });
+    match read.and_then(|value| reader.end().map(|()| value)) {
+        Ok(value) if kind.as_deref() == Some(T::KIND) => Ok(value),
+        read => Err(misread::<T>(bytes, read.err())),
     }
-    serde_json::from_slice(bytes).map_err(shape)
+}
+
+/// Why bytes are not of this kind: that they are of another one says more than that their shape is another.
+fn misread<T: Object>(bytes: &[u8], fault: Option<serde_json::Error>) -> ObjectError {
+    match (serde_json::from_slice::<KindOnly>(bytes), fault) {
+        (Ok(KindOnly { kind }), _) if kind != T::KIND => ObjectError::Kind { expected: T::KIND, found: kind },
+        (_, Some(source)) | (Err(source), None) => ObjectError::Shape { kind: T::KIND, source },
+        (Ok(KindOnly { kind }), None) => ObjectError::Kind { expected: T::KIND, found: kind },
+    }
 }
 
 /// The kind that bytes claim, if they are an object at all.
@@ -143,6 +156,11 @@ mod tests {
             decode::<Sample>(br#"{"kind":"airlock.sample.v1"}"#),
             Err(ObjectError::Shape { .. })
         ));
+        let twice = br#"{"a":"","b":1,"kind":"airlock.sample.v1","kind":"airlock.sample.v1"}"#;
+        assert!(matches!(decode::<Sample>(twice), Err(ObjectError::Shape { .. })));
+        let more = br#"{"a":"","b":1,"kind":"airlock.sample.v1"} {}"#;
+        assert!(matches!(decode::<Sample>(more), Err(ObjectError::Shape { .. })));
+        assert!(matches!(decode::<Sample>(br#"{"a":"","b":1}"#), Err(ObjectError::Shape { .. })));
         let clash = encode(&Clash { kind: 1 }).unwrap_err().to_string();
         assert!(clash.contains("the key `kind` stands twice"), "{clash}");
     }

@@ -20,6 +20,7 @@ pub struct Shard {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subdir: Option<String>,
     /// The records by file name.
+    #[serde(deserialize_with = "crate::ordered::read")]
     pub entries: BTreeMap<String, Entry>,
     /// What the index said about the name as a whole (`removed`, `project-status`), verbatim.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

@@ -153,6 +153,7 @@ pub struct Judgement {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub findings: BTreeMap<String, Vec<Finding>>,
     /// The verdicts by file name.
+    #[serde(deserialize_with = "crate::ordered::read")]
     pub artifacts: BTreeMap<String, Judged>,
     /// What was known when statements about the package counted for the first time (see [`assess`]).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

@@ -140,6 +140,16 @@ fn age_is_counted_from_the_record() {
 }
 
 #[test]
+fn who_asks_for_no_more_is_told_the_same_but_for_how_long_it_stands() {
+    let mut world = World::new(&one_rule("hold", "{ younger_than = \"14 days\" }"));
+    world.shard = Some(shard(&format!(r#"{{"upload-time":"{}"}}"#, day(-13))));
+    let mut full = world.judged();
+    assert!(full.flips_at.take().is_some());
+    world.looks_ahead = false;
+    assert_eq!(world.judged(), full);
+}
+
+#[test]
 fn a_waiver_lifts_one_rule_for_one_scope_until_one_date() {
     let mut world = World::new(policy::DEFAULT);
     world.advisories = vec![advisory("CVE-1", Some(9.0))];

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Numbered, Part, Requirement};
+use super::{Numbered, Part, Requirement, position};
 use crate::ecosystem::Ecosystem;
 
 /// Comparisons of what one package needs with files that may satisfy it. A package of a large channel takes some hundred
@@ -93,16 +93,23 @@ impl Graph {
         let shard = part.key();
         let texts: Vec<u32> = part.texts.into_iter().map(|text| self.text(text)).collect();
         let at = |local: u32| texts.get(local as usize).copied().unwrap_or_default();
-        let key = index(self.keys.len());
+        let key = position(self.keys.len());
         self.keys.push(part.key);
         let next = u16::try_from(self.subdirs.len()).unwrap_or(u16::MAX);
         let subdir = *self.subdirs.entry(shard.subdir.unwrap_or_default()).or_insert(next);
         let name = self.text(shard.name.clone());
+        let all = |list: &[u32]| list.iter().map(|local| at(*local)).collect::<Vec<u32>>();
+        let needs: Vec<Vec<u32>> = part
+            .needs
+            .iter()
+            .map(|said| self.needs_of(&all(&said.depends), &all(&said.constrains)))
+            .collect();
+        let first = position(self.nodes.len());
         for node in part.nodes {
-            let id = index(self.nodes.len());
-            let all = |list: &[u32]| list.iter().map(|local| at(*local)).collect::<Vec<u32>>();
-            self.note_needs(id, &all(&node.depends), &all(&node.constrains));
-            self.names.entry(shard.name.clone()).or_default().push(id);
+            let id = position(self.nodes.len());
+            for need in needs.get(node.needs as usize).into_iter().flatten() {
+                self.needs[*need as usize].by.push(id);
+            }
             self.nodes.push(Node {
                 key,
                 name,
@@ -115,6 +122,7 @@ impl Graph {
                 is_asked: node.is_asked,
             });
         }
+        self.names.entry(shard.name).or_default().extend(first..position(self.nodes.len()));
     }
 
     fn text(&mut self, text: String) -> u32 {
@@ -122,7 +130,7 @@ impl Graph {
             return *at;
         }
         let name = name_of(self.ecosystem, &text);
-        let at = index(self.texts.len());
+        let at = position(self.texts.len());
         self.texts.push(text.clone());
         self.name_of.push(at);
         self.by_text.insert(text, at);
@@ -134,8 +142,8 @@ impl Graph {
         at
     }
 
-    /// Notes the needs of an artifact: what it depends on by name, each with what else it says of that name.
-    fn note_needs(&mut self, id: u32, depends: &[u32], constrains: &[u32]) {
+    /// The needs of what says this: what it depends on by name, each with what else it says of that name.
+    fn needs_of(&mut self, depends: &[u32], constrains: &[u32]) -> Vec<u32> {
         let named = |text: &u32| (self.name_of.get(*text as usize).copied().unwrap_or_default(), *text);
         let mut all: Vec<(u32, u32)> = depends.iter().map(named).collect();
         all.sort_unstable();
@@ -144,28 +152,17 @@ impl Graph {
         all.extend(constrains.iter().map(named).filter(|(name, _)| is_needed(*name)));
         all.sort_unstable();
         all.dedup();
-        let mut texts = Vec::new();
+        let mut out = Vec::new();
         for of_name in all.chunk_by(|a, b| a.0 == b.0) {
-            texts.clear();
-            texts.extend(of_name.iter().map(|(_, text)| *text));
-            let need = match self.by_need.get(texts.as_slice()) {
-                Some(need) => *need,
-                None => {
-                    let need = index(self.needs.len());
-                    self.needs.push(Need {
-                        texts: texts.clone(),
-                        by: Vec::new(),
-                        candidates: Vec::new(),
-                        is_over: false,
-                    });
-                    self.by_need.insert(texts.clone(), need);
-                    need
-                }
-            };
-            if let Some(need) = self.needs.get_mut(need as usize) {
-                need.by.push(id);
+            let texts: Vec<u32> = of_name.iter().map(|(_, text)| *text).collect();
+            let next = position(self.needs.len());
+            let need = *self.by_need.entry(texts.clone()).or_insert(next);
+            if need == next {
+                self.needs.push(Need { texts, by: Vec::new(), candidates: Vec::new(), is_over: false });
             }
+            out.push(need);
         }
+        out
     }
 
     /// Everything that is offered and cannot be installed, by the verdicts of before and of now, in order.
@@ -175,7 +172,7 @@ impl Graph {
         let mut satisfies: Vec<Vec<u32>> = vec![Vec::new(); self.nodes.len()];
         for (need, of) in self.needs.iter().enumerate() {
             for candidate in &of.candidates {
-                satisfies[*candidate as usize].push(index(need));
+                satisfies[*candidate as usize].push(position(need));
             }
         }
         [When::Before, When::Now].map(|when| self.of(when, &satisfies))
@@ -265,17 +262,18 @@ impl Graph {
     fn dead_in(&self, when: When, universe: &[u16], satisfies: &[Vec<u32>]) -> Vec<(u32, u32)> {
         let is_in = |id: u32| universe.contains(&self.nodes[id as usize].subdir);
         let offered = |id: u32| self.nodes[id as usize].is_offered[usize::from(when == When::Now)];
-        let mut alive: Vec<bool> = (0..index(self.nodes.len())).map(|id| is_in(id) && offered(id)).collect();
+        let mut alive: Vec<bool> =
+            (0..position(self.nodes.len())).map(|id| is_in(id) && offered(id)).collect();
         let mut left: Vec<u32> = Vec::with_capacity(self.needs.len());
         let mut here: Vec<bool> = Vec::with_capacity(self.needs.len());
         let mut broken: Vec<u32> = Vec::new();
         for (need, of) in self.needs.iter().enumerate() {
             here.push(of.is_over || of.candidates.iter().any(|id| is_in(*id)));
             let still = of.candidates.iter().filter(|id| alive[**id as usize]).count();
-            left.push(index(still));
+            left.push(position(still));
             // Where there never was a candidate here, it comes from elsewhere.
             if here[need] && still == 0 {
-                broken.push(index(need));
+                broken.push(position(need));
             }
         }
         let mut dead = Vec::new();
@@ -300,7 +298,7 @@ impl Graph {
             let mut found: BTreeMap<u32, u32> = BTreeMap::new();
             for need in (0..self.needs.len()).filter(lacks) {
                 for id in self.needs[need].by.iter().filter(|id| is_only_asked(**id)) {
-                    found.entry(*id).or_insert(index(need));
+                    found.entry(*id).or_insert(position(need));
                 }
             }
             dead.extend(found);
@@ -317,9 +315,4 @@ impl Graph {
 /// The name that a dependency is about; one that is not understood is about itself.
 fn name_of(ecosystem: Ecosystem, text: &str) -> String {
     Requirement::parse(ecosystem, text).map_or_else(|| text.to_owned(), |requirement| requirement.name)
-}
-
-/// A position; a channel has some millions of anything at most.
-fn index(at: usize) -> u32 {
-    u32::try_from(at).unwrap_or(u32::MAX)
 }

@@ -88,6 +88,7 @@ pub struct World {
     pub facts: Facts,
     pub previous: Option<Judgement>,
     pub needs_bytes: bool,
+    pub looks_ahead: bool,
 }
 
 impl World {
@@ -104,6 +105,7 @@ impl World {
             facts: facts(None),
             previous: None,
             needs_bytes: true,
+            looks_ahead: true,
         }
     }
 
@@ -121,6 +123,7 @@ impl World {
             feeds_read: self.feeds_read,
             now: self.now,
             needs_bytes: self.needs_bytes,
+            looks_ahead: self.looks_ahead,
         };
         let slice = Slice { entries: self.advisories.clone() };
         let lookup = matching::lookups(Ecosystem::Pypi, "x", None).remove(0);

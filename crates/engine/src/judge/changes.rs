@@ -46,7 +46,8 @@ impl FindingChanges {
     /// is no news of vulnerabilities.
     pub(super) fn between(before: Option<&Judgement>, after: &Judgement) -> Self {
         let mut out = Self::default();
-        let Some(before) = before else { return out };
+        // What is known is mostly the same, and of most packages nothing is.
+        let Some(before) = before.filter(|before| before.findings != after.findings) else { return out };
         let versions = |judgement: &Judgement| -> BTreeSet<String> {
             judgement.artifacts.values().filter(|j| !j.gone).map(|j| j.version.clone()).collect()
         };

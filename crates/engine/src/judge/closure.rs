@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use airlock_core::closure::{Graph, Impossible};
+use airlock_core::closure::{Graph, Impossible, Part};
 use airlock_core::ecosystem::Ecosystem;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::Sum;
 use crate::error::{Result, joined};
@@ -20,16 +21,37 @@ pub(super) struct Found {
     pub lost: Vec<Impossible>,
 }
 
+/// The graph of a channel, which takes in what was judged while the next shards are being judged.
+#[derive(Default)]
+pub(super) struct Growing(Option<JoinHandle<Graph>>);
+
+impl Growing {
+    /// Takes in these, behind those before them.
+    pub async fn next(&mut self, ecosystem: Ecosystem, parts: Vec<Part>) -> Result<()> {
+        if !parts.is_empty() {
+            let mut graph = self.take(ecosystem).await?;
+            self.0 = Some(spawn_blocking(move || {
+                parts.into_iter().for_each(|part| graph.add(part));
+                graph
+            }));
+        }
+        Ok(())
+    }
+
+    /// The graph, with everything that was given to it.
+    async fn take(&mut self, ecosystem: Ecosystem) -> Result<Graph> {
+        match self.0.take() {
+            Some(task) => joined(task.await.map(Ok)),
+            None => Ok(Graph::new(ecosystem)),
+        }
+    }
+}
+
 impl Sum {
     /// What of all that was judged cannot be installed.
     pub(super) async fn impossible(&mut self, ecosystem: Ecosystem) -> Result<Found> {
-        let parts = std::mem::take(&mut self.parts);
-        let found = tokio::task::spawn_blocking(move || {
-            let mut graph = Graph::new(ecosystem);
-            parts.into_iter().for_each(|part| graph.add(part));
-            Ok(graph.impossible())
-        });
-        let [before, now] = joined(found.await)?;
+        let mut graph = self.graph.take(ecosystem).await?;
+        let [before, now] = joined(spawn_blocking(move || Ok(graph.impossible())).await)?;
         let was: BTreeSet<(&String, &String)> = before.iter().map(|one| (&one.key, &one.file)).collect();
         let is_lost = |one: &&Impossible| one.was_offered && !was.contains(&(&one.key, &one.file));
         let lost = now.iter().filter(is_lost).cloned().collect();

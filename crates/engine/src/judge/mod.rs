@@ -19,7 +19,7 @@ use airlock_core::advisory::{AdvisorySet, Epss, Kev, Ranks, Slice};
 use airlock_core::assess::Statements;
 use airlock_core::block::BlockSet;
 use airlock_core::channel::Channel;
-use airlock_core::closure::{Impossible, Part};
+use airlock_core::closure::Impossible;
 use airlock_core::decision::Decisions;
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::id::{Digest, Id};
@@ -41,7 +41,7 @@ use crate::trees::Writing;
 use crate::{feeds, tree_edit, trees};
 
 pub use changes::{Changes, FindingChanges, VerdictChange};
-use closure::Lacks;
+use closure::{Growing, Lacks};
 use inputs::Inputs;
 pub use one::Reopened;
 use one::{Common, ForClosure, One, Task};
@@ -275,12 +275,14 @@ async fn judge_all(station: &Station, common: Common, maps: &Maps, lacks: &Lacks
         maps.keys.chunks(CHUNK).map(|keys| judge_chunk(station, &common, (maps, lacks), keys)).collect();
     let mut chunks = stream::iter(chunks).buffered(CHUNKS_AT_ONCE);
     while let Some(chunk) = chunks.next().await {
-        let mut objects = Vec::new();
+        let (mut objects, mut parts) = (Vec::new(), Vec::new());
         for mut one in chunk? {
             objects.append(&mut one.objects);
+            parts.extend(one.part.take());
             sum.add(one);
             task.add(1);
         }
+        sum.graph.next(common.channel.ecosystem, parts).await?;
         writing.next(&station.store.db, objects).await?;
     }
     writing.end().await?;
@@ -381,12 +383,11 @@ struct Sum {
     differences: Differences,
     findings: FindingChanges,
     reopened: Reopened,
-    parts: Vec<Part>,
+    graph: Growing,
 }
 
 impl Sum {
     fn add(&mut self, one: One) {
-        self.parts.extend(one.part);
         self.settled.merge(one.settled);
         self.before.0.add(one.before.0);
         self.before.1.add(one.before.1);

@@ -1,6 +1,6 @@
 //! Judging one shard: unpacking what is known of it, ruling, packing what comes out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use airlock_core::advisory::{Epss, Kev, Ranks, Slice};
@@ -14,6 +14,7 @@ use airlock_core::identity::Identity;
 use airlock_core::judge::{self, Context, Local, Settled};
 use airlock_core::matching::Lookup;
 use airlock_core::object::{self, Object};
+use airlock_core::ordered;
 use airlock_core::policy::{Action, Policy};
 use airlock_core::publish::{self, Published};
 use airlock_core::shadow::Differences;
@@ -67,6 +68,7 @@ impl Common {
             feeds_read: self.feeds_read,
             now: self.now,
             needs_bytes: self.needs_bytes,
+            looks_ahead: !self.dry,
         }
     }
 }
@@ -254,10 +256,8 @@ fn changes(before: Option<&Judgement>, after: &Judgement) -> OfShard {
     let shown = |judged: Option<&Judged>| judged.filter(|j| !j.gone).map(|j| j.verdict);
     let none = BTreeMap::new();
     let old = before.map_or(&none, |b| &b.artifacts);
-    let files: BTreeSet<&String> = old.keys().chain(after.artifacts.keys()).collect();
     let mut out = OfShard::of(&after.name);
-    for file in files {
-        let (was, is) = (old.get(file), after.artifacts.get(file));
+    for (file, was, is) in ordered::both(old, &after.artifacts) {
         let (from, to) = (shown(was), shown(is));
         let leaves = is.and_then(judge::leaving).filter(|_| was.is_none_or(|was| was.denied_from.is_none()));
         if from == to && leaves.is_none() {
