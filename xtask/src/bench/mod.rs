@@ -4,6 +4,7 @@ mod carry;
 mod feeds;
 mod index;
 mod matching;
+mod plan;
 mod scale;
 mod serve;
 
@@ -19,7 +20,7 @@ const RUNS: usize = 5;
 
 /// Measures what can be measured on this machine, and says what is skipped; one measurement by its name, or all.
 pub fn run(wanted: Option<&str>) -> Result<()> {
-    const NAMES: [&str; 7] = ["demo", "index", "feeds", "scale", "carry", "serve", "match"];
+    const NAMES: [&str; 8] = ["demo", "index", "feeds", "scale", "plan", "carry", "serve", "match"];
     if let Some(other) = wanted.filter(|w| !NAMES.contains(w)) {
         return Err(format!("there is no measurement `{other}`; there are {}", NAMES.join(", ")));
     }
@@ -41,6 +42,7 @@ pub fn run(wanted: Option<&str>) -> Result<()> {
             "match" => matching::run()?,
             _ if !data.is_dir() => println!("skipped: {name}, because {} is not there", data.display()),
             "feeds" => feeds::run(&airlock, &data)?,
+            "plan" => plan::run(&airlock, &data)?,
             _ => scale::run(&airlock, &data)?,
         }
     }
@@ -99,6 +101,21 @@ fn timed(command: &mut Command) -> Result<Duration> {
     let output = command.output().map_err(|e| e.to_string())?;
     let took = began.elapsed();
     if output.status.success() { Ok(took) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+}
+
+/// Builds what fills and asks stations for measurements.
+fn examples() -> Result<()> {
+    let examples = ["--example", "plant", "--example", "matching", "--example", "judging"];
+    cargo(&[&["build", "--release", "--locked", "-p", "airlock-testkit"], &examples[..]].concat(), &[])
+}
+
+fn example(name: &str) -> Command {
+    Command::new(root().join("target/release/examples").join(name))
+}
+
+/// Notes every file of the station's channel `main` as fetched, without its being there.
+fn plant(station: &str) -> Result<()> {
+    timed(example("plant").args([station, "main", "--facts-only"])).map(drop)
 }
 
 /// One advisory of its own, in a file of its own.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use super::{Result, cargo, root, spend};
+use super::{Result, root, spend};
 
 /// The variable that names a directory with such an index, as `linux-64/repodata.json` and `noarch/repodata.json`.
 pub const INDEX: &str = "AIRLOCK_BENCH_INDEX";
@@ -18,8 +18,7 @@ pub fn run(airlock: &Path, data: &Path) -> Result<()> {
         println!("skipped: a channel of 700,000 records, because {INDEX} names none");
         return Ok(());
     };
-    let examples = ["--example", "plant", "--example", "matching"];
-    cargo(&[&["build", "--release", "--locked", "-p", "airlock-testkit"], &examples[..]].concat(), &[])?;
+    super::examples()?;
     let dir = root().join("target/bench-scale");
     let _ = std::fs::remove_dir_all(&dir);
     std::fs::create_dir_all(&dir).map_err(|e| e.to_string())?;
@@ -51,8 +50,7 @@ fn measure(airlock: &Path, data: &Path, index: &Path, dir: &Path) -> Result<()> 
     let place = source.to_string_lossy().into_owned();
     run(&["channel", "add", "main", "--ecosystem", "conda", "--source", &place, "--subdir", "linux-64"])?;
     println!("scale, read, match and judge 700,000 records: {}", run(&["sync", "main", "--dry-run"])?);
-    let plant = root().join("target/release/examples/plant");
-    super::timed(Command::new(&plant).args([&at, "main", "--facts-only"]))?;
+    super::plant(&at)?;
     println!("scale, the same and publish every form: {}", run(&["sync", "main"])?);
     println!(
         "scale, match and judge everything anew, with what could no longer be installed: {}",
@@ -62,7 +60,14 @@ fn measure(airlock: &Path, data: &Path, index: &Path, dir: &Path) -> Result<()> 
     let text = airlock_policy(airlock, &at)?.replace("above = 7.0", "above = 6.0");
     std::fs::write(&policy, text).map_err(|e| e.to_string())?;
     let preview = ["policy", "preview", "default", &policy.to_string_lossy()];
-    println!("scale, a changed rule previewed, with what could no longer be installed: {}", run(&preview)?);
+    let previewed = super::median_of(|| run(&preview))?;
+    println!(
+        "scale, a changed rule previewed, with what could no longer be installed: {previewed} (target 3 s)"
+    );
+    println!("scale, {}", said(super::example("judging").args([&at, "main"]).arg(&policy))?);
+    beside(&run, &policy)?;
+    let explained = super::median_of(|| run(&["explain", "main", "zlib"]))?;
+    println!("scale, one package explained, the disk warm: {explained} (target 0.05 s)");
     println!("scale, nothing new: {}", run(&["judge", "main"])?);
     changed_advisory(airlock, &at, Path::new(&one))?;
     println!("scale, everything known of what is published: {}", run(&["findings", "main", "--json"])?);
@@ -71,10 +76,25 @@ fn measure(airlock: &Path, data: &Path, index: &Path, dir: &Path) -> Result<()> 
     println!(
         "scale, one name blocked: verdict, shard and index of shards rendered after {shards:.3} s, all forms and the refs that serve them after {all:.3} s"
     );
-    let matching = root().join("target/release/examples/matching");
-    let output = Command::new(&matching).args([&at, "main"]).output().map_err(|e| e.to_string())?;
-    println!("scale, matching alone: {}", String::from_utf8_lossy(&output.stdout).trim());
+    println!("scale, matching alone: {}", said(super::example("matching").args([&at, "main"]))?);
     Ok(())
+}
+
+/// What a command prints.
+fn said(command: &mut Command) -> Result<String> {
+    let output = command.output().map_err(|e| e.to_string())?;
+    match output.status.success() {
+        true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    }
+}
+
+/// The policy of this file beside the one in force: everything is read and judged by it, and nothing else is asked.
+fn beside(run: &impl Fn(&[&str]) -> Result<super::Spent>, policy: &Path) -> Result<()> {
+    run(&["policy", "set", "six", &policy.to_string_lossy()])?;
+    let judged = run(&["channel", "set", "main", "--shadow", "six"])?;
+    println!("scale, everything read and judged by a policy beside the one in force: {judged}");
+    run(&["channel", "set", "main", "--no-shadow"]).map(drop)
 }
 
 /// The text of the policy in force.
