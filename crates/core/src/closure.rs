@@ -12,6 +12,7 @@
 //! Several dependencies on one name, and the artifact's own `constrains` on it, restrict the same candidate. A platform's
 //! packages go with each other and with `noarch`; a `noarch` package is impossible if it is so on every platform.
 
+mod dependents;
 mod graph;
 mod requirement;
 
@@ -29,6 +30,11 @@ use crate::record::string;
 use crate::shard::{Entry, Shard, ShardKey};
 use crate::verdict::{Judged, Judgement, RuleHit, Verdict, builtin};
 
+pub(crate) use dependents::leading;
+pub use dependents::{
+    DEPENDENTS_NAMED_MAX, Dependent, Dependents, Package, Requiring, Satisfying, requiring,
+    requiring_by_facts,
+};
 pub use graph::{COMPARISONS_MAX, Graph, Impossible, When};
 pub use requirement::{Numbered, Requirement, has_expression, is_bounded};
 

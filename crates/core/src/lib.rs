@@ -11,6 +11,7 @@ pub mod bundle;
 pub mod canon;
 pub mod channel;
 pub mod closure;
+pub mod compare;
 pub mod cpe;
 pub mod decision;
 pub mod ecosystem;
