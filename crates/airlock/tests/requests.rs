@@ -89,6 +89,9 @@ async fn what_is_asked_for_behind_the_gap_comes_back_answered() {
     assert_eq!(stands(&low, "numpy>=2"), triple("open", "not-listed", "-"));
     assert_eq!(stands(&low, "idna==3.6"), triple("open", "denied", "-"));
     low.run(&["request", "list"]).exits(0).shows("r3 of high").shows("airlock review queue main");
+    low.run(&["review", "queue", "main"])
+        .exits(0)
+        .shows("asked for by r3 of high, just now: requests==1.0: \"for the weather model\"");
 
     // The same again is nothing new.
     let before = low.state();

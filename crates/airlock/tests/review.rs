@@ -3,7 +3,8 @@
 
 mod common;
 
-use airlock_testkit::osv;
+use airlock_formats::make::CondaPackage;
+use airlock_testkit::{conda, osv};
 use common::{NOW, Station, World, airlock};
 use serde_json::{Value, json};
 
@@ -74,6 +75,60 @@ async fn what_is_held_waits_in_a_queue_and_is_approved_as_far_as_it_was_weighed(
     world.know(&[osv("PYSEC-1", "PyPI", "requests", "2.0", 9.0)]);
     station.run(&["advisories", "update"]).exits(0);
     station.run(&["explain", "main", "requests=1.0"]).exits(1).shows("rule cvss-above-7 (deny)");
+}
+
+#[tokio::test]
+async fn what_is_held_is_shown_with_who_needs_it_and_what_changed() {
+    let (world, station) = synced().await;
+    let mut source = world.kit.conda_source("conda");
+    let depends = ["urllib3 >=1"];
+    let old = CondaPackage { depends: &depends, ..conda("requests", "0.9") };
+    source.add(&old, &json!({"license": "MIT", "home": "a\u{1b}[2J"}));
+    source.add(&conda("requests", "1.0"), &json!({"license": "GPL-3.0-only"}));
+    source.add(&CondaPackage { depends: &["requests ==1.0"], ..conda("app", "1") }, &json!({}));
+    source.add(&CondaPackage { depends: &["requests"], ..conda("any", "1") }, &json!({}));
+    source.write();
+    world.know(&[
+        osv("PYSEC-1", "PyPI", "requests", "2.0", 0.0),
+        osv("PYSEC-9", "PyPI", "requests", "0.9.5", 5.0),
+    ]);
+    station.run(&["advisories", "update"]).exits(0);
+    let approve = ["review", "approve", "main", "--scope", "requests==0.9", "--reason", "in use"];
+    station.run(&["sync", "main", "--accept-shrink"]).exits(0);
+    station.run(&approve).exits(0);
+    station.run(&["sync", "main"]).exits(0);
+
+    let file = "noarch/requests-1.0-0.conda";
+    let shown = station.run(&["review", "show", "main", file]).exits(0);
+    let shown = shown
+        .shows("requests 1.0: 1 file")
+        .shows("required by 2 files that are offered (for 1 of them nothing else that is offered would do)")
+        .shows("noarch/app-1-0.conda: requires requests ==1.0, and nothing else that is offered would do")
+        .shows(&format!("  {file} since noarch/requests-0.9-0.conda, "))
+        .shows("    depends on: - urllib3 >=1\n")
+        .shows("    licence: MIT -> GPL-3.0-only\n")
+        .shows("    record: - home a\u{fffd}[2J\n")
+        .shows("    no longer open: PYSEC-9: medium 5.3: requests is vulnerable\n")
+        .shows("  Next: `airlock review approve main --scope 'requests==1.0'");
+    assert!(!shown.stdout.contains('\u{1b}'));
+    let json: Value = station.json(&["review", "show", "main", "requests"]);
+    let held = &json["held"][0];
+    assert_eq!((&json["channel"], &held["artifacts"]), (&json!("main"), &json!([file])));
+    assert_eq!(held["requests"], json!([]));
+    assert_eq!(held["dependents"]["offered_only_this"], 1);
+    assert_eq!(held["dependents"]["first"][0]["artifact"], "noarch/app-1-0.conda");
+    let since = &held["since"][0];
+    assert_eq!((&since["version"], &since["is_above"]), (&json!("0.9"), &json!(false)));
+    let gone = json!({"name": "urllib3", "from": "urllib3 >=1", "to": null});
+    assert_eq!(since["changes"]["dependencies"], json!([gone]));
+    // The queue counts what depends on it, and says where the rest is.
+    station
+        .run(&["review", "queue", "main"])
+        .exits(0)
+        .shows("  required by 2 files that are offered")
+        .shows("Next: `airlock review show main 'requests==1.0'` says what changed; `airlock review approve");
+    station.run(&["review", "show", "main", "any"]).exits(1).says("nothing of `any` in channel `main` waits");
+    station.run(&["review", "show", "main", "a*"]).exits(2).says("means several packages");
 }
 
 #[tokio::test]

@@ -167,7 +167,7 @@ pub async fn keys(
 }
 
 /// The judgements of one package; `name` is canonical.
-async fn package(view: &View, channel: &ChannelView, name: &str) -> Result<Package> {
+pub(crate) async fn package(view: &View, channel: &ChannelView, name: &str) -> Result<Package> {
     let upstream = view.object(channel.newest.inputs.upstream).await?;
     let mut out = Package::default();
     for key in keys(view, channel, &upstream, name).await? {

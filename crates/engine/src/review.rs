@@ -1,13 +1,18 @@
 //! What waits for a person: what is held, with what is needed to decide.
 
+mod asked;
 pub mod baseline;
+mod dependents;
+mod since;
 mod weigh;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use airlock_core::closure::Dependents;
 use airlock_core::decision::{Approved, Ruling, Scope};
+use airlock_core::ecosystem::{ArtifactKind, file_name_parts};
 use airlock_core::explain::Offered;
 use airlock_core::fact::Facts;
 use airlock_core::id::Id;
@@ -19,10 +24,13 @@ use airlock_core::spec::Spec;
 use airlock_core::time::Time;
 use airlock_core::verdict::{Judged, Judgement, RuleHit, Verdict, builtin};
 
-use crate::error::Result;
-use crate::explain;
+use crate::error::{Error, Result};
+use crate::explain::{self, Package};
 use crate::tree_edit;
 use crate::view::{ChannelView, View};
+
+pub use asked::AskedFor;
+pub use since::Since;
 
 /// A version of a package of which files are held for the same reasons.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -49,6 +57,10 @@ pub struct Held {
     pub review_by: Option<Time>,
     /// The nearest version that is offered.
     pub nearest: Option<String>,
+    /// Who asked for it, the newest first: people of this station, and peers.
+    pub requests: Vec<AskedFor>,
+    /// What depends on it of what is offered or held.
+    pub dependents: Dependents,
 }
 
 /// A rule that holds something, and the vulnerability on which it rests.
@@ -90,24 +102,99 @@ fn waits(judged: &Judged) -> bool {
         && holding(judged).next().is_some()
 }
 
+/// What waits of one package, with all that is known of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Shown {
+    /// What waits.
+    #[serde(flatten)]
+    pub held: Held,
+    /// For each of its files what is another than in the last that was admitted, where one was.
+    pub since: Vec<Since>,
+    /// How many more files could be compared.
+    pub since_left_out: usize,
+}
+
+/// What of a channel is meant.
+struct Meant {
+    spec: Spec,
+    /// One file alone, by where it lies or by its name.
+    artifact: Option<String>,
+}
+
+impl Meant {
+    fn is(&self, place: &str, judged: &Judged) -> bool {
+        let is_it = |one: &String| one == place || place.rsplit('/').next() == Some(one);
+        self.spec.matches_version(&judged.version) && self.artifact.as_ref().is_none_or(is_it)
+    }
+}
+
 /// Everything in a channel that matches `spec` and waits for a person: what is offered still first, by its deadline, and
 /// what else waits by its name.
 pub async fn queue(view: &View, channel: &ChannelView, spec: &Spec) -> Result<Vec<Held>> {
-    let packages = explain::judgements(view, channel, |name| spec.matches_name(name)).await?;
+    waiting(view, channel, &Meant { spec: spec.clone(), artifact: None }).await
+}
+
+/// What waits of one package, and what is another in it than in the last version that was admitted. `text` is a file, with
+/// its subdir or without, or a spec of one name.
+///
+/// # Errors
+///
+/// The answer is no where nothing of it waits.
+pub async fn show(view: &View, channel: &ChannelView, text: &str) -> Result<Vec<Shown>> {
+    let ecosystem = channel.channel.ecosystem;
+    let file = text.rsplit('/').next().unwrap_or(text);
+    let artifact = ArtifactKind::of(ecosystem, file).map(|_| text.to_owned());
+    let asked = match artifact.is_some().then(|| file_name_parts(ecosystem, file)).flatten() {
+        Some((name, _)) => name,
+        None => text.to_owned(),
+    };
+    let spec = Spec::parse(ecosystem, &asked).map_err(|e| Error::usage(e.to_string()))?;
+    let name = spec.exact_name().map(str::to_owned).ok_or_else(|| {
+        Error::usage(format!("`{text}` means several packages"))
+            .hint("name one, or a file of it; `airlock review queue` lists what waits")
+    })?;
+    let held = waiting(view, channel, &Meant { spec, artifact }).await?;
+    if held.is_empty() {
+        let message = format!("nothing of `{text}` in channel `{}` waits for a person", channel.channel.name);
+        return Err(Error::no(message).hint(format!(
+            "`airlock explain {} {name}` says what became of each file",
+            channel.channel.name
+        )));
+    }
+    let package = since::Known::read(view, channel, &name).await?;
+    Ok(held
+        .into_iter()
+        .map(|held| {
+            let (since, since_left_out) = package.since(&held);
+            Shown { held, since, since_left_out }
+        })
+        .collect())
+}
+
+async fn waiting(view: &View, channel: &ChannelView, meant: &Meant) -> Result<Vec<Held>> {
+    let packages: BTreeMap<String, Package> = match meant.spec.exact_name() {
+        Some(name) => [(name.to_owned(), explain::package(view, channel, name).await?)].into(),
+        None => explain::judgements(view, channel, |name| meant.spec.matches_name(name)).await?,
+    };
+    let asked = asked::Asked::read(view.station(), channel).await?;
     let mut out = Vec::new();
     for package in packages.values() {
         let offered = Offered::of(channel.channel.ecosystem, package.ours.iter().map(AsRef::as_ref));
         let mut held: BTreeMap<(String, BTreeSet<Holding>), Held> = BTreeMap::new();
         for judgement in &package.ours {
-            of_shard(view, channel, judgement, spec, &mut held).await?;
+            of_shard(view, channel, judgement, meant, &mut held).await?;
         }
         out.extend(held.into_values().map(|held| {
             let nearest = offered.nearest(channel.channel.ecosystem, &held.version).map(str::to_owned);
-            Held { nearest, ..held }
+            let requests = asked.of(&held.name, &held.version);
+            Held { nearest, requests, ..held }
         }));
     }
+    drop(packages);
     let by_deadline = |held: &Held| (held.review_by.is_none(), held.review_by, held.name.clone());
     out.sort_by_key(by_deadline);
+    let dependents = dependents::dependents(view, channel, &out).await?;
+    out.iter_mut().zip(dependents).for_each(|(held, dependents)| held.dependents = dependents);
     Ok(out)
 }
 
@@ -115,16 +202,16 @@ async fn of_shard(
     view: &View,
     channel: &ChannelView,
     judgement: &Judgement,
-    spec: &Spec,
+    meant: &Meant,
     into: &mut BTreeMap<(String, BTreeSet<Holding>), Held>,
 ) -> Result<()> {
-    let is_meant = |judged: &Judged| waits(judged) && spec.matches_version(&judged.version);
-    if !judgement.artifacts.values().any(is_meant) {
+    let key = ShardKey { subdir: judgement.subdir.clone(), name: judgement.name.clone() };
+    let is_meant = |file: &str, judged: &Judged| waits(judged) && meant.is(&key.place(file), judged);
+    if !judgement.artifacts.iter().any(|(file, judged)| is_meant(file, judged)) {
         return Ok(());
     }
-    let key = ShardKey { subdir: judgement.subdir.clone(), name: judgement.name.clone() };
     let (shard, facts) = known(view, channel, &key).await?;
-    for (file, judged) in judgement.artifacts.iter().filter(|(_, judged)| is_meant(judged)) {
+    for (file, judged) in judgement.artifacts.iter().filter(|(file, judged)| is_meant(file, judged)) {
         let rules: BTreeSet<Holding> = holding(judged).map(of_hit).collect();
         let held = into.entry((judged.version.clone(), rules.clone())).or_insert_with(|| Held {
             name: judgement.name.clone(),
@@ -138,6 +225,8 @@ async fn of_shard(
             first_seen: None,
             review_by: None,
             nearest: None,
+            requests: Vec::new(),
+            dependents: Dependents::default(),
         });
         held.artifacts.insert(key.place(file));
         held.review_by = [held.review_by, judged.review_by].into_iter().flatten().min();

@@ -40,6 +40,14 @@ pub enum ReviewCommand {
         #[arg(default_value = "*")]
         spec: String,
     },
+    /// What is held of one package, with all that is needed to decide: who asked for it, what depends on it, and what changed
+    /// since the last version that was admitted.
+    Show {
+        /// The channel.
+        channel: String,
+        /// A file that is held, as `noarch/idna-3.10-py_0.conda` or by its name alone; or a package, or one with versions.
+        artifact: String,
+    },
     /// Let in the files that are held within a scope, as far as what holds them now was weighed. What denies is not lifted, and
     /// what comes or becomes known later is held again.
     Approve {

@@ -20,6 +20,7 @@ mod review;
 mod serve;
 mod shadows;
 mod station;
+mod waiting;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

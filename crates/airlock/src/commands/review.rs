@@ -4,19 +4,17 @@ use std::process::ExitCode;
 
 use airlock_core::decision::{Decision, Ruling, Scope, Terms};
 use airlock_core::lock::Contents;
-use airlock_core::spec::Spec;
 use airlock_core::time::Time;
-use airlock_engine::error::{Error, Result};
+use airlock_engine::error::Result;
+use airlock_engine::review;
 use airlock_engine::review::baseline::{self, Baseline};
-use airlock_engine::review::{self, Held};
 use airlock_engine::station::Station;
-use airlock_engine::status::{self, BrokenGlass};
 use airlock_engine::sync::Rejudged;
 use airlock_engine::{channel, decide, locks, sync};
 
-use super::{Cx, judging};
+use super::{Cx, judging, waiting};
 use crate::cli::{BaselineArgs, ReviewCommand, TermsArgs};
-use crate::output::{ago, bytes, count, table};
+use crate::output::{count, table};
 
 /// Files that are named which a baseline leaves out.
 const GRAVE_SHOWN: usize = 10;
@@ -61,7 +59,12 @@ pub async fn run(cx: &Cx, command: ReviewCommand) -> Result<ExitCode> {
             )?;
             return Ok(ExitCode::SUCCESS);
         }
-        ReviewCommand::Queue { channel, spec } => return queue(cx, &station, &channel, &spec).await,
+        ReviewCommand::Queue { channel, spec } => {
+            return waiting::queue(cx, &station, &channel, &spec).await;
+        }
+        ReviewCommand::Show { channel, artifact } => {
+            return waiting::show(cx, &station, &channel, &artifact).await;
+        }
         ReviewCommand::Approve { channel, scope, build, sha256, rule, expires, terms } => {
             let scope = Scope { build, sha256, ..Scope::of(&channel, &scope) };
             let ruling = weighed(cx, &station, scope, rule.as_deref()).await?;
@@ -167,67 +170,6 @@ async fn on_terms(
     }
     let decision = decide::decide_on(station, ruling, terms).await?;
     rejudge(cx, station, &decision).await
-}
-
-/// What waits, a paragraph to a version.
-async fn queue(cx: &Cx, station: &Station, name: &str, spec: &str) -> Result<ExitCode> {
-    let (view, channel) = judging::published(station, name).await?;
-    let spec = Spec::parse(channel.channel.ecosystem, spec).map_err(|e| Error::usage(e.to_string()))?;
-    let held = review::queue(&view, &channel, &spec).await?;
-    let (now, alone) = (station.now().await?, status::broken_glass(station).await?);
-    cx.out.answer(
-        || Ok(serde_json::json!({"channel": name, "held": held, "broken_glass": alone})),
-        || {
-            let text = match held.as_slice() {
-                [] => format!("Nothing in {name} waits for a person.\n"),
-                all => all.iter().map(|one| held_text(name, one, now)).collect(),
-            };
-            let told = |one: &BrokenGlass| {
-                format!(
-                    "{} was done by {} alone and waits for another person: {}\n",
-                    one.proposal, one.by, one.what
-                )
-            };
-            text + &alone.iter().map(told).collect::<String>()
-        },
-    )?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn held_text(channel: &str, held: &Held, now: Time) -> String {
-    let files = count(held.artifacts.len() as u64, "file");
-    let until = held.review_by.map(|at| format!(", offered until {}", at.date())).unwrap_or_default();
-    let mut out = format!("{} {}: {files}, {}{until}\n", held.name, held.version, bytes(held.size));
-    for rule in &held.rules {
-        let on = rule.advisory.as_ref().map(|id| format!(": {id}")).unwrap_or_default();
-        out += &format!("  held by {}{on}\n", rule.rule);
-    }
-    for f in &held.findings {
-        let score =
-            f.score.map_or_else(|| "no score".to_owned(), |score| format!("{} {score}", score.band()));
-        let kev = if f.kev { ", known to be exploited" } else { "" };
-        let fixed: Vec<&str> = f.fixed.iter().map(String::as_str).collect();
-        let fixed = if fixed.is_empty() {
-            "not fixed".to_owned()
-        } else {
-            format!("fixed from {}", fixed.join(", "))
-        };
-        out += &format!("  {}: {score}{kev}, {fixed}: {}\n", f.advisory, f.summary);
-    }
-    let licences: Vec<&str> = held.licences.iter().map(String::as_str).collect();
-    let licences = if licences.is_empty() { "no licence stated".to_owned() } else { licences.join("; ") };
-    let made = held.made.map(|at| format!(", made {}", at.date())).unwrap_or_default();
-    let seen = held.first_seen.map(|at| format!(", first seen {}", ago(now, at))).unwrap_or_default();
-    out += &format!("  {licences}{made}{seen}\n");
-    out += &match &held.nearest {
-        Some(nearest) => format!("  nearest version that is offered: {nearest}\n"),
-        None => "  no version of it is offered\n".to_owned(),
-    };
-    out += &format!(
-        "  Next: `airlock review approve {channel} --scope '{}=={}' --reason WHY`, or reject\n",
-        held.name, held.version
-    );
-    out
 }
 
 fn row(d: &Decision, in_force: bool) -> Vec<String> {
