@@ -65,9 +65,9 @@ pub enum Action {
     Rule,
     /// `waive`: lift one rule for one scope.
     Waive,
-    /// `policy`: set a policy.
+    /// `policy`: set a policy, put a channel under another.
     Policy,
-    /// `channel`: add, change or remove a channel.
+    /// `channel`: add a channel, make an environment the content of one, put a policy beside its own that only reports.
     Channel,
     /// `sync`: read sources and feeds, judge, publish.
     Sync,
@@ -155,11 +155,16 @@ pub const TABLE: [Row; 23] = [
         [false, false, false, true, false, false],
     ),
     row(Action::Waive, "waive", "lift one rule for one scope", [false, false, false, true, false, false]),
-    row(Action::Policy, "policy", "set a policy", [false, false, false, true, false, false]),
+    row(
+        Action::Policy,
+        "policy",
+        "set a policy, put a channel under another",
+        [false, false, false, true, false, false],
+    ),
     row(
         Action::Channel,
         "channel",
-        "add, change or remove a channel",
+        "add a channel, make an environment the content of one, put a policy beside its own that only reports",
         [false, false, false, false, true, false],
     ),
     row(
