@@ -3,9 +3,7 @@
 
 mod common;
 
-use std::process::Command;
-
-use common::clients::{python, succeeds};
+use common::clients::{python, rattler};
 use common::{Station, World};
 use serde_json::{Value, json};
 
@@ -131,23 +129,8 @@ async fn an_environment_becomes_the_content_of_a_child_and_crosses_alone() {
     let Some(python) = python() else { return };
     let server = high.serve();
     let target = world.path("env");
-    let install = r#"
-import asyncio, os, pathlib, sys, traceback
-from rattler import Channel, Gateway, MatchSpec, Platform, install, solve
-async def main():
-    gateway = Gateway(cache_dir=pathlib.Path(sys.argv[3]) / "g")
-    records = await solve([Channel(sys.argv[1])], [MatchSpec("requests")], gateway=gateway, platforms=[Platform("linux-64"), Platform("noarch")], virtual_packages=[])
-    await install(records, sys.argv[2], cache_dir=pathlib.Path(sys.argv[3]) / "p")
-# The client's own threads sometimes abort the interpreter while it shuts down, when all is done.
-try:
-    asyncio.run(main())
-except BaseException:
-    traceback.print_exc()
-    os._exit(1)
-os._exit(0)
-"#;
-    let mut command = Command::new(python);
-    command.args(["-c", install, &server.url("conda/main/env")]).arg(&target).arg(world.path("cache"));
-    succeeds(command);
+    let base = server.url("conda/main/env");
+    let got = rattler(&python, &base, &json!([]), target.to_str().unwrap(), &[vec!["requests"]]);
+    assert_eq!(got, [["noarch/requests-2.0-0.conda"]]);
     assert!(target.join("conda-meta/requests-2.0-0.json").exists());
 }

@@ -4,52 +4,13 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use airlock_testkit::{conda, osv, wheel};
-use common::clients::{python, succeeds};
+use common::clients::{python, rattler, succeeds};
 use common::{NOW, Station, World, airlock};
 use serde_json::{Value, json};
-
-/// Solves by `rattler.solve` and prints the files; installs them where a folder is named.
-const RATTLER: &str = r#"
-import asyncio, json, os, pathlib, sys, tempfile, traceback
-from rattler import BuildString, Channel, Gateway, GenericVirtualPackage, MatchSpec, PackageName, Platform, Version, install, solve
-base, virtual, target = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
-async def main():
-    temporary = pathlib.Path(tempfile.mkdtemp(dir=os.getcwd()))
-    gateway = Gateway(cache_dir=temporary / "g")
-    packages = [GenericVirtualPackage(PackageName(n), Version(v), BuildString(b)) for n, v, b in (p.split("=") for p in virtual)]
-    answers = []
-    for specs in json.loads(sys.argv[4]):
-        try:
-            records = await solve([Channel(base)], [MatchSpec(s) for s in specs], gateway=gateway, platforms=[Platform("linux-64"), Platform("noarch")], virtual_packages=packages)
-        except Exception:
-            answers.append([])
-            continue
-        answers.append(sorted(f"{r.subdir}/{r.file_name}" for r in records))
-        if target:
-            await install(records, target, cache_dir=temporary / "p")
-    print(json.dumps(answers), flush=True)
-# The client's own threads sometimes abort the interpreter while it shuts down, when all is done.
-try:
-    asyncio.run(main())
-except BaseException:
-    traceback.print_exc()
-    os._exit(1)
-os._exit(0)
-"#;
-
-/// What `rattler.solve` says of each of these, on this channel and with what the plan believed of the machine.
-fn rattler(python: &Path, base: &str, plan: &Value, target: &str, asked: &[Vec<&str>]) -> Vec<Vec<String>> {
-    let virtual_packages = plan["virtual_packages"].to_string();
-    let scratch = tempfile::tempdir().unwrap();
-    let mut command = Command::new(python);
-    command.current_dir(scratch.path()).args(["-c", RATTLER, base, &virtual_packages, target]);
-    command.arg(serde_json::to_string(asked).unwrap());
-    serde_json::from_slice(&succeeds(command).stdout).unwrap()
-}
 
 /// The one plan of an answer.
 fn planned(station: &Station, asked: &[&str], more: &[&str]) -> (i32, Value) {
@@ -128,7 +89,13 @@ async fn what_does_not_pass_is_named_and_the_nearest_that_does_is_what_a_client_
     let server = low.serve();
     let target = world.path("env");
     let asked = [vec!["app"]];
-    let got = rattler(&python, &server.url("conda/main"), &plan, target.to_str().unwrap(), &asked);
+    let got = rattler(
+        &python,
+        &server.url("conda/main"),
+        &plan["virtual_packages"],
+        target.to_str().unwrap(),
+        &asked,
+    );
     assert_eq!(got[0], texts(&plan["nearest"]["artifacts"]));
     let mut run = Command::new("python3");
     run.args(["-c", "import app, lib; print(app.version, lib.version)"]);
@@ -281,7 +248,7 @@ fn genuine_environments_are_solved_as_rattler_solves_them() {
     station.run(&["sync", "main"]);
     let plans: Vec<Value> = ENVIRONMENTS.iter().map(|asked| planned(&station, asked, &[]).1).collect();
     let asked: Vec<Vec<&str>> = ENVIRONMENTS.iter().map(|asked| asked.to_vec()).collect();
-    let expected = rattler(&python, &format!("file://{source}"), &plans[0], "", &asked);
+    let expected = rattler(&python, &format!("file://{source}"), &plans[0]["virtual_packages"], "", &asked);
     for ((asked, plan), expected) in ENVIRONMENTS.iter().zip(&plans).zip(&expected) {
         assert_eq!(&texts(&plan["members"]), expected, "{asked:?}");
     }
