@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use airlock_core::ecosystem::{Ecosystem, file_name_parts};
 use airlock_core::id::Digest;
-use airlock_core::lock::{HeldBy, Lock, Wanted};
+use airlock_core::lock::{HeldBy, Wanted};
 use airlock_core::policy::Action;
 use airlock_core::record::Artifact;
 use airlock_core::roles;
@@ -154,24 +154,41 @@ pub async fn blast(view: &View, channel: &ChannelView, asked: &Asked) -> Result<
         channel,
         since: downloads::day(kept_since),
         sent: db.downloaded(&channel.channel.name).await?,
-        locks: locks::list(station).await?,
         history: None,
     };
-    let mut artifacts = Vec::new();
+    let mut found = Vec::new();
     for explained in looking.concerned(asked).await? {
-        artifacts.extend(looking.reached(explained, asked).await?);
+        found.extend(looking.known(explained, asked).await?);
     }
     if let Asked::Spec(spec) = asked {
-        artifacts.extend(looking.forgotten(spec, &artifacts).await?);
+        found.extend(looking.forgotten(spec, &found).await?);
+    }
+    let locks = looking.hold(&mut found).await?;
+    let mut artifacts = Vec::new();
+    for one in found {
+        artifacts.extend(looking.reached(one, asked).await?);
     }
     downloads::looked(station, &channel.channel.name).await?;
     Ok(Blast {
         channel: channel.channel.name.clone(),
         artifacts,
-        locks: looking.locks.len(),
+        locks,
         lost: db.downloads_lost(looking.since).await?,
         kept_since,
     })
+}
+
+/// One artifact that is asked about, and what its bytes are or were known to be.
+struct Found {
+    reached: Reached,
+    bytes: BTreeSet<Digest>,
+}
+
+impl Found {
+    fn key(&self) -> ShardKey {
+        let (subdir, _) = split(&self.reached.artifact);
+        ShardKey { subdir: subdir.map(str::to_owned), name: self.reached.name.clone() }
+    }
 }
 
 struct Looking<'a> {
@@ -181,7 +198,6 @@ struct Looking<'a> {
     since: i64,
     /// What was sent of the channel, with its bytes.
     sent: BTreeMap<String, BTreeSet<Digest>>,
-    locks: Vec<Lock>,
     /// The snapshots that are kept, newest first, once they are asked for.
     history: Option<Vec<(Arc<Snapshot>, Time)>>,
 }
@@ -202,7 +218,7 @@ impl Looking<'_> {
                     Err(e) => Err(e),
                 };
             }
-            Asked::Denied => self.relied_on(),
+            Asked::Denied => self.relied_on().await?,
             Asked::Advisory(ids) => {
                 let mut names = BTreeSet::new();
                 for judgement in explain::known(self.view, self.channel).await? {
@@ -233,11 +249,15 @@ impl Looking<'_> {
     }
 
     /// The names of what was sent or is in a lock file.
-    fn relied_on(&self) -> BTreeSet<String> {
+    async fn relied_on(&self) -> Result<BTreeSet<String>> {
         let sent = self.sent.keys().filter_map(|artifact| self.parts(artifact)).map(|(name, _)| name);
-        let locked = self.locks.iter().flat_map(|lock| &lock.contents.packages);
-        let locked = locked.filter(|p| p.ecosystem == self.ecosystem()).map(|p| p.name.clone());
-        sent.chain(locked).collect()
+        let mut names: BTreeSet<String> = sent.collect();
+        locks::each(self.view.station(), |lock| {
+            let packages = lock.contents.packages.iter().filter(|p| p.ecosystem == self.ecosystem());
+            names.extend(packages.map(|package| package.name.clone()));
+        })
+        .await?;
+        Ok(names)
     }
 
     fn parts(&self, artifact: &str) -> Option<(String, String)> {
@@ -253,17 +273,16 @@ impl Looking<'_> {
             .is_some_and(|(name, version)| spec.matches_name(&name) && spec.matches_version(&version))
     }
 
-    /// Whom one artifact reached; none if there is nothing to say.
-    async fn reached(&mut self, explained: Explained, asked: &Asked) -> Result<Option<Reached>> {
-        let is_denied = explained.verdict == Verdict::Deny.word();
-        if matches!(asked, Asked::Denied) && !is_denied {
+    /// Who was sent an artifact; none if it is not asked about.
+    async fn known(&self, explained: Explained, asked: &Asked) -> Result<Option<Found>> {
+        if matches!(asked, Asked::Denied) && explained.verdict != Verdict::Deny.word() {
             return Ok(None);
         }
         let (subdir, file) = split(&explained.artifact);
         let key = ShardKey { subdir: subdir.map(str::to_owned), name: explained.name.clone() };
         let bytes = self.bytes(&key, file, &explained.artifact).await?;
-        let mut reached = Reached {
-            artifact: explained.artifact.clone(),
+        let reached = Reached {
+            artifact: explained.artifact,
             name: explained.name,
             version: explained.version,
             verdict: explained.verdict,
@@ -275,13 +294,22 @@ impl Looking<'_> {
             nearest: explained.nearest,
             ..Reached::default()
         };
-        self.find(&mut reached, subdir, file, &bytes).await?;
+        let mut found = Found { reached, bytes };
+        self.find(&mut found).await?;
+        Ok(Some(found))
+    }
+
+    /// Whom one artifact reached; none if there is nothing to say.
+    async fn reached(&mut self, found: Found, asked: &Asked) -> Result<Option<Reached>> {
+        let key = found.key().to_string();
+        let mut reached = found.reached;
+        let is_denied = reached.verdict == Verdict::Deny.word();
         let was_relied_on = reached.times > 0 || !reached.locks.is_empty();
         if !(was_relied_on || is_denied && !matches!(asked, Asked::Denied)) {
             return Ok(None);
         }
         if is_denied {
-            let key = key.to_string();
+            let (_, file) = split(&reached.artifact);
             let blocked = self.channel.blocks.reason(&key, file).map(str::to_owned);
             reached.why = blocked.or_else(|| reached.rules.first().map(why));
             reached.denied_since = self.denied_since(&key, file).await?;
@@ -290,18 +318,18 @@ impl Looking<'_> {
     }
 
     /// What was sent and matches, and is no longer known to the channel.
-    async fn forgotten(&self, spec: &Spec, known: &[Reached]) -> Result<Vec<Reached>> {
+    async fn forgotten(&self, spec: &Spec, known: &[Found]) -> Result<Vec<Found>> {
         let mut out = Vec::new();
         for (artifact, bytes) in &self.sent {
-            if known.iter().any(|one| one.artifact == *artifact) || !self.fits(spec, artifact) {
+            if known.iter().any(|one| one.reached.artifact == *artifact) || !self.fits(spec, artifact) {
                 continue;
             }
             let Some((name, version)) = self.parts(artifact) else { continue };
-            let (subdir, file) = split(artifact);
-            let mut reached =
+            let reached =
                 Reached { artifact: artifact.clone(), name, version, verdict: "gone", ..Reached::default() };
-            self.find(&mut reached, subdir, file, bytes).await?;
-            out.extend(Some(reached).filter(|one| one.times > 0));
+            let mut found = Found { reached, bytes: bytes.clone() };
+            self.find(&mut found).await?;
+            out.extend(Some(found).filter(|one| one.reached.times > 0));
         }
         Ok(out)
     }
@@ -323,18 +351,12 @@ impl Looking<'_> {
         Ok(out)
     }
 
-    /// Fills in who was sent it and which lock files hold it.
-    async fn find(
-        &self,
-        reached: &mut Reached,
-        subdir: Option<&str>,
-        file: &str,
-        bytes: &BTreeSet<Digest>,
-    ) -> Result<()> {
+    /// Fills in who was sent it.
+    async fn find(&self, Found { reached, bytes }: &mut Found) -> Result<()> {
         let db = &self.view.station().store.db;
         let own = Rows::Artifact(&self.channel.channel.name, &reached.artifact);
         let mut rows = db.downloads(own, self.since, ROWS_SHOWN_MAX).await?;
-        for sha256 in bytes {
+        for sha256 in bytes.iter() {
             let same = db.downloads(Rows::Bytes(*sha256), self.since, ROWS_SHOWN_MAX).await?;
             let elsewhere =
                 |row: &Download| row.channel != self.channel.channel.name || row.artifact != reached.artifact;
@@ -345,17 +367,27 @@ impl Looking<'_> {
         reached.first = rows.iter().map(|row| row.first).min();
         reached.last = rows.iter().map(|row| row.last).max();
         reached.clients = recipients(rows);
-        let wanted = Wanted {
-            ecosystem: self.ecosystem(),
-            name: &reached.name,
-            version: &reached.version,
-            subdir,
-            file,
-            sha256: bytes,
-        };
-        let holds = |lock: &Lock| Some(InLock { name: lock.name.clone(), by: lock.contents.holds(wanted)? });
-        reached.locks = self.locks.iter().filter_map(holds).collect();
         Ok(())
+    }
+
+    /// Fills in which lock files hold what was found. Gives how many were looked through.
+    async fn hold(&self, found: &mut [Found]) -> Result<usize> {
+        locks::each(self.view.station(), |lock| {
+            for Found { reached, bytes } in found.iter_mut() {
+                let (subdir, file) = split(&reached.artifact);
+                let wanted = Wanted {
+                    ecosystem: self.ecosystem(),
+                    name: &reached.name,
+                    version: &reached.version,
+                    subdir,
+                    file,
+                    sha256: bytes,
+                };
+                let held = lock.contents.holds(wanted).map(|by| InLock { name: lock.name.clone(), by });
+                reached.locks.extend(held);
+            }
+        })
+        .await
     }
 
     /// Since when the judgements of kept snapshots deny a file, without a break until now.

@@ -3,9 +3,12 @@
 use std::io::Read as _;
 use std::path::Path;
 
+use serde::Serialize;
+
 use airlock_core::id::Id;
-use airlock_core::lock::{Contents, Lock};
+use airlock_core::lock::{Contents, Lock, LockForm};
 use airlock_core::roles::Action;
+use airlock_core::time::Time;
 use airlock_formats::{limits, locks};
 
 use crate::error::{Error, Result, file_error};
@@ -25,7 +28,7 @@ fn ref_name(name: &str) -> String {
 /// # Errors
 ///
 /// If the name cannot be one, or the file is none that [`locks::read`] reads.
-pub async fn add(station: &Station, name: &str, path: &Path) -> Result<Lock> {
+pub async fn add(station: &Station, name: &str, path: &Path) -> Result<Listed> {
     people::allow(station, Action::Request, None).await?;
     let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
         && !name.is_empty()
@@ -48,7 +51,7 @@ pub async fn add(station: &Station, name: &str, path: &Path) -> Result<Lock> {
         "lock": id, "form": lock.contents.form, "packages": lock.contents.packages.len(), "left_out": lock.contents.left_out,
     });
     station.commit(vec![change], "lock.add", &ref_name(name), &detail).await?;
-    Ok(lock)
+    Ok(Listed::of(&lock))
 }
 
 /// What a lock file says.
@@ -66,13 +69,50 @@ pub fn read(path: &Path) -> Result<Contents> {
     })
 }
 
-/// Every lock file on record, by name.
-pub async fn list(station: &Station) -> Result<Vec<Lock>> {
-    let mut out = Vec::new();
-    for id in station.store.db.refs("lock/").await?.into_values() {
-        out.push(station.store.db.get(Id::new(id)).await?);
+/// What a list says of a lock file on record.
+#[derive(Clone, Debug, Serialize)]
+pub struct Listed {
+    /// What people here call it.
+    pub name: String,
+    /// When it was put on record.
+    pub since: Time,
+    /// By whom.
+    pub by: String,
+    /// Its form.
+    pub form: LockForm,
+    /// How many packages it names.
+    pub packages: usize,
+    /// Entries that pin nothing.
+    pub left_out: u64,
+}
+
+impl Listed {
+    fn of(lock: &Lock) -> Self {
+        Self {
+            name: lock.name.clone(),
+            since: lock.since,
+            by: lock.by.clone(),
+            form: lock.contents.form,
+            packages: lock.contents.packages.len(),
+            left_out: lock.contents.left_out,
+        }
     }
+}
+
+/// Every lock file on record, by name.
+pub async fn list(station: &Station) -> Result<Vec<Listed>> {
+    let mut out = Vec::new();
+    each(station, |lock| out.push(Listed::of(lock))).await?;
     Ok(out)
+}
+
+/// Reads every lock file on record, by name and one after another: together they may be large. Gives how many there are.
+pub(crate) async fn each(station: &Station, mut look: impl FnMut(&Lock)) -> Result<usize> {
+    let refs = station.store.db.refs("lock/").await?;
+    for id in refs.values() {
+        look(&station.store.db.get(Id::new(*id)).await?);
+    }
+    Ok(refs.len())
 }
 
 /// Takes a lock file off the record.

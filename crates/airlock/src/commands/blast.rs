@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use airlock_core::lock::{HeldBy, Lock};
+use airlock_core::lock::HeldBy;
 use airlock_engine::blast::{self, Asked, Blast, Reached, Recipient};
 use airlock_engine::error::Result;
-use airlock_engine::locks;
+use airlock_engine::locks::{self, Listed};
 
 use super::Cx;
 use super::judging::published;
@@ -84,13 +84,15 @@ pub async fn locks(cx: &Cx, command: LocksCommand) -> Result<ExitCode> {
     match command {
         LocksCommand::Add { file, name } => {
             let lock = locks::add(&station, &name, &file).await?;
-            cx.out.answer(|| Ok(json(&lock)), || format!("On record: {}\n", line(&lock).join("  ")))?;
+            cx.out.answer(
+                || Ok(serde_json::to_value(&lock)?),
+                || format!("On record: {}\n", line(&lock).join("  ")),
+            )?;
         }
         LocksCommand::List => {
             let all = locks::list(&station).await?;
             let rows: Vec<Vec<String>> = all.iter().map(line).collect();
-            let json = || Ok(serde_json::json!({"locks": all.iter().map(json).collect::<Vec<_>>()}));
-            cx.out.answer(json, || table(&rows))?;
+            cx.out.answer(|| Ok(serde_json::json!({"locks": all})), || table(&rows))?;
         }
         LocksCommand::Remove { name } => {
             locks::remove(&station, &name).await?;
@@ -103,22 +105,15 @@ pub async fn locks(cx: &Cx, command: LocksCommand) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn json(lock: &Lock) -> serde_json::Value {
-    serde_json::json!({
-        "name": lock.name, "since": lock.since, "by": lock.by, "form": lock.contents.form,
-        "packages": lock.contents.packages.len(), "left_out": lock.contents.left_out,
-    })
-}
-
-fn line(lock: &Lock) -> Vec<String> {
-    let left_out = match lock.contents.left_out {
+fn line(lock: &Listed) -> Vec<String> {
+    let left_out = match lock.left_out {
         0 => String::new(),
         n => format!("left out {n} that pin nothing"),
     };
     vec![
         lock.name.clone(),
-        lock.contents.form.to_string(),
-        count(lock.contents.packages.len() as u64, "package"),
+        lock.form.to_string(),
+        count(lock.packages as u64, "package"),
         format!("by {} on {}", lock.by, lock.since.date()),
         left_out,
     ]
