@@ -35,8 +35,8 @@ pub struct Admitted {
 /// The file with which `of` is to be compared: of those of its subdir and its kind, if there are any, that with the highest
 /// version which is not above its own, else with the highest; of several the one whose build or tags are most like its own.
 pub fn last_admitted<'a>(ecosystem: Ecosystem, of: &Admitted, among: &'a [Admitted]) -> Option<&'a Admitted> {
-    let kind = |file: &str| matches!(ArtifactKind::of(ecosystem, file), Some(ArtifactKind::Sdist));
-    let is_like = |one: &&Admitted| one.subdir == of.subdir && kind(&one.file) == kind(&of.file);
+    let is_source = |file: &str| ArtifactKind::of(ecosystem, file) == Some(ArtifactKind::Sdist);
+    let is_like = |one: &&Admitted| one.subdir == of.subdir && is_source(&one.file) == is_source(&of.file);
     let alike: Vec<&Admitted> = among.iter().filter(is_like).collect();
     let among = if alike.is_empty() { among.iter().collect() } else { alike };
     let order = Order::of(ecosystem);
@@ -44,7 +44,10 @@ pub fn last_admitted<'a>(ecosystem: Ecosystem, of: &Admitted, among: &'a [Admitt
     order.sort(&mut versions);
     let is_above = |version: &str| order.compare(version, &of.version).is_none_or(|o| o.is_gt());
     let version = versions.iter().rev().find(|version| !is_above(version)).or(versions.last())?;
-    let rank = |one: &&Admitted| (likeness(&one.file, &of.file), Reverse(one.file.clone()));
+    let is_same_kind =
+        |file: &str| ArtifactKind::of(ecosystem, file) == ArtifactKind::of(ecosystem, &of.file);
+    let rank =
+        |one: &&Admitted| (likeness(&one.file, &of.file), is_same_kind(&one.file), Reverse(one.file.clone()));
     among.into_iter().filter(|one| one.version == *version).max_by_key(rank)
 }
 

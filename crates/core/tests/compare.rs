@@ -57,6 +57,10 @@ fn a_file_is_compared_with_the_one_that_it_takes_the_place_of() {
     ];
     assert_eq!(conda(of, &builds), file("x-1.10-py312_0.conda"));
     assert_eq!(conda(of, &builds[..1]), file("x-1.12-0.conda"));
+    // Of builds that are as like, the same kind of file.
+    let kinds = [("linux-64/x-1.9-pa_0.conda", "1.9"), ("linux-64/x-1.9-pa_0.tar.bz2", "1.9")];
+    assert_eq!(conda(of, &kinds), file("x-1.9-pa_0.conda"));
+    assert_eq!(conda(("linux-64/x-2.0-pb_0.tar.bz2", "2.0"), &kinds), file("x-1.9-pa_0.tar.bz2"));
 
     let pypi = |of: &str, among: &[(&str, &str)]| {
         let among: Vec<Admitted> = among.iter().map(|(file, version)| admitted(file, version)).collect();
