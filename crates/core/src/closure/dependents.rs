@@ -37,7 +37,8 @@ pub struct Requiring {
 pub fn requiring(shard: &Shard, is_asked: impl Fn(&str) -> bool) -> Vec<Requiring> {
     let said = |file: &String, entry| {
         let said = Said::of(shard, file, entry, None)?;
-        Some((file.clone(), said.version.into_owned(), said.depends, said.constrains))
+        let [depends, constrains] = said.needs.read()?;
+        Some((file.clone(), said.version.into_owned(), depends, constrains))
     };
     let all = shard.entries.iter().filter_map(|(file, entry)| said(file, entry));
     all.filter_map(|said| of_file(shard.ecosystem, said, &is_asked)).collect()
