@@ -10,6 +10,7 @@ use airlock_core::policy::{self, PolicyText};
 use airlock_core::time::Time;
 use airlock_store::{Change, Lease, Leased, NameChange, NewEntry, RefChange, Store};
 
+use crate::bundle::scan::Importing;
 use crate::downloads::Downloads;
 use crate::error::{Error, Result, file_error};
 use crate::fetch::Probing;
@@ -79,6 +80,9 @@ pub struct Config {
     /// Who is told what changed.
     #[serde(default, skip_serializing_if = "Notify::is_default")]
     pub notify: Notify,
+    /// Who is asked about each file before it comes in.
+    #[serde(default, skip_serializing_if = "Importing::is_default")]
+    pub import: Importing,
     /// What is asked of people before something changes.
     #[serde(default, skip_serializing_if = "PeopleConfig::is_default")]
     pub people: PeopleConfig,
@@ -189,6 +193,7 @@ impl Station {
             side,
             listen: default_listen(),
             hosts: Vec::new(),
+            import: Importing::default(),
             proxies: Vec::new(),
             network: Network::default(),
             retention: Retention::default(),

@@ -155,8 +155,9 @@ async fn verified(
     let (m, opened) = (parts.manifest(), parts.first());
     let (bundle, store, into) = (parts.clone(), station.store.clone(), intake.clone());
     let progress = station.options.progress.clone();
-    let taken =
-        joined(tokio::task::spawn_blocking(move || bundle.take_files(&store, &into, &progress)).await)?;
+    let asked = station.config.import.clone();
+    let take = move || bundle.take_files((&store, &into), &asked, &progress);
+    let taken = joined(tokio::task::spawn_blocking(take).await)?;
     if taken.incomplete.is_some() {
         return Ok((taken, Vec::new()));
     }

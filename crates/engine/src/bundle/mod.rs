@@ -13,6 +13,7 @@ pub mod parts;
 pub mod pull;
 pub mod receipt;
 pub mod resend;
+pub mod scan;
 pub mod verify;
 pub mod volumes;
 mod write;

@@ -9,6 +9,7 @@ use airlock_core::id::Digest;
 use airlock_core::volume::{LABEL, Part, Ranges};
 use airlock_store::{Intake, Store, StoreError};
 
+use super::scan::Importing;
 use super::verify::{self, Opened};
 use super::{media, parity};
 use crate::error::{Error, Kind, Result};
@@ -128,7 +129,12 @@ impl Parts {
 
     /// Takes in the files that the store does not have and that the parts have, then rebuilds what can be. Says what is missing
     /// still. A whole bundle lacks nothing: what is wrong with a file of it is an error.
-    pub fn take_files(&self, store: &Store, intake: &Intake, progress: &Progress) -> Result<Taken> {
+    pub fn take_files(
+        &self,
+        (store, intake): (&Store, &Intake),
+        asked: &Importing,
+        progress: &Progress,
+    ) -> Result<Taken> {
         let m = self.manifest();
         self.check_room(store, intake)?;
         let here: Vec<(u64, &BundledFile)> = (0u64..).zip(&m.files).collect();
@@ -167,8 +173,37 @@ impl Parts {
                 parity::rebuild(&all, m, (&store.blobs, intake), missing, progress)?
             }
         };
+        if asked.asks() {
+            self.ask(asked, (store, intake), &missing, progress)?;
+        }
         let rebuilt = (lacked - missing.len()) as u64;
         Ok(Taken { rebuilt, damaged, incomplete: self.incomplete(&missing) })
+    }
+
+    /// Has those who are to be asked look at each file that came.
+    fn ask(
+        &self,
+        asked: &Importing,
+        (store, intake): (&Store, &Intake),
+        missing: &BTreeSet<usize>,
+        progress: &Progress,
+    ) -> Result<()> {
+        let came: Vec<&BundledFile> = (0..)
+            .zip(&self.manifest().files)
+            .filter(|(at, f)| !missing.contains(at) && store.blobs.find(f.sha256).is_none())
+            .map(|(_, file)| file)
+            .collect();
+        let total = came.iter().map(|f| f.size).sum();
+        let task = progress.task("having files looked at".to_owned(), Unit::Bytes, Some(total));
+        media::each(
+            &came,
+            |f| f.size,
+            |file, _| {
+                asked.ask(&intake.path_of(file.sha256), &file.name)?;
+                task.add(file.size);
+                Ok(())
+            },
+        )
     }
 
     /// The files that neither the store has nor a run that was broken off had taken in.

@@ -1,0 +1,222 @@
+//! What is asked of a file before it comes in: a virus scanner, or any program.
+//!
+//! Files are asked about as they lie in the intake, whole and with the hash that the manifest says, and before anything of the
+//! bundle counts. One answer that is no refuses the bundle.
+
+use std::io::{BufReader, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result, file_error};
+
+/// How long a scanner may think about one file.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// Bytes of a file that are handed to `clamd` at once.
+const CHUNK_BYTES: usize = 256 << 10;
+/// Longest answer that is read, in bytes.
+const ANSWER_BYTES_MAX: u64 = 4096;
+
+/// `[import]` of `airlock.toml`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Importing {
+    /// The socket of a `clamd`, to which every file is handed (`INSTREAM`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clamd: Option<PathBuf>,
+    /// A program and its arguments, which is started for every file with the file's path as the last argument and its name in
+    /// `AIRLOCK_FILE`: 0 says that the file may come in, 1 that it may not, anything else that it could not tell.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+}
+
+impl Importing {
+    /// Whether it says nothing.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether anybody is asked.
+    pub(super) fn asks(&self) -> bool {
+        self.clamd.is_some() || !self.command.is_empty()
+    }
+
+    /// Asks about a file.
+    ///
+    /// # Errors
+    ///
+    /// Unsafe, if somebody says no; a fault, if somebody could not tell.
+    pub(super) fn ask(&self, path: &Path, name: &str) -> Result<()> {
+        if let Some(socket) = &self.clamd {
+            clamd(socket, path, name)?;
+        }
+        match self.command.split_first() {
+            Some((program, arguments)) => run(program, arguments, path, name),
+            None => Ok(()),
+        }
+    }
+}
+
+fn refused(name: &str, who: &str, said: &str) -> Error {
+    let said = shown(said);
+    Error::unsafe_(format!("{name} may not come in: {who} says {said}"))
+        .hint("nothing of the bundle was taken in; tell your security officer, and the sender")
+}
+
+fn silent(name: &str, who: &str, why: &str) -> Error {
+    let why = shown(why);
+    Error::fault(format!("{name} was not looked at: {who}: {why}")).hint(
+        "nothing of the bundle counts yet; mend what `[import]` of airlock.toml names, then run it again",
+    )
+}
+
+/// What another program says, in one line that does nothing to a terminal.
+fn shown(said: &str) -> String {
+    let plain = said.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let text: String = plain.take(200).collect();
+    if text.trim().is_empty() { "nothing".to_owned() } else { format!("\"{}\"", text.trim()) }
+}
+
+/// Hands a file to `clamd`: `zINSTREAM`, then pieces with their lengths in front, then a length of 0; it answers
+/// `stream: OK`, `stream: NAME FOUND`, or that something is wrong.
+fn clamd(socket: &Path, path: &Path, name: &str) -> Result<()> {
+    let who = format!("clamd at {}", socket.display());
+    let answer = exchange(socket, path).map_err(|e| silent(name, &who, &e.to_string()))?;
+    let answer = answer.trim_end_matches(['\0', '\n']).trim();
+    match answer.strip_prefix("stream: ").unwrap_or(answer) {
+        "OK" => Ok(()),
+        said => match said.strip_suffix(" FOUND") {
+            Some(what) => Err(refused(name, "clamd", what)),
+            None => Err(silent(name, &who, said)),
+        },
+    }
+}
+
+fn exchange(socket: &Path, path: &Path) -> std::io::Result<String> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut sent = || -> std::io::Result<()> {
+        let mut file = std::fs::File::open(path)?;
+        stream.write_all(b"zINSTREAM\0")?;
+        let mut buffer = vec![0; CHUNK_BYTES];
+        loop {
+            let n = file.read(&mut buffer)?;
+            stream.write_all(&u32::try_from(n).unwrap_or(u32::MAX).to_be_bytes())?;
+            if n == 0 {
+                return Ok(());
+            }
+            stream.write_all(buffer.get(..n).unwrap_or_default())?;
+        }
+    };
+    // Who has enough of it hangs up, and says why all the same.
+    let sent = sent();
+    let mut answer = String::new();
+    let read = BufReader::new(&stream).take(ANSWER_BYTES_MAX).read_to_string(&mut answer);
+    if answer.is_empty() { sent.and(read.map(|_| answer)) } else { Ok(answer) }
+}
+
+fn run(program: &str, arguments: &[String], path: &Path, name: &str) -> Result<()> {
+    let mut command = Command::new(program);
+    command.args(arguments).arg(path).env("AIRLOCK_FILE", name);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().map_err(|e| silent(name, program, &e.to_string()))?;
+    let mut said = Vec::new();
+    if let Some(stdout) = &mut child.stdout {
+        stdout.take(ANSWER_BYTES_MAX).read_to_end(&mut said).map_err(file_error(program))?;
+    }
+    // What it says beyond that is nobody's: it must not wait for a reader.
+    drop(child.stdout.take());
+    let status = child.wait().map_err(|e| silent(name, program, &e.to_string()))?;
+    let said = String::from_utf8_lossy(&said);
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(1) => Err(refused(name, program, &said)),
+        _ => Err(silent(name, program, &format!("{status} {said}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+    use crate::error::Kind;
+
+    /// A `clamd` that answers each stream by what is in it, and one that ends after some bytes.
+    fn daemon(socket: &Path) {
+        let listener = UnixListener::bind(socket).unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut word = [0; 10];
+                stream.read_exact(&mut word).unwrap();
+                assert_eq!(&word, b"zINSTREAM\0");
+                let mut all = Vec::new();
+                loop {
+                    let mut length = [0; 4];
+                    stream.read_exact(&mut length).unwrap();
+                    let length = u32::from_be_bytes(length) as usize;
+                    if length == 0 || all.len() > 1_000_000 {
+                        break;
+                    }
+                    let at = all.len();
+                    all.resize(at + length, 0);
+                    stream.read_exact(&mut all[at..]).unwrap();
+                }
+                let answer: &[u8] = match () {
+                    () if all.len() > 1_000_000 => b"INSTREAM size limit exceeded. ERROR\0",
+                    () if all.windows(4).any(|w| w == b"evil") => b"stream: Test.Evil-1\x1b[2J FOUND\0",
+                    () => b"stream: OK\0",
+                };
+                let _ = stream.write_all(answer);
+            }
+        });
+    }
+
+    #[test]
+    fn a_scanner_is_handed_every_byte_and_what_it_says_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("clamd");
+        daemon(&socket);
+        let asked = Importing { clamd: Some(socket), ..Importing::default() };
+        let file = dir.path().join("file");
+        let mut bytes = vec![1; 600_000];
+        std::fs::write(&file, &bytes).unwrap();
+        asked.ask(&file, "a.whl").unwrap();
+        bytes.extend(b"evil");
+        std::fs::write(&file, &bytes).unwrap();
+        let error = asked.ask(&file, "a.whl").unwrap_err();
+        assert_eq!(error.kind, Kind::Unsafe);
+        assert_eq!(error.message, "a.whl may not come in: clamd says \"Test.Evil-1 [2J\"");
+        // Too much for it, and nobody there: neither is a yes.
+        std::fs::write(&file, vec![1; 20_000_000]).unwrap();
+        let error = asked.ask(&file, "a.whl").unwrap_err();
+        assert!(error.kind == Kind::Fault && error.message.contains("size limit exceeded"), "{error}");
+        let gone = Importing { clamd: Some(dir.path().join("gone")), ..Importing::default() };
+        assert_eq!(gone.ask(&file, "a.whl").unwrap_err().kind, Kind::Fault);
+    }
+
+    #[test]
+    fn a_program_says_yes_no_or_that_it_cannot_tell() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "x").unwrap();
+        let asked = |script: &str| {
+            let command = ["sh", "-c", script, "sh"].map(str::to_owned).to_vec();
+            Importing { clamd: None, command }.ask(&file, "a.whl")
+        };
+        asked("test \"$AIRLOCK_FILE\" = a.whl && grep -q x \"$1\"").unwrap();
+        // One that never stops talking is not waited for.
+        asked("yes | head -c 10000000; exit 0").unwrap_or_else(|e| assert_eq!(e.kind, Kind::Fault));
+        let error = asked("echo not this one; exit 1").unwrap_err();
+        assert!(error.kind == Kind::Unsafe && error.message.contains("not this one"), "{error}");
+        assert_eq!(asked("exit 2").unwrap_err().kind, Kind::Fault);
+        assert_eq!(asked("kill -9 $$").unwrap_err().kind, Kind::Fault);
+        let none = Importing { clamd: None, command: vec!["/nowhere/scanner".to_owned()] };
+        assert_eq!(none.ask(&file, "a.whl").unwrap_err().kind, Kind::Fault);
+    }
+}
