@@ -366,42 +366,108 @@ async fn answers_that_no_station_writes_make_a_bundle_refused() {
     assert_eq!(stands(&high, "numpy"), triple("answered", "not-listed", "not-listed"));
 }
 
-#[tokio::test]
-async fn no_peer_is_told_what_another_asked_for() {
+/// West, another station behind another gap that takes the same bundles as high does; both ask low for something.
+async fn two_that_ask() -> (World, Station, Station, Station) {
     let (world, low, high) = stations().await;
     ask(&high, "numpy").exits(0);
-    let file = paper(&world, &high, "high.txt");
-    import(&low, &high, &file).exits(0);
-    // Another station behind another gap, which takes the same bundles.
+    import(&low, &high, &paper(&world, &high, "high.txt")).exits(0);
     let west = world.station("west", "isolated");
     west.trust(&low);
     west.run(&["import", world.path("disk").to_str().unwrap()]).exits(0);
-    west.run(&["request", "new", "main", "scipy", "--reason", "why"]).exits(0);
-    let file = paper(&world, &west, "west.txt");
-    let key = west.key();
+    ask(&west, "secret-of-west").exits(0);
+    let (file, key) = (paper(&world, &west, "west.txt"), west.key());
     let theirs =
         ["request", "import", file.to_str().unwrap(), "--key", key.to_str().unwrap(), "--peer", "west"];
     low.run(&theirs).exits(0);
     low.run(&["request", "list"]).exits(0).shows("r1 of high").shows("r1 of west");
-    let export = |name: &str, args: &[&str]| {
-        let disk = world.path(name);
-        let mut all = vec!["export", disk.to_str().unwrap()];
-        all.extend(args);
-        low.run(&all).exits(0);
-        let manifest: Value =
-            serde_json::from_slice(&std::fs::read(disk.join("AIRLOCK.json")).unwrap()).unwrap();
-        !manifest["answers"].is_null()
-    };
-    assert!(!export("everybody", &[]));
-    assert!(export("to-high", &["--to", "high"]));
-    assert_eq!(stands(&low, "numpy").0, "answered");
-    assert_eq!(stands(&low, "scipy").0, "open");
-    // Now that one has its own, bundles for everybody answer the other, and nobody else takes that for an answer.
-    assert!(export("others", &[]));
-    assert_eq!(stands(&low, "scipy").0, "answered");
+    (world, low, high, west)
+}
+
+/// Writes a bundle, and gives all that a receiver reads of it.
+fn carried(world: &World, low: &Station, name: &str, args: &[&str]) -> (PathBuf, String) {
+    let disk = world.path(name);
+    low.run(&[&["export", disk.to_str().unwrap()], args].concat()).exits(0);
+    let objects = std::fs::File::open(disk.join("objects/objects.jsonl.zst")).unwrap();
+    let objects = String::from_utf8(zstd::stream::decode_all(objects).unwrap()).unwrap();
+    let manifest = std::fs::read_to_string(disk.join("AIRLOCK.json")).unwrap();
+    (disk, manifest + &objects)
+}
+
+#[tokio::test]
+async fn no_peer_is_told_what_another_asked_for() {
+    let (world, low, high, west) = two_that_ask().await;
+    let has_answers = |text: &str| text.contains("\"airlock.answers.v1\"") || text.contains("\"answers\":\"");
+    let (_, common) = carried(&world, &low, "common", &[]);
+    assert!(!has_answers(&common) && !common.contains("secret-of-west"));
+    let (to_high, own) = carried(&world, &low, "to-high", &["--to", "high"]);
+    assert!(has_answers(&own) && own.contains("numpy") && !own.contains("secret-of-west"));
+    // Also when one of them has its own: what is for everybody goes to both.
+    let (others, common) = carried(&world, &low, "others", &[]);
+    assert!(!has_answers(&common) && !common.contains("secret-of-west"));
     for station in [&west, &high] {
-        station.run(&["import", world.path("others").to_str().unwrap()]).exits(0);
+        station.run(&["import", others.to_str().unwrap()]).exits(0);
+        let asked = if station.dir == west.dir { "secret-of-west" } else { "numpy" };
+        assert_eq!(stands(station, asked), triple("sent", "not-listed", "-"));
     }
-    assert_eq!(stands(&west, "scipy"), triple("answered", "not-listed", "not-listed"));
-    assert_eq!(stands(&high, "numpy"), triple("sent", "not-listed", "-"));
+    // A station that takes its own from the first one on is answered.
+    let east = world.station("east", "isolated");
+    east.trust(&low);
+    let (first, _) = carried(&world, &low, "to-east", &["--to", "east"]);
+    east.run(&["import", first.to_str().unwrap()]).exits(0);
+    ask(&east, "scipy").exits(0);
+    let (file, key) = (paper(&world, &east, "east.txt"), east.key());
+    let theirs =
+        ["request", "import", file.to_str().unwrap(), "--key", key.to_str().unwrap(), "--peer", "east"];
+    low.run(&theirs).exits(0);
+    let (second, own) = carried(&world, &low, "to-east-2", &["--to", "east"]);
+    assert!(own.contains("\"scipy\"") && !own.contains("secret-of-west"));
+    let receipt = world.path("east.receipt");
+    let receipt = receipt.to_str().unwrap();
+    east.run(&["import", second.to_str().unwrap(), "--receipt-out", receipt]).exits(0);
+    assert_eq!(stands(&east, "scipy"), triple("answered", "not-listed", "not-listed"));
+    // Whether it came there, low knows by the receipt; high refuses what is not of the stream that feeds its channels.
+    assert_eq!(stands(&low, "scipy").0, "sent");
+    carried(&world, &low, "to-east-3", &["--to", "east", "--receipt", receipt]);
+    assert_eq!(stands(&low, "scipy").0, "answered");
+    high.run(&["import", to_high.to_str().unwrap()]).exits(3).says("is fed by bundles of");
+    assert_eq!(stands(&low, "numpy").0, "sent");
+}
+
+#[tokio::test]
+async fn what_to_do_for_a_peer_that_shares_its_bundles_is_said() {
+    let (world, low, high, _) = two_that_ask().await;
+    fulfil(&world, &low);
+    let shown = low.run(&["request", "list"]).exits(0);
+    shown.shows("unless high takes bundles for everybody: those answer nobody while several ask");
+    carried(&world, &low, "to-high", &["--to", "high"]);
+    low.run(&["request", "list"]).exits(0).shows("no receipt of such a bundle was used yet");
+    high.run(&["request", "list"]).exits(0).shows("wait for a bundle");
+}
+
+#[tokio::test]
+async fn neither_the_ledger_nor_evidence_tells_why_something_was_asked_for() {
+    let (world, _, high) = stations().await;
+    let asked = ["request", "new", "main", "numpy", "--reason", "for weapons", "--ticket", "OPS-17"];
+    high.run(&asked).exits(0);
+    let log = high.json(&["ledger", "log"]).to_string();
+    assert!(log.contains("\"request.new\"") && !log.contains("OPS-17") && !log.contains("weapons"), "{log}");
+    let file = world.path("evidence.zip");
+    high.run(&["evidence", "main", file.to_str().unwrap()]).exits(0);
+    high.run(&["request", "list"]).exits(0).shows("OPS-17").shows("for weapons");
+}
+
+#[tokio::test]
+async fn a_reason_that_is_cut_into_a_reserved_name_does_not_leave() {
+    let (world, _, high) = stations().await;
+    configure(&high, "[requests]\nreserved = [\"skunk\"]");
+    let reason = format!("{} skunkworks-like", "x".repeat(94));
+    let new = ["request", "new", "main", "numpy", "--reason", &reason];
+    high.run(&new).exits(1).says("may not be asked for outside");
+    high.run(&["request", "new", "main", "numpy", "--reason", "skunkworks-like"]).exits(0);
+    let file = paper(&world, &high, "requests.txt");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
+    let usual = world.path("usual");
+    std::fs::write(&usual, "x").unwrap();
+    let usual = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&usual).unwrap().permissions());
+    assert_eq!(mode, usual, "whoever releases it can read it");
 }

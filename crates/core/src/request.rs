@@ -90,7 +90,8 @@ pub struct Peer {
 pub enum State {
     /// Nobody was told of it yet; one that came from a peer was not answered yet.
     Open,
-    /// It is in a file that may have left.
+    /// It is in a file that may have left; of one that came from a peer: its answer is, in bundles of which nothing says that
+    /// the peer takes them.
     Sent,
     /// It was answered.
     Answered,

@@ -6,7 +6,7 @@
 mod answer;
 mod known;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 
@@ -117,7 +117,9 @@ async fn reserved(station: &Station) -> Result<Vec<Pattern>> {
 
 /// Whether nothing in a request is a name that is reserved in-house. Nobody is told which.
 fn may_leave(request: &Request, reserved: &[Pattern]) -> bool {
-    let texts = [request.spec.as_str(), &request.reason];
+    // As it is kept and as it is told: where a reason is cut, what is left of a word may be a name of its own.
+    let told = Asked::reason(&request.reason);
+    let texts = [request.spec.as_str(), &request.reason, &told];
     !texts.into_iter().chain(request.asked_by.as_deref()).any(|text| request::is_reserved(text, reserved))
 }
 
@@ -158,7 +160,7 @@ pub async fn new(
     ticket: Option<&str>,
 ) -> Result<Made> {
     let into = fed(station, name).await?;
-    people::allow(station, Action::Request, Some(&into.name)).await?;
+    people::allow(station, Action::Request, Some(name)).await?;
     let spec = request::asked_spec(into.ecosystem, spec)?;
     let mut asked = Request {
         id: String::new(),
@@ -197,7 +199,10 @@ pub async fn new(
         requests.last += 1;
         asked.id = format!("r{}", requests.last);
         requests.add(asked.clone())?;
-        let (subject, detail) = (format!("request/{}", asked.id), serde_json::to_value(&asked)?);
+        // The ledger is told on, and goes out with evidence: what is asked for, why and by which ticket is in the object alone.
+        let (kept, _) = airlock_core::object::encode(requests)?;
+        let detail = serde_json::json!({ "channel": asked.channel, "requests": kept.digest() });
+        let subject = format!("request/{}", asked.id);
         Ok(Some(Done { action: "request.new", subject, detail, answer: asked.clone() }))
     });
     let request = made.await?.ok_or_else(|| Error::fault("the request was not kept"))?;
@@ -276,8 +281,13 @@ fn as_told(request: &Request, leaving: &Leaving) -> Asked {
 
 /// Writes the file as a whole, or not at all.
 fn write(path: &Path, text: &str) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(file_error(folder))?;
+    // It is made to be handed on, as far as the umask lets it.
+    let handed_on = std::fs::Permissions::from_mode(0o666);
+    let file =
+        tempfile::Builder::new().prefix(".airlock-requests-").permissions(handed_on).tempfile_in(folder);
+    let mut file = file.map_err(file_error(folder))?;
     file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_data()).map_err(file_error(path))?;
     file.persist_noclobber(path).map_err(|e| match e.error.kind() {
         std::io::ErrorKind::AlreadyExists => Error::usage(format!("{} is there already", path.display()))
@@ -442,11 +452,29 @@ pub struct Listed {
 pub async fn list(station: &Station) -> Result<Vec<Listed>> {
     let view = View::new(station.clone());
     let (_, requests) = load(station).await?;
-    let (alone, mut out) = (answer::alone(station, &requests).await?, Vec::new());
+    let alone = answer::alone(station, &requests).await?;
+    let from_bundles = |channel: Channel| match channel.feed {
+        ChannelFeed::Bundles { .. } => Some(channel.name),
+        ChannelFeed::Source { .. } | ChannelFeed::Parent { .. } => None,
+    };
+    let from_bundles: BTreeSet<String> =
+        channel::list(station).await?.into_iter().filter_map(from_bundles).collect();
+    let (mut ways, mut out) = (BTreeMap::new(), Vec::new());
     for request in requests.list {
         let here = known::known(&view, &request.channel, request.ecosystem, &request.spec).await?;
-        let next = known::next(&request, &here, alone.as_ref());
-        out.push(Listed { state: request.state(), here, next, request });
+        let (next, state) = match &request.from {
+            None => (known::next_of_ours(&request, &here), request.state()),
+            Some(peer) => {
+                let way = match ways.get(&peer.name) {
+                    Some(way) => *way,
+                    None => answer::way(station, &peer.name, alone.as_ref()).await?,
+                };
+                ways.insert(peer.name.clone(), way);
+                let is_fed = from_bundles.contains(&request.channel);
+                (Some(known::next_of_peer(&request, &peer.name, &here, way, is_fed)), way.state(&request))
+            }
+        };
+        out.push(Listed { state, here, next, request });
     }
     Ok(out)
 }

@@ -301,11 +301,16 @@ pub(crate) async fn take(station: &Station, m: &Manifest, manifest: Digest) -> R
     Ok(RefChange { name, from, to: Some(db.put(&taken).await?.digest()) })
 }
 
+/// The ref of the last receipt of a stream that was used.
+pub(crate) fn base_ref(stream: &str) -> String {
+    format!("base/{stream}")
+}
+
 /// How the memory of a sender changes with a receipt.
 pub(crate) async fn based_on(station: &Station, stream: &str, base: Option<Base>) -> Result<Vec<RefChange>> {
     let Some(bundle) = base else { return Ok(Vec::new()) };
     let id = station.store.db.put(&LastBase { bundle }).await?;
-    Ok(vec![station.move_ref(&format!("base/{stream}"), Some(id.digest())).await?])
+    Ok(vec![station.move_ref(&base_ref(stream), Some(id.digest())).await?])
 }
 
 /// The snapshots and feeds that bundles of a stream brought and that the next one may be compared with.
@@ -315,7 +320,7 @@ pub(crate) async fn exported(
     state: ExportState,
 ) -> Result<(Vec<Id<Snapshot>>, Vec<FeedHead>)> {
     let db = &station.store.db;
-    let base = match db.find_ref(&format!("base/{stream}")).await? {
+    let base = match db.find_ref(&base_ref(stream)).await? {
         Some(id) => Some(db.get::<LastBase>(Id::new(id)).await?.bundle.number),
         None => None,
     };

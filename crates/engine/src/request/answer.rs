@@ -4,29 +4,62 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use airlock_core::channel::ChannelFeed;
 use airlock_core::id::Id;
-use airlock_core::request::{Answer, Answered, Answers, Known, Outcome, Request, Requests};
+use airlock_core::request::{Answer, Answered, Answers, Known, Outcome, Request, Requests, State};
 use airlock_core::snapshot::Snapshot;
 
 use super::{Done, change, known, load};
 use crate::bundle::export::{state_ref, stream_of};
 use crate::channel;
 use crate::error::{Error, Result};
+use crate::retention::base_ref;
 use crate::station::Station;
 use crate::view::View;
 
-/// The peer that bundles for nobody in particular answer: the only one that asked and gets none of its own. Where there are
-/// several, none is told in such a bundle what another asked for.
+/// The peer that bundles for nobody in particular answer: the only one that asked, if it gets none of its own. Where several
+/// asked, none is told in such a bundle what another asked for: it goes to all of them.
 pub(super) async fn alone(station: &Station, requests: &Requests) -> Result<Option<String>> {
     let names: BTreeSet<&String> =
         requests.list.iter().filter_map(|request| Some(&request.from.as_ref()?.name)).collect();
-    let mut out = Vec::new();
-    for name in names {
-        let own = state_ref(&stream_of(station, Some(name)));
-        if station.store.db.find_ref(&own).await?.is_none() {
-            out.push(name.clone());
+    let [name] = names.into_iter().collect::<Vec<_>>()[..] else { return Ok(None) };
+    let own = state_ref(&stream_of(station, Some(name)));
+    Ok(station.store.db.find_ref(&own).await?.is_none().then(|| name.clone()))
+}
+
+/// How answers get to a peer, as far as that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// In bundles for nobody in particular.
+    Common,
+    /// In bundles of its own, of which a receipt was used.
+    Own,
+    /// In bundles of its own, and nothing says that it takes them: a channel is fed by one stream.
+    Unconfirmed,
+    /// In none: several asked, and it has no bundles of its own.
+    None,
+}
+
+impl Way {
+    /// How far a request got that came on this way.
+    pub(super) fn state(self, request: &Request) -> State {
+        match request.state() {
+            State::Answered if self == Self::Unconfirmed => State::Sent,
+            state => state,
         }
     }
-    Ok(out.pop().filter(|_| out.is_empty()))
+}
+
+/// How answers get to a peer.
+pub(super) async fn way(station: &Station, name: &str, alone: Option<&String>) -> Result<Way> {
+    let (db, stream) = (&station.store.db, stream_of(station, Some(name)));
+    Ok(if alone.is_some_and(|alone| alone == name) {
+        Way::Common
+    } else if db.find_ref(&base_ref(&stream)).await?.is_some() {
+        Way::Own
+    } else if db.find_ref(&state_ref(&stream)).await?.is_some() {
+        Way::Unconfirmed
+    } else {
+        Way::None
+    })
 }
 
 /// The answers to what a peer asked of the channels of a bundle, and of channels that are not here; none where nothing is to be

@@ -7,6 +7,7 @@ use airlock_core::request::{Known, Outcome, Request, State, asked_name};
 use airlock_core::spec::Spec;
 use airlock_core::verdict::Verdict;
 
+use super::answer::Way;
 use crate::channel;
 use crate::error::{Error, Kind, Result};
 use crate::explain::{self, Explained};
@@ -87,32 +88,54 @@ fn left_out(channel: &ChannelView, spec: &Spec) -> Result<Option<&'static str>> 
     })
 }
 
-/// What to do next about a request, if anything is to be done. Bundles for nobody in particular answer the peer that is `alone`.
-pub(super) fn next(request: &Request, here: &Known, alone: Option<&String>) -> Option<String> {
+/// What to do next about a request of this station, if anything is to be done.
+pub(super) fn next_of_ours(request: &Request, here: &Known) -> Option<String> {
+    let Request { channel, ecosystem, spec, answer, .. } = request;
+    let name = asked_name(*ecosystem, spec).unwrap_or_default();
+    match (here.outcome, request.state()) {
+        (Outcome::Offered, _) => None,
+        (_, State::Open) => Some("airlock request export FILE, and have it released".to_owned()),
+        (_, State::Sent) => {
+            Some("wait for a bundle; if the file was lost, airlock request export FILE --again".to_owned())
+        }
+        (Outcome::Held, State::Answered) => Some(format!("airlock explain {channel} '{spec}'")),
+        (_, State::Answered) => {
+            let known = &answer.as_ref()?.known;
+            match (known.outcome, &known.nearest) {
+                (Outcome::Offered, _) => Some("wait for the bundle that brings it".to_owned()),
+                (_, Some(nearest)) => Some(format!("airlock explain {channel} '{name}=={nearest}'")),
+                (_, None) => Some("talk to whoever looks after the sender: no bundle brings it".to_owned()),
+            }
+        }
+    }
+}
+
+/// What to do next about a request of a peer, to which answers get this way; the channel may itself be fed by bundles.
+pub(super) fn next_of_peer(request: &Request, peer: &str, here: &Known, way: Way, is_fed: bool) -> String {
     let Request { channel, ecosystem, spec, .. } = request;
     let name = asked_name(*ecosystem, spec).unwrap_or_default();
-    let Some(peer) = &request.from else {
-        return match (here.outcome, request.state()) {
-            (Outcome::Offered, _) => None,
-            (_, State::Open) => Some("airlock request export FILE, and have it released".to_owned()),
-            (_, State::Sent) => Some(
-                "wait for a bundle; if the file was lost, airlock request export FILE --again".to_owned(),
+    match here.outcome {
+        Outcome::Offered => match way {
+            Way::Common => "airlock export DIR".to_owned(),
+            Way::Own => format!("airlock export DIR --to {peer}"),
+            Way::Unconfirmed => format!(
+                "airlock export DIR --to {peer}; no receipt of such a bundle was used yet: if {peer} takes bundles for everybody, it refuses this one"
             ),
-            (Outcome::Held, State::Answered) => Some(format!("airlock explain {channel} '{spec}'")),
-            (_, State::Answered) => None,
-        };
-    };
-    Some(match here.outcome {
-        Outcome::Offered if alone == Some(&peer.name) => "airlock export DIR".to_owned(),
-        Outcome::Offered => format!("airlock export DIR --to {}", peer.name),
+            Way::None => format!(
+                "airlock export DIR --to {peer}, unless {peer} takes bundles for everybody: those answer nobody while several ask, so tell {peer} another way"
+            ),
+        },
         Outcome::Held => format!("airlock review queue {channel}"),
         Outcome::Denied => format!("airlock explain {channel} '{spec}'"),
         Outcome::LeftOut => {
             format!("airlock channel show {channel}; a channel with --only {name} would have it")
         }
+        Outcome::NotListed if is_fed => {
+            format!("airlock request new {channel} '{spec}' --reason TEXT: bundles feed the channel")
+        }
         Outcome::NotListed => format!("airlock sync {channel}; if it stays so, the source does not have it"),
         Outcome::NoChannel => {
             format!("airlock channel add {channel} --ecosystem {ecosystem} --source URL --only {name}")
         }
-    })
+    }
 }
