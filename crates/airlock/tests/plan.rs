@@ -201,6 +201,21 @@ async fn a_lock_file_is_held_against_what_may_be_had_file_by_file() {
     let changed = lock("changed.lock", "lib-2.0-0.conda", &"0".repeat(64));
     let (status, plan) = planned(&low, &[&changed], &[]);
     assert_eq!((status, plan["missing"].as_array().unwrap().len()), (1, 1), "{plan}");
+    let changed = lock("md5.lock", "lib-2.0-0.conda", &"0".repeat(32));
+    let (status, plan) = planned(&low, &[&changed], &[]);
+    assert_eq!((status, plan["missing"].as_array().unwrap().len()), (1, 1), "{plan}");
+    let md5 = source["packages.conda"]["lib-2.0-0.conda"]["md5"].as_str().unwrap();
+    assert_eq!(planned(&low, &[&lock("md5.lock", "lib-2.0-0.conda", md5)], &[]).0, 0);
+    // What is for other machines is not looked at.
+    let other = world.path("osx.lock");
+    std::fs::write(&other, "@EXPLICIT\nhttps://upstream.example/main/osx-64/lib-2.0-0.conda\n").unwrap();
+    let plan = ["plan", other.to_str().unwrap(), "--channel", "main", "--platform", "linux-64"];
+    low.run(&plan).exits(1).shows("not looked at: linux-64: the lock file is for osx-64 alone");
+    std::fs::write(&other, "version: 99\npackages: []\n").unwrap();
+    low.run(&plan).exits(2).says("version 99 is not known");
+    let empty = world.path("environment.yml");
+    std::fs::write(&empty, "dependencies: []\n").unwrap();
+    low.run(&["plan", empty.to_str().unwrap(), "--channel", "main"]).exits(2).says("nothing is asked for");
 }
 
 /// Environments that solve in the genuine data, the largest of them first.

@@ -51,7 +51,7 @@ pub struct Contents {
     pub form: LockForm,
     /// Its packages, sorted, each version once.
     pub packages: Vec<Locked>,
-    /// Entries that name no version of a package of a known ecosystem, such as the project itself, a folder or a range.
+    /// Entries that name no version of a package of a known ecosystem, such as a folder or a range; but for the project itself.
     pub left_out: u64,
 }
 

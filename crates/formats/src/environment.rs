@@ -4,13 +4,18 @@
 //! comes from the station's own channels; what asks for something that no channel can answer (a URL, a path, another
 //! file) is listed with its reason and not passed over.
 
+use std::collections::BTreeSet;
+
 use airlock_core::ecosystem::Ecosystem;
-use airlock_core::lock::{Contents, Locked, LockedFile};
+use airlock_core::lock::{Contents, LockForm, Locked, LockedFile};
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::limits::{ENVIRONMENT_BYTES_MAX, ENVIRONMENT_SPECS_MAX};
+use crate::locks::{self, LockError};
 
+/// The subdir of what runs on any machine.
+const NOARCH: &str = "noarch";
 /// Longest name or line that is repeated to people, in characters.
 const SHOWN_CHARS: usize = 120;
 
@@ -32,6 +37,22 @@ struct Document {
 }
 
 impl Environment {
+    /// Reads a file by what it holds: a lock file, as far as it is for machines of this subdir; else a requirements file of pip,
+    /// or an `environment.yml`.
+    ///
+    /// # Errors
+    ///
+    /// Why it is none of them. A lock file that cannot be read is not taken for anything else.
+    pub fn read(text: &str, subdir: &str, is_requirements: bool) -> Result<Self, String> {
+        match locks::read(text.as_bytes()) {
+            // Requirements are read as such, pinned or not.
+            Ok(locked) if locked.form != LockForm::Requirements => Ok(Self::locked(&locked, subdir)),
+            Err(error) if error != LockError::Unknown && !is_environment(text) => Err(error.to_string()),
+            _ if is_requirements => Self::requirements(text),
+            _ => Self::yaml(text),
+        }
+    }
+
     /// Reads an `environment.yml`: `dependencies` with conda specs, and a map with `pip` in it.
     ///
     /// # Errors
@@ -79,9 +100,25 @@ impl Environment {
     }
 
     /// What a lock file pins, as far as it is for machines of this subdir: exactly these builds with these bytes of conda
-    /// packages, and these versions of Python packages.
+    /// packages, and these versions of Python packages. What it names otherwise, and a platform that it is not for, no channel
+    /// can answer.
     pub fn locked(contents: &Contents, subdir: &str) -> Self {
         let mut out = Self::default();
+        let conda = contents.packages.iter().filter(|package| package.ecosystem == Ecosystem::Conda);
+        let platforms = conda.flat_map(|package| &package.files).filter_map(|file| file.subdir.as_deref());
+        let platforms: BTreeSet<&str> = platforms.filter(|of| *of != NOARCH).collect();
+        if !platforms.is_empty() && !platforms.contains(subdir) {
+            let others: Vec<&str> = platforms.into_iter().collect();
+            out.refuse(subdir, &format!("the lock file is for {} alone", others.join(", ")));
+        }
+        if contents.left_out > 0 {
+            let entries =
+                if contents.left_out == 1 { "1 entry" } else { &format!("{} entries", contents.left_out) };
+            out.refuse(
+                entries,
+                "the lock file names a folder, a place or a range there, and no file of a package",
+            );
+        }
         for package in &contents.packages {
             let Locked { ecosystem, name, version, files } = package;
             match ecosystem {
@@ -89,7 +126,7 @@ impl Environment {
                 Ecosystem::Conda if files.is_empty() => out.conda.push(format!("{name}=={version}")),
                 Ecosystem::Conda => {
                     let here = |file: &&LockedFile| {
-                        file.subdir.as_deref().is_none_or(|of| of == subdir || of == "noarch")
+                        file.subdir.as_deref().is_none_or(|of| of == subdir || of == NOARCH)
                     };
                     out.conda.extend(files.iter().filter(here).map(|file| pinned(name, version, file)));
                 }
@@ -147,8 +184,17 @@ fn pinned(name: &str, version: &str, file: &LockedFile) -> String {
         .as_deref()
         .and_then(|file| file.strip_suffix(".conda").or_else(|| file.strip_suffix(".tar.bz2")));
     let build = stem.and_then(|stem| stem.rsplit_once('-')).map(|(_, build)| format!(",build='{build}'"));
-    let sha256 = file.sha256.map(|sha256| format!(",sha256='{sha256}'"));
-    format!("{name}[version='=={version}'{}{}]", build.unwrap_or_default(), sha256.unwrap_or_default())
+    let bytes = match (file.sha256, &file.md5) {
+        (Some(sha256), _) => format!(",sha256='{sha256}'"),
+        (None, Some(md5)) => format!(",md5='{md5}'"),
+        (None, None) => String::new(),
+    };
+    format!("{name}[version='=={version}'{}{bytes}]", build.unwrap_or_default())
+}
+
+/// Whether a text has the list of an `environment.yml`.
+fn is_environment(text: &str) -> bool {
+    text.lines().any(|line| line.starts_with("dependencies"))
 }
 
 fn too_many() -> String {
@@ -190,6 +236,52 @@ mod tests {
         let uv = "version = 1\n[[package]]\nname = \"idna\"\nversion = \"3.6\"\nsource = { registry = \"https://upstream.example/simple\" }\n";
         let environment = Environment::locked(&crate::locks::read(uv.as_bytes()).unwrap(), "linux-64");
         assert_eq!((environment.pypi, environment.conda.len()), (vec!["idna==3.6".to_owned()], 0));
+    }
+
+    #[test]
+    fn what_a_lock_file_does_not_pin_for_a_machine_is_not_looked_at_and_said() {
+        let locked = |text: &str| Environment::read(text, "linux-64", false);
+        let md5 = "ab".repeat(16);
+        let explicit = |subdir: &str| {
+            format!("@EXPLICIT\nhttps://upstream.example/main/{subdir}/x-1.0-h_0.conda#{md5}\n")
+        };
+        let other = locked(&explicit("osx-64")).unwrap();
+        assert_eq!(other.unanswerable, ["linux-64: the lock file is for osx-64 alone"]);
+        // What runs anywhere beside it does not make it one for this machine.
+        let more = "https://upstream.example/main/noarch/y-1.0-0.conda\n";
+        assert_eq!(locked(&(explicit("osx-64") + more)).unwrap().unanswerable.len(), 1);
+        let here = locked(&explicit("linux-64")).unwrap();
+        assert_eq!(here.conda, [format!("x[version='==1.0',build='h_0',md5='{md5}']")]);
+        assert!(here.unanswerable.is_empty());
+        assert!(locked(&explicit("noarch")).unwrap().unanswerable.is_empty());
+
+        let uv = |source: &str| {
+            let idna = "[[package]]\nname = \"idna\"\nversion = \"3.6\"\nsource = { registry = \"https://upstream.example/simple\" }\n";
+            format!("version = 1\n{idna}[[package]]\nname = \"part\"\nversion = \"1\"\nsource = {source}\n")
+        };
+        let folder = locked(&uv("{ directory = \"../part\" }")).unwrap();
+        assert_eq!((folder.pypi.len(), folder.unanswerable.len()), (1, 1), "{folder:?}");
+        assert!(folder.unanswerable[0].starts_with("1 entry: the lock file names a folder"));
+        assert!(locked(&uv("{ editable = \".\" }")).unwrap().unanswerable.is_empty(), "the project itself");
+    }
+
+    #[test]
+    fn a_lock_file_that_cannot_be_read_is_taken_for_nothing_else() {
+        for (text, is_requirements, says) in [
+            ("version: 99\npackages:\n- conda: x\n", false, "version 99 is not known"),
+            ("version = 7\n", false, "version 7 is not known"),
+            ("lock-version = \"3.0\"\n", false, "version 3.0 is not known"),
+            ("@EXPLICIT\n", true, "it pins no version"),
+            ("name: x\n", false, "no list `dependencies`"),
+            ("dependencies: 1\n", false, "invalid type"),
+        ] {
+            let read = Environment::read(text, "linux-64", is_requirements);
+            assert!(read.as_ref().is_err_and(|why| why.contains(says)), "{text}: {read:?}");
+        }
+        assert_eq!(Environment::read("idna>=3\n", "linux-64", true).unwrap().pypi, ["idna>=3"]);
+        assert_eq!(Environment::read("idna==3\n", "linux-64", true).unwrap().pypi, ["idna==3"]);
+        let environment = Environment::read("version: 9\ndependencies: [x]\n", "linux-64", false).unwrap();
+        assert_eq!(environment.conda, ["x"]);
     }
 
     #[test]

@@ -72,12 +72,13 @@ fn a_pixi_lock_file_is_read_in_its_new_form_and_its_older_ones() {
         "conda idna 3.10 [noarch/idna-3.10-pyhd8_1.conda aa md5]",
         "pypi idna 3.10 [idna-3.10-py3-none-any.whl bb]",
     ];
-    reads(&new, LockForm::Pixi, 2, &expected);
+    reads(&new, LockForm::Pixi, 0, &expected);
+    reads(&new.replace("- pypi: ./\n", "- pypi: ./lib\n"), LockForm::Pixi, 1, &expected);
     let newest = new.replace(
         "version: 6\n",
         "version: 7\nplatforms:\n- name: linux-64\n  virtual-packages:\n  - __glibc=2.28\n",
     );
-    reads(&newest.replace("- conda: .", "- conda_source: ours[12345678] @ ."), LockForm::Pixi, 2, &expected);
+    reads(&newest.replace("- conda: .", "- conda_source: ours[12345678] @ ."), LockForm::Pixi, 1, &expected);
     let old = format!(
         "version: 5\nenvironments: {{}}\npackages:\n- kind: conda\n  name: idna\n  version: 3.10\n  build: pyhd8_1\n  subdir: noarch\n  \
          url: https://upstream.example/main/noarch/idna-3.10-pyhd8_1.conda\n  sha256: {A}\n  md5: {MD5}\n- kind: pypi\n  name: idna\n  version: '3.10'\n  \
@@ -94,12 +95,12 @@ fn a_uv_lock_file_names_every_file_of_a_version_and_not_the_project_itself() {
          wheels = [\n    {{ url = \"https://upstream.example/x/idna-3.10-py3-none-any.whl\", hash = \"sha256:{B}\", size = 70442 }},\n]\n\n\
          [[package]]\nname = \"ours\"\nversion = \"0.1.0\"\nsource = {{ editable = \".\" }}\ndependencies = [{{ name = \"idna\" }}]\n\n[[package]]\nname = \"fromgit\"\nversion = \"1\"\nsource = {{ git = \"https://upstream.example/r?rev=x#abc\" }}\n"
     );
-    reads(
-        &text,
-        LockForm::Uv,
-        1,
-        &["pypi fromgit 1", "pypi idna 3.10 [idna-3.10-py3-none-any.whl bb] [idna-3.10.tar.gz aa]"],
-    );
+    let expected = ["pypi fromgit 1", "pypi idna 3.10 [idna-3.10-py3-none-any.whl bb] [idna-3.10.tar.gz aa]"];
+    reads(&text, LockForm::Uv, 0, &expected);
+    reads(&text.replace("{ editable = \".\" }", "{ virtual = \"part\" }"), LockForm::Uv, 0, &expected);
+    for folder in ["{ editable = \"part\" }", "{ directory = \"part\" }", "{ path = \"ours.whl\" }"] {
+        reads(&text.replace("{ editable = \".\" }", folder), LockForm::Uv, 1, &expected);
+    }
 }
 
 #[test]
@@ -110,15 +111,12 @@ fn a_pylock_file_is_read_with_versions_that_only_its_files_tell() {
          [packages.sdist]\nurl = \"https://upstream.example/x/idna-3.10.tar.gz\"\nhashes = {{ sha256 = \"{A}\" }}\n\n\
          [[packages]]\nname = \"x\"\n[packages.archive]\npath = \"./x-2.0.tar.gz\"\nhashes = {{ sha256 = \"{A}\" }}\n\n[[packages]]\nname = \"ours\"\ndirectory = {{ path = \".\" }}\n"
     );
-    reads(
-        &text,
-        LockForm::Pylock,
-        1,
-        &[
-            "pypi idna 3.10 [idna-3.10-py3-none-any.whl bb] [idna-3.10.tar.gz aa]",
-            "pypi x 2.0 [x-2.0.tar.gz aa]",
-        ],
-    );
+    let expected = [
+        "pypi idna 3.10 [idna-3.10-py3-none-any.whl bb] [idna-3.10.tar.gz aa]",
+        "pypi x 2.0 [x-2.0.tar.gz aa]",
+    ];
+    reads(&text, LockForm::Pylock, 0, &expected);
+    reads(&text.replace("{ path = \".\" }", "{ path = \"../other\" }"), LockForm::Pylock, 1, &expected);
 }
 
 #[test]

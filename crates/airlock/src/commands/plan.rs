@@ -5,7 +5,6 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use airlock_core::ecosystem::Ecosystem;
-use airlock_core::lock::LockForm;
 use airlock_engine::error::{Error, Result};
 use airlock_engine::plan::{self, Needs, Plan};
 use airlock_engine::station::Station;
@@ -13,7 +12,6 @@ use airlock_engine::sync::Rejudged;
 use airlock_engine::view::{ChannelView, View};
 use airlock_formats::environment::Environment;
 use airlock_formats::limits::ENVIRONMENT_BYTES_MAX;
-use airlock_formats::locks;
 
 use super::Cx;
 use super::judging::{self, published};
@@ -44,6 +42,10 @@ pub async fn run(cx: &Cx, args: PlanArgs) -> Result<ExitCode> {
         python: args.python,
         virtual_packages: args.virtual_packages,
     };
+    let Environment { conda, pypi, unanswerable } = &needs.environment;
+    if conda.is_empty() && pypi.is_empty() && unanswerable.is_empty() && needs.python.is_none() {
+        return Err(Error::usage("nothing is asked for").hint("give a file that names packages, or specs"));
+    }
     for (ecosystem, asked) in [
         (Ecosystem::Conda, needs.environment.conda.clone()),
         (Ecosystem::Pypi, needs.environment.pypi.clone()),
@@ -116,13 +118,7 @@ fn read(subdir: &str, what: &[String], plain: Ecosystem) -> Result<Environment> 
             continue;
         }
         let text = file(path)?;
-        // Requirements are read as such, pinned or not.
-        let locked = locks::read(text.as_bytes()).ok().filter(|locked| locked.form != LockForm::Requirements);
-        let read = match locked {
-            Some(contents) => Ok(Environment::locked(&contents, subdir)),
-            None if one.ends_with(".txt") => Environment::requirements(&text),
-            None => Environment::yaml(&text),
-        };
+        let read = Environment::read(&text, subdir, one.ends_with(".txt"));
         let read = read.map_err(|why| {
             Error::usage(format!("{one}: {why}"))
                 .hint("give a lock file, an environment.yml, a requirements file of pip (.txt), or specs")

@@ -13,7 +13,8 @@
 //! | `requirements.txt` | lines with `==` or `===`, or an address of a file; `--hash=sha256:` |
 //! | `@EXPLICIT` | addresses of conda packages with MD5 or SHA-256 behind `#` |
 //!
-//! An entry that pins nothing (the project itself, a folder, a range) is left out and counted. A file that is of none of
+//! An entry that pins nothing (a folder, a source that is built, a range) is left out and counted; the project itself, which no
+//! channel has, is passed over. A file that is of none of
 //! these forms, or of a version that is not known, is refused as a whole: it must not look as if it held nothing.
 
 mod lines;
@@ -153,6 +154,11 @@ fn last_parts(address: &str) -> Option<(String, Option<String>)> {
     let file = percent_encoding::percent_decode_str(parts.next()?).decode_utf8().ok()?.into_owned();
     let folder = parts.next().filter(|folder| ecosystem::is_subdir(folder)).map(str::to_owned);
     ecosystem::is_safe_file_name(&file).then_some((file, folder))
+}
+
+/// Whether a path is that of the project that the lock file is of, beside which it lies.
+fn is_itself(path: &str) -> bool {
+    path.trim_end_matches('/') == "."
 }
 
 /// A file by its address and hashes; hashes that are none are passed over.

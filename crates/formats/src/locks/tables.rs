@@ -4,7 +4,7 @@ use airlock_core::ecosystem::{Ecosystem, file_name_parts};
 use airlock_core::lock::{LockForm, LockedFile};
 use serde::Deserialize;
 
-use super::{Found, LockError, file, last_parts};
+use super::{Found, LockError, file, is_itself, last_parts};
 use crate::feeds::yaml;
 use crate::limits;
 
@@ -54,12 +54,15 @@ struct UvPackage {
     wheels: Vec<UvFile>,
 }
 
-/// Where it comes from: what is none of these is the project itself, or a folder.
+/// Where it comes from: what is none of the first three is the project itself, or a folder.
 #[derive(Default, Deserialize)]
 struct UvSource {
     registry: Option<String>,
     url: Option<String>,
     git: Option<String>,
+    editable: Option<String>,
+    /// What is never installed, only what it needs.
+    r#virtual: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -73,6 +76,9 @@ struct UvFile {
 impl UvPackage {
     fn add(&self, found: &mut Found) -> Result<(), LockError> {
         let source = &self.source;
+        if source.r#virtual.is_some() || source.editable.as_deref().is_some_and(is_itself) {
+            return Ok(());
+        }
         let is_package = source.registry.is_some() || source.url.is_some() || source.git.is_some();
         let Some(version) = self.version.as_ref().filter(|_| is_package) else {
             found.left_out += 1;
@@ -97,6 +103,12 @@ struct PyPackage {
     archive: Option<PyFile>,
     #[serde(default)]
     wheels: Vec<PyFile>,
+    directory: Option<PyFolder>,
+}
+
+#[derive(Deserialize)]
+struct PyFolder {
+    path: String,
 }
 
 #[derive(Deserialize)]
@@ -116,6 +128,9 @@ struct Hashes {
 
 impl PyPackage {
     fn add(&self, found: &mut Found) -> Result<(), LockError> {
+        if self.directory.as_ref().is_some_and(|folder| is_itself(&folder.path)) {
+            return Ok(());
+        }
         let all = self.sdist.iter().chain(&self.archive).chain(&self.wheels);
         let files: Vec<LockedFile> = all
             .map(|one| {
@@ -214,6 +229,9 @@ impl PixiPackage {
                 return Ok(());
             }
         };
+        if address.is_some_and(|address| is_itself(address)) {
+            return Ok(());
+        }
         // What is no file of the ecosystem is a folder, or a source that is built.
         let named = address.and_then(|address| last_parts(address));
         let Some((name, version)) = named.and_then(|(file, _)| file_name_parts(ecosystem, &file)) else {
