@@ -86,8 +86,9 @@ pub async fn find(station: &Station, channel: &str) -> Result<Option<Shadow>> {
     }
 }
 
-/// The shadow of a channel with what it says of the newest snapshot: it is asked if it was not, or could not tell.
-pub async fn ask(station: &Station, channel: &Channel) -> Result<Option<Shadow>> {
+/// The shadow of a channel with what it says of the newest snapshot: it is asked if it was not, or could not tell. What it says is
+/// kept, or only told to whoever may change nothing.
+pub async fn ask(station: &Station, channel: &Channel, keep: bool) -> Result<Option<Shadow>> {
     let db = &station.store.db;
     let refs = db.refs(&ref_name(&channel.name, "")).await?;
     let at = |part: &str| refs.get(&ref_name(&channel.name, part)).copied();
@@ -100,7 +101,7 @@ pub async fn ask(station: &Station, channel: &Channel) -> Result<Option<Shadow>>
         return Ok(Some(before));
     }
     let now = Shadow { report: Some(report(station, channel, snapshot, &before).await?), ..before.clone() };
-    if now == before {
+    if now == before || !keep {
         return Ok(Some(now));
     }
     let to = Some(db.put(&now).await?.digest());
@@ -158,7 +159,7 @@ async fn differences(station: &Station, channel: &Channel, name: &str, judged: T
 pub async fn ask_all(station: &Station, wanted: impl Fn(&str) -> bool) -> Result<()> {
     let mut failed: Option<Error> = None;
     for channel in crate::channel::list(station).await?.into_iter().filter(|c| wanted(&c.name)) {
-        if let Err(e) = ask(station, &channel).await {
+        if let Err(e) = ask(station, &channel, true).await {
             failed = failed.or(Some(e.while_(&format!("the shadow of channel {}", channel.name))));
         }
     }

@@ -50,14 +50,18 @@ async fn what_was_judged_before_a_channel_got_another_policy_is_not_published_af
 async fn a_shadow_is_asked_again_when_the_channel_or_its_text_is_another_and_only_then() {
     let kit = filled().await;
     let main = channel::find(&kit.station, "main").await.unwrap();
-    assert_eq!(shadow::ask(&kit.station, &main).await.unwrap(), None);
+    assert_eq!(shadow::ask(&kit.station, &main, true).await.unwrap(), None);
     assert!(shadow::set(&kit.station, &main, Some("strict")).await.unwrap());
     assert!(!shadow::set(&kit.station, &main, Some("strict")).await.unwrap());
     let entries = async || kit.station.store.db.ledger_head().await.unwrap().number;
     let denies = async || {
-        let said = shadow::ask(&kit.station, &main).await.unwrap().unwrap().report.unwrap();
+        let said = shadow::ask(&kit.station, &main, true).await.unwrap().unwrap().report.unwrap();
         (said.differences.newly.deny, said.snapshot)
     };
+    let at = entries().await;
+    let told = shadow::ask(&kit.station, &main, false).await.unwrap().unwrap();
+    assert_eq!(told.report.unwrap().differences.newly.deny, 1);
+    assert_eq!(entries().await, at, "it was told, and not kept");
     let (newly, first) = denies().await;
     assert_eq!(newly, 1);
     let at = entries().await;

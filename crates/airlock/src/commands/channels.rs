@@ -59,7 +59,9 @@ pub async fn run(cx: &Cx, command: ChannelCommand) -> Result<ExitCode> {
         ChannelCommand::Show { name } => {
             let channel = channel::find(&station, &name).await?;
             let mut shown = channel::described(&channel)?;
-            if let Some(shadow) = shadow::ask(&station, &channel).await? {
+            if let Some(shadow) =
+                shadow::ask(&station, &channel, shadows::may_keep(&station, &name).await).await?
+            {
                 shown["shadow"] = serde_json::to_value(&shadow)?;
             }
             let text = serde_json::to_string_pretty(&shown)? + "\n";

@@ -127,22 +127,26 @@ pub async fn judge(
     let without_bytes = policy.is_some();
     let how = How { as_of, policy, anew, closure, without_bytes, ..How::default() };
     let is_hypothetical = dry || how.as_of.is_some() || how.policy.is_some();
-    let (mut outcomes, mut failed) = (Vec::new(), None);
+    let mut wanted = Vec::new();
     for channel in channel::list(&station).await? {
-        let filled = child::is_filled(&station, &channel).await?;
-        let wanted = names.contains(&channel.name) || (names.is_empty() && filled);
-        if wanted {
-            if !is_hypothetical {
-                people::allow(&station, Action::Sync, Some(&channel.name)).await?;
-            }
-            match sync::rejudge(&station, &channel, &how, dry, "judge").await {
-                Ok(outcome) => outcomes.push(outcome),
-                Err(e) => failed = failed.or(Some(e.while_(&format!("channel {}", channel.name)))),
-            }
+        if names.contains(&channel.name) || (names.is_empty() && child::is_filled(&station, &channel).await?)
+        {
+            wanted.push(channel);
         }
     }
     for name in names {
         channel::find(&station, name).await?;
+    }
+    // Before any is judged, so that a missing right stops nothing in the middle.
+    for channel in wanted.iter().filter(|_| !is_hypothetical) {
+        people::allow(&station, Action::Sync, Some(&channel.name)).await?;
+    }
+    let (mut outcomes, mut failed) = (Vec::new(), None);
+    for channel in wanted {
+        match sync::rejudge(&station, &channel, &how, dry, "judge").await {
+            Ok(outcome) => outcomes.push(outcome),
+            Err(e) => failed = failed.or(Some(e.while_(&format!("channel {}", channel.name)))),
+        }
     }
     if !names.is_empty() && !is_hypothetical {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();

@@ -52,7 +52,7 @@ pub async fn set(cx: &Cx, station: &Station, args: ChannelSetArgs) -> Result<Exi
         judged.outcomes.extend(below.outcomes);
         judged.failed = judged.failed.or(below.failed);
     }
-    let shadow = shadow::ask(station, &found).await?;
+    let shadow = shadow::ask(station, &found, may_keep(station, &name).await).await?;
     let json = || {
         let mut json = judging::json(&judged.outcomes)?;
         json["channel"] = channel::described(&found)?;
@@ -67,6 +67,11 @@ pub async fn set(cx: &Cx, station: &Station, args: ChannelSetArgs) -> Result<Exi
     judged.failed.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
+/// Whether whoever acts may have what a shadow says kept: looking changes nothing.
+pub async fn may_keep(station: &Station, channel: &str) -> bool {
+    people::allow(station, Action::Sync, Some(channel)).await.is_ok()
+}
+
 /// Asks the shadows of channels that may have been published. What keeps them from answering is said and changes nothing.
 pub async fn ask(cx: &Cx, station: &Station) {
     if let Err(error) = shadow::ask_all(station, |_| true).await {
@@ -78,7 +83,8 @@ pub async fn ask(cx: &Cx, station: &Station) {
 pub async fn show(cx: &Cx, name: &str) -> Result<()> {
     let station = cx.open().await?;
     let channel = channel::find(&station, name).await?;
-    let shadow = shadow::ask(&station, &channel).await?.ok_or_else(|| {
+    let keep = may_keep(&station, name).await;
+    let shadow = shadow::ask(&station, &channel, keep).await?.ok_or_else(|| {
         Error::no(format!("no policy stands beside that of channel `{name}`"))
             .hint(format!("put one there with `airlock channel set {name} --shadow POLICY`"))
     })?;
