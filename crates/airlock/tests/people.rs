@@ -227,6 +227,17 @@ async fn what_needs_two_persons_is_done_when_another_one_confirms_it_and_not_bef
     let shown = house.run("audrey", &["--json", "proposals", "list"]).json();
     let id = shown["proposals"][0]["id"].as_str().unwrap().to_owned();
     let confirm = ["proposals", "confirm", id.as_str()];
+    // Whoever has a role in one channel alone sees what they may confirm there.
+    house.run("adam", &["user", "add", "mia", "--role", "security-officer", "--channel", "main"]).exits(0);
+    let mia =
+        house.run("adam", &["--json", "token", "add", "mia"]).json()["secret"].as_str().unwrap().to_owned();
+    let listed = house.with("mia", &mia, &["proposals", "list"]).exits(0);
+    listed.shows("for idna in main").shows("until 2026-04-01: only used offline");
+    house.with("mia", &mia, &["proposals", "show", &id]).exits(0).shows("PYSEC-2024-60");
+    // Where a right is missing in one channel, nothing is judged in any.
+    let before = house.actions().len();
+    house.with("mia", &mia, &["judge", "--anew"]).exits(1).says("mia may not sync");
+    assert_eq!(house.actions().len(), before);
     // Not its own person, also not by another token; not who has no right; not without a token.
     house.run("olga", &confirm).exits(1).says("needs another person");
     let second =
@@ -270,6 +281,7 @@ async fn what_needs_two_persons_is_done_when_another_one_confirms_it_and_not_bef
         .says("olga may not policy");
     house.run("oskar", &["proposals", "withdraw", id]).exits(0);
     house.run("olga", &["--break-glass", "   ", "status"]).exits(2).says("needs a reason");
+    house.run("olga", &["--break-glass", "a\u{1b}[2Jb", "status"]).exits(2).says("text on one line");
 }
 
 #[tokio::test]

@@ -29,6 +29,9 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub struct People {
     /// By name.
     pub users: BTreeMap<String, User>,
+    /// How many tokens were given to those who are gone, should somebody of the same name come: see [`User::given`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub left: BTreeMap<String, u64>,
 }
 
 impl Object for People {

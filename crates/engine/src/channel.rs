@@ -36,6 +36,16 @@ pub async fn add(station: &Station, channel: Channel) -> Result<Channel> {
     // Whoever may not set policies chooses none that others made for something else.
     if ![DEFAULT_NAME, INHERITED_NAME].contains(&channel.policy.as_str()) {
         people::allow(station, Action::Policy, Some(&channel.name)).await?;
+        if station.config.people.two_person.iter().any(|name| name == Action::Policy.name()) {
+            return Err(Error::no(format!(
+                "`{}` needs two persons here, also for a channel that is new",
+                Action::Policy.name()
+            ))
+            .hint(format!(
+                "add it without --policy, then run `airlock channel set {} --policy {}`, which another person confirms",
+                channel.name, channel.policy
+            )));
+        }
     }
     let id = station.store.db.put(&channel).await?;
     let change = RefChange { name, from: None, to: Some(id.digest()) };

@@ -44,6 +44,9 @@ pub async fn decide(
 /// The same on further terms.
 pub async fn decide_on(station: &Station, ruling: Ruling, terms: Terms) -> Result<Decision> {
     check(station, &ruling, &terms).await?;
+    let (_, mut all) = judge::decisions(station).await?;
+    all.list.push(next(station, &all, ruling.clone(), &terms).await?);
+    check_room(&ruling, &all)?;
     proposals::gate(station, Act::Decide { ruling: ruling.clone(), terms: terms.clone() }).await?;
     for _ in 0..TRIES {
         let (before, mut decisions) = judge::decisions(station).await?;
@@ -94,30 +97,6 @@ pub(crate) async fn action(station: &Station, ruling: &Ruling) -> Result<Action>
 pub(crate) async fn channel_of(station: &Station, ruling: &Ruling) -> Result<Option<String>> {
     let (_, decisions) = judge::decisions(station).await?;
     Ok(decisions.scope_of(ruling).map(|scope| scope.channel.clone()))
-}
-
-/// A ruling in a few words, for people.
-pub(crate) fn told(ruling: &Ruling) -> String {
-    let at = |scope: &Scope| format!("{} in {}", scope.spec, scope.channel);
-    match ruling {
-        Ruling::Block(scope) => format!("block {}", at(scope)),
-        Ruling::Reject(scope) => format!("reject {}", at(scope)),
-        Ruling::Freeze(scope) => format!("freeze {}", scope.channel),
-        Ruling::Approve { scope, files } => format!("approve {} ({} files)", at(scope), files.len()),
-        Ruling::Baseline { scope, files } => {
-            format!("accept what runs of {} ({} files)", at(scope), files.len())
-        }
-        Ruling::Waive { rule, scope, advisory } => {
-            let about = advisory.as_ref().map(|id| format!(" for {id}")).unwrap_or_default();
-            format!("waive {rule}{about} of {}", at(scope))
-        }
-        Ruling::Status { advisory, status, scope, .. } => {
-            format!("rule {advisory} {} for {}", status.name(), at(scope))
-        }
-        Ruling::Statements { scope, source } => format!("believe what {source} states of {}", at(scope)),
-        Ruling::Identity { scope, .. } => format!("rule what {} is", at(scope)),
-        Ruling::Revoke { decision } => format!("take decision {decision} back"),
-    }
 }
 
 /// The decision that would be made now.

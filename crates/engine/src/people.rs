@@ -52,7 +52,8 @@ pub async fn read(station: &Station) -> Result<People> {
     Ok(held(station).await?.1)
 }
 
-async fn held(station: &Station) -> Result<(Option<Digest>, People)> {
+/// Everybody, and the object that says so.
+pub(crate) async fn held(station: &Station) -> Result<(Option<Digest>, People)> {
     let Some(id) = station.store.db.find_ref(REF).await? else { return Ok((None, People::default())) };
     let people: People = station.store.db.get(Id::new(id)).await?;
     // Rights rest on it: what somebody wrote under its name in the database is believed by nobody.
@@ -99,8 +100,10 @@ pub(crate) fn check(people: &People, name: &str, action: Action, channel: Option
         let may: Vec<&str> =
             Role::ALL.into_iter().filter(|r| roles::may(*r, action)).map(Role::name).collect();
         let place = channel.map(|name| format!(" in channel {name}")).unwrap_or_default();
-        Error::no(format!("{name} may not {}{place}: {why}", action.name()))
-            .hint(format!("that is for: {}; `airlock user list` shows who is", may.join(", ")))
+        Error::no(format!("{name} may not {}{place}: {why}", action.name())).hint(format!(
+            "that is for: {}; an administrator or an auditor of this station sees who is",
+            may.join(", ")
+        ))
     })
 }
 
@@ -147,7 +150,9 @@ pub async fn add(station: &Station, name: &str, grants: Vec<Grant>) -> Result<()
                 .hint("`airlock user grant` gives another role"));
         }
         let detail = serde_json::json!({ "grants": grants });
-        people.users.insert(name.to_owned(), User { grants: grants.clone(), ..User::default() });
+        // Names of tokens go on where those of a user of this name ended: the ledger tells of both.
+        let given = people.left.remove(name).unwrap_or_default();
+        people.users.insert(name.to_owned(), User { grants: grants.clone(), given, ..User::default() });
         Ok(((), detail))
     };
     change(station, "user.add", &format!("user/{name}"), make).await
@@ -156,8 +161,11 @@ pub async fn add(station: &Station, name: &str, grants: Vec<Grant>) -> Result<()
 /// Removes a user, with all tokens.
 pub async fn remove(station: &Station, name: &str) -> Result<()> {
     let make = |people: &mut People| {
-        find(people, name)?;
+        let given = find(people, name)?.given;
         people.users.remove(name);
+        if given > 0 {
+            people.left.insert(name.to_owned(), given);
+        }
         Ok(((), serde_json::json!({})))
     };
     change(station, "user.remove", &format!("user/{name}"), make).await

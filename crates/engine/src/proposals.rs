@@ -7,14 +7,18 @@
 //!
 //! A proposal is closed before it is carried out: killed in between, it is lost and proposed anew, and never done twice.
 
+mod told;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use airlock_core::assess::PACKAGE;
 use airlock_core::decision::{Ruling, Terms};
 use airlock_core::hex;
 use airlock_core::id::{Digest, Id};
 use airlock_core::object::{self, Object};
+use airlock_core::people::People;
 use airlock_core::roles::Action;
 use airlock_core::snapshot::Snapshot;
 use airlock_core::time::{Span, Time};
@@ -104,11 +108,13 @@ pub enum Act {
         /// The feed.
         feed: String,
     },
-    /// Believe feeds that lost more than half of their records.
+    /// Believe a feed that lost more than half of its records.
     Shrink {
-        /// The feeds.
-        feeds: Vec<String>,
-        /// Read everything.
+        /// The feed.
+        feed: String,
+        /// What was read of it.
+        content: Digest,
+        /// Whether everything was read, also what its source says not to have changed.
         anew: bool,
     },
 }
@@ -178,7 +184,7 @@ impl Act {
         }
     }
 
-    /// The refs by which it was weighed: when one of them moves, it was weighed for another state.
+    /// The refs by which it was weighed: when one of them moves, or another one counts as well, it was weighed for another state.
     async fn rests_on(&self, station: &Station) -> Result<Vec<String>> {
         let policy = async |name: Option<String>| -> Result<Vec<String>> {
             match name {
@@ -190,43 +196,32 @@ impl Act {
             }
         };
         match self {
-            Self::Decide { .. } => policy(self.channel(station).await?).await,
-            Self::Policy { name, .. } => Ok(vec![format!("policy/{name}")]),
+            Self::Decide { ruling, .. } => {
+                let mut refs = policy(self.channel(station).await?).await?;
+                // Another feed may come to stand under the name. Those of bundles bear their stream's name, which has one key.
+                if let Ruling::Statements { source, .. } = ruling
+                    && source != PACKAGE
+                {
+                    refs.push(feeds::def_ref(source));
+                }
+                Ok(refs)
+            }
+            Self::Policy { name, .. } => {
+                let all = channel::list(station).await?;
+                let ruled = all.iter().filter(|channel| channel.policy == *name);
+                let defs = ruled.map(|channel| channel::ref_name(&channel.name, "def"));
+                Ok(defs.chain([format!("policy/{name}")]).collect())
+            }
             Self::ChannelPolicy { channel, policy } => {
                 Ok(vec![channel::ref_name(channel, "def"), format!("policy/{policy}")])
             }
             Self::Trust { name, .. } => Ok(vec![format!("trust/{name}")]),
             Self::Rollback { channel, .. } => policy(Some(channel.clone())).await,
-            Self::Accept { .. } => Ok(vec![feeds::SET.to_owned()]),
-            Self::RemoveFeed { feed, .. } | Self::Loosen { feed } => Ok(vec![format!("feed/{feed}/def")]),
-            Self::Shrink { feeds, .. } => Ok(feeds.iter().map(|feed| format!("feed/{feed}/head")).collect()),
-        }
-    }
-
-    /// In a line, for people.
-    pub fn told(&self) -> String {
-        // What somebody typed is shown to the one who is to confirm it: nothing of it moves the cursor.
-        let plain = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
-        self.said().chars().map(plain).collect()
-    }
-
-    fn said(&self) -> String {
-        match self {
-            Self::Decide { ruling, terms } => format!("{}: {}", decide::told(ruling), terms.reason),
-            Self::Policy { name, .. } => format!("set policy {name}"),
-            Self::ChannelPolicy { channel, policy } => format!("put {channel} under policy {policy}"),
-            Self::Trust { name, public_key, limits } => {
-                let key = hex::decode::<32>(public_key).map(|key| airlock_core::bundle::fingerprint(&key));
-                let accepts = if limits.accept.is_empty() { "" } else { ", also what it makes milder" };
-                format!("trust the key of {name}, {}{accepts}", key.unwrap_or_default())
+            Self::Accept { accepted, .. } => {
+                Ok(accepted.feeds.iter().map(|feed| feeds::kept_ref(feed)).collect())
             }
-            Self::Rollback { channel, snapshot, reason } => {
-                format!("take {channel} back to {}: {reason}", snapshot.digest().short())
-            }
-            Self::Accept { reason, .. } => format!("accept what became milder: {reason}"),
-            Self::RemoveFeed { feed, reason } => format!("remove feed {feed}: {reason}"),
-            Self::Loosen { feed } => format!("let what becomes milder in feed {feed} act by itself"),
-            Self::Shrink { feeds, .. } => format!("believe {} that shrank", feeds.join(", ")),
+            Self::RemoveFeed { feed, .. } | Self::Loosen { feed } => Ok(vec![feeds::def_ref(feed)]),
+            Self::Shrink { feed, .. } => Ok(vec![feeds::def_ref(feed), feeds::head_ref(feed)]),
         }
     }
 
@@ -268,9 +263,9 @@ impl Act {
                 feeds::set_loosening(station, &feed, Loosening::Accept).await?;
                 "advisories set".to_owned()
             }
-            Self::Shrink { feeds, anew } => {
+            Self::Shrink { feed, anew, .. } => {
                 let how = Reading { accept_shrink: true, anew };
-                feeds::update_with(station, &feeds, how).await?.failed.map_or(Ok(()), Err)?;
+                feeds::update_with(station, &[feed], how).await?.failed.map_or(Ok(()), Err)?;
                 "advisories update".to_owned()
             }
         };
@@ -284,8 +279,15 @@ impl Act {
 ///
 /// The answer is no: they have no right to it; or it waits from now on for a second person, as a proposal.
 pub(crate) async fn gate(station: &Station, act: Act) -> Result<()> {
-    if station.confirmed.as_ref().is_some_and(|confirmed| confirmed.act == act) {
-        return Ok(());
+    if let Some(confirmed) = &station.confirmed {
+        return match confirmed.act == act {
+            true => Ok(()),
+            // It would be proposed anew by whoever confirmed, or done alone.
+            false => {
+                Err(Error::no(format!("what would be done now is not what was confirmed: {}", act.told()))
+                    .hint("nothing of it was done; have it proposed anew for what is in force now"))
+            }
+        };
     }
     let (action, channel) = (act.action(station).await?, act.channel(station).await?);
     people::allow(station, action, channel.as_deref()).await?;
@@ -321,6 +323,11 @@ fn ref_name(id: &str) -> String {
     format!("proposal/{id}")
 }
 
+/// What names of proposals begin with that wait to be confirmed.
+const OPEN: char = 'p';
+/// What names begin with of what was done alone, so that it is found without reading the others.
+const BROKEN: char = 'b';
+
 async fn open(station: &Station, by: &str, act: Act, state: State) -> Result<Proposal> {
     let db = &station.store.db;
     let since = station.now().await?;
@@ -329,25 +336,50 @@ async fn open(station: &Station, by: &str, act: Act, state: State) -> Result<Pro
         let at = db.find_ref(&name).await?;
         rests_on.insert(name, at);
     }
-    let action = if state == State::Open { "proposal.open" } else { "proposal.break-glass" };
+    let (begin, action) = match state {
+        State::Open => (OPEN, "proposal.open"),
+        State::Broken(_) => (BROKEN, "proposal.break-glass"),
+    };
     // The number of the entry that tells of it: nobody else has it.
-    let id = format!("p{}", db.ledger_head().await?.number + 1);
+    let id = format!("{begin}{}", db.ledger_head().await?.number + 1);
     let expires = since.after(Span::days(WAITS_DAYS));
     let proposal = Proposal { id, by: by.to_owned(), since, expires, act, rests_on, state };
     let stored = db.put(&proposal).await?.digest();
-    let moved = RefChange { name: ref_name(&proposal.id), from: None, to: Some(stored) };
+    let mut moved = vec![RefChange { name: ref_name(&proposal.id), from: None, to: Some(stored) }];
     let mut detail = serde_json::json!({"proposal": stored, "act": proposal.act.told()});
+    // What ended is of no use to anybody. One that cannot be read keeps nothing else from being proposed.
+    let mut ended = Vec::new();
+    for (name, id) in db.refs(&ref_name(&OPEN.to_string())).await? {
+        if let Ok(held) = held(station, id).await
+            && held.expires <= since
+        {
+            moved.push(RefChange { name, from: Some(id), to: None });
+            ended.push(held.id);
+        }
+    }
+    if !ended.is_empty() {
+        detail["ended"] = ended.into();
+    }
     if let State::Broken(reason) = &proposal.state {
         detail["reason"] = reason.as_str().into();
     }
-    station.commit(vec![moved], action, &ref_name(&proposal.id), &detail).await?;
+    station.commit(moved, action, &ref_name(&proposal.id), &detail).await?;
     Ok(proposal)
 }
 
 /// Everything that waits for a second person, by its name.
 pub async fn list(station: &Station) -> Result<Vec<Proposal>> {
+    under(station, &ref_name("")).await
+}
+
+/// What was done by one person alone, and that nobody else looked at yet.
+pub async fn broken(station: &Station) -> Result<Vec<Proposal>> {
+    under(station, &ref_name(&BROKEN.to_string())).await
+}
+
+async fn under(station: &Station, prefix: &str) -> Result<Vec<Proposal>> {
     let mut out = Vec::new();
-    for id in station.store.db.refs("proposal/").await?.into_values() {
+    for id in station.store.db.refs(prefix).await?.into_values() {
         out.push(held(station, id).await?);
     }
     out.sort_by_key(|proposal: &Proposal| (proposal.since, proposal.id.clone()));
@@ -380,7 +412,7 @@ async fn at(station: &Station, id: &str) -> Result<(Digest, Proposal)> {
 }
 
 /// Whoever acts, who must be known by a token and have the right to what is proposed; the proposal is somebody else's.
-async fn second(station: &Station, proposal: &Proposal) -> Result<()> {
+async fn second(station: &Station, known: &People, proposal: &Proposal) -> Result<()> {
     let Some(login) = &station.login else {
         return Err(Error::no("a second person has to be known by a token")
             .hint("say --as USER, with that user's token in AIRLOCK_TOKEN or --token-file FILE"));
@@ -389,16 +421,14 @@ async fn second(station: &Station, proposal: &Proposal) -> Result<()> {
         return Err(Error::no(format!("{} is of {}, and needs another person", proposal.id, proposal.by))
             .hint("ask somebody else who has the right"));
     }
-    let known = people::read(station).await?;
     let (action, channel) = (proposal.act.action(station).await?, proposal.act.channel(station).await?);
-    people::check(&known, &login.name, action, channel.as_deref())
+    people::check(known, &login.name, action, channel.as_deref())
 }
 
 /// Whoever proposed it must still have the right to it.
-async fn first(station: &Station, proposal: &Proposal) -> Result<()> {
-    let known = people::read(station).await?;
+async fn first(station: &Station, known: &People, proposal: &Proposal) -> Result<()> {
     let (action, channel) = (proposal.act.action(station).await?, proposal.act.channel(station).await?);
-    people::check(&known, &proposal.by, action, channel.as_deref())
+    people::check(known, &proposal.by, action, channel.as_deref())
         .map_err(|e| e.while_("whoever proposed it"))
 }
 
@@ -413,34 +443,51 @@ pub async fn confirm(station: &Station, id: &str) -> Result<Rejudged> {
         return Err(Error::usage(format!("{id} was done already, by {} alone", proposal.by))
             .hint(format!("look at it, and then run `airlock proposals review {id} --reason TEXT`")));
     }
-    second(station, &proposal).await?;
-    first(station, &proposal).await?;
+    let (rights, known) = people::held(station).await?;
+    second(station, &known, &proposal).await?;
+    first(station, &known, &proposal).await?;
     if proposal.expires <= station.now().await? {
         return Err(Error::no(format!("{id} waited until {} and has ended", proposal.expires.date()))
             .hint("have it proposed anew"));
     }
-    let mut rests_on = Vec::new();
-    for (name, was) in &proposal.rests_on {
-        if station.store.db.find_ref(name).await? != *was {
-            return Err(Error::no(format!("{name} is another since {id} was proposed")).hint(format!(
-                "`airlock proposals withdraw {id}`, and have it proposed anew for what is in force now"
-            )));
-        }
-        rests_on.push(RefChange { name: name.clone(), from: *was, to: *was });
-    }
+    let mut stated = as_it_was(station, &proposal).await?;
+    // Nobody's rights were taken in the meantime either.
+    stated.push(RefChange { name: people::REF.to_owned(), from: rights, to: rights });
     let act = proposal.act.clone();
     let confirmed = Station {
         confirmed: Some(Confirmed { by: proposal.by.clone(), act: act.clone() }),
         ..station.clone()
     };
-    rests_on.push(RefChange { name: ref_name(id), from: Some(stored), to: None });
+    stated.push(RefChange { name: ref_name(id), from: Some(stored), to: None });
     let detail = serde_json::json!({"by": proposal.by, "act": act.told()});
-    confirmed.commit(rests_on, "proposal.confirm", &ref_name(id), &detail).await?;
+    confirmed.commit(stated, "proposal.confirm", &ref_name(id), &detail).await?;
     act.carry_out(&confirmed).await.map_err(|e| {
         let hint = e.hint.clone().unwrap_or_default();
         e.while_(&format!("{id} was confirmed, and could not be carried out; have it proposed anew"))
             .hint(hint)
     })
+}
+
+/// What a proposal rests on, to be stated in the transaction that closes it.
+///
+/// # Errors
+///
+/// The answer is no where something of that is not as it was.
+async fn as_it_was(station: &Station, proposal: &Proposal) -> Result<Vec<RefChange>> {
+    let names = proposal.act.rests_on(station).await?;
+    let names: BTreeSet<&String> = names.iter().chain(proposal.rests_on.keys()).collect();
+    let mut stated = Vec::new();
+    for name in names {
+        let was = proposal.rests_on.get(name).copied().flatten();
+        if station.store.db.find_ref(name).await? != was {
+            let id = &proposal.id;
+            return Err(Error::no(format!("{name} is another since {id} was proposed")).hint(format!(
+                "`airlock proposals withdraw {id}`, and have it proposed anew for what is in force now"
+            )));
+        }
+        stated.push(RefChange { name: name.clone(), from: was, to: was });
+    }
+    Ok(stated)
 }
 
 /// Lets a proposal go: its own person, or somebody who could have confirmed it.
@@ -451,7 +498,7 @@ pub async fn withdraw(station: &Station, id: &str) -> Result<()> {
             .hint("it is looked at with `airlock proposals review`"));
     }
     if station.login.as_ref().is_none_or(|login| login.name != proposal.by) {
-        second(station, &proposal).await?;
+        second(station, &people::read(station).await?, &proposal).await?;
     }
     close(station, id, stored, "proposal.withdraw", &serde_json::json!({"by": proposal.by})).await
 }
@@ -466,7 +513,7 @@ pub async fn review(station: &Station, id: &str, reason: &str) -> Result<()> {
     if reason.trim().is_empty() {
         return Err(Error::usage("a review needs a word").hint("say what came of it with --reason TEXT"));
     }
-    second(station, &proposal).await?;
+    second(station, &people::read(station).await?, &proposal).await?;
     let detail = serde_json::json!({"by": proposal.by, "act": proposal.act.told(), "reason": reason.trim()});
     close(station, id, stored, "proposal.review", &detail).await
 }

@@ -40,7 +40,7 @@ pub struct Status {
     pub ledger_feeds: Vec<FeedState>,
     /// What somebody did alone that needs two persons, until another person looked at it.
     pub broken_glass: Vec<BrokenGlass>,
-    /// Stored files whose bytes were foundnd to be damaged, and that wait for `airlock fsck --repair`.
+    /// Stored files whose bytes were found to be damaged, and that wait for `airlock fsck --repair`.
     pub damaged: u64,
 }
 
@@ -86,7 +86,7 @@ pub struct BrokenGlass {
 
 /// What was done by one person alone, and that nobody else looked at yet.
 pub async fn broken_glass(station: &Station) -> Result<Vec<BrokenGlass>> {
-    let all = proposals::list(station).await?.into_iter();
+    let all = proposals::broken(station).await?.into_iter();
     Ok(all
         .filter_map(|p| match p.state {
             State::Broken(reason) => {

@@ -38,7 +38,7 @@ pub enum Loosening {
 }
 
 /// The ref under which a feed's head stands, or that of what is kept of one.
-pub(super) fn head_ref(name: &str) -> String {
+pub(crate) fn head_ref(name: &str) -> String {
     match name.strip_suffix(KEPT) {
         Some(feed) => format!("feed/{feed}/kept"),
         None => format!("feed/{name}/head"),
@@ -359,9 +359,11 @@ pub async fn accept(station: &Station, accepted: &Accepted, reason: &str) -> Res
     if reason.trim().is_empty() {
         return Err(Error::usage("accepting what became milder needs a reason"));
     }
+    let (remaining, count) = remaining(station, accepted).await?;
+    // Of the feeds in which it waits now: what comes to wait in others was weighed by nobody.
+    let accepted = Accepted { feeds: remaining.keys().cloned().collect(), ids: accepted.ids.clone() };
     let act = Act::Accept { accepted: accepted.clone(), reason: reason.to_owned() };
     proposals::gate(station, act).await?;
-    let (remaining, count) = remaining(station, accepted).await?;
     let mut changes = Vec::new();
     for (feed, of) in &remaining {
         changes.extend(change(station, feed, Some(&of.held), of.stays.as_ref()).await?);

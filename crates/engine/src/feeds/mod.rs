@@ -26,7 +26,7 @@ use airlock_store::RefChange;
 
 use self::build::Base;
 pub(crate) use self::index::{FeedIndex, REF as INDEX};
-use self::kept::{base, head_ref};
+use self::kept::base;
 use crate::error::{Error, Result};
 use crate::people;
 use crate::proposals::{self, Act};
@@ -34,7 +34,7 @@ use crate::station::Station;
 use crate::upstream::{Location, Validator};
 
 pub use kept::{Accepted, Loosening, Waiting, accept, preview, waiting};
-pub(crate) use kept::{after as kept_after, change as kept_change, nothing};
+pub(crate) use kept::{after as kept_after, change as kept_change, head_ref, nothing};
 pub(crate) use names::{NameIndex, index as index_names, reached};
 pub use show::show;
 
@@ -110,13 +110,23 @@ pub struct FeedReport {
     pub bad: Vec<BadAdvisory>,
 }
 
+/// The ref of a feed as it was set up.
+pub(crate) fn def_ref(name: &str) -> String {
+    format!("feed/{name}/def")
+}
+
+/// The ref of what is kept of a feed.
+pub(crate) fn kept_ref(name: &str) -> String {
+    head_ref(&format!("{name}{KEPT}"))
+}
+
 /// A name under which no other feed stands. What somebody ruled of a feed that is gone is not to count for another one.
 async fn free_name(station: &Station, wanted: &str, def: Digest) -> Result<String> {
     let (_, decisions) = crate::judge::decisions(station).await?;
     let now = station.now().await?;
     for n in 1..1000 {
         let name = if n == 1 { wanted.to_owned() } else { format!("{wanted}-{n}") };
-        let held = station.store.db.find_ref(&format!("feed/{name}/def")).await?;
+        let held = station.store.db.find_ref(&def_ref(&name)).await?;
         let is_free = held.is_none() && !decisions.trusted(now).any(|source| source == name);
         if is_free || held == Some(def) {
             return Ok(name);
@@ -167,7 +177,7 @@ pub async fn add(station: &Station, kind: FeedKind, location: &str) -> Result<St
     let id =
         station.store.db.put(&FeedDef { speaks: kind, location, loosening: Loosening::default() }).await?;
     let name = free_name(station, &name, id.digest()).await?;
-    let change = station.move_ref(&format!("feed/{name}/def"), Some(id.digest())).await?;
+    let change = station.move_ref(&def_ref(&name), Some(id.digest())).await?;
     let detail = serde_json::json!({"kind": kind, "location": parsed.shown()});
     station.commit(vec![change], "feed.add", &format!("feed/{name}"), &detail).await?;
     Ok(name)
@@ -206,11 +216,9 @@ pub async fn update_with(station: &Station, names: &[String], how: Reading) -> R
     if how.accept_shrink && names.is_empty() {
         return Err(Error::usage("`--accept-shrink` needs the names of the feeds that it is meant for"));
     }
+    people::allow(station, Action::Sync, None).await?;
     if how.accept_shrink {
-        let act = Act::Shrink { feeds: names.to_vec(), anew: how.anew };
-        proposals::gate(station, act).await?;
-    } else {
-        people::allow(station, Action::Sync, None).await?;
+        people::allow(station, Action::Feeds, None).await?;
     }
     defs.retain(|name, _| names.is_empty() || names.contains(name));
     if defs.is_empty() {
@@ -364,6 +372,10 @@ async fn keep(
         .hint(format!(
             "find out why; if it is meant to be so: `airlock advisories update {name} --accept-shrink`"
         )));
+    }
+    if shrunk.is_some() {
+        let (feed, content) = (name.clone(), content.root);
+        proposals::gate(station, Act::Shrink { feed, content, anew: how.anew }).await?;
     }
     let head = FeedHead {
         kind: def.speaks,
@@ -554,7 +566,7 @@ pub async fn set_loosening(station: &Station, name: &str, loosening: Loosening) 
     }
     let def: FeedDef = station.store.db.get(Id::new(*held)).await?;
     let id = station.store.db.put(&FeedDef { loosening, ..def }).await?;
-    let change = RefChange { name: format!("feed/{name}/def"), from: Some(*held), to: Some(id.digest()) };
+    let change = RefChange { name: def_ref(name), from: Some(*held), to: Some(id.digest()) };
     let detail = serde_json::json!({ "loosening": loosening });
     station.commit(vec![change], "feed.set", &format!("feed/{name}"), &detail).await
 }

@@ -1,0 +1,67 @@
+//! What is to be done, in a line for whoever is to confirm it.
+
+use airlock_core::decision::Terms;
+use airlock_core::hex;
+
+use super::Act;
+use crate::feeds::Accepted;
+
+impl Act {
+    /// In a line, for people.
+    pub fn told(&self) -> String {
+        // What somebody typed is shown to the one who is to confirm it: nothing of it moves the cursor.
+        let plain = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+        self.said().chars().map(plain).collect()
+    }
+
+    fn said(&self) -> String {
+        match self {
+            Self::Decide { ruling, terms } => format!("{}{}: {}", ruling.told(), ends(terms), terms.reason),
+            Self::Policy { name, .. } => format!("set policy {name}"),
+            Self::ChannelPolicy { channel, policy } => format!("put {channel} under policy {policy}"),
+            Self::Trust { name, public_key, limits } => {
+                let key = hex::decode::<32>(public_key).map(|key| airlock_core::bundle::fingerprint(&key));
+                let accepts = if limits.accept.is_empty() { "" } else { ", also what it makes milder" };
+                let stream = limits.stream.as_deref().unwrap_or("any stream");
+                let channels = listed(&limits.channels, "any channel");
+                format!(
+                    "trust the key of {name}, {}, for {stream} and {channels}{accepts}",
+                    key.unwrap_or_default()
+                )
+            }
+            Self::Rollback { channel, snapshot, reason } => {
+                format!("take {channel} back to {}: {reason}", snapshot.digest().short())
+            }
+            Self::Accept { accepted, reason } => {
+                let Accepted { feeds, ids } = accepted;
+                let (what, of) = (listed(ids, "all"), listed(feeds, "every feed"));
+                format!("accept what became milder, {what} in {of}: {reason}")
+            }
+            Self::RemoveFeed { feed, reason } => format!("remove feed {feed}: {reason}"),
+            Self::Loosen { feed } => format!("let what becomes milder in feed {feed} act by itself"),
+            Self::Shrink { feed, content, .. } => {
+                format!("believe feed {feed} that shrank, as it was read: {}", content.short())
+            }
+        }
+    }
+}
+
+/// When what is decided ends, for people.
+fn ends(terms: &Terms) -> String {
+    let date = terms.expires.map(|at| format!(", until {}", at.date())).unwrap_or_default();
+    let fixed = if terms.until_fixed { ", until it is fixed" } else { "" };
+    format!("{date}{fixed}")
+}
+
+/// Names for people, a few of them; or what none of them stands for.
+fn listed<'a>(names: impl IntoIterator<Item = &'a String>, none: &str) -> String {
+    const SHOWN: usize = 10;
+    let mut names: Vec<&str> = names.into_iter().map(String::as_str).collect();
+    let more = names.len().saturating_sub(SHOWN);
+    names.truncate(SHOWN);
+    match (names.is_empty(), more) {
+        (true, _) => none.to_owned(),
+        (false, 0) => names.join(", "),
+        (false, more) => format!("{} and {more} more", names.join(", ")),
+    }
+}
