@@ -453,6 +453,9 @@ async fn neither_the_ledger_nor_evidence_tells_why_something_was_asked_for() {
     assert!(log.contains("\"request.new\"") && !log.contains("OPS-17") && !log.contains("weapons"), "{log}");
     let file = world.path("evidence.zip");
     high.run(&["evidence", "main", file.to_str().unwrap()]).exits(0);
+    let all = Command::new("unzip").arg("-p").arg(&file).output().unwrap();
+    let all = String::from_utf8_lossy(&all.stdout).into_owned();
+    assert!(all.contains("request.new") && !all.contains("OPS-17") && !all.contains("weapons"));
     high.run(&["request", "list"]).exits(0).shows("OPS-17").shows("for weapons");
 }
 
