@@ -251,7 +251,10 @@ impl Case<'_> {
         let now = self.cx.now;
         let ruled = self.rule(now);
         let graced = self.remember(&ruled);
-        let flips_at = if self.cx.looks_ahead { self.flips_at(&ruled) } else { None };
+        let turns_at = if self.cx.looks_ahead { self.flips_at(&ruled) } else { None };
+        // What is remembered is judged by, though nothing changes on the day on which it is forgotten.
+        let forgotten_at = graced.as_ref().and_then(|graced| graced.forgotten_at);
+        let flips_at = [turns_at, forgotten_at.filter(|_| self.cx.looks_ahead)].into_iter().flatten().min();
         let Ruled { rules, verdict, review_by, denied_from, assessed } = ruled;
         Judged {
             version: self.artifact.version.clone(),

@@ -1,7 +1,7 @@
 //! Verdicts and everything that made them so.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -96,10 +96,10 @@ pub struct Judged {
     /// It was published before rules with a grace came to deny it, and is denied from then on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub denied_from: Option<Time>,
-    /// A grace that it had, while none is running.
+    /// The grace that it has, or had and that is not forgotten.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub graced: Option<Graced>,
-    /// The first moment at which time alone would change the verdict, or would start a review.
+    /// The first moment at which time alone would change the verdict, would start a review, or would forget a grace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flips_at: Option<Time>,
     /// The index lists it no longer; it is judged because a kept snapshot does.
@@ -111,13 +111,26 @@ pub struct Judged {
 }
 
 /// A grace that a file was given once. Whatever the rules deny it for next waits no longer than that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Graced {
     /// When it ends, or ended.
     pub end: Time,
+    /// For what that was announced. Programs of before rules of revision 8 did not say; what was lifted since is not in it then.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub of: BTreeSet<Announced>,
     /// When it is forgotten, if the rules are silent until then; none while they speak.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forgotten_at: Option<Time>,
+}
+
+/// Something for which the end of a grace was announced.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Announced {
+    /// The rule.
+    pub rule: String,
+    /// The vulnerability that it rests on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advisory: Option<String>,
 }
 
 impl Judged {

@@ -3,7 +3,8 @@
 
 use airlock_core::advisory::Slice;
 use airlock_core::assess::Basis;
-use airlock_core::decision::Ruling;
+use airlock_core::canon::Canonical;
+use airlock_core::decision::{Approved, Ruling, State, Weighed};
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::fact::Fault;
 use airlock_core::judge;
@@ -61,7 +62,7 @@ fn what_is_published_stays_until_the_grace_ends_and_goes_by_itself() {
     // It began once, and does not begin again.
     world.previous = Some(world.judgement());
     assert_eq!(says(&world.judged()), (Verdict::Deny, None, None));
-    // What is known no longer gives back what it took.
+    // What is known no longer gives back what it took; that it was so is forgotten when a grace has passed.
     world.now = day(3);
     world.previous = Some({
         let mut before = published(&policy(&[("r", "deny", Some(7), ABOVE)]));
@@ -69,7 +70,7 @@ fn what_is_published_stays_until_the_grace_ends_and_goes_by_itself() {
         before.judgement()
     });
     world.advisories = vec![];
-    assert_eq!(says(&world.judged()), (Verdict::Admit, None, None));
+    assert_eq!(says(&world.judged()), (Verdict::Admit, None, Some(10)));
 }
 
 #[test]
@@ -254,6 +255,16 @@ fn waive(world: &mut World, until: i64) {
     world.decide(Ruling::Waive { rule: "r".into(), scope: scope("x"), advisory }, Some(day(until)));
 }
 
+/// Rules that CVE-1 does not matter, until a date.
+fn clear(world: &mut World, until: i64) {
+    let slice = Slice { entries: world.advisories.clone() };
+    let lookups = [(matching::lookups(Ecosystem::Pypi, "x", None).remove(0), &slice)];
+    let basis = Basis::of("CVE-1", &lookups, &world.kev).unwrap();
+    let (advisory, status) = ("CVE-1".into(), Status::Cleared);
+    let ruling = Ruling::Status { advisory, basis, justification: None, scope: scope("x"), status };
+    world.decide(ruling, Some(day(until)));
+}
+
 #[test]
 fn what_was_lifted_until_a_date_is_given_no_grace_on_that_date() {
     let graced = policy(&[("r", "deny", Some(7), ABOVE)]);
@@ -275,14 +286,7 @@ fn what_was_lifted_until_a_date_is_given_no_grace_on_that_date() {
     let open = "{ all = [{ cvss = { above = 7.0 } }, { not = { status = [\"cleared\"] } }] }";
     let mut cleared = World::new(&policy(&[("r", "deny", Some(7), open)]));
     cleared.advisories = vec![advisory("CVE-1", Some(9.0))];
-    let slice = Slice { entries: cleared.advisories.clone() };
-    let lookups = [(matching::lookups(Ecosystem::Pypi, "x", None).remove(0), &slice)];
-    let basis = Basis::of("CVE-1", &lookups, &cleared.kev).unwrap();
-    let (advisory, status) = ("CVE-1".into(), Status::Cleared);
-    cleared.decide(
-        Ruling::Status { advisory, basis, justification: None, scope: scope("x"), status },
-        Some(day(3)),
-    );
+    clear(&mut cleared, 3);
     assert_eq!(on(&mut cleared, 0), (Verdict::Admit, None, Some(3)));
     assert_eq!(on(&mut cleared, 3), (Verdict::Deny, None, None));
 }
@@ -298,7 +302,7 @@ fn a_waiver_within_a_grace_leaves_its_end_where_it_was() {
     let mut long = published(&policy(&[("r", "deny", Some(7), ABOVE)]));
     on(&mut long, 0);
     waive(&mut long, 20);
-    assert_eq!(on(&mut long, 1), (Verdict::Admit, None, Some(20)));
+    assert_eq!(on(&mut long, 1), (Verdict::Admit, None, Some(8)), "then that end is forgotten");
     assert_eq!(on(&mut long, 20), (Verdict::Deny, None, None));
 }
 
@@ -309,22 +313,143 @@ fn a_reason_that_comes_and_goes_puts_nothing_off() {
         world.advisories = if is_known { vec![advisory("CVE-1", Some(9.0))] } else { vec![] };
         on(&mut world, n)
     };
-    let silent = (Verdict::Admit, None, None);
+    // As long as a grace lasts they must be silent until another begins, judged daily or not.
+    let silent = |since: i64| (Verdict::Admit, None, Some(since + 7));
     for n in 0..30 {
         let expected = match n {
-            _ if n % 6 == 5 => silent,
+            _ if n % 6 == 5 => silent(n),
             0..7 => (Verdict::Admit, Some(7), Some(7)),
             _ => (Verdict::Deny, None, None),
         };
         assert_eq!(known(n, n % 6 != 5), expected, "day {n}");
     }
-    // As long as a grace lasts they must be silent until another begins, judged daily or not.
     for n in 30..35 {
-        assert_eq!(known(n, false), silent);
+        assert_eq!(known(n, false), silent(29));
     }
     assert_eq!(known(35, true), (Verdict::Deny, None, None));
-    assert_eq!(known(36, false), silent);
+    assert_eq!(known(36, false), silent(36));
     assert_eq!(known(43, true), (Verdict::Admit, Some(50), Some(50)));
+    // What is forgotten leaves nothing behind, and the judgement before said when that would be.
+    assert_eq!(known(44, false), silent(44));
+    assert_eq!(known(51, false), (Verdict::Admit, None, None));
+    assert_eq!(world.judged().graced, None);
+}
+
+/// CVE-1 denied before it was published and waived until day 20; CVE-2 denied from day 35 on, and on day 6 no longer.
+fn waived_while_another_comes_and_goes(waived_too: bool) -> World {
+    let mut world = World::new(&policy(&[("r", "deny", Some(30), ABOVE)]));
+    world.advisories = vec![advisory("CVE-1", Some(9.0))];
+    assert_eq!(on(&mut world, 0), (Verdict::Deny, None, None));
+    waive(&mut world, 20);
+    assert_eq!(on(&mut world, 1), (Verdict::Admit, None, Some(20)));
+    world.advisories.push(advisory("CVE-2", Some(9.0)));
+    assert_eq!(on(&mut world, 5), (Verdict::Admit, Some(35), Some(20)));
+    if waived_too {
+        let advisory = Some("CVE-2".into());
+        world.decide(Ruling::Waive { rule: "r".into(), scope: scope("x"), advisory }, Some(day(40)));
+    } else {
+        world.advisories.pop();
+    }
+    assert_eq!(on(&mut world, 6), (Verdict::Admit, None, Some(20)));
+    world
+}
+
+#[test]
+fn a_waiver_is_not_prolonged_by_the_end_that_was_announced_for_something_else() {
+    for waived_too in [false, true] {
+        let mut world = waived_while_another_comes_and_goes(waived_too);
+        // The judgement before says so, too, and it does not matter whether it was judged in between.
+        if waived_too {
+            on(&mut world, 12);
+        }
+        assert_eq!(on(&mut world, 20).0, Verdict::Deny, "{waived_too}");
+        waive(&mut world, 25);
+        assert_eq!(on(&mut world, 21).0, Verdict::Admit);
+        assert_eq!(on(&mut world, 25).0, Verdict::Deny, "nor a second time");
+        // The one that it was announced for has it still, as long as it is remembered.
+        let mut other = waived_while_another_comes_and_goes(waived_too);
+        if waived_too {
+            let all = other.decisions.list.len();
+            other.decisions.list[all - 1].expires = Some(day(10));
+        } else {
+            other.advisories.push(advisory("CVE-2", Some(9.0)));
+        }
+        assert_eq!(on(&mut other, 10), (Verdict::Admit, Some(35), Some(20)));
+    }
+}
+
+#[test]
+fn a_rule_on_the_whole_file_lends_what_was_cleared_no_end_of_another_finding() {
+    let open =
+        "{ any_finding = { all = [{ cvss = { above = 7.0 } }, { not = { status = [\"cleared\"] } }] } }";
+    for withdrawn in [false, true] {
+        let mut world = World::new(&policy(&[("r", "deny", Some(30), open)]));
+        world.advisories = vec![advisory("CVE-1", Some(9.0))];
+        clear(&mut world, 20);
+        assert_eq!(on(&mut world, 0), (Verdict::Admit, None, Some(20)));
+        world.advisories.push(advisory("CVE-2", Some(9.0)));
+        assert_eq!(on(&mut world, 5), (Verdict::Admit, Some(35), Some(20)));
+        if withdrawn {
+            world.advisories.pop();
+        }
+        assert_eq!(on(&mut world, 6).0, Verdict::Admit);
+        assert_eq!(on(&mut world, 20).0, Verdict::Deny);
+    }
+}
+
+#[test]
+fn an_end_counts_for_all_that_it_was_announced_for_whatever_was_lifted_or_withdrawn_since() {
+    let mut world = published(&policy(&[("r", "deny", Some(30), ABOVE)]));
+    world.advisories.push(advisory("CVE-2", Some(9.0)));
+    assert_eq!(on(&mut world, 0), (Verdict::Admit, Some(30), Some(30)));
+    waive(&mut world, 10);
+    assert_eq!(on(&mut world, 1), (Verdict::Admit, Some(30), Some(10)));
+    world.advisories.pop();
+    assert_eq!(on(&mut world, 2), (Verdict::Admit, None, Some(10)));
+    assert_eq!(on(&mut world, 10), (Verdict::Admit, Some(30), Some(30)));
+    assert_eq!(on(&mut world, 30), (Verdict::Deny, None, None));
+}
+
+#[test]
+fn what_an_older_program_remembered_is_read_and_prolongs_no_waiver() {
+    // It did not say for what an end was announced.
+    let older = |world: &mut World| {
+        let file = world.previous.as_mut().unwrap().artifacts.get_mut(FILE).unwrap();
+        let written = Canonical::of(&*file).unwrap();
+        let text = written.as_str();
+        let begin = text.find(",\"of\":[").unwrap();
+        let end = begin + text[begin..].find(']').unwrap() + 1;
+        *file = Canonical::parse(&format!("{}{}", &text[..begin], &text[end..])).unwrap().read().unwrap();
+        file.graced.as_ref().unwrap().end
+    };
+    let mut world = waived_while_another_comes_and_goes(false);
+    assert_eq!(older(&mut world), day(35));
+    assert_eq!(on(&mut world, 20).0, Verdict::Deny);
+    // Of a grace that was running it remembered nothing beside its end; what denied then is what it was for.
+    let mut world = published(&policy(&[("r", "deny", Some(7), ABOVE)]));
+    on(&mut world, 0);
+    world.previous.as_mut().unwrap().artifacts.get_mut(FILE).unwrap().graced = None;
+    waive(&mut world, 3);
+    assert_eq!(on(&mut world, 1), (Verdict::Admit, None, Some(3)));
+    assert_eq!(on(&mut world, 3), (Verdict::Admit, Some(7), Some(7)));
+}
+
+#[test]
+fn what_was_approved_as_long_as_it_was_not_known_is_given_a_grace_when_it_is_denied() {
+    let mut world = World::new(&policy(&[("r", "deny", Some(7), ABOVE)]));
+    world.advisories = vec![advisory("CVE-1", None)];
+    assert_eq!(world.verdict(), Verdict::Hold);
+    let judgement = world.judgement();
+    let found = judgement.findings_of(&judgement.artifacts[FILE]).into_owned();
+    let weighed =
+        Weighed::of(&world.policy.rules[0], (Some(&found[0]), &found), &State::default(), true).unwrap();
+    let sha256 = world.facts.files[FILE].file.as_ref().map(|file| file.sha256);
+    let file = Approved { artifact: FILE.into(), sha256, weighed: [weighed].into() };
+    world.decide(Ruling::Approve { scope: scope("x"), files: vec![file] }, None);
+    assert_eq!(on(&mut world, 1), (Verdict::Admit, None, None));
+    // As what was held and nobody looked at would be.
+    world.advisories = vec![advisory("CVE-1", Some(9.0))];
+    assert_eq!(on(&mut world, 2), (Verdict::Admit, Some(9), Some(9)));
 }
 
 proptest! {

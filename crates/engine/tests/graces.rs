@@ -1,0 +1,57 @@
+//! A grace over time: replayed when it is forgotten.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use airlock_core::ecosystem::Ecosystem;
+use airlock_core::id::Id;
+use airlock_core::snapshot::Snapshot;
+use airlock_core::time::Span;
+use airlock_engine::{policy, replay};
+use airlock_testkit::{Kit, conda, osv};
+use serde_json::json;
+
+async fn newest(kit: &Kit) -> Id<Snapshot> {
+    Id::new(kit.station.store.db.find_ref("channel/main/snapshot").await.unwrap().unwrap())
+}
+
+/// A policy of these rules, under a name.
+async fn rules(kit: &Kit, name: &str, rules: &[&str]) {
+    let rules: String = rules.iter().map(|rule| format!("[[rule]]\n{rule}\n")).collect();
+    let text = format!("[policy]\nname = \"p\"\nhold_deadline = \"14 days\"\n{rules}");
+    policy::set(&kit.station, name, &text).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_judged_after_a_grace_was_forgotten_is_replayed_as_it_is() {
+    let mut kit = Kit::new(&[]).await;
+    kit.identify(&json!({"idna": "idna", "other": "other"})).await;
+    let mut source = kit.conda_source("source");
+    source.add(&conda("idna", "3.6"), &json!({}));
+    source.add(&conda("other", "1.0"), &json!({}));
+    source.write();
+    let rule = "name = \"r\"\naction = \"deny\"\ngrace = \"7 days\"\nwhen = { cvss = { above = 7.0 } }";
+    rules(&kit, "default", &[rule]).await;
+    kit.add_channel("main", Ecosystem::Conda, source.path(), &[]).await;
+    kit.sync("main").await;
+    let graced = async |kit: &Kit| {
+        let view = kit.view();
+        let channel = view.channel("main").await.unwrap().unwrap();
+        let judgement = view.judgement(&channel, "noarch/idna").await.unwrap().unwrap();
+        judgement.artifacts.values().next().unwrap().graced.clone()
+    };
+    kit.know(&[osv("PYSEC-1", "PyPI", "idna", "4", 9.0)]).await;
+    kit.judge("main").await;
+    kit.pass(Span::days(1));
+    kit.know(&[osv("PYSEC-1", "PyPI", "idna", "4", 2.0)]).await;
+    kit.judge("main").await;
+    assert!(graced(&kit).await.unwrap().forgotten_at.is_some());
+    // The end that was announced passes, and some days later another package gets a file.
+    kit.pass(Span::days(6));
+    kit.judge("main").await;
+    kit.pass(Span::days(5));
+    source.add(&conda("other", "2.0"), &json!({}));
+    source.write();
+    kit.sync("main").await;
+    let replayed = replay::replay(&kit.station, "main", newest(&kit).await).await.unwrap();
+    assert!(replayed.equal, "{replayed:?}");
+    assert_eq!(graced(&kit).await, None);
+}
