@@ -9,6 +9,7 @@ use airlock_core::id::Id;
 use airlock_core::policy::Action;
 use airlock_core::shard::{Entry, Shard, ShardKey};
 use airlock_core::snapshot::{Snapshot, Upstream};
+use airlock_core::time::Time;
 use airlock_core::verdict::{Judged, Judgement, RuleHit, builtin};
 
 use crate::channel::ref_name;
@@ -128,7 +129,24 @@ fn is_spoken_against(judged: &Judged) -> bool {
     judged.rules.iter().filter(counts).any(|hit| !is_damage(hit))
 }
 
-/// What judging an older tree would offer without a word, though something speaks against it now: by what the index says of
+/// How long an artifact is offered by itself: beginning with what is not offered, ending with what no deadline is set.
+fn offered_until(judged: &Judged) -> Until {
+    let end = [judged.review_by, judged.denied_from].into_iter().flatten().min();
+    match end {
+        _ if !judged.is_offered() => Until::Never,
+        Some(end) => Until::Then(end),
+        None => Until::Always,
+    }
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Until {
+    Never,
+    Then(Time),
+    Always,
+}
+
+/// What judging an older tree would offer, or offer longer,, though something speaks against it now: by what the index says of
 /// it today (withdrawn, quarantined, taken away), or by the station that sends it.
 async fn comes_back(station: &Station, channel: &Channel, older: Id<Upstream>) -> Result<Vec<String>> {
     let db = &station.store.db;
@@ -150,11 +168,12 @@ async fn comes_back(station: &Station, channel: &Channel, older: Id<Upstream>) -
         for difference in tree_edit::diff(db, Some(against), Some(would.judgement)).await? {
             let (Some(held), Some(new)) = (difference.old, difference.new) else { continue };
             let (held, new): (Judgement, Judgement) = (db.get(held).await?, db.get(new).await?);
-            let is_against = |file: &String| held.artifacts.get(file).is_some_and(is_spoken_against);
-            let is_quiet = |judged: &Judged| {
-                judged.is_offered() && judged.review_by.is_none() && judged.denied_from.is_none()
-            };
-            let back = new.artifacts.iter().filter(|(file, judged)| is_quiet(judged) && is_against(file));
+            let is_against =
+                |file: &String| held.artifacts.get(file).filter(|judged| is_spoken_against(judged));
+            let back = new.artifacts.iter().filter(|(file, judged)| {
+                judged.is_offered()
+                    && is_against(file).is_some_and(|held| offered_until(judged) > offered_until(held))
+            });
             let key = ShardKey::parse(&difference.key);
             out.extend(back.map(|(file, _)| key.place(file)));
         }

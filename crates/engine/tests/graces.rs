@@ -1,11 +1,11 @@
-//! A grace over time: replayed when it is forgotten.
+//! A grace over time: replayed when it is forgotten, held against a deadline when a channel goes back.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::id::Id;
 use airlock_core::snapshot::Snapshot;
 use airlock_core::time::Span;
-use airlock_engine::{policy, replay};
+use airlock_engine::{channel, history, policy, replay};
 use airlock_testkit::{Kit, conda, osv};
 use serde_json::json;
 
@@ -15,7 +15,8 @@ async fn newest(kit: &Kit) -> Id<Snapshot> {
 
 /// A policy of these rules, under a name.
 async fn rules(kit: &Kit, name: &str, rules: &[&str]) {
-    let rules: String = rules.iter().map(|rule| format!("[[rule]]\n{rule}\n")).collect();
+    let quiet = "name = \"quiet\"\naction = \"warn\"\nwhen = { yanked = true }";
+    let rules: String = rules.iter().chain([&quiet]).map(|rule| format!("[[rule]]\n{rule}\n")).collect();
     let text = format!("[policy]\nname = \"p\"\nhold_deadline = \"14 days\"\n{rules}");
     policy::set(&kit.station, name, &text).await.unwrap();
 }
@@ -54,4 +55,34 @@ async fn what_was_judged_after_a_grace_was_forgotten_is_replayed_as_it_is() {
     let replayed = replay::replay(&kit.station, "main", newest(&kit).await).await.unwrap();
     assert!(replayed.equal, "{replayed:?}");
     assert_eq!(graced(&kit).await, None);
+}
+
+#[tokio::test]
+async fn going_back_takes_no_deadline_away_for_a_grace_that_ends_later() {
+    for (grace, goes) in [(30, false), (7, true)] {
+        let mut kit = Kit::new(&[]).await;
+        let mut source = kit.conda_source("source");
+        source.add(&conda("other", "1.0"), &json!({}));
+        source.write();
+        let look = "name = \"look\"\naction = \"hold\"\nwhen = { yanked = true }";
+        rules(&kit, "default", &[look]).await;
+        kit.add_channel("main", Ecosystem::Conda, source.path(), &[]).await;
+        kit.sync("main").await;
+        let first = newest(&kit).await;
+        kit.pass(Span::days(7));
+        source.add(&conda("other", "1.0"), &json!({"revoked": true}));
+        source.write();
+        // It is offered for 14 days until somebody looked, and denied when its grace ends.
+        let deny = format!(
+            "name = \"no-other\"\naction = \"deny\"\ngrace = \"{grace} days\"\nwhen = {{ name = [\"other\"] }}"
+        );
+        rules(&kit, "default", &[look, &deny]).await;
+        kit.sync("main").await;
+        let main = channel::find(&kit.station, "main").await.unwrap();
+        let went = history::rollback(&kit.station, &main, first, "r", true).await;
+        assert_eq!(went.is_ok(), goes, "{grace}: {went:?}");
+        if let Err(error) = went {
+            assert!(error.message.contains("noarch/other-1.0-0.conda"), "{error}");
+        }
+    }
 }
