@@ -43,6 +43,11 @@ impl BlockSet {
         self.files.get(key)?.get(file).map(String::as_str)
     }
 
+    /// When and why a file leaves that is not blocked already, if it does.
+    pub fn leaves(&self, key: &str, file: &str) -> Option<&Leaving> {
+        self.leaving.get(key)?.get(file).filter(|_| self.reason(key, file).is_none())
+    }
+
     /// This one, and what another names beside it. Where both name a file, the reason stays; of two that let it leave the
     /// sooner counts.
     #[must_use]
@@ -114,9 +119,12 @@ mod tests {
             .entry("x".into())
             .or_default()
             .extend([("c".into(), leaving(3)), ("d".into(), leaving(7))]);
-        let both = child.with(&parent);
+        let mut both = child.with(&parent);
         assert_eq!((both.reason("x", "a"), both.reason("y", "b")), (Some("child"), Some("parent")));
         let days: Vec<(&str, &str)> = both.leaving().map(|(_, file, l)| (file, l.reason.as_str())).collect();
         assert_eq!(days, [("c", "3"), ("d", "5")]);
+        assert_eq!(both.leaves("x", "c").map(|l| l.reason.as_str()), Some("3"));
+        both.insert("x", "c", "blocked".into());
+        assert_eq!(both.leaves("x", "c"), None);
     }
 }

@@ -12,6 +12,7 @@ use airlock_core::ecosystem::Ecosystem;
 use airlock_core::explain::Offered;
 use airlock_core::id::{Digest, Id};
 use airlock_core::identity::Coverage;
+use airlock_core::judge;
 use airlock_core::matching::{Evidence, Finding, Status};
 use airlock_core::object;
 use airlock_core::severity::{Score, Tenths};
@@ -57,8 +58,11 @@ pub struct Explained {
     pub left_out_by: Option<String>,
     /// It is offered until then, although rules hold it.
     pub review_by: Option<Time>,
-    /// It is offered until then, although rules deny it that have a grace.
+    /// It is offered until then, although rules deny it that have a grace: those here, or a parent's.
     pub denied_from: Option<Time>,
+    /// Why, in a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub denied_for: Option<String>,
     /// The first moment at which time alone would change the verdict.
     pub flips_at: Option<Time>,
 }
@@ -219,11 +223,13 @@ fn one(
     (file, judged): (&str, &Judged),
     by_sender: bool,
 ) -> Explained {
-    let blocked = channel.blocks.reason(
-        &ShardKey { subdir: judgement.subdir.clone(), name: judgement.name.clone() }.to_string(),
-        file,
-    );
+    let key = ShardKey { subdir: judgement.subdir.clone(), name: judgement.name.clone() }.to_string();
+    let blocked = channel.blocks.reason(&key, file);
     let verdict = if blocked.is_some() { Verdict::Deny } else { judged.verdict };
+    // What a parent lets leave, none of the child's own rules may tell of.
+    let parents = channel.blocks.leaves(&key, file).filter(|_| judged.is_offered()).cloned();
+    let leaves = [judge::leaving(judged), parents].into_iter().flatten().min_by_key(|leaving| leaving.from);
+    let leaves = leaves.filter(|_| verdict == Verdict::Admit);
     Explained {
         artifact: judgement.subdir.as_ref().map_or_else(|| file.to_owned(), |s| format!("{s}/{file}")),
         name: judgement.name.clone(),
@@ -244,7 +250,8 @@ fn one(
             None => "the sending station".to_owned(),
         }),
         review_by: judged.review_by,
-        denied_from: judged.denied_from,
+        denied_from: leaves.as_ref().map(|leaves| leaves.from),
+        denied_for: leaves.map(|leaves| leaves.reason),
         flips_at: judged.flips_at,
     }
 }

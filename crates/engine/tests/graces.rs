@@ -1,11 +1,13 @@
-//! A grace over time: replayed when it is forgotten, held against a deadline when a channel goes back.
+//! A grace over time: replayed when it is forgotten, held against a deadline when a channel goes back, told of in children.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+use airlock_core::channel::{Channel, ChannelFeed};
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::id::Id;
 use airlock_core::snapshot::Snapshot;
+use airlock_core::spec::Spec;
 use airlock_core::time::Span;
-use airlock_engine::{channel, history, policy, replay};
+use airlock_engine::{channel, explain, history, policy, replay};
 use airlock_testkit::{Kit, conda, osv};
 use serde_json::json;
 
@@ -85,4 +87,44 @@ async fn going_back_takes_no_deadline_away_for_a_grace_that_ends_later() {
             assert!(error.message.contains("noarch/other-1.0-0.conda"), "{error}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_child_says_of_what_its_parent_lets_leave_from_when_on_it_is_denied() {
+    let kit = Kit::new(&[]).await;
+    let mut source = kit.conda_source("source");
+    source.add(&conda("bad", "1.0"), &json!({}));
+    source.write();
+    kit.add_channel("main", Ecosystem::Conda, source.path(), &[]).await;
+    kit.sync("main").await;
+    let sooner = "name = \"sooner\"\naction = \"deny\"\ngrace = \"3 days\"\nwhen = { name = [\"bad\"] }";
+    for (name, its) in [("main/dev", "inherited"), ("main/strict", "strict")] {
+        let feed = ChannelFeed::Parent { only: Vec::new(), exclude: Vec::new(), exactly: None };
+        rules(&kit, "strict", &[]).await;
+        let child = Channel { name: name.into(), ecosystem: Ecosystem::Conda, feed, policy: its.into() };
+        channel::add(&kit.station, child).await.unwrap();
+        kit.sync(name).await;
+    }
+    rules(&kit, "strict", &[sooner]).await;
+    rules(&kit, "default", &[&sooner.replace("sooner", "later").replace('3', "7")]).await;
+    for name in ["main", "main/dev", "main/strict"] {
+        kit.judge(name).await;
+    }
+    let now = kit.now().await;
+    let told = async |name: &str| {
+        let view = kit.view();
+        let channel = view.channel(name).await.unwrap().unwrap();
+        let spec = Spec::parse(Ecosystem::Conda, "bad").unwrap();
+        let told = explain::explain(&view, &channel, &spec).await.unwrap().artifacts.remove(0);
+        (told.verdict, told.denied_from)
+    };
+    for (name, days) in [("main", 7), ("main/dev", 7), ("main/strict", 3)] {
+        assert_eq!(told(name).await, ("admitted", Some(now.after(Span::days(days)))), "{name}");
+    }
+    // What a person blocks there leaves no more: it is not there.
+    kit.block("main", "bad").await;
+    for name in ["main", "main/dev", "main/strict"] {
+        assert_eq!(told(name).await.0, "denied", "{name}");
+    }
+    assert_eq!(told("main/dev").await.1, None);
 }

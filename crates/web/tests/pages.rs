@@ -3,12 +3,13 @@
 
 mod common;
 
+use airlock_core::channel::{Channel, ChannelFeed};
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::time::Span;
 use airlock_engine::progress::Progress;
 use airlock_engine::station::{Clock, Options, Side, Station};
 use airlock_engine::view::View;
-use airlock_engine::{bundle, trust};
+use airlock_engine::{bundle, channel, policy, trust};
 use airlock_formats::make::CondaPackage;
 use airlock_testkit::{Kit, conda, osv, wheel};
 use axum::http::Method;
@@ -391,6 +392,32 @@ async fn what_the_sender_left_out_is_shown_as_such() {
     // The same judgements are ours on the one station and the sender's on the other.
     let row = as_json(&server, "/channels/py?q=idna").await;
     assert_eq!((&row["packages"][0]["left_out"], &row["packages"][0]["denied"]), (&json!(0), &json!(1)));
+}
+
+#[tokio::test]
+async fn the_pages_of_a_child_say_what_its_parent_lets_leave_and_why() {
+    let kit = Kit::new(&[]).await;
+    let mut source = kit.pypi_source("pypi");
+    source.add_wheel(&wheel("idna", "3.6"), &json!({}));
+    source.write();
+    kit.add_channel("py", Ecosystem::Pypi, source.path(), &[]).await;
+    kit.sync("py").await;
+    let feed = ChannelFeed::Parent { only: Vec::new(), exclude: Vec::new(), exactly: None };
+    let child =
+        Channel { name: "py/dev".into(), ecosystem: Ecosystem::Pypi, feed, policy: "inherited".into() };
+    channel::add(&kit.station, child).await.unwrap();
+    kit.sync("py/dev").await;
+    let rule = "name = \"r\"\naction = \"deny\"\ngrace = \"7 days\"\nwhen = { name = [\"idna\"] }";
+    policy::set(&kit.station, "default", &format!("[policy]\nname = \"p\"\n[[rule]]\n{rule}\n"))
+        .await
+        .unwrap();
+    kit.judge("py").await;
+    let server = Server::over(kit);
+    let html = text(&server, "/packages/py/dev/idna").await;
+    let row = html.split("denied from ").nth(1).unwrap().split("</td>").next().unwrap();
+    assert!(row.contains("2026-03-08") && row.contains("on: r</small>"), "{row}");
+    assert!(!html.contains("no rule speaks against it"));
+    assert!(text(&server, "/packages/py/dev/idna/3.6").await.contains("denied from "));
 }
 
 #[tokio::test]

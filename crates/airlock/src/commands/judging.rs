@@ -354,7 +354,8 @@ fn explained_text(a: &Explained) -> String {
         };
     }
     if let Some(until) = a.denied_from {
-        out += &format!("  offered until {until}, and denied then\n");
+        let why = a.denied_for.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        out += &format!("  offered until {until}, and denied then{why}\n");
     }
     if let Some(until) = a.review_by {
         out += &format!("  offered until {until}, unless somebody decides\n");

@@ -363,7 +363,10 @@ impl View {
     }
 
     /// What leaves the channel soon. Its parent tells of more than a child has: only what its newest content lists.
-    pub async fn leaving(&self, view: &ChannelView) -> Result<BlockSet> {
+    pub async fn leaving(&self, view: &ChannelView) -> Result<Arc<BlockSet>> {
+        if view.parent.is_none() {
+            return Ok(view.blocks.clone());
+        }
         let mut out = BlockSet::default();
         let mut listed: Option<(&str, Option<Arc<Shard>>)> = None;
         for (key, file, leaving) in view.blocks.leaving() {
@@ -375,7 +378,7 @@ impl View {
                 out.leaving.entry(key.to_owned()).or_default().insert(file.to_owned(), leaving.clone());
             }
         }
-        Ok(out)
+        Ok(Arc::new(out))
     }
 
     /// Every published shard key, with its shard.

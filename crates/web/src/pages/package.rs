@@ -79,6 +79,8 @@ pub(super) struct VersionRow {
     pub review_by: Option<When>,
     /// Until when it stays although rules deny it.
     pub denied_from: Option<When>,
+    /// Why, where none of the rules here says so.
+    pub denied_for: Option<String>,
     /// What speaks against it, worst first.
     pub reasons: Vec<Reason>,
     /// How much more does.
@@ -225,6 +227,8 @@ impl VersionRow {
             }
         }
         let reasons = reasons(&made, artifacts);
+        let denied = artifacts.iter().filter_map(|a| Some((a.denied_from?, a.denied_for.as_ref())));
+        let first_denied = denied.min();
         // The newest one is what the page begins with.
         let nearest = first.nearest.clone().filter(|v| found.newest() != Some(v));
         let known = findings(artifacts, now);
@@ -237,7 +241,8 @@ impl VersionRow {
             mark: counts.first()?.0,
             parts: (counts.len() > 1).then(parts),
             review_by: artifacts.iter().filter_map(|a| a.review_by).min().map(|t| When::new(t, now)),
-            denied_from: artifacts.iter().filter_map(|a| a.denied_from).min().map(|t| When::new(t, now)),
+            denied_from: first_denied.map(|(from, _)| When::new(from, now)),
+            denied_for: first_denied.and_then(|(_, why)| why.cloned()).filter(|_| reasons.is_empty()),
             more: reasons.len().saturating_sub(REASONS_MAX),
             reasons: reasons.into_iter().take(REASONS_MAX).collect(),
             nearest: nearest.filter(|_| !marks.contains(&MARKS[0])),
