@@ -46,3 +46,42 @@ async fn what_is_old_goes_while_somebody_reads_and_waits_for_nobody() {
     assert_eq!(store.db.end_downloads(2).await.unwrap(), 4);
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
 }
+
+/// How many rows name each client.
+async fn named(store: &Store) -> BTreeMap<String, usize> {
+    let mut out = BTreeMap::new();
+    for row in store.db.downloads(airlock_store::Wanted::Bytes(Digest::of(b"x")), 0, 1000).await.unwrap() {
+        *out.entry(row.client).or_default() += 1;
+    }
+    out
+}
+
+#[tokio::test]
+async fn what_a_client_fetches_beyond_its_rows_takes_no_room_from_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), true).await.unwrap();
+    let limits = DownloadLimits { day: 10, client: 2 };
+    let note = async |rows: &[Download]| {
+        let mut room = store.db.download_room(&BTreeSet::from([1]), limits).await.unwrap();
+        store.db.note_downloads(rows, &BTreeMap::new(), &mut room).await.unwrap();
+    };
+    // One client goes through all files, batch by batch: what is beyond its rows names nobody.
+    for batch in 0..5 {
+        note(&(0..8).map(|n| row(8 * batch + n, "10.0.0.1")).collect::<Vec<_>>()).await;
+    }
+    assert_eq!(named(&store).await, BTreeMap::from([("10.0.0.1".into(), 2), (String::new(), 38)]));
+    // Eight others have the rest of the day, and the ninth comes too late.
+    for client in 2..12 {
+        note(&[row(0, &format!("10.0.0.{client}"))]).await;
+    }
+    let named = named(&store).await;
+    assert_eq!(named.values().sum::<usize>(), 10 + 39, "{named:?}");
+    assert!((1..10).all(|client| named.contains_key(&format!("10.0.0.{client}"))), "{named:?}");
+    assert!((10..12).all(|client| !named.contains_key(&format!("10.0.0.{client}"))), "{named:?}");
+    // An account is somebody, and what comes without either is nobody from the start.
+    let account = Download { account: "ada".into(), ..row(50, "") };
+    note(&[account, row(51, "")]).await;
+    let all = store.db.downloads(airlock_store::Wanted::Bytes(Digest::of(b"x")), 0, 1000).await.unwrap();
+    assert!(all.iter().all(|row| row.account.is_empty()));
+    assert!(all.iter().any(|row| row.artifact == "noarch/a-51.conda" && row.agent == "pip"));
+}

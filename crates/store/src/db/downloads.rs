@@ -85,6 +85,10 @@ impl Counted {
 impl DownloadRoom {
     /// Whether a row may be a new one; it counts as one then, though it may be there already.
     fn takes(&mut self, row: &Download) -> bool {
+        // What names nobody is one row for a file, whoever fetches it: a client that makes many takes no room from others.
+        if row.client.is_empty() && row.account.is_empty() {
+            return true;
+        }
         let counted = self.days.entry(row.day).or_default();
         let of_client = counted.by_client.get(&row.client).copied().unwrap_or(0);
         let takes = counted.all < self.limits.day && of_client < self.limits.client;
@@ -96,7 +100,7 @@ impl DownloadRoom {
 }
 
 impl Db {
-    /// How many rows name clients on some days, to be held against the limits.
+    /// How many rows name clients or accounts on some days, to be held against the limits.
     pub async fn download_room(
         &self,
         days: &BTreeSet<i64>,
@@ -105,11 +109,13 @@ impl Db {
         let mut room = DownloadRoom { limits, days: BTreeMap::new() };
         for day in days {
             // The index on days holds all of the key: no row is read.
-            let rows =
-                sqlx::query("select client, count(*) as n from download where day = $1 group by client")
-                    .bind(day)
-                    .fetch_all(&self.pool)
-                    .await?;
+            let rows = sqlx::query(
+                "select client, count(*) as n from download where day = $1 and (client <> '' or account <> '') \
+                 group by client",
+            )
+            .bind(day)
+            .fetch_all(&self.pool)
+            .await?;
             let counted = room.days.entry(*day).or_default();
             for row in &rows {
                 counted.add(row.try_get("client")?, unsigned(row.try_get("n")?));
