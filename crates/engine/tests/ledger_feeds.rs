@@ -109,6 +109,7 @@ async fn a_stream_counts_its_messages_and_a_receiver_that_breaks_off_gets_them_a
     let state = &feed::states(&kit.station).await.unwrap()[0];
     assert_eq!((state.sent, state.behind), (0, entries));
     assert!(state.error.is_some() && state.failing_since.is_some());
+    assert!(state.hint.as_ref().unwrap().contains("look whether it listens"), "{state:?}");
     assert_eq!(feed::send(&kit.station, one).await.unwrap(), entries);
     let all = messages(&taken.lock().unwrap());
     assert_eq!(all.iter().map(|m| number_of(m)).collect::<Vec<_>>(), (1..=entries).collect::<Vec<_>>());
@@ -116,7 +117,7 @@ async fn a_stream_counts_its_messages_and_a_receiver_that_breaks_off_gets_them_a
         is_entry(&kit.station, message).await;
     }
     let state = &feed::states(&kit.station).await.unwrap()[0];
-    assert_eq!((state.sent, state.behind, &state.error), (entries, 0, &None));
+    assert_eq!((state.sent, state.behind, &state.error, &state.hint), (entries, 0, &None, &None));
 }
 
 #[tokio::test]
@@ -147,6 +148,8 @@ struct Hook {
     /// The longest body that came.
     bytes_seen: Arc<AtomicUsize>,
     numbers: Arc<Mutex<Vec<u64>>>,
+    /// Entries that came without their particulars.
+    omitted: Arc<AtomicUsize>,
 }
 
 impl Hook {
@@ -158,6 +161,8 @@ impl Hook {
         let (entries_max, bytes_seen) =
             (Arc::new(AtomicUsize::new(usize::MAX)), Arc::<AtomicUsize>::default());
         let (most, longest) = (entries_max.clone(), bytes_seen.clone());
+        let omitted = Arc::<AtomicUsize>::default();
+        let without = omitted.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
@@ -191,7 +196,9 @@ impl Hook {
                 if status < 300 {
                     let lines = std::str::from_utf8(&bytes[head..]).unwrap().lines();
                     let numbers = lines.map(|line| {
-                        serde_json::from_str::<Value>(line).unwrap()["entry"]["number"].as_u64().unwrap()
+                        let line = serde_json::from_str::<Value>(line).unwrap();
+                        without.fetch_add(usize::from(line["detail_omitted"] == true), Ordering::SeqCst);
+                        line["entry"]["number"].as_u64().unwrap()
                     });
                     noted.lock().unwrap().extend(numbers);
                 }
@@ -199,7 +206,7 @@ impl Hook {
                     .unwrap();
             }
         });
-        Self { address, status, entries_max, bytes_seen, numbers }
+        Self { address, status, entries_max, bytes_seen, numbers, omitted }
     }
 
     fn numbers(&self) -> Vec<u64> {
@@ -247,7 +254,8 @@ async fn a_receiver_that_is_down_holds_up_no_other_and_gets_all_of_it_when_it_is
         let numbers = hook.numbers();
         assert!(numbers.windows(2).all(|w| w[1] == w[0] + 1), "in order, each once");
     }
-    assert!(!said.lock().unwrap()[0].contains("secret"));
+    let said = said.lock().unwrap();
+    assert!(!said[0].contains("secret") && said[0].contains("\n  hint: look whether"), "{said:?}");
 }
 
 #[tokio::test]
@@ -309,6 +317,7 @@ async fn a_ledger_that_came_from_a_copy_and_went_on_is_said_and_nothing_is_skipp
     std::fs::write(&cursor, text.to_string()).unwrap();
     let state = &feed::states(&kit.station).await.unwrap()[0];
     assert!(state.error.as_ref().unwrap().contains("is another one than was sent"), "{state:?}");
+    assert!(state.hint.as_ref().unwrap().contains("hook.json: all of it is sent again"), "{state:?}");
     grow(&kit.station).await;
     let error = feed::send(&kit.station, one).await.unwrap_err();
     assert!(error.message.contains("is another one than was sent to `hook`"), "{error}");
@@ -334,6 +343,30 @@ async fn what_is_too_much_at_once_goes_in_parts() {
     assert!(tries > 1);
     assert_eq!(hook.numbers(), (1..=entries).collect::<Vec<_>>());
     assert!(hook.bytes_seen.load(Ordering::SeqCst) <= 1 << 20);
+}
+
+#[tokio::test]
+async fn an_entry_that_is_too_much_for_any_receiver_goes_without_its_particulars_and_holds_up_nothing() {
+    let hook = Hook::new();
+    let kit = kit(vec![feed("hook", FeedKind::Webhook, hook.address.clone())]).await;
+    let one = &kit.station.config.ledger.feed[0];
+    let before = feed::send(&kit.station, one).await.unwrap();
+    for bytes in [10, 2 << 20, 10] {
+        let detail = serde_json::json!({"text": "x".repeat(bytes)});
+        kit.station.commit(Vec::new(), "test.note", "nothing", &detail).await.unwrap();
+    }
+    // What is large is not read along with what comes before it.
+    let within = async |first, most| {
+        let all = kit.station.store.db.ledger_within(first, most, 1 << 20).await.unwrap();
+        all.iter().map(|(entry, _)| entry.number).collect::<Vec<_>>()
+    };
+    assert_eq!(within(before + 1, 200).await, [before + 1]);
+    assert_eq!(within(before + 2, 200).await, [before + 2]);
+    assert_eq!(within(1, 2).await, [1, 2]);
+    assert_eq!(feed::send(&kit.station, one).await.unwrap(), 3);
+    assert_eq!(hook.numbers(), (1..=before + 3).collect::<Vec<_>>());
+    assert!(hook.bytes_seen.load(Ordering::SeqCst) <= 1 << 20);
+    assert_eq!(hook.omitted.load(Ordering::SeqCst), 1);
 }
 
 #[test]

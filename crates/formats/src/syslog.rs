@@ -16,6 +16,17 @@ pub fn line(entry: &LedgerEntry, hash: Digest) -> String {
     serde_json::json!({"entry": entry, "hash": hash}).to_string()
 }
 
+/// The same; what would be longer than `bytes_max` goes without the particulars and says so.
+pub fn line_within(entry: &LedgerEntry, hash: Digest, bytes_max: usize) -> String {
+    let whole = line(entry, hash);
+    if whole.len() <= bytes_max {
+        return whole;
+    }
+    let (number, time) = (entry.number, entry.time);
+    serde_json::json!({"entry": {"number": number, "time": time}, "detail_omitted": true, "hash": hash})
+        .to_string()
+}
+
 /// One message. The number of the entry stands in its structured data, so that a receiver knows what it has already.
 /// What would be longer than `bytes_max` goes without the particulars and says so.
 pub fn message(station: &str, entry: &LedgerEntry, hash: Digest, bytes_max: usize) -> String {
@@ -26,13 +37,8 @@ pub fn message(station: &str, entry: &LedgerEntry, hash: Digest, bytes_max: usiz
         name(&entry.action, KIND_MAX),
         entry.number
     );
-    let whole = format!("{head}{}", line(entry, hash));
-    if whole.len() <= bytes_max {
-        return whole;
-    }
-    let omitted =
-        serde_json::json!({"number": entry.number, "time": entry.time, "detail_omitted": true, "hash": hash});
-    format!("{head}{omitted}")
+    let line = line_within(entry, hash, bytes_max.saturating_sub(head.len()));
+    format!("{head}{line}")
 }
 
 /// A message as it stands on a stream: its length in bytes before it.
@@ -89,5 +95,8 @@ mod tests {
                 && message.contains("\"detail_omitted\":true")
                 && message.contains("number=\"7\"")
         );
+        let line = line_within(&entry(&long), GENESIS, 8192);
+        let omitted: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((&omitted["entry"]["number"], &omitted["detail_omitted"]), (&7.into(), &true.into()));
     }
 }

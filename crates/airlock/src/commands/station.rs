@@ -90,8 +90,9 @@ fn text(status: &Status) -> String {
     }
     for feed in &status.ledger_feeds {
         let error = feed.error.as_ref().map_or_else(String::new, |error| format!("; {error}"));
+        let hint = feed.hint.as_ref().map_or_else(String::new, |hint| format!("  hint: {hint}\n"));
         out += &format!(
-            "\nLedger feed {}: sent up to entry {}, {} behind{error}\n",
+            "\nLedger feed {}: sent up to entry {}, {} behind{error}\n{hint}",
             feed.name, feed.sent, feed.behind
         );
     }

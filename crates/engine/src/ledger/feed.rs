@@ -31,16 +31,18 @@ const FOLDER: &str = "ledger.feeds";
 const BATCH: u32 = 200;
 /// One message over UDP, in bytes: more than most receivers take is cut off by them.
 const DATAGRAM_BYTES_MAX: usize = 8192;
-/// One message over TCP, in bytes.
+/// One message over TCP, or one line to a webhook, in bytes.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
 /// How long a receiver may take for one step.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What is sent before the cursor moves, in bytes; one entry may have more.
+/// What is sent before the cursor moves, in bytes.
 const BATCH_BYTES: usize = 1 << 20;
 /// How long it takes until a host says that nobody listens there.
 const REFUSAL: Duration = Duration::from_millis(50);
 /// How long it takes until a host says that what came to it after it ended a connection was not taken.
 const RESET: Duration = Duration::from_millis(200);
+/// What to do about a receiver that does not take what is sent.
+const REFUSED: &str = "look whether it listens at that address, and what its own log says; what it lacks is sent when it takes it";
 /// How often it is looked whether the ledger has grown.
 const LOOK: Duration = Duration::from_secs(2);
 /// The longest pause after failures.
@@ -135,6 +137,9 @@ struct Cursor {
     batch: Option<u32>,
     /// Why the last try failed.
     error: Option<String>,
+    /// What to do next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
     /// Since when it fails.
     failing_since: Option<Time>,
 }
@@ -207,6 +212,8 @@ pub struct FeedState {
     pub behind: u64,
     /// Why the last try failed.
     pub error: Option<String>,
+    /// What to do next.
+    pub hint: Option<String>,
     /// Since when it fails.
     pub failing_since: Option<Time>,
 }
@@ -226,12 +233,17 @@ pub async fn states(station: &Station) -> Result<Vec<FeedState>> {
             Ok(cursor) => (cursor, wrong),
             Err(error) => (Cursor::default(), Some(error)),
         };
+        let (error, hint) = match wrong {
+            Some(wrong) => (Some(wrong.message), wrong.hint),
+            None => (cursor.error, cursor.hint),
+        };
         out.push(FeedState {
             name: feed.name.clone(),
             kind: feed.kind,
             sent: cursor.sent,
             behind: head.saturating_sub(cursor.sent),
-            error: wrong.map(|error| error.message).or(cursor.error),
+            error,
+            hint,
             failing_since: cursor.failing_since,
         });
     }
@@ -250,15 +262,17 @@ pub async fn send(station: &Station, feed: &Feed) -> Result<u64> {
     let before = cursor.sent;
     loop {
         let most = cursor.batch.unwrap_or(BATCH).clamp(1, BATCH);
-        let mut entries = station.store.db.ledger(cursor.sent + 1, most).await?;
+        let mut entries = station.store.db.ledger_within(cursor.sent + 1, most, BATCH_BYTES).await?;
         entries.truncate(fitting(&entries));
         let Some((last, hash)) = entries.last() else { return Ok(cursor.sent - before) };
-        if let Err(error) = deliver(station, feed, &entries).await {
+        if let Err(mut error) = deliver(station, feed, &entries).await {
+            error.hint.get_or_insert_with(|| REFUSED.to_owned());
             let since = cursor.failing_since.unwrap_or(station.clock());
             // Fewer the next time: what was too much at once, or one entry that is refused, holds up nothing before it.
             let fewer = u32::try_from(entries.len() / 2).unwrap_or(BATCH).max(1);
             cursor = Cursor {
                 error: Some(error.message.clone()),
+                hint: error.hint.clone(),
                 failing_since: Some(since),
                 batch: Some(fewer),
                 ..cursor
@@ -267,17 +281,23 @@ pub async fn send(station: &Station, feed: &Feed) -> Result<u64> {
             return Err(error.while_(&format!("the ledger's feed `{}`", feed.name)));
         }
         let more = cursor.batch.map(|batch| batch.saturating_mul(2)).filter(|batch| *batch < BATCH);
-        cursor =
-            Cursor { sent: last.number, hash: Some(*hash), batch: more, error: None, failing_since: None };
+        cursor = Cursor { sent: last.number, hash: Some(*hash), batch: more, ..Cursor::default() };
         cursor.write(station, feed)?;
     }
+}
+
+/// An entry as a webhook takes it. One that is very long goes without its particulars: receivers refuse what is too much, and
+/// one that is refused would hold up all that come after it.
+fn line((entry, hash): &(LedgerEntry, Digest)) -> String {
+    // With the end of the line.
+    syslog::line_within(entry, *hash, MESSAGE_BYTES_MAX - 1) + "\n"
 }
 
 /// How many of the entries go out at once: one at least, and no more bytes than [`BATCH_BYTES`].
 fn fitting(entries: &[(LedgerEntry, Digest)]) -> usize {
     let mut bytes = 0;
-    let fits = |(entry, hash): &&(LedgerEntry, Digest)| {
-        bytes += syslog::line(entry, *hash).len();
+    let fits = |entry: &&(LedgerEntry, Digest)| {
+        bytes += line(entry).len();
         bytes <= BATCH_BYTES
     };
     entries.iter().take_while(fits).count().max(1)
@@ -296,7 +316,8 @@ pub async fn run(station: Station, tell: impl Fn(&str)) {
                     Ok(_) => (pause, told) = (LOOK, false),
                     Err(error) => {
                         if !std::mem::replace(&mut told, true) {
-                            tell(&format!("error: {error}; it is tried again"));
+                            let hint = error.hint.as_ref().map(|hint| format!("\n  hint: {hint}"));
+                            tell(&format!("error: {error}; it is tried again{}", hint.unwrap_or_default()));
                         }
                         pause = (pause * 2).min(PAUSE_MAX);
                     }
@@ -316,7 +337,7 @@ async fn lacks(station: &Station, feed: &Feed) -> Result<bool> {
 async fn deliver(station: &Station, feed: &Feed, entries: &[(LedgerEntry, Digest)]) -> Result<()> {
     let url = feed.url()?;
     if feed.kind == FeedKind::Webhook {
-        let lines: String = entries.iter().map(|(e, hash)| syslog::line(e, *hash) + "\n").collect();
+        let lines: String = entries.iter().map(line).collect();
         return Client::new(station, &Location::Http(url.clone()))?.post_lines(&url, lines).await;
     }
     let addresses = receivers(station, &url).await?;

@@ -218,6 +218,29 @@ impl Db {
         rows.iter().map(entry).collect()
     }
 
+    /// Ledger entries from `first` on, at most `most`, and no more of them than have `bytes` of particulars together; one at
+    /// least. Others are not read.
+    pub async fn ledger_within(
+        &self,
+        first: u64,
+        most: u32,
+        bytes: usize,
+    ) -> Result<Vec<(LedgerEntry, Digest)>, StoreError> {
+        let sizes = sqlx::query(
+            "select octet_length(detail) as size from ledger where number >= $1 order by number limit $2",
+        )
+        .bind(i64::try_from(first).unwrap_or(i64::MAX))
+        .bind(i64::from(most))
+        .fetch_all(&self.pool)
+        .await?;
+        let (mut fit, mut all) = (0, 0usize);
+        for row in &sizes {
+            all = all.saturating_add(usize::try_from(row.try_get::<i64, _>("size")?).unwrap_or(usize::MAX));
+            fit += u32::from(all <= bytes);
+        }
+        self.ledger(first, fit.max(1)).await
+    }
+
     /// The time of the last ledger entry: no clock may say less.
     pub async fn last_time(&self) -> Result<Option<Time>, StoreError> {
         let row = sqlx::query("select time from ledger order by number desc limit 1")
