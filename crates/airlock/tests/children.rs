@@ -76,6 +76,28 @@ async fn a_child_follows_its_parent_and_is_served_below_it() {
 }
 
 #[tokio::test]
+async fn a_child_stays_under_its_policy_and_what_is_said_of_that_leads_on() {
+    let world = World::new().await;
+    let station = world.connected("low");
+    station.run(&["sync"]).exits(0);
+    station.run(&["review", "approve", "main", "--scope", "requests", "--reason", "r"]).exits(0);
+    station.run(&["sync"]).exits(0);
+    let held =
+        ["plan", "requests==1.0", "--channel", "main", "--platform", "linux-64", "--closure", "main/own"];
+    // By rules of its own it would lack it, and that is said.
+    let own = [&held[..], &["--policy", "default"]].concat();
+    let inherited = "airlock channel set main/own --policy inherited";
+    station.run(&own).exits(1).says("1 of 1 files of the environment are not in `main/own`").says(inherited);
+    // It stays under its policy, also where none is named; and what is said leads on.
+    station.run(&held).exits(1).says("its policy `default`");
+    let under = [&held[..], &["--policy", "inherited"]].concat();
+    station.run(&under).exits(2).says("there already, under policy `default`").says(inherited);
+    station.run(&["channel", "set", "main/own", "--policy", "inherited"]).exits(0);
+    station.run(&under).exits(0);
+    assert_eq!(artifacts(&station, "main/own"), ["noarch/requests-1.0-0.conda"]);
+}
+
+#[tokio::test]
 async fn an_environment_becomes_the_content_of_a_child_and_crosses_alone() {
     let world = World::new().await;
     let station = world.connected("low");
@@ -108,9 +130,6 @@ async fn an_environment_becomes_the_content_of_a_child_and_crosses_alone() {
     for channel in ["main/env", "main/env/mine"] {
         assert_eq!(artifacts(&station, channel), ["noarch/requests-1.0-0.conda"], "{channel}");
     }
-    // By rules of its own it would lack it, and that is said.
-    let own = [&held[..7], &["main/own", "--policy", "default"]].concat();
-    station.run(&own).exits(1).says("1 of 1 files of the environment are not in `main/own`");
     station.run(&other).exits(0);
 
     let disk = world.path("disk");
@@ -123,7 +142,15 @@ async fn an_environment_becomes_the_content_of_a_child_and_crosses_alone() {
     strange.trust(&station);
     let add = ["channel", "add", "main", "--ecosystem", "conda", "--source", conda.to_str().unwrap()];
     strange.run(&add).exits(0);
-    strange.run(&["import", disk.to_str().unwrap()]).exits(3).says("lies in the name of `main`");
+    strange
+        .run(&["import", disk.to_str().unwrap()])
+        .exits(3)
+        .says("lies in the name of `main`")
+        .says("`airlock trust revoke low`");
+    // What is said next can be done.
+    strange.run(&["trust", "revoke", "low"]).exits(0);
+    strange.trust_with(&station, &["--channel", "main/env"]);
+    strange.run(&["import", disk.to_str().unwrap()]).exits(0);
     high.run(&["import", disk.to_str().unwrap()]).exits(0);
     assert_eq!(artifacts(&high, "main/env"), ["noarch/requests-2.0-0.conda"]);
     let Some(python) = python() else { return };

@@ -1,6 +1,5 @@
 //! `airlock plan`
 
-use airlock_core::policy::INHERITED_NAME;
 use clap::Args;
 
 /// What people need, and where it is to come from.
@@ -23,8 +22,8 @@ pub struct PlanArgs {
     #[arg(long, value_name = "CHILD")]
     pub closure: Option<String>,
     /// The policy of that child, if it is not there yet; by default it adds no rules to its parent's.
-    #[arg(long, default_value = INHERITED_NAME, requires = "closure")]
-    pub policy: String,
+    #[arg(long, requires = "closure")]
+    pub policy: Option<String>,
     /// A virtual package that the machine has, such as `__cuda=12.4`.
     #[arg(long = "virtual", value_name = "NAME=VERSION")]
     pub virtual_packages: Vec<String>,

@@ -65,7 +65,7 @@ pub async fn run(cx: &Cx, args: PlanArgs) -> Result<ExitCode> {
             return Err(Error::no(format!("{first}; so that the channel would lack it"))
                 .hint("leave it out of what is asked for, or name a channel that can answer it; nothing was changed"));
         }
-        return close(cx, &station, &plans, name, &args.policy).await;
+        return close(cx, &station, &plans, name, args.policy.as_deref()).await;
     }
     let passes = unanswerable.is_empty() && plans.iter().all(|plan| plan.passes);
     let json = || Ok(serde_json::json!({"passes": passes, "plans": plans, "unanswerable": unanswerable}));
@@ -77,7 +77,13 @@ pub async fn run(cx: &Cx, args: PlanArgs) -> Result<ExitCode> {
 }
 
 /// Makes what was planned the content of a child.
-async fn close(cx: &Cx, station: &Station, plans: &[Plan], name: &str, policy: &str) -> Result<ExitCode> {
+async fn close(
+    cx: &Cx,
+    station: &Station,
+    plans: &[Plan],
+    name: &str,
+    policy: Option<&str>,
+) -> Result<ExitCode> {
     let [plan] = plans else {
         return Err(Error::usage("a child is of one channel").hint("name one --channel"));
     };

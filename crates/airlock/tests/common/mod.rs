@@ -211,8 +211,15 @@ impl Station {
     }
 
     pub fn trust(&self, other: &Self) {
+        self.trust_with(other, &[]);
+    }
+
+    /// The same, within limits.
+    pub fn trust_with(&self, other: &Self, limits: &[&str]) {
         let print = other.json(&["status"])["fingerprint"].as_str().unwrap().to_owned();
-        self.run(&["trust", "add", "low", other.key().to_str().unwrap(), "--fingerprint", &print]).exits(0);
+        let key = other.key();
+        let add = ["trust", "add", "low", key.to_str().unwrap(), "--fingerprint", &print];
+        self.run(&[&add[..], limits].concat()).exits(0);
     }
 
     /// Everything that counts on this station: refs, ledger and blobs.

@@ -190,7 +190,8 @@ async fn check_above(station: &Station, name: &str, m: &Manifest, trust: &Trust)
                 m.stream
             ))
             .hint(format!(
-                "ask the sender to export it under another name; or trust the key for it: `airlock trust add ... --channel {name}`"
+                "ask the sender to export it under another name; or `airlock trust revoke {}`, then `airlock trust add` it again with --channel for each of its channels, also `{name}`",
+                trust.name
             )));
         }
     }

@@ -13,7 +13,7 @@ use serde::Serialize;
 use airlock_core::channel::{Channel, ChannelFeed, parent_of};
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::id::Id;
-use airlock_core::policy::Action;
+use airlock_core::policy::{Action, INHERITED_NAME};
 use airlock_core::snapshot::Snapshot;
 use airlock_core::spec::Spec;
 use airlock_core::verdict::{RuleHit, Verdict};
@@ -136,9 +136,9 @@ pub async fn plan(view: &View, channel: &ChannelView, needs: &Needs) -> Result<P
 ///
 /// # Errors
 ///
-/// A channel that is no child of that one, or has sources of its own; a plan of which nothing passes. The answer is no where
-/// the child's own policy leaves something of it out.
-pub async fn close(station: &Station, plan: &Plan, name: &str, policy: &str) -> Result<Rejudged> {
+/// A channel that is no child of that one, has sources of its own, or another policy than the one that is asked for; a plan of
+/// which nothing passes. The answer is no where the child's own policy leaves something of it out.
+pub async fn close(station: &Station, plan: &Plan, name: &str, policy: Option<&str>) -> Result<Rejudged> {
     let Some(files) = plan.exactly.clone() else {
         return Err(Error::no(format!("nothing passes that channel `{name}` could hold"))
             .hint("ask for something else, or have it reviewed; nothing was changed"));
@@ -150,11 +150,16 @@ pub async fn close(station: &Station, plan: &Plan, name: &str, policy: &str) -> 
     let planned: usize = files.values().map(std::collections::BTreeSet::len).sum();
     let is_there = station.store.db.find_ref(&ref_name(name, "def")).await?.is_some();
     let channel = if is_there {
+        let its = channel::find(station, name).await?.policy;
+        if let Some(other) = policy.filter(|policy| *policy != its) {
+            return Err(Error::usage(format!("`{name}` is there already, under policy `{its}`"))
+                .hint(format!("`{}` first; or leave out --policy", put_under(name, other))));
+        }
         channel::set_exactly(station, name, files).await?
     } else {
         let ecosystem = channel::find(station, &plan.channel).await?.ecosystem;
         let feed = ChannelFeed::Parent { only: Vec::new(), exclude: Vec::new(), exactly: Some(files) };
-        let (name, policy) = (name.to_owned(), policy.to_owned());
+        let (name, policy) = (name.to_owned(), policy.unwrap_or(INHERITED_NAME).to_owned());
         channel::add(station, Channel { name, ecosystem, feed, policy }).await?
     };
     let outcome = sync::sync(station, &channel, Wish::default()).await?;
@@ -168,12 +173,18 @@ pub async fn close(station: &Station, plan: &Plan, name: &str, policy: &str) -> 
         );
         judged.failed = judged.failed.or_else(|| {
             Some(Error::no(what).hint(format!(
-                "its policy `{}` leaves them out: `airlock explain {name} '*'`; `--policy inherited` adds no rules",
-                channel.policy
+                "its policy `{}` leaves them out: `airlock explain {name} '*'` says why; `{}` adds no rules to the parent's",
+                channel.policy,
+                put_under(name, INHERITED_NAME)
             )))
         });
     }
     Ok(judged)
+}
+
+/// The command that puts a channel under another policy.
+fn put_under(name: &str, policy: &str) -> String {
+    format!("airlock channel set {name} --policy {policy}")
 }
 
 /// The word for what passes.
