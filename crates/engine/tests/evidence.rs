@@ -6,10 +6,12 @@ use std::io::{Cursor, Write as _};
 use std::path::{Path, PathBuf};
 
 use airlock_core::canon::Canonical;
+use airlock_core::channel::{Channel, ChannelFeed};
 use airlock_core::decision::Decisions;
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::evidence::{MANIFEST, Manifest, PART_BYTES_MAX, SIGNATURE, part};
 use airlock_core::id::Digest;
+use airlock_engine::channel;
 use airlock_engine::error::{Error, Kind, Result};
 use airlock_engine::evidence::{self, Checked};
 use airlock_engine::keys::StationKey;
@@ -112,7 +114,11 @@ impl Made {
 }
 
 async fn write(kit: &Kit, path: &Path) -> Result<evidence::Written> {
-    let channel = kit.view().channel("main").await.unwrap().unwrap();
+    write_of(kit, "main", path).await
+}
+
+async fn write_of(kit: &Kit, name: &str, path: &Path) -> Result<evidence::Written> {
+    let channel = kit.view().channel(name).await.unwrap().unwrap();
     evidence::write(&kit.station, &channel, path, |summary| Ok(format!("{summary:?}"))).await
 }
 
@@ -156,6 +162,21 @@ async fn what_is_whole_is_accepted_and_says_how_much_it_was() {
         sign(&mut members, &made.kit.station.key, |_| ());
         assert_eq!(made.check(&pack(&members)).unwrap(), checked);
     }
+}
+
+#[tokio::test]
+async fn a_child_that_leaves_all_to_its_parent_has_a_policy_that_is_built_in_and_not_one_that_is_unproven() {
+    let made = Made::of(Ecosystem::Conda).await;
+    assert!(!made.check(&made.bytes).unwrap().policy_is_built_in);
+    let feed = ChannelFeed::Parent { only: Vec::new(), exclude: Vec::new(), exactly: None };
+    let child =
+        Channel { name: "main/c".into(), ecosystem: Ecosystem::Conda, feed, policy: "inherited".into() };
+    channel::add(&made.kit.station, child).await.unwrap();
+    made.kit.sync("main/c").await;
+    let path = made.kit.path().join("child.zip");
+    write_of(&made.kit, "main/c", &path).await.unwrap();
+    let checked = check(&path, &made.kit.station.key.public()).unwrap();
+    assert!(checked.policy_is_built_in && checked.unproven.is_empty(), "{checked:?}");
 }
 
 #[tokio::test]

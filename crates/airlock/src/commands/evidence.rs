@@ -85,6 +85,9 @@ fn text(header: &Header, checked: Option<&Checked>) -> String {
             if checked.entries == 1 { "1 entry".to_owned() } else { format!("{} entries", checked.entries) },
             count(checked.decisions, "decision"),
         );
+        if checked.policy_is_built_in {
+            out += "  policy    `inherited`, which is built in: it adds no rules to those of the parent\n";
+        }
         for name in &checked.unproven {
             out += &format!("  No entry tells of the {name}.\n");
         }

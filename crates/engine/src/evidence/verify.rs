@@ -16,8 +16,10 @@ use airlock_core::decision::Decisions;
 use airlock_core::evidence::{
     FORMAT, MANIFEST, MANIFEST_BYTES_MAX, Manifest, PART_BYTES_MAX, SIGNATURE, SIGNATURE_BYTES_MAX, part,
 };
-use airlock_core::id::Digest;
+use airlock_core::id::{Digest, Id};
 use airlock_core::ledger::{self, LedgerEntry, LedgerHead};
+use airlock_core::object;
+use airlock_core::policy::{INHERITED, PolicyText};
 use airlock_core::snapshot::Snapshot;
 use airlock_formats::archive::{ArchiveError, ArchiveLimits, TAR_START_BYTES, is_tar, zip_files};
 
@@ -60,6 +62,8 @@ pub struct Checked {
     pub entries: u64,
     /// Decisions that the ledger tells of.
     pub decisions: u64,
+    /// Whether the policy is the one that this program gives to children that have none of their own: no entry tells of that.
+    pub policy_is_built_in: bool,
     /// Of what no entry tells: the policy, in ledgers of before entries told of it.
     pub unproven: Vec<String>,
 }
@@ -195,7 +199,14 @@ pub fn check(header: &Header, progress: &Progress) -> Result<Checked> {
     let total = header.manifest.parts.iter().map(|part| part.size).fold(0, u64::saturating_add);
     let task = progress.task(format!("verifying {}", header.path.display()), Unit::Bytes, Some(total));
     header.hashes(|n| task.add(n))?;
-    let mut checked = Checked { components: 0, objects: 0, entries: 0, decisions: 0, unproven: Vec::new() };
+    let mut checked = Checked {
+        components: 0,
+        objects: 0,
+        entries: 0,
+        decisions: 0,
+        policy_is_built_in: false,
+        unproven: Vec::new(),
+    };
     let (snapshot, decisions) =
         header.part(part::INPUTS, |lines| objects::inputs(lines, &header.manifest))?;
     checked.objects += objects::INPUTS;
@@ -322,9 +333,16 @@ impl Header {
             )));
         }
         checked.decisions = decisions.list.len() as u64;
-        if !met.has_policy() {
+        checked.policy_is_built_in = is_built_in(snapshot.inputs.policy);
+        if !met.has_policy() && !checked.policy_is_built_in {
             checked.unproven.push("policy".to_owned());
         }
         Ok(())
     }
+}
+
+/// Whether a policy is known without an entry: whoever has the program has it.
+fn is_built_in(policy: Id<PolicyText>) -> bool {
+    let inherited = PolicyText { text: INHERITED.to_owned() };
+    object::encode(&inherited).is_ok_and(|(id, _)| id == policy)
 }
