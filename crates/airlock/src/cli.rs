@@ -263,6 +263,9 @@ pub enum Command {
     },
     /// Write everything that an auditor needs of a published state into one signed file.
     Evidence(EvidenceArgs),
+    /// Say that the system's clock is right, after it jumped or fell behind.
+    #[command(subcommand)]
+    Clock(ClockCommand),
     /// Remove what nothing needs any more: superseded snapshots beyond `[retention]`, and what only they need.
     Gc {
         /// Only say what would be removed.
@@ -433,6 +436,17 @@ pub enum AdvisoriesCommand {
     Show {
         /// The id.
         id: String,
+    },
+}
+
+/// `airlock clock`
+#[derive(Debug, Subcommand)]
+pub enum ClockCommand {
+    /// It is right: publishing and importing go on.
+    Confirm {
+        /// How you know; it stands in the ledger.
+        #[arg(long)]
+        reason: String,
     },
 }
 

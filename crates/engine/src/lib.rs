@@ -3,6 +3,7 @@ pub mod blast;
 pub mod bundle;
 pub mod channel;
 pub mod child;
+pub mod clock;
 pub mod decide;
 pub mod downloads;
 pub mod error;

@@ -21,7 +21,7 @@ use crate::judge::{Judgment, Touched};
 use crate::mirror::MirrorState;
 use crate::render::{self, Layout};
 use crate::station::{Station, entry};
-use crate::{tree_edit, trees};
+use crate::{clock, tree_edit, trees};
 
 /// The whole-channel indexes of the newest snapshot, by path below the channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +131,7 @@ pub async fn publish(
     let mut published = None;
     let mut names = Vec::new();
     if let Some(snapshot) = judgment.snapshot.as_ref().filter(|_| !judgment.unchanged) {
+        clock::check(station).await?;
         let id = db.put(snapshot).await?;
         let listed = listed(station, judgment, at("listed")).await?;
         let rendered = render(station, judgment, snapshot, at("rendered"), &mut names).await?;

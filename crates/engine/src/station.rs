@@ -11,6 +11,7 @@ use airlock_core::time::Time;
 use airlock_store::{Change, Lease, Leased, NameChange, NewEntry, RefChange, Store};
 
 use crate::bundle::scan::Importing;
+use crate::clock::Trusted;
 use crate::downloads::Downloads;
 use crate::error::{Error, Result, file_error};
 use crate::fetch::Probing;
@@ -80,6 +81,9 @@ pub struct Config {
     /// Who is told what changed.
     #[serde(default, skip_serializing_if = "Notify::is_default")]
     pub notify: Notify,
+    /// How far the system's clock is believed.
+    #[serde(default, skip_serializing_if = "Trusted::is_default")]
+    pub clock: Trusted,
     /// Who is asked about each file before it comes in.
     #[serde(default, skip_serializing_if = "Importing::is_default")]
     pub import: Importing,
@@ -193,6 +197,7 @@ impl Station {
             side,
             listen: default_listen(),
             hosts: Vec::new(),
+            clock: Trusted::default(),
             import: Importing::default(),
             proxies: Vec::new(),
             network: Network::default(),

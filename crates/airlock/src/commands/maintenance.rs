@@ -1,14 +1,25 @@
-//! `gc` and `fsck`
+//! `clock`, `gc` and `fsck`
 
 use std::process::ExitCode;
 
 use airlock_core::time::Span;
+use airlock_engine::clock;
 use airlock_engine::error::Result;
 use airlock_engine::fsck::{self, Damage, Kind};
 use airlock_engine::gc::{self, How};
 
 use super::Cx;
 use crate::output::{bytes, count};
+
+pub async fn clock(cx: &Cx, reason: &str) -> Result<ExitCode> {
+    let station = cx.open().await?;
+    let now = clock::confirm(&station, reason).await?;
+    cx.out.answer(
+        || Ok(serde_json::json!({ "clock": now })),
+        || format!("The clock is taken to be right: {now}.\n"),
+    )?;
+    Ok(ExitCode::SUCCESS)
+}
 
 pub async fn gc(cx: &Cx, dry: bool, grace: Span) -> Result<ExitCode> {
     let station = cx.open().await?;

@@ -29,7 +29,7 @@ use airlock_engine::error::{Error, Result};
 use airlock_engine::station::{CONFIG, Clock, Options, Station};
 use airlock_engine::sync::Wish;
 
-use crate::cli::{Cli, Command, Habits, WhoArgs};
+use crate::cli::{Cli, ClockCommand, Command, Habits, WhoArgs};
 use crate::output::Output;
 
 pub use serve::{listen, serve as serve_until_interrupted};
@@ -130,6 +130,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Snapshot(command) => records::snapshot(&cx, command).await,
         Command::Evidence(args) => evidence::run(&cx, &args).await,
         Command::Replay { channel } => records::replay(&cx, &channel).await,
+        Command::Clock(ClockCommand::Confirm { reason }) => maintenance::clock(&cx, &reason).await,
         Command::Gc { dry_run, grace } => maintenance::gc(&cx, dry_run, grace).await,
         Command::Fsck { channels, repair } => maintenance::fsck(&cx, channels, repair).await,
         Command::ClientConfig { channel, client, base } => {

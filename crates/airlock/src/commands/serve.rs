@@ -8,6 +8,7 @@ use airlock_core::id::Id;
 use airlock_core::snapshot::Snapshot;
 use airlock_engine::channel::{self, ref_name};
 use airlock_engine::child;
+use airlock_engine::clock;
 use airlock_engine::downloads;
 use airlock_engine::error::{Error, Result};
 use airlock_engine::judge::How;
@@ -90,6 +91,10 @@ async fn interrupted() {
 async fn keep_valid(station: Station) {
     loop {
         tokio::time::sleep(ROUND).await;
+        // Also that it was seen: a jump is one between two looks.
+        if let Err(error) = clock::check(&station).await {
+            eprintln!("error: {}", error.message);
+        }
         if let Err(error) = judge_expired(&station).await {
             eprintln!("error: judging what has run out: {error}");
         }

@@ -19,6 +19,7 @@ use super::admission::{self, Entry, admission, choose};
 use super::parts::{Parts, Taken};
 use super::verify::Opened;
 use super::{ImportState, channels, objects};
+use crate::clock;
 use crate::error::{Error, Kind, Result, joined};
 use crate::feeds::{self, StoredHead};
 use crate::people;
@@ -62,6 +63,7 @@ pub async fn import(station: &Station, dir: &Path) -> Result<Report> {
 /// came is kept for what [`Report::taken`] says is missing.
 pub async fn import_parts(station: &Station, dirs: &[PathBuf]) -> Result<Report> {
     people::allow(station, Action::Import, None).await?;
+    clock::check(station).await?;
     let trusted = trust::list(station).await?;
     let keys: Vec<[u8; 32]> =
         trusted.iter().filter_map(|t| airlock_core::hex::decode(&t.public_key)).collect();

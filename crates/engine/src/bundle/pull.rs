@@ -25,7 +25,7 @@ use crate::error::{Error, Kind, Result, file_error, joined};
 use crate::progress::Unit;
 use crate::station::Station;
 use crate::upstream::{Client, Location, Piece};
-use crate::{people, trust};
+use crate::{clock, people, trust};
 
 /// Files on their way at the same time.
 const AT_ONCE: usize = 8;
@@ -178,6 +178,7 @@ async fn save(client: &Client, from: &Location, to: &Path, bytes_max: u64) -> Re
 /// Fetches a published bundle and takes it in. A run that was broken off goes on with the file at which it was.
 pub async fn import(station: &Station, at: &Location) -> Result<import::Report> {
     people::allow(station, Action::Import, None).await?;
+    clock::check(station).await?;
     let trusted = trust::list(station).await?;
     let keys = trusted.iter().filter_map(|t| airlock_core::hex::decode(&t.public_key)).collect();
     let published = Published::open(station, at, keys).await?;
