@@ -1,11 +1,11 @@
 //! The Python environment with the real clients: py-rattler, pip, uv and pip-audit; and the official schemas of CSAF and
-//! CycloneDX, the validator of SPDX, and a reader of QR codes.
+//! CycloneDX, the validator of SPDX, a reader of QR codes, and FUSE.
 
 use std::path::Path;
 use std::process::Command;
 
 /// The clients that the tests drive, and what they check documents with.
-const CLIENTS: [&str; 8] = [
+const CLIENTS: [&str; 9] = [
     "py-rattler",
     "uv",
     "pip-audit",
@@ -14,6 +14,7 @@ const CLIENTS: [&str; 8] = [
     "cyclonedx-python-lib[json-validation]",
     "spdx-tools",
     "zxing-cpp",
+    "mfusepy",
 ];
 
 /// Makes the environment below `target` and gives its interpreter, or says what is skipped and why.

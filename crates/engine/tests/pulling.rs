@@ -139,3 +139,22 @@ async fn a_published_bundle_that_was_changed_or_is_a_strangers_is_refused_before
     let error = pull::import(&shut, &location(&wire)).await.unwrap_err();
     assert!(error.message.contains("may not connect to `127.0.0.1`"), "{error:?}");
 }
+
+#[tokio::test]
+async fn a_published_file_that_never_ends_is_left_where_the_manifest_ends_it() {
+    let (low, high) = two().await;
+    let disk = exported(&low, &What::default()).await;
+    let folder = disk.clone();
+    let wire = Wire::start(move |request, _| match request.target.ends_with(".conda") {
+        true => {
+            let head = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n".to_vec();
+            vec![Act::Send(head), Act::Forever(vec![7; 1 << 16])]
+        }
+        false => served(&folder, request, usize::MAX),
+    })
+    .await;
+    let before = high.store.db.refs("").await.unwrap();
+    let error = pull::import(&high, &location(&wire)).await.unwrap_err();
+    assert!(error.message.contains("is larger than"), "{error}");
+    assert_eq!(high.store.db.refs("").await.unwrap(), before);
+}

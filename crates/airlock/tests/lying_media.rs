@@ -1,0 +1,156 @@
+//! Media that give other bytes when they are read again, or none, as file systems of our own (FUSE).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{Station, World, airlock, clients, files};
+use serde_json::{Value, json};
+
+/// A folder seen through a medium that fails: `KIND` is `lies` or `breaks`; it does so from the given opening of a file on whose path
+/// ends as said.
+const MEDIUM: &str = r#"
+import errno, os, sys
+import mfusepy as fuse
+root, mount, kind, ending, turn = sys.argv[1:4] + [sys.argv[4], int(sys.argv[5])]
+KEYS = ("st_atime", "st_ctime", "st_gid", "st_mode", "st_mtime", "st_nlink", "st_size", "st_uid")
+class Medium(fuse.Operations):
+    def __init__(self):
+        self.times, self.bad = {}, set()
+    def getattr(self, path, fh=None):
+        st = os.lstat(root + path)
+        return {key: getattr(st, key) for key in KEYS}
+    def readdir(self, path, fh):
+        return [".", ".."] + os.listdir(root + path)
+    def open(self, path, flags):
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            raise fuse.FuseOSError(errno.EROFS)
+        fd = os.open(root + path, os.O_RDONLY)
+        if path.endswith(ending):
+            self.times[path] = self.times.get(path, 0) + 1
+            if self.times[path] >= turn:
+                self.bad.add(fd)
+        return fd
+    def read(self, path, size, offset, fh):
+        data = bytearray(os.pread(fh, size, offset))
+        if fh in self.bad and data:
+            if kind == "breaks":
+                raise fuse.FuseOSError(errno.EIO)
+            data[len(data) // 2] ^= 1
+        return bytes(data)
+    def release(self, path, fh):
+        self.bad.discard(fh)
+        os.close(fh)
+        return 0
+fuse.FUSE(Medium(), mount, foreground=True, nothreads=True, direct_io=True)
+"#;
+
+/// A medium that is mounted for as long as this lives.
+struct Medium {
+    child: Child,
+    mount: PathBuf,
+}
+
+impl Medium {
+    /// None where it cannot be mounted, which is said.
+    fn new(folder: &Path, mount: &Path, kind: &str, ending: &str, turn: u32) -> Option<Self> {
+        let python = clients::python()?;
+        std::fs::create_dir_all(mount).unwrap();
+        let mut command = Command::new(python);
+        command.args(["-c", MEDIUM]).args([folder, mount]).args([kind, ending, &turn.to_string()]);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut medium = Self { child, mount: mount.to_owned() };
+        let began = Instant::now();
+        while !mount.join("AIRLOCK.json").exists() {
+            if medium.child.try_wait().unwrap().is_some() || began.elapsed() > Duration::from_secs(20) {
+                println!("skipped: media that lie, because FUSE cannot be used here");
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Some(medium)
+    }
+}
+
+impl Drop for Medium {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.mount).status();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn published(station: &Station) -> Vec<Value> {
+    let content = |channel: &str| station.json(&["snapshot", "show", channel])["content"].clone();
+    vec![content("main"), content("py")]
+}
+
+fn is_whole(station: &Station) {
+    let report = station.run(&["--json", "fsck"]);
+    assert_eq!((report.status, &report.json()["damages"]), (0, &json!([])), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_medium_that_gives_other_bytes_when_it_is_read_again_brings_in_nothing_wrong() {
+    let world = World::new().await;
+    let (low, disk, _) = world.across();
+    let wheel = files(&disk.join("files")).into_keys().find(|path| text(path).ends_with(".whl")).unwrap();
+    let wheel = wheel.file_name().unwrap().to_str().unwrap().to_owned();
+    let (mut refused, mut taken) = (0, 0);
+    for ending in ["AIRLOCK.json", "AIRLOCK.sig", "objects.jsonl.zst", "README.txt", &wheel] {
+        for turn in 1..=4 {
+            let name = format!("{}-{turn}", ending.replace('.', "-"));
+            let mount = world.path(&format!("mount-{name}"));
+            let Some(_medium) = Medium::new(&disk, &mount, "lies", ending, turn) else { return };
+            let high = world.station(&format!("high-{name}"), "isolated");
+            high.trust(&low);
+            let before = high.state();
+            let answer = high.run(&["import", text(&mount)]);
+            if answer.status == 0 {
+                taken += 1;
+                assert_eq!(published(&high), published(&low), "{name}");
+                is_whole(&high);
+            } else {
+                refused += 1;
+                assert_eq!(answer.status, 3, "{name}: {answer:?}");
+                assert_eq!(high.state(), before, "{name}");
+            }
+            // The first look is always seen through.
+            assert!(turn > 1 || answer.status == 3, "{name}: {answer:?}");
+        }
+    }
+    println!("{refused} imports were refused, {taken} never met the lie");
+    assert!(refused > 5 && taken > 0, "{refused} {taken}");
+}
+
+#[tokio::test]
+async fn files_that_a_medium_does_not_give_any_more_are_rebuilt_from_parity() {
+    let world = World::large().await;
+    let low = world.connected("low");
+    low.run(&["sync"]).exits(0);
+    let disk = world.path("disk");
+    low.run(&["export", text(&disk), "--capacity", "4 MB", "--parity", "1"]).exits(0);
+    let (first, mount) = (disk.join("volume-001"), world.path("mount"));
+    let Some(_medium) = Medium::new(&first, &mount, "breaks", ".conda", 1) else { return };
+    let key = low.key();
+    airlock(&["verify", text(&mount), "--key", text(&key)]).exits(4);
+    let high = world.station("high", "isolated");
+    high.trust(&low);
+    let mut parts = vec![text(&mount).to_owned()];
+    parts.extend((2..=6).map(|n| text(&disk.join(format!("volume-00{n}"))).to_owned()));
+    let mut args = vec!["--json", "import"];
+    args.extend(parts.iter().map(String::as_str));
+    let report = high.run(&args).exits(0).json();
+    let lost = files(&first.join("files")).keys().filter(|path| text(path).ends_with(".conda")).count();
+    assert_eq!(report["bundles"][0]["rebuilt"], json!(lost), "{report}");
+    assert_eq!(report["bundles"][0]["damaged"].as_array().unwrap().len(), lost);
+    assert_eq!(published(&high), published(&low));
+    is_whole(&high);
+}
