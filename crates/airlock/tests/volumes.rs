@@ -300,6 +300,27 @@ async fn an_export_to_volumes_that_is_killed_again_and_again_ends_as_one_that_wa
     is_whole(&high);
 }
 
+#[tokio::test]
+async fn an_export_that_ended_while_it_took_its_markers_away_begins_again_with_what_lies_there() {
+    let (world, low) = sender().await;
+    let disk = world.path("disk");
+    let args = ["export", text(&disk), "--capacity", CAPACITY, "--parity", "1"];
+    low.run(&args).exits(0);
+    // As a kill leaves them between two volumes.
+    let all = volumes(&disk);
+    for volume in &all[3..] {
+        std::fs::write(volume.join("AIRLOCK.partial"), "").unwrap();
+    }
+    airlock(&["verify", text(&disk), "--key", text(&low.key())]).exits(3).says("broken off");
+    low.run(&args).exits(0);
+    airlock(&["verify", text(&disk), "--key", text(&low.key())]).exits(0);
+    let high = receiver(&world, "high", &low);
+    let parts: Vec<&Path> = all.iter().map(PathBuf::as_path).collect();
+    assert_eq!(import(&high, &parts, &[]).exits(0).json()["bundles"][0]["number"], 2);
+    // Volumes of another bundle, which is whole, are nobody's leftovers.
+    low.run(&args).exits(2).says("not empty");
+}
+
 /// Whether an export was faster than what was to kill it.
 fn volumes_done(disk: &Path) -> bool {
     disk.exists()

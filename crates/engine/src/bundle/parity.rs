@@ -1,8 +1,10 @@
 //! Parity across volumes: writing it, and rebuilding what is lost. `airlock_core::volume` says what it is.
 //!
-//!     store --> stream of volume 1 --\                           /--> parity volume 1
-//!     store --> stream of volume 2 ---+--> rows --> Reed-Solomon +--> parity volume 2
-//!     store --> stream of volume 3 --/                           \--> ...
+//! ```text
+//! store --> stream of volume 1 --\                           /--> parity volume 1
+//! store --> stream of volume 2 ---+--> rows --> Reed-Solomon +--> parity volume 2
+//! store --> stream of volume 3 --/                           \--> ...
+//! ```
 //!
 //! Rebuilding takes the streams from what came already, the parity from the medium, and writes what is missing into the intake,
 //! where it counts as far as it hashes to what the manifest says.

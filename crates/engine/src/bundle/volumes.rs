@@ -162,6 +162,26 @@ impl Media {
         }
     }
 
+    /// An export that was broken off while it took the markers away has left some volumes that look whole. They are marked again,
+    /// all of them before anything else changes, so that it begins anew with what lies there.
+    fn unseal_torn(&self) -> Result<()> {
+        let dirs = match self {
+            Self::Within { dir, .. } => within(std::slice::from_ref(dir)),
+            Self::Each { dirs, .. } => dirs.clone(),
+        };
+        let is_marked = |dir: &&PathBuf| dir.join(verify::PARTIAL).exists();
+        let torn: BTreeSet<Digest> =
+            dirs.iter().filter(is_marked).filter_map(|dir| verify::manifest_hash(dir).ok()).collect();
+        for dir in dirs.iter().filter(|dir| !is_marked(dir)) {
+            if verify::manifest_hash(dir).is_ok_and(|hash| torn.contains(&hash)) {
+                let marker = dir.join(verify::PARTIAL);
+                std::fs::write(&marker, "").map_err(file_error(&marker))?;
+                media::sync(dir)?;
+            }
+        }
+        Ok(())
+    }
+
     /// A folder of volumes holds nothing but them: what an export left there that was broken off and had more goes away.
     fn check_within(&self, layout: &Layout) -> Result<()> {
         let Self::Within { dir, .. } = self else { return Ok(()) };
@@ -262,6 +282,7 @@ pub(super) async fn lay_out(
     let layout = media.assign(&mut manifest, parity)?;
     let (blobs, progress) = (station.store.blobs.clone(), station.options.progress.clone());
     let whole = move || {
+        media.unseal_torn()?;
         media.check_within(&layout)?;
         let written = fill(&layout, objects.path(), &blobs, manifest, &progress)?;
         drop(objects);
