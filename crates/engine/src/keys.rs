@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
-use ed25519_dalek::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey};
+use ed25519_dalek::pkcs8::{
+    DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, KeypairBytes,
+};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 
 use airlock_core::bundle::{self, SignatureLine};
@@ -32,8 +34,7 @@ impl StationKey {
             .map_err(|e| Error::fault(format!("the system gives no random bytes: {e}")))?;
         let key = Self { key: SigningKey::from_bytes(&secret) };
         std::fs::create_dir_all(folder).map_err(file_error(folder))?;
-        let pem = key
-            .key
+        let pem = private(&key.key)
             .to_pkcs8_pem(LineEnding::LF)
             .map_err(|e| Error::fault(format!("the key cannot be written: {e}")))?;
         write_private(&folder.join("station.key"), pem.as_bytes())?;
@@ -81,7 +82,12 @@ impl StationKey {
     }
 }
 
-fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
+/// A key as PKCS #8 of the first version, without the public key: OpenSSL 3.0 reads no other.
+pub(crate) fn private(key: &SigningKey) -> KeypairBytes {
+    KeypairBytes { secret_key: key.to_bytes(), public_key: None }
+}
+
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut file = std::fs::OpenOptions::new()
@@ -100,7 +106,8 @@ fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Makes the name of a new file last.
 fn sync_folder(path: &Path) -> std::io::Result<()> {
-    path.parent().map_or(Ok(()), |folder| std::fs::File::open(folder)?.sync_all())
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::File::open(folder)?.sync_all()
 }
 
 /// Writes a secret for its owner alone, unless one is there already, and gives what is there then. It has its name only

@@ -26,6 +26,7 @@ pub mod mirror;
 pub mod network;
 pub mod osv;
 pub mod people;
+pub mod personal;
 pub mod plan;
 pub mod policy;
 pub mod progress;
