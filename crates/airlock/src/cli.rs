@@ -16,6 +16,7 @@ mod plan;
 mod records;
 mod request;
 mod review;
+mod signing;
 
 pub use channel::ChannelSetArgs;
 pub use downloads::{BlastArgs, DownloadsArgs, LocksCommand};
@@ -25,6 +26,7 @@ pub use plan::PlanArgs;
 pub use records::{LedgerCommand, LedgerForm, SnapshotCommand};
 pub use request::RequestCommand;
 pub use review::{BaselineArgs, ReviewCommand, TermsArgs};
+pub use signing::{AcceptArg, ChangeArgs, KeyCommand, RootCommand, SignArgs, SignerArgs, TrustCommand};
 
 /// Open-source packages for networks that may not touch the internet: mirrored, judged by their
 /// vulnerabilities, carried across the gap, served to unmodified clients.
@@ -230,6 +232,11 @@ pub enum Command {
     Request(RequestCommand),
     /// Write a signed bundle.
     Export(bundles::ExportArgs),
+    /// Release a bundle, where release keys are named: add your signature. Needs no station.
+    Sign(SignArgs),
+    /// Keys of persons, and roots.
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Check a bundle, or a file of evidence, with nothing but the public key.
     Verify(bundles::VerifyArgs),
     /// Verify bundles, then take them in.
@@ -512,13 +519,6 @@ pub enum LooseningArg {
     Ask,
 }
 
-/// What of a sender needs no person here.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum AcceptArg {
-    /// Advisories and maps that are milder than those before.
-    Loosening,
-}
-
 /// A form of VEX documents.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum VexForm {
@@ -526,35 +526,4 @@ pub enum VexForm {
     Openvex,
     /// CSAF 2.0, profile VEX.
     Csaf,
-}
-
-/// `airlock trust`
-#[derive(Debug, Subcommand)]
-pub enum TrustCommand {
-    /// Trust a key, by the fingerprint that its owner told you another way than with the key.
-    Add {
-        /// What to call the sender here.
-        name: String,
-        /// Its station.pub.
-        keyfile: PathBuf,
-        /// The fingerprint, as its owner told it.
-        #[arg(long)]
-        fingerprint: String,
-        /// Only this stream.
-        #[arg(long)]
-        stream: Option<String>,
-        /// Only these channels.
-        #[arg(long = "channel", value_name = "CHANNEL")]
-        channels: Vec<String>,
-        /// What of theirs needs no person here.
-        #[arg(long, value_enum, value_delimiter = ',')]
-        accept: Vec<AcceptArg>,
-    },
-    /// List the keys.
-    List,
-    /// Trust a key no longer.
-    Revoke {
-        /// What the sender is called here.
-        name: String,
-    },
 }

@@ -25,9 +25,12 @@ pub const FORMAT: u32 = 3;
 /// The newest layout of receipts that this program reads. A receipt without missing files has layout 1.
 pub const RECEIPT_FORMAT: u32 = 2;
 
-/// The layout of a bundle in one folder that carries these feeds: 2 where one is of a kind that programs which read layout 1 do
-/// not know. One that is split over volumes has layout 3.
-pub fn format_of<'a>(feeds: impl IntoIterator<Item = &'a FeedHead>) -> u32 {
+/// The layout of a bundle in one folder that carries these feeds, and perhaps a root: 2 where a feed is of a kind that programs
+/// which read layout 1 do not know. One with a root has layout 3, and so has one that is split over volumes.
+pub fn format_of<'a>(feeds: impl IntoIterator<Item = &'a FeedHead>, has_root: bool) -> u32 {
+    if has_root {
+        return FORMAT;
+    }
     let is_first = |head: &FeedHead| {
         use FeedKind::{Epss, Identities, Kev, Nvd, Osv};
         matches!(head.kind, Osv | Nvd | Kev | Epss | Identities)
@@ -40,6 +43,8 @@ pub const MANIFEST: &str = "AIRLOCK.json";
 pub const SIGNATURES: &str = "AIRLOCK.sig";
 /// The file that tells people what this is.
 pub const README: &str = "README.txt";
+/// The root by which the bundle was released, with all its versions, where there is one.
+pub const ROOT: &str = "ROOT.json";
 /// Largest manifest, in bytes: about a million files.
 pub const MANIFEST_BYTES_MAX: u64 = 512 << 20;
 /// Largest signature file, in bytes.
@@ -258,7 +263,7 @@ pub fn is_bundle_path(path: &str) -> bool {
     path.len() <= 240
         && parts.iter().all(plain)
         && match parts.as_slice() {
-            [name] => *name == README,
+            [name] => [README, ROOT].contains(name),
             ["objects" | "parity", _] | ["files", _, _] => true,
             _ => false,
         }
@@ -301,20 +306,24 @@ impl std::fmt::Display for SignatureLine {
     }
 }
 
-/// The fingerprint of a public key: the first 160 bits of its SHA-256 in groups of five digits, short
-/// enough to be read over the phone and typed.
+/// The fingerprint of a public key: that of its SHA-256.
 pub fn fingerprint(public_key: &[u8; 32]) -> String {
-    let hex = crate::hex::encode(&Digest::of(public_key).as_bytes()[..20]);
+    print_of(Digest::of(public_key))
+}
+
+/// The first 160 bits of a hash in groups of five digits, short enough to be read over the phone and typed.
+pub fn print_of(digest: Digest) -> String {
+    let hex = crate::hex::encode(&digest.as_bytes()[..20]);
     let groups: Vec<&str> = (0..8).map(|i| &hex[i * 5..i * 5 + 5]).collect();
     groups.join("-")
 }
 
 /// Whether what a person typed is this fingerprint; case, spaces and dashes do not matter.
-pub fn fingerprint_matches(public_key: &[u8; 32], typed: &str) -> bool {
+pub fn print_matches(fingerprint: &str, typed: &str) -> bool {
     let bare = |text: &str| -> String {
         text.chars().filter(|c| !matches!(c, '-' | ' ' | ':')).collect::<String>().to_ascii_lowercase()
     };
-    bare(&fingerprint(public_key)) == bare(typed)
+    bare(fingerprint) == bare(typed)
 }
 
 #[cfg(test)]
@@ -329,6 +338,7 @@ mod tests {
             is_bundle_path(&path)
                 && is_bundle_path("objects/channels.jsonl.zst")
                 && is_bundle_path("README.txt")
+                && is_bundle_path("ROOT.json")
         );
         for bad in [
             "",
@@ -350,9 +360,9 @@ mod tests {
         let key = [7; 32];
         let print = fingerprint(&key);
         assert_eq!(print, "4bb06-f8e4e-3a771-5d201-d573d-0aa42-3762e-55dab");
-        assert!(fingerprint_matches(&key, &print.to_uppercase().replace('-', " ")));
-        assert!(!fingerprint_matches(&key, &print[..41]));
-        assert!(!fingerprint_matches(&[8; 32], &print));
+        assert!(print_matches(&print, &print.to_uppercase().replace('-', " ")));
+        assert!(!print_matches(&print, &print[..41]));
+        assert!(!print_matches(&fingerprint(&[8; 32]), &print));
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub mod reach;
 pub mod record;
 pub mod request;
 pub mod roles;
+pub mod root;
 pub mod severity;
 pub mod shadow;
 pub mod shard;

@@ -77,7 +77,7 @@ pub enum Action {
     Feeds,
     /// `export`: write a bundle.
     Export,
-    /// `import`: take a bundle in.
+    /// `import`: take a bundle, or a newer root that is trusted, in.
     Import,
     /// `trust`: trust a key.
     Trust,
@@ -181,9 +181,19 @@ pub const TABLE: [Row; 23] = [
         [false, false, false, true, false, false],
     ),
     row(Action::Export, "export", "write a bundle", [false, false, false, false, true, false]),
-    row(Action::Import, "import", "take a bundle in", [false, false, false, false, true, false]),
-    row(Action::Trust, "trust", "trust a key", [false, false, false, false, true, false]),
-    row(Action::Distrust, "distrust", "trust a key no longer", [false, false, false, true, true, false]),
+    row(
+        Action::Import,
+        "import",
+        "take a bundle, or a newer root that is trusted, in",
+        [false, false, false, false, true, false],
+    ),
+    row(Action::Trust, "trust", "trust a key or a root", [false, false, false, false, true, false]),
+    row(
+        Action::Distrust,
+        "distrust",
+        "trust a key or a root no longer",
+        [false, false, false, true, true, false],
+    ),
     row(
         Action::Rollback,
         "rollback",

@@ -38,6 +38,7 @@ pub mod report;
 pub mod request;
 pub mod retention;
 pub mod review;
+pub mod roots;
 pub mod scrub;
 pub mod shadow;
 pub mod station;

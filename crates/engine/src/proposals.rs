@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 
 use airlock_core::assess::PACKAGE;
 use airlock_core::decision::{Ruling, Terms};
-use airlock_core::hex;
 use airlock_core::id::{Digest, Id};
 use airlock_core::object::{self, Object};
 use airlock_core::people::People;
 use airlock_core::roles::Action;
+use airlock_core::root::RootFile;
 use airlock_core::snapshot::Snapshot;
 use airlock_core::time::{Span, Time};
 use airlock_store::RefChange;
@@ -29,7 +29,7 @@ use crate::feeds::{self, Accepted, Loosening, Reading};
 use crate::ledger::RESTORE;
 use crate::station::Station;
 use crate::sync::{self, Rejudged};
-use crate::trust::{self, Limits};
+use crate::trust::{self, Limits, Whom};
 use crate::{channel, decide, history, people, policy};
 
 /// How long a proposal waits, in days.
@@ -75,8 +75,11 @@ pub enum Act {
     Trust {
         /// What the sender is called.
         name: String,
-        /// The key in hexadecimal.
+        /// The key in hexadecimal; empty for a root.
         public_key: String,
+        /// The root.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        root: Option<RootFile>,
         /// How far.
         limits: Limits,
     },
@@ -239,9 +242,10 @@ impl Act {
                 channel::set_policy(station, &channel, &policy).await?;
                 format!("channel set {channel}")
             }
-            Self::Trust { name, public_key, limits } => {
-                let key: [u8; 32] = hex::decode(&public_key).ok_or_else(|| Error::usage("it is no key"))?;
-                trust::add(station, &name, key, &airlock_core::bundle::fingerprint(&key), limits).await?;
+            Self::Trust { name, public_key, root, limits } => {
+                let whom = Whom::read(&public_key, root)?;
+                let typed = whom.fingerprint();
+                trust::add(station, &name, whom, &typed, limits).await?;
                 return Ok(Rejudged { outcomes: Vec::new(), failed: None });
             }
             Self::Rollback { channel, snapshot, reason } => {

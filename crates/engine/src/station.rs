@@ -23,6 +23,7 @@ use crate::progress::Progress;
 use crate::proposals::{self, Confirmed};
 use crate::request::Leaving;
 use crate::retention::Retention;
+use crate::roots::Release;
 use crate::scrub::Scrub;
 use crate::upstream::Traffic;
 
@@ -90,6 +91,9 @@ pub struct Config {
     /// What is asked of people before something changes.
     #[serde(default, skip_serializing_if = "PeopleConfig::is_default")]
     pub people: PeopleConfig,
+    /// Who releases bundles.
+    #[serde(default, skip_serializing_if = "Release::is_default")]
+    pub release: Release,
 }
 
 /// `[notify]`.
@@ -123,6 +127,7 @@ impl Config {
         network::check_hosts(&config.hosts)?;
         config.ledger.check()?;
         config.downloads.check()?;
+        config.release.check()?;
         proposals::check_names(&config.people.two_person)?;
         Ok(config)
     }
@@ -209,6 +214,7 @@ impl Station {
             requests: Leaving::default(),
             notify: Notify::default(),
             people: PeopleConfig::default(),
+            release: Release::default(),
         };
         let station = Self::of(dir, config, key, store, options);
         let policy = PolicyText { text: policy::DEFAULT.to_owned() };

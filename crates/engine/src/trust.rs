@@ -7,26 +7,35 @@ use airlock_core::hex;
 use airlock_core::id::Id;
 use airlock_core::object::Object;
 use airlock_core::roles::Action;
+use airlock_core::root::{Chain, RootFile};
 use airlock_core::time::Time;
+use airlock_store::{NewEntry, RefChange};
 
 use crate::error::{Error, Result};
-use crate::people;
 use crate::proposals::{self, Act};
-use crate::station::Station;
+use crate::station::{Station, entry};
+use crate::{people, roots};
 
-/// A key whose bundles are taken, and how far.
+/// A key or a root whose bundles are taken, and how far.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trust {
     /// What people here call the sender.
     pub name: String,
-    /// Its public key in hexadecimal.
+    /// Its public key in hexadecimal; empty where a root is trusted.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub public_key: String,
+    /// The root, in the newest version that was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<RootFile>,
     /// Only this stream; none: any that the key signs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<String>,
     /// Only these channels; empty: any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub channels: Vec<String>,
+    /// What the sender calls this station: bundles that are meant for another are refused; none: nobody looks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<String>,
     /// What of theirs needs no person here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub accept: Vec<Accept>,
@@ -47,6 +56,33 @@ impl Trust {
     pub fn accepts(&self, what: Accept) -> bool {
         self.accept.contains(&what)
     }
+
+    /// The fingerprint by which it is known: of the key, or of the root's newest version.
+    pub fn fingerprint(&self) -> Result<String> {
+        match &self.root {
+            Some(file) => Ok(roots::chain(file.clone())?.fingerprint()),
+            None => {
+                Ok(hex::decode(&self.public_key).map(|key| bundle::fingerprint(&key)).unwrap_or_default())
+            }
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            stream: self.stream.clone(),
+            channels: self.channels.clone(),
+            recipient: self.recipient.clone(),
+            accept: self.accept.clone(),
+        }
+    }
+
+    /// Whose bundles it takes, whatever version its root is in.
+    fn owner(&self) -> Result<String> {
+        match &self.root {
+            Some(file) => Ok(roots::chain(file.clone())?.identity().to_string()),
+            None => Ok(self.public_key.clone()),
+        }
+    }
 }
 
 impl Object for Trust {
@@ -60,64 +96,217 @@ pub struct Limits {
     pub stream: Option<String>,
     /// See [`Trust::channels`].
     pub channels: Vec<String>,
+    /// See [`Trust::recipient`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<String>,
     /// See [`Trust::accept`].
     pub accept: Vec<Accept>,
 }
 
-/// Trusts a key. The fingerprint is typed by a person who got it another way than with the key: a key
-/// that lies on the same disk as a bundle proves nothing.
+/// Who is to be trusted.
+#[derive(Clone, Debug)]
+pub enum Whom {
+    /// The key of one station.
+    Key([u8; 32]),
+    /// A root.
+    Root(Chain),
+}
+
+impl From<[u8; 32]> for Whom {
+    fn from(key: [u8; 32]) -> Self {
+        Self::Key(key)
+    }
+}
+
+impl Whom {
+    /// A trust as the proposals tell it: a key, or a root.
+    pub(crate) fn read(public_key: &str, root: Option<RootFile>) -> Result<Self> {
+        match root {
+            Some(file) => Ok(Self::Root(roots::chain(file)?)),
+            None => Ok(Self::Key(hex::decode(public_key).ok_or_else(|| Error::usage("it is no key"))?)),
+        }
+    }
+
+    /// The fingerprint that is typed.
+    pub fn fingerprint(&self) -> String {
+        match self {
+            Self::Key(key) => bundle::fingerprint(key),
+            Self::Root(chain) => chain.fingerprint(),
+        }
+    }
+
+    fn parts(&self) -> (String, Option<RootFile>) {
+        match self {
+            Self::Key(key) => (hex::encode(key), None),
+            Self::Root(chain) => (String::new(), Some(chain.file().clone())),
+        }
+    }
+}
+
+/// Trusts a key or a root. The fingerprint is typed by a person who got it another way than with the key: what
+/// lies on the same disk as a bundle proves nothing.
 pub async fn add(
     station: &Station,
     name: &str,
-    public_key: [u8; 32],
+    whom: impl Into<Whom>,
     typed: &str,
-    Limits { stream, channels, mut accept }: Limits,
+    mut limits: Limits,
 ) -> Result<Trust> {
-    accept.sort();
-    accept.dedup();
-    if !bundle::fingerprint_matches(&public_key, typed) {
-        return Err(Error::unsafe_(format!(
-            "the key has the fingerprint {}, not the one that was typed",
-            bundle::fingerprint(&public_key)
-        ))
-        .hint("ask the sender's administrator for the fingerprint, by telephone or on paper, and compare all of it"));
+    let whom = whom.into();
+    limits.accept.sort();
+    limits.accept.dedup();
+    let print = whom.fingerprint();
+    if !bundle::print_matches(&print, typed) {
+        let what = if matches!(whom, Whom::Key(_)) { "key" } else { "newest version of the root" };
+        return Err(Error::unsafe_(format!("the {what} has the fingerprint {print}, not the one that was typed"))
+            .hint("ask the sender's administrator for the fingerprint, by telephone or on paper, and compare all of it"));
     }
-    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
-        && !name.is_empty()
-        && name.len() <= 100;
-    if !plain {
-        return Err(Error::usage(format!("`{name}` cannot name a sender"))
-            .hint("use letters, digits, `.`, `_` and `-`"));
-    }
+    check_name(name)?;
+    let (public_key, root) = whom.parts();
+    let Limits { stream, channels, recipient, accept } = limits.clone();
+    let since = station.now().await?;
+    let trust = Trust {
+        name: name.to_owned(),
+        public_key: public_key.clone(),
+        root: root.clone(),
+        stream,
+        channels,
+        recipient,
+        accept,
+        since,
+    };
     if let Some(held) = list(station).await?.into_iter().find(|t| t.name == name)
-        && (held.public_key != hex::encode(&public_key)
-            || held.stream != stream
-            || held.channels != channels
-            || held.accept != accept)
+        && (held.owner()? != trust.owner()? || held.limits() != limits)
     {
         return Err(Error::usage(format!("`{name}` is here already, as another key or with other limits"))
             .hint(format!("choose another name, or run `airlock trust revoke {name}` first")));
     }
-    let asked = Limits { stream: stream.clone(), channels: channels.clone(), accept: accept.clone() };
-    let (called, key) = (name.to_owned(), hex::encode(&public_key));
-    proposals::gate(station, Act::Trust { name: called, public_key: key, limits: asked }).await?;
-    let trust = Trust {
-        name: name.to_owned(),
-        public_key: hex::encode(&public_key),
-        stream,
-        channels,
-        accept,
-        since: station.now().await?,
-    };
+    let mut changes = Vec::new();
+    if let Whom::Root(chain) = &whom {
+        changes = followed(station, chain).await?;
+        if list(station)
+            .await?
+            .iter()
+            .any(|held| version(held) > chain.newest().version && is_of(held, chain))
+        {
+            return Err(Error::unsafe_("a newer version of this root is known here")
+                .hint("give the newest root file; `airlock trust list` shows which version is known"));
+        }
+    }
+    let act = Act::Trust { name: name.to_owned(), public_key, root, limits };
+    proposals::gate(station, act).await?;
     let id = station.store.db.put(&trust).await?;
     let change = station.move_ref(&format!("trust/{name}"), Some(id.digest())).await?;
-    station
-        .commit(vec![change], "trust.add", &format!("trust/{name}"), &serde_json::to_value(&trust)?)
-        .await?;
+    changes.retain(|other| other.name != change.name);
+    changes.push(change);
+    let detail = serde_json::to_value(&trust)?;
+    station.commit(changes, "trust.add", &format!("trust/{name}"), &detail).await?;
     Ok(trust)
 }
 
-/// Every key that is trusted.
+fn check_name(name: &str) -> Result<()> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    if name.is_empty() || name.len() > 100 || !name.bytes().all(plain) {
+        return Err(Error::usage(format!("`{name}` cannot name a sender"))
+            .hint("use letters, digits, `.`, `_` and `-`"));
+    }
+    Ok(())
+}
+
+/// The number of the newest version of the root that is trusted.
+fn version(trust: &Trust) -> u64 {
+    trust.root.as_ref().map_or(0, |file| file.versions.len() as u64)
+}
+
+/// Whether it is this root that is trusted.
+fn is_of(trust: &Trust, chain: &Chain) -> bool {
+    let first = trust.root.as_ref().and_then(|file| file.versions.first());
+    first.and_then(|first| first.root.id().ok()).is_some_and(|id| id == chain.identity())
+}
+
+/// What moves so that every trust in a root knows it in this version; those that know it, or a newer one, are stated as they
+/// are.
+///
+/// # Errors
+///
+/// One of them knows another version of the same number.
+async fn followed(station: &Station, chain: &Chain) -> Result<Vec<RefChange>> {
+    let mut out = Vec::new();
+    for held in list(station).await?.into_iter().filter(|held| is_of(held, chain)) {
+        out.push(moved(station, &held, chain).await?);
+    }
+    Ok(out)
+}
+
+async fn moved(station: &Station, held: &Trust, chain: &Chain) -> Result<RefChange> {
+    let from = airlock_core::object::encode(held)?.0.digest();
+    let Some(file) = &held.root else { return Err(Error::fault("a key has no versions")) };
+    let known = roots::chain(file.clone())?;
+    let newest = known.newer(chain).map_err(|e| roots::refused(&e))?;
+    let to = match newest.newest().version > known.newest().version {
+        true => {
+            let root = Some(newest.file().clone());
+            station.store.db.put(&Trust { root, ..held.clone() }).await?.digest()
+        }
+        false => from,
+    };
+    Ok(RefChange { name: format!("trust/{}", held.name), from: Some(from), to: Some(to) })
+}
+
+/// The trusts under which a bundle comes in, as they are to stand after it: the root that it brings is known from then on.
+/// So nothing comes in by what was revoked meanwhile.
+pub(crate) async fn stated(station: &Station, trust: &Trust, root: Option<&Chain>) -> Result<Vec<RefChange>> {
+    let name = format!("trust/{}", trust.name);
+    let Some(chain) = root else {
+        let held = Some(airlock_core::object::encode(trust)?.0.digest());
+        return Ok(vec![RefChange { name, from: held, to: held }]);
+    };
+    let mut changes = followed(station, chain).await?;
+    changes.retain(|change| change.name != name);
+    changes.push(moved(station, trust, chain).await?);
+    Ok(changes)
+}
+
+/// What the ledger says when the root of a trust moves to another version.
+pub(crate) fn told(trust: &Trust, chain: &Chain) -> Result<Option<NewEntry>> {
+    let (from, newest) = (version(trust), chain.newest());
+    if newest.version <= from {
+        return Ok(None);
+    }
+    let detail = serde_json::json!({
+        "root": newest.name, "from": from, "version": newest.version, "fingerprint": chain.fingerprint(),
+        "release": newest.release, "root_keys": newest.root,
+    });
+    entry("trust.root", &format!("trust/{}", trust.name), &detail).map(Some)
+}
+
+/// Takes in a newer version of a root that is trusted, without a bundle: for keys that were stolen. Its signatures speak for it.
+/// Gives the trusts that moved.
+///
+/// # Errors
+///
+/// No trust is in this root, or another version of the same number is known.
+pub async fn update(station: &Station, chain: &Chain) -> Result<Vec<String>> {
+    people::allow(station, Action::Import, None).await?;
+    let held: Vec<Trust> = list(station).await?.into_iter().filter(|held| is_of(held, chain)).collect();
+    if held.is_empty() {
+        return Err(Error::unsafe_(format!("root `{}` is not trusted here", chain.newest().name))
+            .hint("if it should be, compare its fingerprint with its owner and run `airlock trust add`"));
+    }
+    let changes = followed(station, chain).await?;
+    let mut entries = Vec::new();
+    for trust in &held {
+        entries.extend(told(trust, chain)?);
+    }
+    let moves = held.iter().filter(|trust| version(trust) < chain.newest().version);
+    let names: Vec<String> = moves.map(|trust| trust.name.clone()).collect();
+    if !names.is_empty() {
+        station.commit_all(changes, Vec::new(), entries).await?;
+    }
+    Ok(names)
+}
+
+/// Every key and root that is trusted.
 pub async fn list(station: &Station) -> Result<Vec<Trust>> {
     let mut out = Vec::new();
     for id in station.store.db.refs("trust/").await?.into_values() {
@@ -126,7 +315,7 @@ pub async fn list(station: &Station) -> Result<Vec<Trust>> {
     Ok(out)
 }
 
-/// Trusts a key no longer. What it brought stays; nothing more of it is taken.
+/// Trusts a key or root no longer. What it brought stays; nothing more of it is taken.
 pub async fn revoke(station: &Station, name: &str) -> Result<()> {
     people::allow(station, Action::Distrust, None).await?;
     let change = station.move_ref(&format!("trust/{name}"), None).await?;

@@ -41,7 +41,7 @@ pub struct ExportArgs {
 pub struct VerifyArgs {
     /// The bundle's folder, that of a volume or of all volumes, the address where it is published, or a file of evidence.
     pub dir: PathBuf,
-    /// The sender's station.pub; else the keys that this station trusts.
+    /// The sender's station.pub or root file; else whatever this station trusts.
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
     /// Only whose it is, for whom, which number and what it needs; nothing is hashed.

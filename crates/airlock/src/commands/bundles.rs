@@ -1,22 +1,22 @@
-//! `export`, `verify`, `import`, `trust`
+//! `export`, `verify`, `import`
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use airlock_core::bundle::{self, Receipt};
 use airlock_engine::bundle::export::{self, What};
+use airlock_engine::bundle::signing::{SignedBy, Trusted};
 use airlock_engine::bundle::verify::{self, Opened};
 use airlock_engine::bundle::{self as bundle_engine, import, parts, pull, receipt, resend, volumes};
 use airlock_engine::error::{Error, Result};
 use airlock_engine::evidence;
 use airlock_engine::station::Station;
+use airlock_engine::trust::{self, Whom};
 use airlock_engine::upstream::Location;
-use airlock_engine::{keys, trust};
 
-use super::{Cx, judging};
+use super::{Cx, judging, signing};
 use crate::cli::bundles::{ExportArgs, VerifyArgs};
-use crate::cli::{AcceptArg, TrustCommand};
-use crate::output::{bytes, count, table};
+use crate::output::{bytes, count};
 
 /// The receipt that an export answers.
 fn answered(station: &Station, receipt_file: Option<&Path>, to: Option<&str>) -> Result<Option<Receipt>> {
@@ -84,8 +84,10 @@ fn answer_export(cx: &Cx, report: &export::Report, verb: &str) -> Result<ExitCod
         let time =
             |seconds: f64| format!("  about {} on this medium, with reading back\n", duration(seconds));
         let time = report.seconds.map(time).unwrap_or_default();
+        let release =
+            report.release.as_ref().map(|release| format!("It is {release}.\n")).unwrap_or_default();
         format!(
-            "{verb} bundle {} of stream {}{base}: {}, {}, {}, {}.\n{volumes}{time}",
+            "{verb} bundle {} of stream {}{base}: {}, {}, {}, {}.\n{volumes}{time}{release}",
             report.number,
             report.stream,
             count(report.files, "file"),
@@ -118,30 +120,42 @@ fn address(named: &Path) -> Result<Option<Location>> {
     }
 }
 
-pub async fn verify(cx: &Cx, VerifyArgs { dir, key, header }: VerifyArgs) -> Result<ExitCode> {
-    let is_evidence = evidence::is_evidence(&dir);
-    let keys: Vec<[u8; 32]> = match key {
-        Some(path) => vec![keys::read_public(&path)?],
+/// Whose signature is asked for: the key or root in a file, else whatever the station trusts.
+async fn trusted(cx: &Cx, key: Option<&Path>, is_evidence: bool) -> Result<Trusted> {
+    Ok(match key {
+        Some(path) => match signing::whom(path)? {
+            Whom::Key(key) => Trusted::from(&[key]),
+            Whom::Root(chain) => Trusted::from(chain),
+        },
         None => {
             let station =
                 cx.open().await.map_err(|e| e.hint("give the sender's public key with --key station.pub"))?;
-            let trusted = trust::list(&station).await?;
             let own = is_evidence.then(|| station.key.public());
-            own.into_iter()
-                .chain(trusted.iter().filter_map(|t| airlock_core::hex::decode(&t.public_key)))
-                .collect()
+            Trusted::of(&trust::list(&station).await?)?.and(own)
         }
-    };
+    })
+}
+
+/// By whose word a bundle counts, for people.
+fn released_by(by: &SignedBy) -> String {
+    let SignedBy::Root { chain, people } = by else { return String::new() };
+    let (root, people, print) = (chain.newest(), people.join(", "), chain.fingerprint());
+    format!("\n  released by {people}, for root {}, version {} ({print})", root.name, root.version)
+}
+
+pub async fn verify(cx: &Cx, VerifyArgs { dir, key, header }: VerifyArgs) -> Result<ExitCode> {
+    let is_evidence = evidence::is_evidence(&dir);
+    let trusted = trusted(cx, key.as_deref(), is_evidence).await?;
     if is_evidence {
-        return super::evidence::verify(cx, &dir, &keys, header);
+        return super::evidence::verify(cx, &dir, trusted.keys(), header);
     }
     let (opened, parts) = match address(&dir)? {
         Some(at) => {
             let station =
                 cx.open().await.map_err(|e| e.hint("addresses are asked by the rules of a station"))?;
-            (pull::check(&station, &at, keys, header).await?, vec!["all files".to_owned()])
+            (pull::check(&station, &at, trusted, header).await?, vec!["all files".to_owned()])
         }
-        None => verify_folders(cx, &dir, &keys, header)?,
+        None => verify_folders(cx, &dir, &trusted, header)?,
     };
     let m = &opened.manifest;
     let size: u64 = m.files.iter().map(|f| f.size).sum();
@@ -151,19 +165,26 @@ pub async fn verify(cx: &Cx, VerifyArgs { dir, key, header }: VerifyArgs) -> Res
         format!("\n  here     {}, of {}", parts.join(", "), count(m.volumes.len() as u64, "volume"))
     };
     let channels: Vec<&str> = m.channels.keys().map(String::as_str).collect();
+    let released = match &opened.by {
+        SignedBy::Key => None,
+        SignedBy::Root { chain, people } => Some(serde_json::json!({
+            "root": chain.newest().name, "version": chain.newest().version, "fingerprint": chain.fingerprint(), "by": people,
+        })),
+    };
     let json = || {
         Ok(serde_json::json!({
             "verified": !header, "stream": m.stream, "number": m.number, "manifest": opened.digest, "base": m.base,
             "predecessor": m.predecessor, "sender": m.sender, "fingerprint": bundle::fingerprint(&opened.signer),
             "recipient": m.recipient, "created": m.created, "channels": channels, "files": m.files.len(), "bytes": size,
-            "parts": parts, "volumes": m.volumes,
+            "released": released, "parts": parts, "volumes": m.volumes,
         }))
     };
     let text = || {
         let state = if header { "Signed; files not looked at" } else { "Whole and unchanged" };
         let needs = m.base.map(|b| format!("\n  needs    bundle {}", b.number)).unwrap_or_default();
+        let by = released_by(&opened.by);
         format!(
-            "{state}.\n  from     {} ({})\n  stream   {}, bundle {}{needs}{of}\n  written  {}\n  holds    {}, {}, for {}\n",
+            "{state}.\n  from     {} ({}){by}\n  stream   {}, bundle {}{needs}{of}\n  written  {}\n  holds    {}, {}, for {}\n",
             m.sender.name,
             bundle::fingerprint(&opened.signer),
             m.stream,
@@ -244,10 +265,10 @@ fn page_of(path: &Path) -> Result<PathBuf> {
 }
 
 /// Verifies the folder of a bundle, or those of its volumes. Gives one of them, and what each is.
-fn verify_folders(cx: &Cx, dir: &Path, keys: &[[u8; 32]], header: bool) -> Result<(Opened, Vec<String>)> {
+fn verify_folders(cx: &Cx, dir: &Path, trusted: &Trusted, header: bool) -> Result<(Opened, Vec<String>)> {
     let (mut opened, mut parts) = (None, Vec::new());
     for folder in volumes::within(&[dir.to_owned()]) {
-        let part = verify::open(&folder, keys)?;
+        let part = verify::open(&folder, trusted.clone())?;
         if !header {
             part.check_listing()?;
             let options = cx.options();
@@ -330,39 +351,4 @@ fn lacking(report: &import::Report, incomplete: &parts::Incomplete) -> String {
         bytes(incomplete.bytes),
         incomplete.names.first().map_or("", String::as_str),
     )
-}
-
-pub async fn trust(cx: &Cx, command: TrustCommand) -> Result<ExitCode> {
-    let station = cx.open().await?;
-    match command {
-        TrustCommand::Add { name, keyfile, fingerprint, stream, channels, accept } => {
-            let key = keys::read_public(&keyfile)?;
-            let accept = accept.into_iter().map(|AcceptArg::Loosening| trust::Accept::Loosening).collect();
-            let limits = trust::Limits { stream, channels, accept };
-            let added = trust::add(&station, &name, key, &fingerprint, limits).await?;
-            cx.out.answer(
-                || Ok(serde_json::to_value(&added)?),
-                || format!("Bundles signed by `{name}` are taken from now on.\n"),
-            )?;
-        }
-        TrustCommand::List => {
-            let list = trust::list(&station).await?;
-            let print = |t: &trust::Trust| {
-                airlock_core::hex::decode(&t.public_key).map(|k| bundle::fingerprint(&k)).unwrap_or_default()
-            };
-            let rows: Vec<Vec<String>> = list
-                .iter()
-                .map(|t| vec![t.name.clone(), print(t), format!("since {}", t.since.date())])
-                .collect();
-            cx.out.answer(|| Ok(serde_json::json!({ "trusted": list })), || table(&rows))?;
-        }
-        TrustCommand::Revoke { name } => {
-            trust::revoke(&station, &name).await?;
-            cx.out.answer(
-                || Ok(serde_json::json!({ "revoked": name })),
-                || format!("Bundles signed by `{name}` are taken no longer.\n"),
-            )?;
-        }
-    }
-    Ok(ExitCode::SUCCESS)
 }

@@ -19,6 +19,7 @@ mod request;
 mod review;
 mod serve;
 mod shadows;
+mod signing;
 mod station;
 mod waiting;
 
@@ -121,7 +122,9 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Export(args) => bundles::export(&cx, args).await,
         Command::Verify(args) => bundles::verify(&cx, args).await,
         Command::Import(args) => bundles::import(&cx, &args.dirs, args.receipt_out).await,
-        Command::Trust(command) => bundles::trust(&cx, command).await,
+        Command::Sign(args) => signing::sign(&cx, &args),
+        Command::Key(command) => signing::key(&cx, command),
+        Command::Trust(command) => signing::trust(&cx, command).await,
         Command::Serve { listen } => serve::run(&cx, listen).await,
         Command::Ledger(command) => records::ledger(&cx, command).await,
         Command::Downloads(args) => downloads::run(&cx, args).await,

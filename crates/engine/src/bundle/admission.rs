@@ -3,6 +3,7 @@
 use airlock_core::bundle::{Base, ChannelHead, HOPS_MAX, Hop, Manifest, NUMBER_STEP_MAX};
 use airlock_core::channel::{Channel, ChannelFeed, parent_of};
 use airlock_core::id::{Digest, Id};
+use airlock_core::root::Chain;
 use airlock_core::time::Span;
 
 use super::ImportState;
@@ -56,10 +57,7 @@ pub(super) fn check_names(m: &Manifest) -> Result<()> {
 /// The trust under which a bundle comes: of the signer, for its stream.
 pub(super) fn choose(trusted: Vec<Trust>, opened: &Opened) -> Result<Trust> {
     let stream = &opened.manifest.stream;
-    let signer: Vec<Trust> = trusted
-        .into_iter()
-        .filter(|t| airlock_core::hex::decode(&t.public_key) == Some(opened.signer))
-        .collect();
+    let signer: Vec<Trust> = trusted.into_iter().filter(|t| opened.by.is_of(t, &opened.signer)).collect();
     let fits = signer.iter().find(|t| t.stream.as_ref().is_none_or(|s| s == stream)).cloned();
     fits.ok_or_else(|| {
         let names: Vec<&str> = signer.iter().map(|t| t.name.as_str()).collect();
@@ -90,7 +88,13 @@ pub(super) async fn admission(station: &Station, opened: &Opened, trust: &Trust)
         Some(id) => Some(db.get::<ImportState>(Id::new(id)).await?),
         None => None,
     };
+    check_recipient(m, trust)?;
     check_times(station, m).await?;
+    if let Some(root) = opened.by.root().map(Chain::newest)
+        && root.has_ended(station.now().await?)
+    {
+        return Err(crate::roots::ended(root));
+    }
     let this = Base { number: m.number, manifest: opened.digest };
     let taken: &[Base] = state.as_ref().map_or(&[], |s| &s.bundles);
     if let Some(last) = taken.last() {
@@ -120,6 +124,7 @@ pub(super) async fn admission(station: &Station, opened: &Opened, trust: &Trust)
             .hint("whoever holds the sender's key may be using up its numbers: ask its administrator"));
     }
     if let Some(state) = &state {
+        check_owner(opened, state)?;
         check_sequel(m, state)?;
     }
     if let Some(base) = m.base.filter(|b| !taken.contains(b)) {
@@ -132,16 +137,47 @@ pub(super) async fn admission(station: &Station, opened: &Opened, trust: &Trust)
     Ok(Entry { state, from, again: false })
 }
 
-/// Whether a bundle goes on where the last one ended: the same key, the manifest before it, the ledger grown.
-fn check_sequel(m: &Manifest, state: &ImportState) -> Result<()> {
-    let ask = "the sender was restored from a backup, or somebody tampered with it: ask its administrator";
-    if state.public_key != m.sender.public_key {
-        return Err(Error::unsafe_(format!(
+const ASK: &str =
+    "the sender was restored from a backup, or somebody tampered with it: ask its administrator";
+
+/// What is meant for another station is not taken in.
+fn check_recipient(m: &Manifest, trust: &Trust) -> Result<()> {
+    match (&m.recipient, &trust.recipient) {
+        (Some(meant), Some(own)) if meant != own => Err(Error::unsafe_(format!(
+            "the bundle is meant for `{}`, and this station is `{own}` to `{}`",
+            meant.escape_default(),
+            trust.name
+        ))
+        .hint("give it to whom it is meant for, and ask the sender for the one that was meant for you")),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a stream goes on by whose it is. A stream of one key comes under a root when that key and the root sign together;
+/// from then on it is the root's, whichever station writes it.
+fn check_owner(opened: &Opened, state: &ImportState) -> Result<()> {
+    let m = &opened.manifest;
+    match (state.root, opened.by.root().map(Chain::identity)) {
+        (Some(held), Some(root)) if held == root => Ok(()),
+        (Some(_), Some(_)) => {
+            Err(Error::unsafe_(format!("stream `{}` belongs to another root", m.stream)).hint(ASK))
+        }
+        (Some(_), None) => Err(Error::unsafe_(format!(
+            "stream `{}` belongs to a root, and the station's own key is not enough for it any more",
+            m.stream
+        ))
+        .hint("it is taken in when enough release keys signed it: `airlock sign`")),
+        (None, _) if state.public_key == m.sender.public_key => Ok(()),
+        (None, _) => Err(Error::unsafe_(format!(
             "stream `{}` belongs to another key than the one that signed this bundle",
             m.stream
         ))
-        .hint(ask));
+        .hint(ASK)),
     }
+}
+
+/// Whether a bundle goes on where the last one ended: the manifest before it, the ledger grown.
+fn check_sequel(m: &Manifest, state: &ImportState) -> Result<()> {
     if let Some(last) = state.bundles.last()
         && m.number == last.number + 1
         && m.predecessor != Some(last.manifest)
@@ -150,11 +186,11 @@ fn check_sequel(m: &Manifest, state: &ImportState) -> Result<()> {
             "bundle {} does not follow from bundle {} as it was taken in here",
             m.number, last.number
         ))
-        .hint(ask));
+        .hint(ASK));
     }
     let rewritten = m.ledger.number == state.ledger.number && m.ledger.hash != state.ledger.hash;
     if m.ledger.number < state.ledger.number || rewritten {
-        return Err(Error::unsafe_("the sender's ledger is shorter than it was, or was rewritten").hint(ask));
+        return Err(Error::unsafe_("the sender's ledger is shorter than it was, or was rewritten").hint(ASK));
     }
     Ok(())
 }

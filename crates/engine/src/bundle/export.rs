@@ -13,18 +13,20 @@ use airlock_core::channel::{self, Channel, ChannelFeed};
 use airlock_core::id::{Digest, Id};
 use airlock_core::ledger::LedgerHead;
 use airlock_core::roles::Action;
+use airlock_core::root::Chain;
 use airlock_core::snapshot::Snapshot;
 use airlock_core::volume::Part;
 use airlock_store::{Blobs, Db};
 
 use super::needs::Needs;
+use super::signing::Released;
 use super::write::Folder;
 use super::{ExportState, Exported, ImportState, objects, resend, volumes};
 use crate::channel::ref_name;
 use crate::error::{Error, Result, joined};
 use crate::people;
 use crate::station::Station;
-use crate::{feeds, request};
+use crate::{feeds, request, roots};
 
 /// Where the objects lie in a bundle.
 pub(super) const OBJECTS: &str = "objects/objects.jsonl.zst";
@@ -89,6 +91,9 @@ pub struct Report {
     /// Of a plan: how long the media take, in seconds, by a trial on the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
+    /// Where release keys are named: who signed, and how many are missing. It counts when none is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub release: Option<Released>,
 }
 
 /// What one volume holds.
@@ -106,6 +111,10 @@ pub struct OnMedium {
 
 /// The stream of this station to a peer.
 pub fn stream_of(station: &Station, to: Option<&str>) -> String {
+    let to = to.unwrap_or("all");
+    if let Some(begin) = &station.config.release.stream {
+        return format!("{begin}-to-{to}");
+    }
     let key = station.key.public_hex();
     let plain: String = station
         .config
@@ -113,13 +122,13 @@ pub fn stream_of(station: &Station, to: Option<&str>) -> String {
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
         .collect();
-    format!("{plain}-{}-to-{}", &key[..12], to.unwrap_or("all"))
+    format!("{plain}-{}-to-{to}", &key[..12])
 }
 
 /// Writes a bundle into `dir`, or plans one.
 pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report> {
     check_peer(what.to.as_deref())?;
-    let media = volumes::media(dir, what)?;
+    let (media, root) = (volumes::media(dir, what)?, roots::of_station(station)?);
     let stream = stream_of(station, what.to.as_deref());
     let mut lease = None;
     if !what.plan {
@@ -132,10 +141,7 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     let db = &station.store.db;
     let (before, state) = state(db, &stream).await?;
     let (snapshots, heads) = (snapshots(station, what).await?, feeds::heads(station).await?);
-    if what.advisories && heads.is_empty() {
-        return Err(Error::usage("there is nothing to export: no feed was read")
-            .hint("run `airlock advisories update`"));
-    }
+    check_known(what, &heads)?;
     let needs = match what.base {
         Some(base) => base_needs(station, &state, base).await?.beyond(),
         None => Needs::new(station.options.threads),
@@ -150,7 +156,7 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     let last = state.bundles.last().map(|e| e.bundle);
     let manifest = Manifest {
         answers: answers.as_ref().map(|(id, _)| *id),
-        format: bundle::format_of(heads.values()),
+        format: bundle::format_of(heads.values(), root.is_some()),
         number: last.map_or(0, |l| l.number) + 1,
         predecessor: last.map(|l| l.manifest),
         base: what.base,
@@ -176,9 +182,9 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
         None => in_one(station, dir, manifest, &needs.objects).await?,
     };
     drop(needs.objects);
-    let (folders, text, report) = write(station, folders, manifest, report).await?;
+    let (folders, text, report) = write(station, folders, manifest, report, root.as_ref()).await?;
     let stands = Stands { snapshots, heads, state, before, base: what.base, ledger };
-    let report = seal(station, folders, report, stands, text).await?;
+    let report = seal(station, folders, report, stands, (text, root)).await?;
     request::sent(station, answers.as_ref().map(|(_, answers)| answers), report.number).await;
     drop(lease);
     Ok(report)
@@ -198,6 +204,7 @@ pub(super) fn report(manifest: &Manifest, objects: u64, left_out: u64) -> Report
         channels: manifest.channels.keys().cloned().collect(),
         volumes: Vec::new(),
         seconds: None,
+        release: None,
     }
 }
 
@@ -264,12 +271,16 @@ async fn write(
     folders: Vec<Folder>,
     mut manifest: Manifest,
     mut report: Report,
+    root: Option<&Chain>,
 ) -> Result<(Vec<Folder>, Canonical, Report)> {
+    let root = root.map(|chain| roots::text(chain.file())).transpose()?;
     let blobs = station.store.blobs.clone();
     let (progress, fingerprint) = (station.options.progress.clone(), station.key.fingerprint());
     let whole = move || {
         for folder in &folders {
-            manifest.extra = vec![folder.write_readme(&manifest, &fingerprint)?];
+            let mut extra = vec![folder.write_readme(&manifest, &fingerprint)?];
+            extra.extend(root.as_ref().map(|text| folder.write_root(text)).transpose()?);
+            manifest.extra = extra;
         }
         for folder in &folders {
             folder.sync()?;
@@ -291,7 +302,7 @@ async fn seal(
     folders: Vec<Folder>,
     mut report: Report,
     stands: Stands,
-    text: Canonical,
+    (text, root): (Canonical, Option<Chain>),
 ) -> Result<Report> {
     let Stands { snapshots, heads, mut state, before, base, ledger } = stands;
     let digest = Digest::of(text.as_str().as_bytes());
@@ -302,17 +313,20 @@ async fn seal(
     channels.extend(snapshots);
     state.bundles.push(Exported { bundle, channels, feeds: heads, ledger: Some(ledger) });
     if let Some(folder) = folders.first() {
-        resend::keep(&station.dir, text.as_str(), &folder.dir().join(bundle::README))?;
+        resend::keep(&station.dir, text.as_str(), folder.dir())?;
     }
     let id = station.store.db.put(&state).await?;
     let name = state_ref(&report.stream);
     let mut changes = crate::retention::based_on(station, &report.stream, base).await?;
     changes.push(airlock_store::RefChange { name, from: before, to: Some(id.digest()) });
     report.manifest = Some(digest);
+    let line = station.key.sign(text.as_str().as_bytes());
+    report.release =
+        root.as_ref().map(|chain| Released::by(chain, std::slice::from_ref(&line), text.as_str().as_bytes()));
     let detail = serde_json::to_value(&report)?;
     let subject = format!("stream/{}", report.stream);
     station.commit(changes, "bundle.export", &subject, &detail).await?;
-    let line = station.key.sign(text.as_str().as_bytes()).to_string();
+    let line = line.to_string();
     folders.iter().try_for_each(|folder| folder.sign(&line))?;
     resend::tidy(station).await?;
     Ok(report)
@@ -336,6 +350,14 @@ fn check_peer(to: Option<&str>) -> Result<()> {
         Some(to) => Err(Error::usage(format!("`{to}` cannot name a peer"))
             .hint("use lower-case letters, digits, `_`, `-` and `.`")),
         None => Ok(()),
+    }
+}
+
+fn check_known(what: &What, heads: &BTreeMap<String, FeedHead>) -> Result<()> {
+    match what.advisories && heads.is_empty() {
+        true => Err(Error::usage("there is nothing to export: no feed was read")
+            .hint("run `airlock advisories update`")),
+        false => Ok(()),
     }
 }
 

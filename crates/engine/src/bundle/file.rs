@@ -24,13 +24,7 @@ pub async fn export(station: &Station, path: &Path, what: &What) -> Result<Repor
     let bundle = folder.path().join("bundle");
     let report = export::export(station, &bundle, what).await?;
     let (path, beside, from) = (path.to_owned(), beside.to_owned(), bundle.clone());
-    let archive = move || {
-        let file = tempfile::NamedTempFile::new_in(&beside).map_err(file_error(&beside))?;
-        pack(&from, file.as_file()).map_err(file_error(&path))?;
-        file.as_file().sync_all().map_err(file_error(&path))?;
-        file.persist(&path).map_err(|e| file_error(&path)(e.error))?;
-        Ok(())
-    };
+    let archive = move || replace(&from, &beside, &path);
     match joined(tokio::task::spawn_blocking(archive).await) {
         Ok(()) => Ok(report),
         Err(e) => {
@@ -43,6 +37,28 @@ pub async fn export(station: &Station, path: &Path, what: &What) -> Result<Repor
             )))
         }
     }
+}
+
+/// Works on the folder of a bundle, which may be one file: then the file holds afterwards what the folder does.
+pub fn in_folder<T>(path: &Path, work: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    if !path.is_file() {
+        return work(path);
+    }
+    let beside = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = tempfile::tempdir_in(beside).map_err(file_error(beside))?;
+    unpack(path, folder.path())?;
+    let done = work(folder.path())?;
+    replace(folder.path(), beside, path)?;
+    Ok(done)
+}
+
+/// Archives a folder into a file that stands there whole or not at all.
+fn replace(from: &Path, beside: &Path, path: &Path) -> Result<()> {
+    let file = tempfile::NamedTempFile::new_in(beside).map_err(file_error(beside))?;
+    pack(from, file.as_file()).map_err(file_error(path))?;
+    file.as_file().sync_all().map_err(file_error(path))?;
+    file.persist(path).map_err(|e| file_error(path)(e.error))?;
+    Ok(())
 }
 
 /// Archives a folder. Names, sizes and bytes are all that is kept, in the order of their names.

@@ -12,11 +12,13 @@ use airlock_core::advisory::FeedHead;
 use airlock_core::bundle::{Base, ChannelHead, Hop, Manifest};
 use airlock_core::id::Digest;
 use airlock_core::roles::Action;
+use airlock_core::root::Chain;
 use airlock_core::strictness::{KEPT, THERE};
 use airlock_store::{Db, Intake, Packed, RefChange};
 
 use super::admission::{self, Entry, admission, choose};
 use super::parts::{Parts, Taken};
+use super::signing::{SignedBy, Trusted};
 use super::verify::Opened;
 use super::{ImportState, channels, objects};
 use crate::clock;
@@ -24,7 +26,7 @@ use crate::error::{Error, Kind, Result, joined};
 use crate::feeds::{self, StoredHead};
 use crate::people;
 use crate::request;
-use crate::station::Station;
+use crate::station::{self, Station};
 use crate::sync::{self, Outcome};
 use crate::trust::{self, Accept, Trust};
 
@@ -65,10 +67,8 @@ pub async fn import_parts(station: &Station, dirs: &[PathBuf]) -> Result<Report>
     people::allow(station, Action::Import, None).await?;
     clock::check(station).await?;
     let trusted = trust::list(station).await?;
-    let keys: Vec<[u8; 32]> =
-        trusted.iter().filter_map(|t| airlock_core::hex::decode(&t.public_key)).collect();
-    let dirs = dirs.to_owned();
-    let parts = joined(tokio::task::spawn_blocking(move || Parts::open(&dirs, &keys)).await)?;
+    let (dirs, known) = (dirs.to_owned(), Trusted::of(&trusted)?);
+    let parts = joined(tokio::task::spawn_blocking(move || Parts::open(&dirs, known)).await)?;
     let trust = choose(trusted, parts.first())?;
     let m = parts.manifest();
     admission::check_names(m)?;
@@ -141,9 +141,24 @@ async fn take_in(station: &Station, parts: &Arc<Parts>, trust: &Trust, entry: &E
     let detail = serde_json::json!({
         "number": m.number, "manifest": parts.first().digest, "sender": trust.name, "key": m.sender.public_key,
         "sender_ledger": m.ledger, "files": m.files.len(), "via": ways(parts.first()),
+        "released": released(&parts.first().by),
     });
-    station.commit(refs, "bundle.import", &format!("stream/{}", m.stream), &detail).await?;
+    let mut entries = vec![station::entry("bundle.import", &format!("stream/{}", m.stream), &detail)?];
+    if let Some(chain) = parts.first().by.root() {
+        entries.extend(trust::told(trust, chain)?);
+    }
+    station.commit_all(refs, Vec::new(), entries).await?;
     Ok(taken)
+}
+
+/// By whose word a bundle came in, for the ledger.
+fn released(by: &SignedBy) -> serde_json::Value {
+    match by {
+        SignedBy::Key => serde_json::Value::Null,
+        SignedBy::Root { chain, people } => serde_json::json!({
+            "root": chain.newest().name, "version": chain.newest().version, "fingerprint": chain.fingerprint(), "by": people,
+        }),
+    }
 }
 
 /// Everything but the last step: the bytes are in the intake, the objects in the database, where nothing names them,
@@ -180,14 +195,15 @@ async fn verified(
     bundles.push(Base { number: m.number, manifest: opened.digest });
     let mut via = entry.state.as_ref().map(|s| s.via.clone()).unwrap_or_default();
     via.extend(ways(opened));
-    let state = ImportState { bundles, public_key: m.sender.public_key.clone(), ledger: m.ledger, via };
+    let root = opened.by.root();
+    let (public_key, owner) = (m.sender.public_key.clone(), root.map(Chain::identity));
+    let state = ImportState { bundles, public_key, root: owner, ledger: m.ledger, via };
     let id = station.store.db.put(&state).await?;
     let name = format!("import/{}", m.stream);
     refs.push(RefChange { name, from: entry.from, to: Some(id.digest()) });
     refs.push(crate::retention::take(station, m, opened.digest).await?);
     // Stated, so that nothing comes in by a key that was revoked meanwhile.
-    let trusted = Some(airlock_core::object::encode(trust)?.0.digest());
-    refs.push(RefChange { name: format!("trust/{}", trust.name), from: trusted, to: trusted });
+    refs.extend(trust::stated(station, trust, root).await?);
     Ok((taken, refs))
 }
 

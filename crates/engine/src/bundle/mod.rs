@@ -14,6 +14,7 @@ pub mod pull;
 pub mod receipt;
 pub mod resend;
 pub mod scan;
+pub mod signing;
 pub mod verify;
 pub mod volumes;
 mod write;
@@ -24,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use airlock_core::advisory::FeedHead;
 use airlock_core::bundle::{Base, Hop};
-use airlock_core::id::Id;
+use airlock_core::id::{Digest, Id};
 use airlock_core::ledger::LedgerHead;
 use airlock_core::object::Object;
 use airlock_core::snapshot::Snapshot;
@@ -59,8 +60,11 @@ impl Object for ExportState {
 pub struct ImportState {
     /// Every bundle that was taken in, oldest first.
     pub bundles: Vec<Base>,
-    /// The key that signed the last one.
+    /// The key of the station that wrote the last one.
     pub public_key: String,
+    /// The root by which the last one was released: from the first on that came by a root, the stream belongs to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<Digest>,
     /// Where the sender's ledger stood.
     pub ledger: LedgerHead,
     /// The way that each channel of the stream came, this stream being the last step of it.

@@ -10,6 +10,7 @@ use airlock_core::volume::{LABEL, Part, Ranges};
 use airlock_store::{Intake, Store, StoreError};
 
 use super::scan::Importing;
+use super::signing::Trusted;
 use super::verify::{self, Opened};
 use super::{media, parity};
 use crate::error::{Error, Kind, Result};
@@ -70,11 +71,11 @@ pub(super) struct Parts {
 
 impl Parts {
     /// Opens the folders of one bundle.
-    pub fn open(dirs: &[PathBuf], keys: &[[u8; 32]]) -> Result<Self> {
+    pub fn open(dirs: &[PathBuf], trusted: Trusted) -> Result<Self> {
         let (first, rest) = dirs
             .split_first()
             .ok_or_else(|| Error::usage("no folder is named").hint("name the bundle's folder"))?;
-        let first = verify::open(first, keys)?;
+        let first = verify::open(first, trusted)?;
         let rest = rest.iter().map(|dir| first.sibling(dir)).collect::<Result<_>>()?;
         Ok(Self { first, rest })
     }

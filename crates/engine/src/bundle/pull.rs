@@ -11,14 +11,16 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use sha2::{Digest as _, Sha256};
 
 use airlock_core::bundle::{
-    BundledFile, MANIFEST, MANIFEST_BYTES_MAX, Manifest, SIGNATURES, SIGNATURES_BYTES_MAX,
+    BundledFile, MANIFEST, MANIFEST_BYTES_MAX, Manifest, ROOT, SIGNATURES, SIGNATURES_BYTES_MAX,
 };
 use airlock_core::id::Digest;
 use airlock_core::roles::Action;
+use airlock_core::root::ROOT_BYTES_MAX;
 use airlock_core::volume::{LABEL, Part, Ranges};
 use airlock_store::StoreError;
 
 use super::parts::Parts;
+use super::signing::Trusted;
 use super::verify::{self, Opened};
 use super::{admission, import, volumes};
 use crate::error::{Error, Kind, Result, file_error, joined};
@@ -40,7 +42,7 @@ struct Published {
 
 impl Published {
     /// Fetches manifest and signatures, of a bundle in one folder or of the first of its volumes.
-    async fn open(station: &Station, at: &Location, keys: Vec<[u8; 32]>) -> Result<Self> {
+    async fn open(station: &Station, at: &Location, trusted: Trusted) -> Result<Self> {
         let client = Client::new(station, at)?;
         let beside = tempfile::tempdir_in(&station.dir).map_err(file_error(&station.dir))?;
         let manifest = beside.path().join(MANIFEST);
@@ -57,11 +59,14 @@ impl Published {
             }
         };
         save(&client, &from.join(SIGNATURES)?, &beside.path().join(SIGNATURES), SIGNATURES_BYTES_MAX).await?;
+        if verify::claims_root(beside.path()) {
+            save(&client, &from.join(ROOT)?, &beside.path().join(ROOT), ROOT_BYTES_MAX).await?;
+        }
         let label = beside.path().join(LABEL);
         std::fs::write(&label, format!("{}\n", Part::Files(Ranges::default())))
             .map_err(file_error(&label))?;
         let folder = beside.path().to_owned();
-        let opened = joined(tokio::task::spawn_blocking(move || verify::open(&folder, &keys)).await)?;
+        let opened = joined(tokio::task::spawn_blocking(move || verify::open(&folder, trusted)).await)?;
         Ok(Self { client, at: at.clone(), beside, opened })
     }
 
@@ -180,8 +185,7 @@ pub async fn import(station: &Station, at: &Location) -> Result<import::Report> 
     people::allow(station, Action::Import, None).await?;
     clock::check(station).await?;
     let trusted = trust::list(station).await?;
-    let keys = trusted.iter().filter_map(|t| airlock_core::hex::decode(&t.public_key)).collect();
-    let published = Published::open(station, at, keys).await?;
+    let published = Published::open(station, at, Trusted::of(&trusted)?).await?;
     let folder = [published.beside.path().to_owned()];
     let m = published.manifest();
     // Before much is fetched: whether it may come in at all, and whether there is room.
@@ -207,8 +211,13 @@ pub async fn import(station: &Station, at: &Location) -> Result<import::Report> 
 }
 
 /// Fetches a published bundle and compares all of it with what its manifest says; nothing of it is kept.
-pub async fn check(station: &Station, at: &Location, keys: Vec<[u8; 32]>, header: bool) -> Result<Opened> {
-    let published = Published::open(station, at, keys).await?;
+pub async fn check(
+    station: &Station,
+    at: &Location,
+    trusted: impl Into<Trusted>,
+    header: bool,
+) -> Result<Opened> {
+    let published = Published::open(station, at, trusted.into()).await?;
     if !header {
         published.fetch_few().await?;
         published.opened.check_listing()?;

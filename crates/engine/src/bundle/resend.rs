@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use airlock_core::bundle::{Base, MANIFEST_BYTES_MAX, Manifest, Missing};
+use airlock_core::bundle::{Base, MANIFEST_BYTES_MAX, Manifest, Missing, README, ROOT};
 use airlock_core::id::{Digest, Id};
 use airlock_core::roles::Action;
+use airlock_core::root::ROOT_BYTES_MAX;
 use airlock_core::volume::Part;
 
 use super::export::{self, Report};
@@ -27,16 +28,20 @@ const ZSTD_LEVEL: i32 = 3;
 /// Longest page for people, in bytes.
 const README_BYTES_MAX: u64 = 1 << 20;
 
-/// Keeps what is needed to write parts of a bundle again: its manifest and its page for people.
-pub(super) fn keep(station: &Path, manifest: &str, readme: &Path) -> Result<()> {
+/// Keeps what is needed to write parts of a bundle again: its manifest, and of what is written its page for people and its root.
+pub(super) fn keep(station: &Path, manifest: &str, written: &Path) -> Result<()> {
     let folder = station.join(SENT);
     std::fs::create_dir_all(&folder).map_err(file_error(&folder))?;
-    let page = std::fs::read(readme).map_err(file_error(readme))?;
     let digest = Digest::of(manifest.as_bytes());
-    for (name, bytes) in
-        [(format!("{digest}.json.zst"), manifest.as_bytes()), (format!("{digest}.txt.zst"), &page)]
-    {
-        let path = folder.join(name);
+    let mut all = vec![("json", manifest.as_bytes().to_vec())];
+    for (what, name) in [("txt", README), ("root", ROOT)] {
+        let path = written.join(name);
+        if path.exists() {
+            all.push((what, std::fs::read(&path).map_err(file_error(&path))?));
+        }
+    }
+    for (what, bytes) in &all {
+        let path = folder.join(format!("{digest}.{what}.zst"));
         let file = tempfile::NamedTempFile::new_in(&folder).map_err(file_error(&folder))?;
         let mut packed = zstd::Encoder::new(file, ZSTD_LEVEL).map_err(file_error(&path))?;
         packed.write_all(bytes).map_err(file_error(&path))?;
@@ -103,6 +108,8 @@ pub async fn resend(station: &Station, dir: &Path, stream: &str, missing: &Missi
         ))
         .hint("another version of airlock wrote it: export anew, with --full"));
     }
+    let has_root = manifest.extra.iter().any(|file| file.path == ROOT);
+    let root = if has_root { Some(kept(&station.dir, bundle, "root", ROOT_BYTES_MAX)?) } else { None };
     let signature = station.key.sign(text.as_bytes()).to_string();
     let (blobs, progress) = (station.store.blobs.clone(), station.options.progress.clone());
     let report = report(&manifest, &parts, ids.len() as u64);
@@ -112,6 +119,7 @@ pub async fn resend(station: &Station, dir: &Path, stream: &str, missing: &Missi
             folder.copy_objects(objects.path(), &manifest)?;
             folder.copy(&blobs, &manifest, &progress)?;
             folder.put_readme(&page)?;
+            root.as_ref().map(|text| folder.write_root(text)).transpose()?;
             folder.sync()?;
             folder.read_back(&blobs, &manifest, &progress)?;
             folder.write_manifest(&text)?;

@@ -5,17 +5,15 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use airlock_core::bundle::{
-    self, MANIFEST, MANIFEST_BYTES_MAX, Manifest, SIGNATURES, SIGNATURES_BYTES_MAX, SignatureLine,
-};
+use airlock_core::bundle::{self, MANIFEST, MANIFEST_BYTES_MAX, Manifest, SIGNATURES};
 use airlock_core::canon::Canonical;
 use airlock_core::id::Digest;
 use airlock_core::litter;
 use airlock_core::volume::{self, LABEL, LABEL_BYTES_MAX, ParityFile, Part};
 
+use super::signing::{self, SignedBy, Trusted};
 use super::{media, objects};
 use crate::error::{Error, Kind, Result, file_error};
-use crate::keys;
 use crate::progress::{Progress, Unit};
 
 /// Marks a directory in which an export was broken off, and may be begun again.
@@ -30,13 +28,15 @@ pub struct Opened {
     pub manifest: Arc<Manifest>,
     /// SHA-256 of the manifest.
     pub digest: Digest,
-    /// The key that signed it.
+    /// The key of the station that wrote it, and signed it.
     pub signer: [u8; 32],
+    /// By whose word it counts.
+    pub by: SignedBy,
     /// What of the bundle lies here.
     pub part: Part,
 }
 
-fn read_limited(path: &Path, most: u64) -> Result<Vec<u8>> {
+pub(super) fn read_limited(path: &Path, most: u64) -> Result<Vec<u8>> {
     let file = File::open(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => {
             Error::unsafe_(format!("{} is missing: this is no whole bundle", path.display()))
@@ -52,8 +52,8 @@ fn read_limited(path: &Path, most: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Opens a bundle: its manifest must be signed by one of `keys`.
-pub fn open(dir: &Path, keys: &[[u8; 32]]) -> Result<Opened> {
+/// Opens a bundle: its manifest must be signed by one of the keys that are trusted, or by enough of a root's.
+pub fn open(dir: &Path, trusted: impl Into<Trusted>) -> Result<Opened> {
     if !dir.is_dir() {
         return Err(Error::usage(format!("{} is no folder", dir.display()))
             .hint("give the folder that holds AIRLOCK.json"));
@@ -62,31 +62,12 @@ pub fn open(dir: &Path, keys: &[[u8; 32]]) -> Result<Opened> {
         return Err(broken_off(dir));
     }
     let bytes = read_limited(&dir.join(MANIFEST), MANIFEST_BYTES_MAX)?;
-    let signatures = read_limited(&dir.join(SIGNATURES), SIGNATURES_BYTES_MAX)?;
-    let lines =
-        std::str::from_utf8(&signatures).ok().and_then(SignatureLine::parse_all).ok_or_else(|| {
-            Error::unsafe_(format!("{SIGNATURES} is not a list of Ed25519 signatures"))
-                .hint("ask the sender for a new copy")
-        })?;
-    let known: Vec<&SignatureLine> = lines.iter().filter(|l| keys.contains(&l.public_key)).collect();
-    if known.is_empty() {
-        let signers: Vec<String> = lines.iter().map(|l| bundle::fingerprint(&l.public_key)).collect();
-        return Err(Error::unsafe_(format!("the bundle is signed by {}, which is not trusted here", signers.join(" and ")))
-            .hint("if it should be, compare the fingerprint with the sender's administrator and run `airlock trust add`"));
-    }
-    let signer = known.iter().find(|l| keys::verifies(l, &bytes)).ok_or_else(|| {
-        Error::unsafe_(format!(
-            "the signature does not fit {MANIFEST}: one of the two was changed or damaged"
-        ))
-        .hint("copy the bundle again; if it stays so, tell your security officer")
-    })?;
+    let signed = signing::check(dir, &bytes, &trusted.into())?;
     let manifest = parse(&bytes)?;
-    if manifest.sender.public_key != airlock_core::hex::encode(&signer.public_key) {
-        return Err(Error::unsafe_("the manifest names another sender than the key that signed it"));
-    }
+    let (signer, by) = signed.of(&manifest, &bytes)?;
     let part = part(dir, &manifest)?;
     let (dir, digest, manifest) = (dir.to_owned(), Digest::of(&bytes), Arc::new(manifest));
-    Ok(Opened { dir, manifest, digest, signer: signer.public_key, part })
+    Ok(Opened { dir, manifest, digest, signer, by, part })
 }
 
 /// SHA-256 of the manifest in a folder, whoever signed it.
@@ -103,6 +84,17 @@ pub(super) fn claimed_number(dir: &Path) -> Option<(String, u64)> {
     }
     let bytes = read_limited(&dir.join(MANIFEST), MANIFEST_BYTES_MAX).ok()?;
     serde_json::from_slice::<Claim>(&bytes).ok().map(|claim| (claim.stream, claim.number))
+}
+
+/// Whether the manifest in a folder says that a root comes with it, whoever signed it.
+pub(super) fn claims_root(dir: &Path) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Claim {
+        extra: Vec<bundle::ExtraFile>,
+    }
+    let bytes = read_limited(&dir.join(MANIFEST), MANIFEST_BYTES_MAX).unwrap_or_default();
+    let claim = serde_json::from_slice::<Claim>(&bytes);
+    claim.is_ok_and(|claim| claim.extra.iter().any(|file| file.path == bundle::ROOT))
 }
 
 /// What a folder says that it holds of a bundle, which must be something that the bundle has.
@@ -232,8 +224,7 @@ impl Opened {
         if manifest_hash(dir)? != self.digest {
             return Err(Error::unsafe_(format!("{} is a part of another bundle", dir.display())));
         }
-        let (manifest, part) = (self.manifest.clone(), part(dir, &self.manifest)?);
-        Ok(Self { dir: dir.to_owned(), manifest, digest: self.digest, signer: self.signer, part })
+        Ok(Self { dir: dir.to_owned(), part: part(dir, &self.manifest)?, ..self.clone() })
     }
 
     /// Whether the medium is still where it was.

@@ -8,7 +8,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use airlock_core::bundle::{BundledFile, ExtraFile, MANIFEST, Manifest, README, SIGNATURES};
+use airlock_core::bundle::{BundledFile, ExtraFile, MANIFEST, Manifest, README, ROOT, SIGNATURES};
 use airlock_core::id::Digest;
 use airlock_core::litter;
 use airlock_core::volume::{LABEL, Part};
@@ -194,8 +194,11 @@ impl Folder {
          To verify it with nothing but the sender's public key:\n\n    airlock verify DIR --key station.pub\n\n\
          By hand: AIRLOCK.json lists every file with its SHA-256; AIRLOCK.sig holds, on each line, `ed25519`, a public key and\n\
          a signature over the exact bytes of AIRLOCK.json, in hexadecimal:\n\n    \
-         awk '/^ed25519/ {{print $3}}' AIRLOCK.sig | xxd -r -p > /tmp/sig.bin\n    \
+         key=$(openssl pkey -pubin -in station.pub -outform DER | tail -c 32 | xxd -p -c 32)\n    \
+         awk -v key=$key '$2 == key {{print $3}}' AIRLOCK.sig | xxd -r -p > /tmp/sig.bin\n    \
          openssl pkeyutl -verify -pubin -inkey station.pub -rawin -in AIRLOCK.json -sigfile /tmp/sig.bin\n\n\
+         Where ROOT.json lies here, further lines are of the people whom it names as release keys. Whoever knows that root\n\
+         verifies by it: airlock verify DIR --key ROOT.json, with their own copy of that file.\n\n\
          Every file against its hash (prints nothing but OK):\n\n    \
          python3 -c \"import json; m = json.load(open('AIRLOCK.json')); [print(f['sha256'] + '  ' + f['path']) for k in ('objects', 'files', 'extra') for f in m[k]]\" | sha256sum -c --quiet && echo OK\n\n\
          The fingerprint is the first 40 digits of the SHA-256 of the 32 bytes of the key; compare it with the one that the\n\
@@ -207,12 +210,18 @@ impl Folder {
             channels.join(", "),
             manifest.files.len(),
         );
-        self.put_readme(&text)?;
-        Ok(ExtraFile {
-            path: README.to_owned(),
-            sha256: Digest::of(text.as_bytes()),
-            size: text.len() as u64,
-        })
+        self.write_extra(README, &text)
+    }
+
+    /// Writes the root by which the bundle is to be released.
+    pub fn write_root(&self, text: &str) -> Result<ExtraFile> {
+        self.write_extra(ROOT, text)
+    }
+
+    fn write_extra(&self, path: &str, text: &str) -> Result<ExtraFile> {
+        put(&self.dir.join(path), text)?;
+        let size = text.len() as u64;
+        Ok(ExtraFile { path: path.to_owned(), sha256: Digest::of(text.as_bytes()), size })
     }
 
     /// Writes a page for people that is made already.

@@ -1,10 +1,10 @@
 //! What is to be done, in a line for whoever is to confirm it.
 
 use airlock_core::decision::Terms;
-use airlock_core::hex;
 
 use super::Act;
 use crate::feeds::Accepted;
+use crate::trust::Whom;
 
 impl Act {
     /// In a line, for people.
@@ -19,14 +19,16 @@ impl Act {
             Self::Decide { ruling, terms } => format!("{}{}: {}", ruling.told(), ends(terms), terms.reason),
             Self::Policy { name, .. } => format!("set policy {name}"),
             Self::ChannelPolicy { channel, policy } => format!("put {channel} under policy {policy}"),
-            Self::Trust { name, public_key, limits } => {
-                let key = hex::decode::<32>(public_key).map(|key| airlock_core::bundle::fingerprint(&key));
+            Self::Trust { name, public_key, root, limits } => {
+                let whom = Whom::read(public_key, root.clone()).map(|whom| whom.fingerprint());
+                let what = if root.is_some() { "root" } else { "key" };
                 let accepts = if limits.accept.is_empty() { "" } else { ", also what it makes milder" };
                 let stream = limits.stream.as_deref().unwrap_or("any stream");
                 let channels = listed(&limits.channels, "any channel");
+                let own = limits.recipient.as_ref().map(|own| format!(", as `{own}`")).unwrap_or_default();
                 format!(
-                    "trust the key of {name}, {}, for {stream} and {channels}{accepts}",
-                    key.unwrap_or_default()
+                    "trust the {what} of {name}, {}, for {stream} and {channels}{own}{accepts}",
+                    whom.unwrap_or_default()
                 )
             }
             Self::Rollback { channel, snapshot, reason } => {

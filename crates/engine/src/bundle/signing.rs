@@ -1,0 +1,410 @@
+//! By whose word a bundle counts, and how a person adds theirs.
+//!
+//! Each bundle has a line of the station that wrote it. Where a root stands in it (`ROOT.json`), enough of the release keys
+//! that the newest known version of that root names must have signed, too.
+
+use std::path::{Path, PathBuf};
+
+use airlock_core::bundle::{
+    MANIFEST, MANIFEST_BYTES_MAX, Manifest, ROOT, SIGNATURES, SIGNATURES_BYTES_MAX, SignatureLine,
+    fingerprint,
+};
+use airlock_core::hex;
+use airlock_core::id::Digest;
+use airlock_core::root::{Chain, RootFile, Tally};
+use serde::Serialize;
+
+use super::verify::{self, Opened, read_limited};
+use crate::error::{Error, Result, file_error};
+use crate::keys;
+use crate::personal::Signer;
+use crate::progress::Progress;
+use crate::roots;
+use crate::trust::Trust;
+
+/// Whose bundles count.
+#[derive(Clone, Debug, Default)]
+pub struct Trusted {
+    keys: Vec<[u8; 32]>,
+    roots: Vec<Chain>,
+    /// Also bundles that their root did not release yet.
+    candidates: bool,
+}
+
+impl Trusted {
+    /// Those that a station trusts. Of a root that is trusted several times the newest version counts.
+    pub fn of(trusts: &[Trust]) -> Result<Self> {
+        let mut out = Self::default();
+        for trust in trusts {
+            let Some(file) = &trust.root else {
+                out.keys.extend(hex::decode::<32>(&trust.public_key));
+                continue;
+            };
+            let chain =
+                roots::chain(file.clone()).map_err(|e| e.while_(&format!("trust in `{}`", trust.name)))?;
+            match out.roots.iter_mut().find(|held| held.identity() == chain.identity()) {
+                Some(held) => *held = held.newer(&chain).map_err(|e| roots::refused(&e))?.clone(),
+                None => out.roots.push(chain),
+            }
+        }
+        Ok(out)
+    }
+
+    /// With one more key.
+    #[must_use]
+    pub fn and(mut self, key: Option<[u8; 32]>) -> Self {
+        self.keys.extend(key);
+        self
+    }
+
+    /// The keys of which one alone is enough.
+    pub fn keys(&self) -> &[[u8; 32]] {
+        &self.keys
+    }
+}
+
+impl<const N: usize> From<&[[u8; 32]; N]> for Trusted {
+    fn from(keys: &[[u8; 32]; N]) -> Self {
+        Self { keys: keys.to_vec(), ..Self::default() }
+    }
+}
+
+impl From<Vec<[u8; 32]>> for Trusted {
+    fn from(keys: Vec<[u8; 32]>) -> Self {
+        Self { keys, ..Self::default() }
+    }
+}
+
+impl From<Chain> for Trusted {
+    fn from(root: Chain) -> Self {
+        Self { roots: vec![root], ..Self::default() }
+    }
+}
+
+/// By whose word a bundle counts.
+#[derive(Clone, Debug)]
+pub enum SignedBy {
+    /// The sender's own key, which is trusted by itself.
+    Key,
+    /// Enough release keys of a root.
+    Root {
+        /// The newest version that is known, from before or from the bundle.
+        chain: Box<Chain>,
+        /// Who signed, by name.
+        people: Vec<String>,
+    },
+}
+
+impl SignedBy {
+    /// The root, if there is one.
+    pub fn root(&self) -> Option<&Chain> {
+        match self {
+            Self::Key => None,
+            Self::Root { chain, .. } => Some(chain),
+        }
+    }
+
+    /// Whether a trust is in whoever released it.
+    pub(super) fn is_of(&self, trust: &Trust, sender: &[u8; 32]) -> bool {
+        match (self, trust.root.as_ref().and_then(|file| file.versions.first())) {
+            (Self::Root { chain, .. }, Some(first)) => first.root.id().is_ok_and(|id| id == chain.identity()),
+            (Self::Key, None) => hex::decode(&trust.public_key) == Some(*sender),
+            _ => false,
+        }
+    }
+}
+
+/// The signatures of a bundle and the root that it brings, before anything in its manifest is looked at.
+pub(super) struct Signed {
+    lines: Vec<SignatureLine>,
+    by: SignedBy,
+    keys: Vec<[u8; 32]>,
+    /// SHA-256 of the root file.
+    root: Option<Digest>,
+}
+
+/// Reads the signatures of a bundle.
+fn read_lines(dir: &Path) -> Result<Vec<SignatureLine>> {
+    let bytes = read_limited(&dir.join(SIGNATURES), SIGNATURES_BYTES_MAX)?;
+    std::str::from_utf8(&bytes).ok().and_then(SignatureLine::parse_all).ok_or_else(|| {
+        Error::unsafe_(format!("{SIGNATURES} is not a list of Ed25519 signatures"))
+            .hint("ask the sender for a new copy")
+    })
+}
+
+/// Reads the root that a bundle brings, if it brings one.
+fn read_root(dir: &Path) -> Result<Option<(RootFile, Digest)>> {
+    let path = dir.join(ROOT);
+    if std::fs::symlink_metadata(&path).is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+        return Ok(None);
+    }
+    let text = roots::read_text(&path)?;
+    let file = RootFile::parse(&text).map_err(|e| roots::refused(&e))?;
+    Ok(Some((file, Digest::of(text.as_bytes()))))
+}
+
+/// Holds the signatures over a manifest against who is trusted.
+///
+/// # Errors
+///
+/// Nobody who is trusted signed it, or not enough of them.
+pub(super) fn check(dir: &Path, manifest: &[u8], trusted: &Trusted) -> Result<Signed> {
+    let lines = read_lines(dir)?;
+    let fits = |key: &[u8; 32]| has_signed(&lines, key, manifest);
+    let keys: Vec<[u8; 32]> = trusted.keys.iter().filter(|key| fits(key)).copied().collect();
+    let (mut root, mut lacks) = (None, None);
+    if let Some((file, digest)) = read_root(dir)? {
+        root = Some(digest);
+        let (chain, is_trusted) = newest(file, &trusted.roots)?;
+        let tally = chain.newest().release.tally(&lines, manifest, &keys::verifies);
+        match tally.missing {
+            0 if is_trusted => {
+                let by = SignedBy::Root { chain: Box::new(chain), people: tally.signed };
+                return Ok(Signed { lines, by, keys, root });
+            }
+            0 => {}
+            _ => lacks = Some((chain, tally)).filter(|_| is_trusted || !keys.is_empty()),
+        }
+    }
+    // Also for those who trust the station by itself, a candidate is none of its bundles yet.
+    if !keys.is_empty() && (lacks.is_none() || trusted.candidates) {
+        return Ok(Signed { lines, by: SignedBy::Key, keys, root });
+    }
+    let is_known = |line: &SignatureLine| {
+        let named = lacks.as_ref().and_then(|(chain, _)| chain.newest().release.person(&line.public_key));
+        (trusted.keys.contains(&line.public_key) || named.is_some()) && !fits(&line.public_key)
+    };
+    if lines.iter().any(is_known) {
+        return Err(Error::unsafe_(format!(
+            "the signature does not fit {MANIFEST}: one of the two was changed or damaged"
+        ))
+        .hint("copy the bundle again; if it stays so, tell your security officer"));
+    }
+    Err(match lacks {
+        Some((chain, tally)) => not_released(&chain, &tally, &lines),
+        None => {
+            let signers: Vec<String> = lines.iter().map(|l| fingerprint(&l.public_key)).collect();
+            Error::unsafe_(format!("the bundle is signed by {}, which is not trusted here", signers.join(" and ")))
+                .hint("if it should be, compare the fingerprint with the sender's administrator and run `airlock trust add`")
+        }
+    })
+}
+
+fn has_signed(lines: &[SignatureLine], key: &[u8; 32], message: &[u8]) -> bool {
+    lines.iter().any(|line| line.public_key == *key && keys::verifies(line, message))
+}
+
+/// The newest version of a root: the one that is known, or the one that a bundle brings; and whether the root is trusted.
+fn newest(file: RootFile, held: &[Chain]) -> Result<(Chain, bool)> {
+    let brought = roots::chain(file)?;
+    match held.iter().find(|held| held.identity() == brought.identity()) {
+        Some(known) => Ok((known.newer(&brought).map_err(|e| roots::refused(&e))?.clone(), true)),
+        None => Ok((brought, false)),
+    }
+}
+
+fn not_released(chain: &Chain, tally: &Tally, lines: &[SignatureLine]) -> Error {
+    let root = chain.newest();
+    let strange: Vec<String> = lines
+        .iter()
+        .filter(|line| root.release.person(&line.public_key).is_none())
+        .map(|line| fingerprint(&line.public_key))
+        .collect();
+    let by = if tally.signed.is_empty() { "nobody".to_owned() } else { tally.signed.join(", ") };
+    let strange = match strange.is_empty() {
+        true => String::new(),
+        false => format!("; the signature of {} counts for nothing by it", strange.join(" and ")),
+    };
+    Error::unsafe_(format!(
+        "the bundle is not released: version {} of root `{}` asks for {} signatures, and {by} signed{strange}",
+        root.version, root.name, root.release.threshold
+    ))
+    .hint(format!("{} can sign it with `airlock sign`", people(&tally.open)))
+}
+
+/// Names, as a sentence has them.
+fn people(names: &[String]) -> String {
+    match names {
+        [] => "nobody".to_owned(),
+        [one] => one.clone(),
+        [most @ .., last] => format!("{} or {last}", most.join(", ")),
+    }
+}
+
+impl Signed {
+    /// Holds the manifest, which is read by now, against its signatures. Gives the key of the sender.
+    pub(super) fn of(self, manifest: &Manifest, bytes: &[u8]) -> Result<([u8; 32], SignedBy)> {
+        let named = hex::decode::<32>(&manifest.sender.public_key);
+        let Some(sender) = named.filter(|key| has_signed(&self.lines, key, bytes)) else {
+            return Err(Error::unsafe_("the manifest names another sender than the key that signed it"));
+        };
+        if self.root != listed_root(manifest) {
+            return Err(Error::unsafe_(format!("{ROOT} is not the one that the manifest lists")));
+        }
+        match &self.by {
+            SignedBy::Key if self.keys.contains(&sender) => {}
+            SignedBy::Key => {
+                return Err(Error::unsafe_("the manifest names another sender than the key that signed it"));
+            }
+            SignedBy::Root { chain, .. } if chain.newest().root.person(&sender).is_some() => {
+                return Err(Error::unsafe_(
+                    "the sender's own key is a root key: its root can be replaced by it",
+                )
+                .hint("ask the root's owners for a version without it"));
+            }
+            SignedBy::Root { .. } => {}
+        }
+        Ok((sender, self.by))
+    }
+}
+
+fn listed_root(manifest: &Manifest) -> Option<Digest> {
+    manifest.extra.iter().find(|file| file.path == ROOT).map(|file| file.sha256)
+}
+
+/// How a bundle stands with its root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Released {
+    /// The root.
+    pub root: String,
+    /// Its version.
+    pub version: u64,
+    /// The fingerprint of that.
+    pub fingerprint: String,
+    /// Who signed, and who is to.
+    pub tally: Tally,
+}
+
+impl Released {
+    pub(super) fn by(chain: &Chain, lines: &[SignatureLine], manifest: &[u8]) -> Self {
+        let root = chain.newest();
+        Self {
+            root: root.name.clone(),
+            version: root.version,
+            fingerprint: chain.fingerprint(),
+            tally: root.release.tally(lines, manifest, &keys::verifies),
+        }
+    }
+}
+
+/// In a line, for people: what is missing yet.
+impl std::fmt::Display for Released {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { root, version, tally, .. } = self;
+        let by = match tally.signed.is_empty() {
+            true => String::new(),
+            false => format!(", signed by {}", tally.signed.join(", ")),
+        };
+        match tally.missing {
+            0 => write!(f, "released by root `{root}`, version {version}{by}"),
+            n => {
+                let signatures = if n == 1 { "signature" } else { "signatures" };
+                write!(
+                    f,
+                    "not released yet: root `{root}`, version {version}, asks for {n} more {signatures}{by}; {} can sign it with `airlock sign`",
+                    people(&tally.open)
+                )
+            }
+        }
+    }
+}
+
+/// A bundle that waits for signatures, as one finds it.
+#[derive(Debug)]
+pub struct Candidate {
+    opened: Opened,
+    chain: Chain,
+    bytes: Vec<u8>,
+}
+
+impl Candidate {
+    /// Opens a bundle that brings a root, whoever signed it until now.
+    ///
+    /// # Errors
+    ///
+    /// It brings no root, or is not signed by the station that it names.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let keys = read_lines(dir)?.iter().map(|line| line.public_key).collect();
+        let opened = verify::open(dir, Trusted { keys, candidates: true, ..Trusted::default() })?;
+        let root = read_root(dir)?.filter(|(_, digest)| Some(*digest) == listed_root(&opened.manifest));
+        let (file, _) = root.ok_or_else(|| {
+            Error::usage("this bundle brings no root: the key of the station that wrote it releases it").hint(
+                "name a root in [release] of that station's airlock.toml, then export; see docs/signing.md",
+            )
+        })?;
+        let bytes = read_limited(&dir.join(MANIFEST), MANIFEST_BYTES_MAX)?;
+        if Digest::of(&bytes) != opened.digest {
+            return Err(Error::unsafe_(format!("{MANIFEST} changes while it is read")));
+        }
+        Ok(Self { opened, chain: roots::chain(file)?, bytes })
+    }
+
+    /// What the bundle says.
+    pub const fn opened(&self) -> &Opened {
+        &self.opened
+    }
+
+    /// The root that the bundle brings.
+    pub const fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// Looks at every file, so that what a person signs is whole.
+    pub fn check(&self, threads: usize, progress: &Progress) -> Result<()> {
+        self.opened.check_listing()?;
+        self.opened.check_files(threads, progress)
+    }
+
+    /// How it stands.
+    pub fn standing(&self) -> Result<Released> {
+        Ok(Released::by(&self.chain, &read_lines(&self.opened.dir)?, &self.bytes))
+    }
+
+    /// Adds a person's signature, unless it is there. Gives their name, and how it stands then.
+    ///
+    /// # Errors
+    ///
+    /// The root does not name the key.
+    pub fn sign(&self, signer: &Signer) -> Result<(String, Released)> {
+        let (root, key) = (self.chain.newest(), signer.public_key());
+        let person = root.release.person(&key).ok_or_else(|| {
+            Error::unsafe_(format!(
+                "version {} of root `{}` does not name {} as a release key",
+                root.version,
+                root.name,
+                fingerprint(&key)
+            ))
+            .hint("nothing was signed; `airlock key root show FILE` says whose keys release")
+        })?;
+        let mut lines = read_lines(&self.opened.dir)?;
+        if !has_signed(&lines, &key, &self.bytes) {
+            // One that does not fit is of no use.
+            lines.retain(|line| line.public_key != key);
+            lines.push(signer.sign(&self.bytes)?);
+            self.write(&lines)?;
+        }
+        Ok((person.to_owned(), Released::by(&self.chain, &lines, &self.bytes)))
+    }
+
+    /// Replaces the signatures: those from before are there, or those from now. What a kill leaves looks like what
+    /// operating systems leave, which nobody takes for a part of the bundle.
+    fn write(&self, lines: &[SignatureLine]) -> Result<()> {
+        let dir = &self.opened.dir;
+        let path: PathBuf = dir.join(SIGNATURES);
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let mut file =
+            tempfile::Builder::new().prefix("._AIRLOCK.").tempfile_in(dir).map_err(file_error(dir))?;
+        let mut put = || -> std::io::Result<()> {
+            use std::io::Write as _;
+            use std::os::unix::fs::PermissionsExt as _;
+            file.write_all(text.as_bytes())?;
+            let mode = std::fs::metadata(&path)?.permissions().mode();
+            // Media without permissions have none to set.
+            let _ = file.as_file().set_permissions(std::fs::Permissions::from_mode(mode));
+            file.as_file().sync_all()
+        };
+        put().map_err(file_error(&path))?;
+        file.persist(&path).map_err(|e| file_error(&path)(e.error))?;
+        super::media::sync(dir)
+    }
+}
