@@ -327,6 +327,103 @@ fn volumes_done(disk: &Path) -> bool {
         && volumes(disk).iter().all(|v| v.join("AIRLOCK.sig").exists() && !v.join("AIRLOCK.partial").exists())
 }
 
+#[tokio::test]
+async fn only_all_files_of_one_bundle_are_called_whole() {
+    let (world, low) = sender().await;
+    let (whole, disk, key) = (world.path("whole"), world.path("disk"), low.key());
+    low.run(&["export", text(&whole)]).exits(0);
+    low.run(&["export", text(&disk), "--capacity", CAPACITY]).exits(0);
+    let verified =
+        |dir: &Path| airlock(&["--json", "verify", text(dir), "--key", text(&key)]).exits(0).json();
+    assert_eq!(verified(&whole)["whole"], true);
+    assert_eq!(verified(&disk)["whole"], true);
+    // Nobody signs the label: a bundle from which somebody took the files is no whole one.
+    let emptied = world.path("emptied");
+    copy(&whole, &emptied);
+    std::fs::remove_dir_all(emptied.join("files")).unwrap();
+    std::fs::write(emptied.join("AIRLOCK.volume"), "files none\n").unwrap();
+    let said = verified(&emptied);
+    assert_eq!((&said["whole"], &said["files_here"]), (&json!(false), &json!(0)), "{said}");
+    let said = airlock(&["verify", text(&emptied), "--key", text(&key)]).exits(0);
+    assert!(!said.stdout.contains("Whole") && said.stdout.contains("here     files none"), "{said:?}");
+    std::fs::remove_dir_all(&volumes(&disk)[4]).unwrap();
+    assert_eq!(verified(&disk)["whole"], false);
+    // A volume of another bundle among them.
+    let other = world.path("other");
+    low.run(&["export", text(&other), "--capacity", CAPACITY]).exits(0);
+    std::fs::remove_dir_all(&volumes(&disk)[1]).unwrap();
+    copy(&volumes(&other)[1], &disk.join("volume-002"));
+    airlock(&["verify", text(&disk), "--key", text(&key)]).exits(3).says("part of another bundle");
+}
+
+#[tokio::test]
+async fn whichever_medium_has_a_file_as_it_should_be_gives_it_in_any_order() {
+    let (world, low) = sender().await;
+    let disk = world.path("disk");
+    low.run(&["export", text(&disk), "--capacity", CAPACITY]).exits(0);
+    let all = volumes(&disk);
+    let copied = world.path("copied");
+    copy(&all[0], &copied);
+    let mine = low_files(&disk, 0);
+    harm(&mine[0]);
+    harm(&copied.join(mine[1].strip_prefix(&all[0]).unwrap()));
+    let mut parts: Vec<&Path> = all.iter().map(PathBuf::as_path).collect();
+    parts.push(&copied);
+    let high = receiver(&world, "high", &low);
+    let report = import(&high, &parts, &[]).exits(0).json();
+    assert_eq!(report["bundles"][0]["damaged"], json!([text(&mine[0])]), "{report}");
+    assert_eq!(published(&high), published(&low));
+    // What is sent after a receipt counts beside the volumes that it mends, wherever it stands among them.
+    let (other, receipt, patch) =
+        (receiver(&world, "other", &low), world.path("receipt"), world.path("patch"));
+    let five: Vec<&Path> = all.iter().map(PathBuf::as_path).collect();
+    import(&other, &five, &["--receipt-out", text(&receipt)]).exits(1);
+    low.run(&["export", text(&patch), "--receipt", text(&receipt), "--parity", "1"]).exits(2);
+    low.run(&["export", text(&patch), "--receipt", text(&receipt)]).exits(0);
+    let last = receiver(&world, "last", &low);
+    let mut parts = five;
+    parts.push(&patch);
+    import(&last, &parts, &[]).exits(0);
+    assert_eq!(published(&last), published(&low));
+}
+
+#[tokio::test]
+async fn a_station_that_cannot_write_blames_no_medium() {
+    let (world, low) = sender().await;
+    let disk = world.path("disk");
+    low.run(&["export", text(&disk), "--capacity", CAPACITY]).exits(0);
+    let Some(own) = Mounted::new(&world.path(""), &["200m,nr_inodes=400"]) else { return };
+    let name = format!("{}/high", own.0[0].file_name().unwrap().to_str().unwrap());
+    let high = receiver(&world, &name, &low);
+    // Nothing more can be made there but some files.
+    let fill = |n: usize| own.0[0].join(format!("f{n}"));
+    let full = (0..).find(|n| std::fs::write(fill(*n), "").is_err()).unwrap();
+    (0..20).for_each(|n| std::fs::remove_file(fill(full - 1 - n)).unwrap());
+    let parts = volumes(&disk);
+    let parts: Vec<&Path> = parts.iter().map(PathBuf::as_path).collect();
+    let answer = import(&high, &parts, &[]);
+    assert_eq!(answer.status, 4, "{answer:?}");
+    assert!(!answer.stderr.contains("damaged") && !answer.stdout.contains("damaged"), "{answer:?}");
+    (0..full - 20).for_each(|n| std::fs::remove_file(fill(n)).unwrap());
+    import(&high, &parts, &[]).exits(0);
+    assert_eq!(published(&high), published(&low));
+}
+
+#[tokio::test]
+async fn what_an_address_holds_that_is_secret_is_not_shown() {
+    let world = World::new().await;
+    let (low, _, high) = world.across();
+    let at = "http://ada:geheim@127.0.0.1:1/b/?token=tok123";
+    for args in
+        [vec!["import", at], vec!["--json", "import", at], vec!["verify", at, "--key", text(&low.key())]]
+    {
+        let answer = high.run(&args);
+        assert!(answer.status == 4, "{answer:?}");
+        let said = format!("{}{}", answer.stdout, answer.stderr);
+        assert!(!said.contains("geheim") && !said.contains("tok123"), "{said}");
+    }
+}
+
 /// File systems in memory of a fixed size, mounted for as long as this lives.
 struct Mounted(Vec<PathBuf>);
 

@@ -16,7 +16,7 @@ use airlock_core::time::{Span, Time};
 use airlock_core::trie::{Node, TreeId};
 use airlock_store::{RefChange, StoreError};
 
-use crate::bundle::ExportState;
+use crate::bundle::{ExportState, Exported};
 use crate::channel::ref_name;
 use crate::error::Result;
 use crate::station::Station;
@@ -313,12 +313,12 @@ pub(crate) async fn based_on(station: &Station, stream: &str, base: Option<Base>
     Ok(vec![station.move_ref(&base_ref(stream), Some(id.digest())).await?])
 }
 
-/// The snapshots and feeds that bundles of a stream brought and that the next one may be compared with.
+/// The bundles of a stream with which the next one may be compared, or of which parts may be written again.
 pub(crate) async fn exported(
     station: &Station,
     stream: &str,
     state: ExportState,
-) -> Result<(Vec<Id<Snapshot>>, Vec<FeedHead>)> {
+) -> Result<impl Iterator<Item = Exported> + use<>> {
     let db = &station.store.db;
     let base = match db.find_ref(&base_ref(stream)).await? {
         Some(id) => Some(db.get::<LastBase>(Id::new(id)).await?.bundle.number),
@@ -326,11 +326,5 @@ pub(crate) async fn exported(
     };
     let numbers: Vec<u64> = state.bundles.iter().map(|b| b.bundle.number).collect();
     let first = first_kept(&numbers, base);
-    let bundles = state.bundles.into_iter().filter(|b| b.bundle.number >= first);
-    let (mut snapshots, mut feeds) = (Vec::new(), Vec::new());
-    for bundle in bundles {
-        snapshots.extend(bundle.channels.into_values());
-        feeds.extend(bundle.feeds.into_values());
-    }
-    Ok((snapshots, feeds))
+    Ok(state.bundles.into_iter().filter(move |b| b.bundle.number >= first))
 }

@@ -261,11 +261,14 @@ pub(crate) async fn roots(
             Role::Plain(Kind::ExportState) => {
                 let stream = name.strip_prefix("export/").unwrap_or(name);
                 let state: ExportState = db.get(airlock_core::id::Id::new(*id)).await?;
-                let (snapshots, feeds) = retention::exported(station, stream, state).await?;
                 let need = |(id, role)| Need { id, role, place: place.clone() };
-                out.needs.extend(snapshots.iter().map(|id| need((id.digest(), Role::Exported))));
                 let mut named = Named::default();
-                feeds.iter().for_each(|head| named.add_feed(head));
+                for bundle in retention::exported(station, stream, state).await? {
+                    let snapshots = bundle.channels.values().map(|id| (id.digest(), Role::Exported));
+                    let answers = bundle.answers.map(|id| (id.digest(), Role::Plain(Kind::Answers)));
+                    out.needs.extend(snapshots.chain(answers).map(need));
+                    bundle.feeds.values().for_each(|head| named.add_feed(head));
+                }
                 out.needs.extend(named.objects.into_iter().map(|(id, role, _)| need((id, role))));
             }
             _ => {}

@@ -201,6 +201,15 @@ impl Incoming<'_> {
         Ok(())
     }
 
+    /// Forgets all bytes: the blob comes from its beginning again.
+    pub fn restart(&mut self) -> Result<(), StoreError> {
+        use std::io::Seek as _;
+        let emptied = self.file.set_len(0).and_then(|()| self.file.rewind());
+        emptied.map_err(StoreError::file(&self.path))?;
+        (self.hasher, self.size, self.begun) = (Sha256::new(), 0, 0);
+        Ok(())
+    }
+
     /// Says whether the bytes hash to what was announced.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use airlock_core::bundle::{self, Receipt};
 use airlock_engine::bundle::export::{self, What};
 use airlock_engine::bundle::signing::{SignedBy, Trusted};
-use airlock_engine::bundle::verify::{self, Opened};
+use airlock_engine::bundle::verify::Opened;
 use airlock_engine::bundle::{self as bundle_engine, import, parts, pull, receipt, resend, volumes};
 use airlock_engine::error::{Error, Result};
 use airlock_engine::evidence;
@@ -39,9 +39,9 @@ pub async fn export(cx: &Cx, args: ExportArgs) -> Result<ExitCode> {
     let receipt = answered(&station, receipt.as_deref(), to.as_deref())?;
     let (dir, further) = (dirs.remove(0), dirs);
     if let Some(missing) = receipt.as_ref().and_then(|receipt| receipt.missing.as_ref()) {
-        if plan || !further.is_empty() || !capacities.is_empty() {
+        if plan || !further.is_empty() || !capacities.is_empty() || parity > 0 || !channels.is_empty() {
             return Err(Error::usage("what a receipt misses is written again as it was, into one folder")
-                .hint("give one folder, without --plan, --capacity and --parity"));
+                .hint("give one folder, without --plan, --channel, --capacity and --parity"));
         }
         let stream = export::stream_of(&station, to.as_deref());
         let report = resend::resend(&station, &dir, &stream, missing).await?;
@@ -120,6 +120,15 @@ fn address(named: &Path) -> Result<Option<Location>> {
     }
 }
 
+/// What was named, without the password or token that an address may hold.
+fn shown(named: &Path) -> String {
+    match address(named) {
+        Ok(Some(at)) => at.shown(),
+        Ok(None) => named.display().to_string(),
+        Err(_) => "the address".to_owned(),
+    }
+}
+
 /// Whose signature is asked for: the key or root in a file, else whatever the station trusts.
 async fn trusted(cx: &Cx, key: Option<&Path>, is_evidence: bool) -> Result<Trusted> {
     Ok(match key {
@@ -149,20 +158,16 @@ pub async fn verify(cx: &Cx, VerifyArgs { dir, key, header }: VerifyArgs) -> Res
     if is_evidence {
         return super::evidence::verify(cx, &dir, trusted.keys(), header);
     }
-    let (opened, parts) = match address(&dir)? {
-        Some(at) => {
-            let station =
-                cx.open().await.map_err(|e| e.hint("addresses are asked by the rules of a station"))?;
-            (pull::check(&station, &at, trusted, header).await?, vec!["all files".to_owned()])
-        }
-        None => verify_folders(cx, &dir, &trusted, header)?,
+    let Looked { opened, parts, files, size } = match address(&dir)? {
+        Some(at) => look_at(cx, &at, trusted, header).await?,
+        None => look(cx, &dir, &trusted, header)?,
     };
     let m = &opened.manifest;
-    let size: u64 = m.files.iter().map(|f| f.size).sum();
-    let of = if m.volumes.is_empty() {
-        String::new()
-    } else {
-        format!("\n  here     {}, of {}", parts.join(", "), count(m.volumes.len() as u64, "volume"))
+    let is_whole = files == m.files.len() as u64;
+    let of = match (m.volumes.len() as u64, is_whole) {
+        (0, true) => String::new(),
+        (0, false) => format!("\n  here     {}", parts.join(", ")),
+        (volumes, _) => format!("\n  here     {}, of {}", parts.join(", "), count(volumes, "volume")),
     };
     let channels: Vec<&str> = m.channels.keys().map(String::as_str).collect();
     let released = match &opened.by {
@@ -175,12 +180,19 @@ pub async fn verify(cx: &Cx, VerifyArgs { dir, key, header }: VerifyArgs) -> Res
         Ok(serde_json::json!({
             "verified": !header, "stream": m.stream, "number": m.number, "manifest": opened.digest, "base": m.base,
             "predecessor": m.predecessor, "sender": m.sender, "fingerprint": bundle::fingerprint(&opened.signer),
-            "recipient": m.recipient, "created": m.created, "channels": channels, "files": m.files.len(), "bytes": size,
-            "released": released, "parts": parts, "volumes": m.volumes,
+            "recipient": m.recipient, "created": m.created, "channels": channels, "files": m.files.len(),
+            "bytes": m.files.iter().map(|f| f.size).fold(0, u64::saturating_add), "released": released, "parts": parts,
+            "volumes": m.volumes, "whole": is_whole, "files_here": files, "bytes_here": size,
         }))
     };
     let text = || {
-        let state = if header { "Signed; files not looked at" } else { "Whole and unchanged" };
+        let state = match (header, is_whole) {
+            (true, _) => "Signed; files not looked at".to_owned(),
+            (false, true) => "Whole and unchanged".to_owned(),
+            (false, false) => {
+                format!("What is here is unchanged; it is {files} of {}", count(m.files.len() as u64, "file"))
+            }
+        };
         let needs = m.base.map(|b| format!("\n  needs    bundle {}", b.number)).unwrap_or_default();
         let by = released_by(&opened.by);
         format!(
@@ -190,7 +202,7 @@ pub async fn verify(cx: &Cx, VerifyArgs { dir, key, header }: VerifyArgs) -> Res
             m.stream,
             m.number,
             m.created,
-            count(m.files.len() as u64, "file"),
+            count(files, "file"),
             bytes(size),
             channels.join(", "),
         )
@@ -203,7 +215,7 @@ pub async fn import(cx: &Cx, dirs: &[PathBuf], receipt_out: Option<PathBuf>) -> 
     let station = cx.open().await?;
     let (mut reports, mut refused) = (Vec::new(), Vec::new());
     for group in parts::grouped(dirs)? {
-        let shown: Vec<String> = group.iter().map(|dir| dir.display().to_string()).collect();
+        let shown: Vec<String> = group.iter().map(|dir| shown(dir)).collect();
         // Each bundle stands for itself: one that is refused, such as an older one, does not keep out the rest.
         match take(&station, &group).await {
             Ok(report) => {
@@ -224,7 +236,7 @@ pub async fn import(cx: &Cx, dirs: &[PathBuf], receipt_out: Option<PathBuf>) -> 
         receipt::write(&station, &report.stream, missing, path).await?;
         let page = page_of(path)?;
         cx.out.say(&format!(
-            "wrote the receipt {}: give it to the sender's `export --receipt`; {} shows it as a code to scan",
+            "wrote the receipt {}: give it to the sender's `export --receipt`; {} shows it, as a code to scan if it is short enough",
             path.display(),
             page.display()
         ));
@@ -264,22 +276,40 @@ fn page_of(path: &Path) -> Result<PathBuf> {
     Ok(page)
 }
 
-/// Verifies the folder of a bundle, or those of its volumes. Gives one of them, and what each is.
-fn verify_folders(cx: &Cx, dir: &Path, trusted: &Trusted, header: bool) -> Result<(Opened, Vec<String>)> {
-    let (mut opened, mut parts) = (None, Vec::new());
-    for folder in volumes::within(&[dir.to_owned()]) {
-        let part = verify::open(&folder, trusted.clone())?;
-        if !header {
-            part.check_listing()?;
-            let options = cx.options();
-            part.check_files(options.threads, &options.progress)?;
-        }
-        parts.push(part.part.to_string());
-        opened = Some(part);
+/// What was looked at of a bundle.
+struct Looked {
+    opened: Opened,
+    parts: Vec<String>,
+    files: u64,
+    size: u64,
+}
+
+/// Verifies the folder of a bundle, or those of its volumes.
+fn look(cx: &Cx, dir: &Path, trusted: &Trusted, header: bool) -> Result<Looked> {
+    let all = parts::open(&volumes::within(&[dir.to_owned()]), trusted)?;
+    for part in all.iter().filter(|_| !header) {
+        part.check_listing()?;
+        let options = cx.options();
+        part.check_files(options.threads, &options.progress)?;
     }
-    opened
-        .map(|opened| (opened, parts))
-        .ok_or_else(|| Error::usage("there is no bundle").hint("name its folder"))
+    let ((files, size), parts) =
+        (parts::covered(&all), all.iter().map(|part| part.part.to_string()).collect());
+    let none = || Error::usage("there is no bundle").hint("name its folder");
+    let opened = all.into_iter().next().ok_or_else(none)?;
+    Ok(Looked { opened, parts, files, size })
+}
+
+/// Verifies a bundle that is published.
+async fn look_at(cx: &Cx, at: &Location, trusted: Trusted, header: bool) -> Result<Looked> {
+    let station = cx.open().await.map_err(|e| e.hint("addresses are asked by the rules of a station"))?;
+    let opened = pull::check(&station, at, trusted, header).await?;
+    let m = &opened.manifest;
+    let parts = match m.volumes.is_empty() {
+        true => "all files",
+        false => "all files and the objects of the first volume, no parity",
+    };
+    let size = m.files.iter().map(|f| f.size).fold(0, u64::saturating_add);
+    Ok(Looked { parts: vec![parts.to_owned()], files: m.files.len() as u64, size, opened })
 }
 
 /// Takes in the parts of one bundle, or a bundle that is one file or is published.

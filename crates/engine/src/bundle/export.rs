@@ -12,6 +12,7 @@ use airlock_core::canon::Canonical;
 use airlock_core::channel::{self, Channel, ChannelFeed};
 use airlock_core::id::{Digest, Id};
 use airlock_core::ledger::LedgerHead;
+use airlock_core::request::Answers;
 use airlock_core::roles::Action;
 use airlock_core::root::Chain;
 use airlock_core::snapshot::Snapshot;
@@ -183,7 +184,8 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     };
     drop(needs.objects);
     let (folders, text, report) = write(station, folders, manifest, report, root.as_ref()).await?;
-    let stands = Stands { snapshots, heads, state, before, base: what.base, ledger };
+    let answered = answers.as_ref().map(|(id, _)| *id);
+    let stands = Stands { snapshots, heads, state, before, base: what.base, ledger, answers: answered };
     let report = seal(station, folders, report, stands, (text, root)).await?;
     request::sent(station, answers.as_ref().map(|(_, answers)| answers), report.number).await;
     drop(lease);
@@ -218,11 +220,11 @@ async fn plan(
 ) -> Result<Report> {
     let mut bytes = report.bytes;
     if let Some(media) = media {
-        let (_objects, mut whole) = volumes::with_objects(station, manifest, &ids).await?;
-        let layout = media.assign(&mut whole, parity)?;
-        report.volumes = volumes::planned(&layout, &whole);
+        let (_beside, objects) = volumes::objects_beside(station, &ids).await?;
+        manifest.objects = vec![objects];
+        let layout = media.assign(&mut manifest, parity)?;
+        report.volumes = volumes::planned(&layout, &manifest);
         bytes = report.volumes.iter().map(|volume| volume.bytes).sum();
-        manifest = whole;
     }
     bytes += manifest.objects.iter().map(|file| file.size).sum::<u64>();
     if let Some(there) = dir.ancestors().find(|path| path.is_dir()) {
@@ -263,6 +265,8 @@ struct Stands {
     base: Option<Base>,
     /// Where the ledger stood.
     ledger: LedgerHead,
+    /// What the peer is answered.
+    answers: Option<Id<Answers>>,
 }
 
 /// Writes what else belongs to a bundle but the signature, and reads all of it back. Gives the manifest.
@@ -304,14 +308,14 @@ async fn seal(
     stands: Stands,
     (text, root): (Canonical, Option<Chain>),
 ) -> Result<Report> {
-    let Stands { snapshots, heads, mut state, before, base, ledger } = stands;
+    let Stands { snapshots, heads, mut state, before, base, ledger, answers } = stands;
     let digest = Digest::of(text.as_str().as_bytes());
     let bundle = Base { number: report.number, manifest: digest };
     // What the receiver has after it: of channels that it does not bring, what its base did.
     let held = base.and_then(|base| state.bundles.iter().find(|e| e.bundle == base));
     let mut channels = held.map(|held| held.channels.clone()).unwrap_or_default();
     channels.extend(snapshots);
-    state.bundles.push(Exported { bundle, channels, feeds: heads, ledger: Some(ledger) });
+    state.bundles.push(Exported { bundle, channels, feeds: heads, ledger: Some(ledger), answers });
     if let Some(folder) = folders.first() {
         resend::keep(&station.dir, text.as_str(), folder.dir())?;
     }
@@ -328,7 +332,10 @@ async fn seal(
     station.commit(changes, "bundle.export", &subject, &detail).await?;
     let line = line.to_string();
     folders.iter().try_for_each(|folder| folder.sign(&line))?;
-    resend::tidy(station).await?;
+    // What is released is released, whatever becomes of what is kept of others.
+    if let Err(error) = resend::tidy(station).await {
+        tracing::warn!("what is kept of older bundles stays: {error}");
+    }
     Ok(report)
 }
 
@@ -374,6 +381,13 @@ async fn gather(
         let (facts, artifacts) = needs.add_snapshot(db, *id).await?;
         let content = snapshot.content.digest();
         let via = via(db, name).await?;
+        if via.len() > bundle::HOPS_MAX {
+            return Err(Error::usage(format!(
+                "`{name}` has more than {} crossings behind it",
+                bundle::HOPS_MAX
+            ))
+            .hint("export it from a station that is nearer to its source"));
+        }
         let head =
             ChannelHead { ecosystem: snapshot.ecosystem, snapshot: *id, content, facts, artifacts, via };
         channels.insert(name.clone(), head);

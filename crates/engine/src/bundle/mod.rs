@@ -28,6 +28,7 @@ use airlock_core::bundle::{Base, Hop};
 use airlock_core::id::{Digest, Id};
 use airlock_core::ledger::LedgerHead;
 use airlock_core::object::Object;
+use airlock_core::request::Answers;
 use airlock_core::snapshot::Snapshot;
 
 /// One bundle that was written: enough to make the next one a delta against it.
@@ -42,6 +43,9 @@ pub struct Exported {
     /// Where the ledger stood, as the bundle says; none of those that were written before it was noted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledger: Option<LedgerHead>,
+    /// The answers that it brought, which a part of it that is written again brings too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<Id<Answers>>,
 }
 
 /// What a sender remembers of a stream.

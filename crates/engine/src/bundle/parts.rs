@@ -13,7 +13,7 @@ use super::scan::Importing;
 use super::signing::Trusted;
 use super::verify::{self, Opened};
 use super::{media, parity};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::progress::{Progress, Unit};
 
 /// Names of files that are told one by one.
@@ -123,11 +123,6 @@ impl Parts {
         Err(failed.unwrap_or_else(|| Error::fault("no part was looked at")))
     }
 
-    /// The part that holds a file.
-    fn holding(&self, at: u64, file: &BundledFile) -> Option<&Opened> {
-        self.all().find(|part| part.part.has_file(at, file.volume))
-    }
-
     /// Takes in the files that the store does not have and that the parts have, then rebuilds what can be. Says what is missing
     /// still. A whole bundle lacks nothing: what is wrong with a file of it is an error.
     pub fn take_files(
@@ -146,21 +141,14 @@ impl Parts {
             &here,
             |(_, f)| f.size,
             |(at, file), buffer| {
-                let part = self.holding(*at, file);
-                let taken = take(part, file, (store, intake), buffer, &|n| task.add(n));
-                let lacks = match taken {
-                    Ok(true) => return Ok(()),
-                    Ok(false) => None,
-                    Err(e) => match part.filter(|part| part.part != Part::Whole && part.is_there()) {
-                        // The medium is there and does not give the file: the rest of it may do.
-                        Some(part) if matches!(e.kind, Kind::Unsafe | Kind::Fault) => {
-                            Some(part.dir.join(&file.path))
-                        }
-                        _ => return Err(e),
-                    },
+                let hurt = match self.take((*at, file), (store, intake), buffer, &|n| task.add(n))? {
+                    Took::Here(hurt) => hurt,
+                    Took::Lacks(hurt) => {
+                        missing.lock().unwrap_or_else(PoisonError::into_inner).insert(*at as usize);
+                        hurt
+                    }
                 };
-                damaged.lock().unwrap_or_else(PoisonError::into_inner).extend(lacks);
-                missing.lock().unwrap_or_else(PoisonError::into_inner).insert(*at as usize);
+                damaged.lock().unwrap_or_else(PoisonError::into_inner).extend(hurt);
                 Ok(())
             },
         )?;
@@ -174,26 +162,17 @@ impl Parts {
                 parity::rebuild(&all, m, (&store.blobs, intake), missing, progress)?
             }
         };
-        if asked.asks() {
-            self.ask(asked, (store, intake), &missing, progress)?;
+        if asked.asks() && missing.is_empty() {
+            self.ask(asked, (store, intake), progress)?;
         }
         let rebuilt = (lacked - missing.len()) as u64;
         Ok(Taken { rebuilt, damaged, incomplete: self.incomplete(&missing) })
     }
 
     /// Has those who are to be asked look at each file that came.
-    fn ask(
-        &self,
-        asked: &Importing,
-        (store, intake): (&Store, &Intake),
-        missing: &BTreeSet<usize>,
-        progress: &Progress,
-    ) -> Result<()> {
-        let came: Vec<&BundledFile> = (0..)
-            .zip(&self.manifest().files)
-            .filter(|(at, f)| !missing.contains(at) && store.blobs.find(f.sha256).is_none())
-            .map(|(_, file)| file)
-            .collect();
+    fn ask(&self, asked: &Importing, (store, intake): (&Store, &Intake), progress: &Progress) -> Result<()> {
+        let files = self.manifest().files.iter();
+        let came: Vec<&BundledFile> = files.filter(|f| store.blobs.find(f.sha256).is_none()).collect();
         let total = came.iter().map(|f| f.size).sum();
         let task = progress.task("having files looked at".to_owned(), Unit::Bytes, Some(total));
         media::each(
@@ -266,34 +245,89 @@ impl From<Opened> for Parts {
     }
 }
 
-/// Checks a file, and takes it in if the store does not have it. Says whether it is here then.
-fn take(
-    part: Option<&Opened>,
+/// What became of a file, and where it was found to be hurt.
+enum Took {
+    Here(Vec<PathBuf>),
+    Lacks(Vec<PathBuf>),
+}
+
+impl Parts {
+    /// Takes in a file that the store does not have, from whichever part has it as it should be. Of a whole bundle it is
+    /// checked all the same, and what is wrong with it is an error; of parts, others may have it.
+    fn take(
+        &self,
+        (at, file): (u64, &BundledFile),
+        (store, intake): (&Store, &Intake),
+        buffer: &mut [u8],
+        told: &(impl Fn(u64) + Sync),
+    ) -> Result<Took> {
+        // What is not written again must not be collected meanwhile.
+        if store.blobs.touch(file.sha256)? {
+            if self.is_whole() {
+                self.first.check_file(&file.path, file.size, file.sha256, buffer, told)?;
+            }
+            return Ok(Took::Here(Vec::new()));
+        }
+        if intake.holds(file.sha256, file.size, buffer)? {
+            told(file.size);
+            return Ok(Took::Here(Vec::new()));
+        }
+        let mut hurt = Vec::new();
+        for part in self.all().filter(|part| part.part.has_file(at, file.volume)) {
+            match from_medium(part, file, intake, buffer, told)? {
+                Ok(()) => return Ok(Took::Here(hurt)),
+                Err(e) if part.part == Part::Whole || !part.is_there() => return Err(e),
+                // The medium is there and does not give the file: another may, and the rest of this one.
+                Err(_) => hurt.push(part.dir.join(&file.path)),
+            }
+        }
+        Ok(Took::Lacks(hurt))
+    }
+}
+
+/// Takes a file from a medium into the intake. The outer error is this station's, the inner one the medium's.
+fn from_medium(
+    part: &Opened,
     file: &BundledFile,
-    (store, intake): (&Store, &Intake),
+    intake: &Intake,
     buffer: &mut [u8],
     told: &(impl Fn(u64) + Sync),
-) -> Result<bool> {
-    // What is not written again must not be collected meanwhile.
-    if store.blobs.touch(file.sha256)? {
-        return match part.filter(|part| part.part == Part::Whole) {
-            Some(part) => part.check_file(&file.path, file.size, file.sha256, buffer, told).map(|()| true),
-            None => Ok(true),
-        };
-    }
-    if intake.holds(file.sha256, file.size, buffer)? {
-        told(file.size);
-        return Ok(true);
-    }
-    let Some(part) = part else { return Ok(false) };
+) -> Result<Result<()>> {
     let mut incoming = intake.begin(file.sha256)?;
-    part.pass(&file.path, file.size, buffer, |bytes| {
+    let mut own = None;
+    let passed = part.pass(&file.path, file.size, buffer, |bytes| {
         told(bytes.len() as u64);
-        Ok(incoming.write(bytes)?)
-    })?;
-    incoming.finish().map_err(|e| match e {
-        StoreError::Hash { .. } => verify::changed(&part.dir.join(&file.path)),
-        other => other.into(),
-    })?;
-    Ok(true)
+        incoming.write(bytes).map_err(|e| {
+            let stop = Error::fault("this station cannot write");
+            own = Some(e);
+            stop
+        })
+    });
+    if let Some(error) = own {
+        return Err(error.into());
+    }
+    if let Err(error) = passed {
+        return Ok(Err(error));
+    }
+    match incoming.finish() {
+        Ok(()) => Ok(Ok(())),
+        Err(StoreError::Hash { .. }) => Ok(Err(verify::changed(&part.dir.join(&file.path)))),
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// The folders of one bundle, each held against the manifest of the first, so that none of another bundle is among them.
+pub fn open(dirs: &[PathBuf], trusted: &Trusted) -> Result<Vec<Opened>> {
+    let Parts { first, mut rest } = Parts::open(dirs, trusted.clone())?;
+    rest.insert(0, first);
+    Ok(rest)
+}
+
+/// How many files of a bundle these parts of it claim together, and their bytes.
+pub fn covered(parts: &[Opened]) -> (u64, u64) {
+    let Some(first) = parts.first() else { return (0, 0) };
+    let has =
+        |(at, file): &(u64, &BundledFile)| parts.iter().any(|part| part.part.has_file(*at, file.volume));
+    let all = (0u64..).zip(&first.manifest.files).filter(has);
+    all.fold((0, 0), |(files, bytes): (u64, u64), (_, file)| (files + 1, bytes.saturating_add(file.size)))
 }

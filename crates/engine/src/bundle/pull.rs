@@ -108,7 +108,7 @@ impl Published {
             station.options.progress.task(format!("fetching {}", self.at.shown()), Unit::Bytes, Some(total));
         let fetch = |file: &BundledFile| {
             let (file, opened, place) = (file.clone(), sink(file), self.place(&file.path, file.volume));
-            let (sink, task) = (&sink, &task);
+            let task = &task;
             async move {
                 let (mut into, place) = (opened?, place?);
                 let each = |piece: Piece<'_>| {
@@ -117,7 +117,7 @@ impl Published {
                             task.add(bytes.len() as u64);
                             into.write(bytes)?;
                         }
-                        Piece::Restart => into = sink(&file)?,
+                        Piece::Restart => into.restart()?,
                     }
                     Ok(())
                 };
@@ -139,12 +139,18 @@ impl Published {
 /// Where the bytes of a file go.
 trait Sink {
     fn write(&mut self, bytes: &[u8]) -> Result<()>;
+    /// What came is void.
+    fn restart(&mut self) -> Result<()>;
     fn finish(self, wanted: Digest) -> Result<()>;
 }
 
 impl Sink for airlock_store::Incoming<'_> {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         Ok(self.write(bytes)?)
+    }
+
+    fn restart(&mut self) -> Result<()> {
+        Ok(self.restart()?)
     }
 
     fn finish(self, _: Digest) -> Result<()> {
@@ -158,6 +164,11 @@ impl Sink for airlock_store::Incoming<'_> {
 impl Sink for Sha256 {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.update(bytes);
+        Ok(())
+    }
+
+    fn restart(&mut self) -> Result<()> {
+        *self = Self::new();
         Ok(())
     }
 

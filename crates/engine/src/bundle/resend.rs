@@ -18,7 +18,7 @@ use super::write::Folder;
 use super::{ExportState, verify, volumes};
 use crate::error::{Error, Result, file_error, joined};
 use crate::people;
-use crate::retention::BUNDLES_KEPT;
+use crate::retention;
 use crate::station::Station;
 
 /// Where manifests are kept, in the station's folder.
@@ -54,10 +54,11 @@ pub(super) fn keep(station: &Path, manifest: &str, written: &Path) -> Result<()>
 /// Lets go of what is kept of bundles on which no delta may rest any more.
 pub(super) async fn tidy(station: &Station) -> Result<()> {
     let mut needed = BTreeSet::new();
-    for id in station.store.db.refs("export/").await?.into_values() {
+    for (name, id) in station.store.db.refs("export/").await? {
         let state: ExportState = station.store.db.get(Id::new(id)).await?;
-        let last = state.bundles.iter().rev().take(BUNDLES_KEPT);
-        needed.extend(last.map(|sent| sent.bundle.manifest.to_string()));
+        let stream = name.strip_prefix("export/").unwrap_or(&name);
+        let kept = retention::exported(station, stream, state).await?;
+        needed.extend(kept.map(|sent| sent.bundle.manifest.to_string()));
     }
     let folder = station.dir.join(SENT);
     for entry in std::fs::read_dir(&folder).map_err(file_error(&folder))? {
@@ -100,8 +101,8 @@ pub async fn resend(station: &Station, dir: &Path, stream: &str, missing: &Missi
     let manifest = verify::parse(text.as_bytes())?;
     let parts = parts(dir, missing, &manifest)?;
     let ids = export::objects_of(station, &state, &manifest).await?;
-    let (objects, again) = volumes::with_objects(station, manifest.clone(), &ids).await?;
-    if again.objects != manifest.objects {
+    let (objects, again) = volumes::objects_beside(station, &ids).await?;
+    if manifest.objects != [again] {
         return Err(Error::fault(format!(
             "the objects of bundle {} do not come out as they were",
             bundle.number
@@ -114,6 +115,7 @@ pub async fn resend(station: &Station, dir: &Path, stream: &str, missing: &Missi
     let (blobs, progress) = (station.store.blobs.clone(), station.options.progress.clone());
     let report = report(&manifest, &parts, ids.len() as u64);
     let whole = move || {
+        let mut folders = Vec::new();
         for (path, part) in parts {
             let folder = Folder::prepare(&path, part, &manifest)?;
             folder.copy_objects(objects.path(), &manifest)?;
@@ -123,13 +125,15 @@ pub async fn resend(station: &Station, dir: &Path, stream: &str, missing: &Missi
             folder.sync()?;
             folder.read_back(&blobs, &manifest, &progress)?;
             folder.write_manifest(&text)?;
-            folder.sign(&signature)?;
+            folders.push(folder);
         }
-        Ok(())
+        Ok(folders)
     };
-    joined(tokio::task::spawn_blocking(whole).await)?;
+    let folders = joined(tokio::task::spawn_blocking(whole).await)?;
+    // Before anything is signed, so that nothing leaves of which the ledger does not tell.
     let detail = serde_json::json!({"missing": missing, "files": report.files, "bytes": report.bytes});
     station.commit(Vec::new(), "bundle.resend", &format!("stream/{stream}"), &detail).await?;
+    folders.iter().try_for_each(|folder| folder.sign(&signature))?;
     Ok(report)
 }
 
@@ -137,7 +141,9 @@ pub async fn resend(station: &Station, dir: &Path, stream: &str, missing: &Missi
 fn parts(dir: &Path, missing: &Missing, manifest: &Manifest) -> Result<Vec<(PathBuf, Part)>> {
     let is_there = |number: &u32| (1..=manifest.volumes_of_files()).contains(&(*number as usize));
     let within = missing.files.last().is_none_or(|last| last < manifest.files.len() as u64);
-    if !missing.volumes.iter().all(is_there) || !within {
+    let is_once = missing.volumes.is_sorted_by(|a, b| a < b);
+    let is_some = !missing.volumes.is_empty() || !missing.files.is_empty();
+    if !missing.volumes.iter().all(is_there) || !within || !is_once || !is_some {
         return Err(Error::unsafe_("the receipt misses what the bundle never had")
             .hint("ask the receiving station for a new one"));
     }

@@ -37,7 +37,7 @@ pub struct Opened {
 }
 
 pub(super) fn read_limited(path: &Path, most: u64) -> Result<Vec<u8>> {
-    let file = File::open(path).map_err(|e| match e.kind() {
+    let file = crate::files::open_regular(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => {
             Error::unsafe_(format!("{} is missing: this is no whole bundle", path.display()))
                 .hint("give the folder that holds AIRLOCK.json; if the copy was broken off, copy it again")

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use airlock_core::bundle::Manifest;
+use airlock_core::bundle::{Manifest, ObjectFile};
 use airlock_core::id::Digest;
 use airlock_core::litter;
 use airlock_core::volume::{self, Part, SHARD_BYTES, Unpacked, Volume};
@@ -275,10 +275,11 @@ pub(super) async fn lay_out(
     station: &Station,
     media: Media,
     parity: u32,
-    manifest: Manifest,
+    mut manifest: Manifest,
     ids: &BTreeSet<Digest>,
 ) -> Result<(Vec<Folder>, Manifest)> {
-    let (objects, mut manifest) = with_objects(station, manifest, ids).await?;
+    let (objects, file) = objects_beside(station, ids).await?;
+    manifest.objects = vec![file];
     let layout = media.assign(&mut manifest, parity)?;
     let (blobs, progress) = (station.store.blobs.clone(), station.options.progress.clone());
     let whole = move || {
@@ -292,16 +293,15 @@ pub(super) async fn lay_out(
 }
 
 /// Writes the objects beside the station, since their size decides what else fits.
-pub(super) async fn with_objects(
+pub(super) async fn objects_beside(
     station: &Station,
-    mut manifest: Manifest,
     ids: &BTreeSet<Digest>,
-) -> Result<(tempfile::TempDir, Manifest)> {
+) -> Result<(tempfile::TempDir, ObjectFile)> {
     let beside = tempfile::tempdir_in(&station.dir).map_err(file_error(&station.dir))?;
     let folder = beside.path().join("objects");
     std::fs::create_dir(&folder).map_err(file_error(&folder))?;
-    manifest.objects = vec![objects::write(&station.store.db, beside.path(), OBJECTS, ids).await?];
-    Ok((beside, manifest))
+    let objects = objects::write(&station.store.db, beside.path(), OBJECTS, ids).await?;
+    Ok((beside, objects))
 }
 
 fn fill(
