@@ -11,6 +11,7 @@ pub mod locks;
 pub mod make;
 
 pub mod msgpack;
+pub mod oneway;
 pub mod pypi;
 mod read;
 pub mod sbom;

@@ -20,13 +20,14 @@ use airlock_formats::archive::{
 };
 use airlock_formats::feeds::{self, curl, epss, identities, kev, nvd, openssl, osv, vex};
 use airlock_formats::make::{CondaPackage, Wheel};
+use airlock_formats::oneway::{beat::Beat, missing::Missing, packet, piece};
 use airlock_formats::{IndexError, IndexRead, conda, limits, locks, msgpack, pypi};
 
 /// A function that takes any bytes.
 pub type Body = fn(&[u8]);
 
 /// Every function of this module by its name, which is that of its target in `fuzz/`.
-pub const ALL: [(&str, Body); 28] = [
+pub const ALL: [(&str, Body); 29] = [
     ("repodata", repodata),
     ("repodata_zst", repodata_zst),
     ("shard", shard),
@@ -53,6 +54,7 @@ pub const ALL: [(&str, Body); 28] = [
     ("policy", policy),
     ("bundle_manifest", bundle_manifest),
     ("request_file", request_file),
+    ("one_way", one_way),
     ("spec", spec),
     ("version", version),
 ];
@@ -295,6 +297,27 @@ pub fn request_file(data: &[u8]) {
     assert!(again.lines.iter().map(|line| &line.asked).eq(lines.iter().map(|(asked, _)| asked)));
 }
 
+/// A packet of a one-way link, what may be in it, and the list of what is missing.
+pub fn one_way(data: &[u8]) {
+    if let Some(header) = packet::Header::read(data) {
+        assert_eq!(header.write()[..], data[..packet::HEADER_BYTES]);
+        assert_eq!(packet::body(data).len(), usize::from(header.shape.symbol_bytes));
+        assert!(header.shape.symbols() <= 2 * usize::from(packet::SYMBOLS_MAX));
+    }
+    let body = data.get(packet::HEADER_BYTES..).unwrap_or_default();
+    if let Some(piece) = piece::read(body) {
+        assert!(piece.offset.checked_add(piece.bytes.len() as u64).is_some());
+    }
+    if let Some(beat) = Beat::read(body) {
+        let mut again = vec![0; body.len()];
+        beat.write(&mut again);
+        assert_eq!(Beat::read(&again), Some(beat));
+    }
+    if let Ok(missing) = Missing::read(text(data)) {
+        assert_eq!(Missing::read(&missing.to_string()), Ok(missing));
+    }
+}
+
 /// OSV records.
 pub fn osv_feed(data: &[u8]) {
     let _ = osv::read_record(text(data));
@@ -448,6 +471,15 @@ pub fn sample(name: &str) -> Vec<u8> {
             let line = r#"airlock-request/1 r1 conda main numpy>=2 2026-03-01T12:00:00Z ada "for x" ed25519 "#;
             let (key, signature) = ("07".repeat(32), "01".repeat(64));
             format!("# Airlock requests 1\n# key ed25519 {key}\n{line}{signature}\n").into_bytes()
+        }
+        "one_way" => {
+            let session = packet::Session { sender: [1; 4], number: 1, salt: [2; 8] };
+            let shape = packet::Shape { originals: 0, repair: 0, symbol_bytes: 512 };
+            let kind = packet::Kind::Beat;
+            let header = packet::Header { kind, symbol: 0, block: 0, session, sequence: 0, shape, depth: 0 };
+            let mut bytes = header.write().to_vec();
+            bytes.resize(header.packet_bytes(), 0);
+            bytes
         }
         "osv_feed" => crate::osv("PYSEC-1", "PyPI", "x", "2", 9.8).to_string().into_bytes(),
         "cve_feed" => br#"{"cveMetadata":{"cveId":"CVE-2024-1"},"containers":{"cna":{"affected":[{"packageURL":"pkg:pypi/x","cpes":["cpe:2.3:a:v:p:*:*:*:*:*:*:*:*"],"defaultStatus":"affected","versions":[{"version":"1","lessThan":"2","status":"unaffected"},{"version":">= 1, < 2","status":"affected"}]}]}}}"#.to_vec(),
