@@ -76,6 +76,14 @@ impl StationKey {
         bundle::fingerprint(&self.public())
     }
 
+    /// What this key's holder and the holder of another one can compute, and nobody else: X25519 between the two, as
+    /// RFC 7748 has it, in the other form of both curves' points. `None` for a key with which it would be known to all.
+    pub fn agree(&self, other: &[u8; 32]) -> Option<[u8; 32]> {
+        let other = VerifyingKey::from_bytes(other).ok().filter(|key| !key.is_weak())?;
+        let shared = other.to_montgomery().mul_clamped(self.key.to_scalar_bytes()).to_bytes();
+        (shared != [0; 32]).then_some(shared)
+    }
+
     /// Signs.
     pub fn sign(&self, message: &[u8]) -> SignatureLine {
         SignatureLine { public_key: self.public(), signature: self.key.sign(message).to_bytes() }

@@ -24,6 +24,7 @@ pub mod ledger;
 pub mod locks;
 pub mod mirror;
 pub mod network;
+pub mod oneway;
 pub mod osv;
 pub mod people;
 pub mod personal;

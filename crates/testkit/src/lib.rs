@@ -6,6 +6,7 @@
 
 pub mod archives;
 pub mod fuzz;
+pub mod relay;
 mod sources;
 pub mod tamper;
 pub mod wire;

@@ -24,7 +24,7 @@ const SENDER_CHARS_MAX: usize = 200;
 const FEED_CHARS_MAX: usize = 1000;
 
 /// The names that a bundle gives must be such that they can name something here.
-pub(super) fn check_names(m: &Manifest) -> Result<()> {
+pub(crate) fn check_names(m: &Manifest) -> Result<()> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
     if m.stream.is_empty() || m.stream.len() > STREAM_CHARS_MAX || !m.stream.bytes().all(plain) {
         return Err(Error::unsafe_("the stream's name is malformed"));

@@ -92,7 +92,7 @@ fn several<T: Sync>(
 }
 
 /// A file to read, which a link in its place is not. `Ok(None)` where it is no ordinary file.
-pub(super) fn open(path: &Path) -> Result<Option<File>> {
+pub(crate) fn open(path: &Path) -> Result<Option<File>> {
     match rustix::fs::open(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
         Ok(file) => {
             let file: File = OwnedFd::into(file);
@@ -179,13 +179,13 @@ pub(super) fn copy(
 }
 
 /// Brings everything that was written to the file system of a folder onto the medium.
-pub(super) fn sync(dir: &Path) -> Result<()> {
+pub(crate) fn sync(dir: &Path) -> Result<()> {
     let folder = File::open(dir).map_err(file_error(dir))?;
     rustix::fs::syncfs(&folder).map_err(|e| file_error(dir)(e.into()))
 }
 
 /// What files of these sizes take on a file system, in bytes.
-pub(super) fn room_for(sizes: impl Iterator<Item = u64>) -> u64 {
+pub(crate) fn room_for(sizes: impl Iterator<Item = u64>) -> u64 {
     sizes.fold(0, |sum, size| sum.saturating_add(size.div_ceil(BLOCK_BYTES).saturating_mul(BLOCK_BYTES)))
 }
 
@@ -215,7 +215,7 @@ pub(super) fn seconds_per_byte(dir: &Path) -> Result<f64> {
 }
 
 /// Says how much is missing, where there is not enough room on the file system of a folder.
-pub(super) fn check_room(dir: &Path, needed: u64) -> Result<()> {
+pub(crate) fn check_room(dir: &Path, needed: u64) -> Result<()> {
     let (free, _) = free(dir)?;
     if needed <= free {
         return Ok(());

@@ -1,11 +1,11 @@
 //! Bundles: what they carry, and what both sides remember of them.
 
-mod admission;
+pub(crate) mod admission;
 mod channels;
 pub mod export;
 pub mod file;
 pub mod import;
-mod media;
+pub(crate) mod media;
 mod needs;
 mod objects;
 mod parity;

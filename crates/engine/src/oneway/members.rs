@@ -1,0 +1,150 @@
+//! What of a bundle is carried: the one place here that knows how a bundle is laid out.
+//!
+//! All files one after another, in the manifest's order, are one long stretch of bytes, the *data*; manifest and
+//! signatures are the *document*. Where a byte of the data belongs follows from the manifest, which the document brings.
+
+use std::ops::Range;
+use std::path::Path;
+
+use airlock_core::bundle::{MANIFEST, MANIFEST_BYTES_MAX, Manifest, SIGNATURES, SIGNATURES_BYTES_MAX};
+use airlock_core::id::Digest;
+use airlock_formats::oneway::missing::{Missing, Part};
+use airlock_formats::oneway::ranges::Ranges;
+
+use crate::bundle::admission;
+use crate::bundle::verify::{self, Opened};
+use crate::error::{Error, Result, file_error};
+
+/// Bytes in front of the manifest in the document: how long it is.
+const LENGTH_BYTES: usize = 8;
+/// Largest document, in bytes.
+pub(super) const DOCUMENT_BYTES_MAX: u64 = LENGTH_BYTES as u64 + MANIFEST_BYTES_MAX + SIGNATURES_BYTES_MAX;
+
+/// One file of a bundle.
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    /// Path within the bundle.
+    pub path: String,
+    /// SHA-256.
+    pub sha256: Digest,
+    /// The bytes of the data that are its content.
+    pub range: Range<u64>,
+}
+
+/// The files of a bundle whose manifest is signed by a known key.
+#[derive(Debug)]
+pub(super) struct Members {
+    /// SHA-256 of the manifest, which names the transfer.
+    pub transfer: Digest,
+    /// The stream.
+    pub stream: String,
+    /// The bundle's number.
+    pub number: u64,
+    /// The files, by offset.
+    pub list: Vec<Member>,
+}
+
+impl Members {
+    /// Reads what a bundle's manifest says.
+    pub fn open(dir: &Path, keys: &[[u8; 32]]) -> Result<Self> {
+        let Opened { manifest, digest, .. } = verify::open(dir, keys)?;
+        admission::check_names(&manifest)?;
+        let list = members(&manifest)?;
+        Ok(Self { transfer: digest, stream: manifest.stream, number: manifest.number, list })
+    }
+
+    /// Bytes of all files.
+    pub fn bytes(&self) -> u64 {
+        self.list.last().map_or(0, |member| member.range.end)
+    }
+
+    /// The files that have bytes within a stretch, with their numbers; empty files are in none.
+    pub fn within(&self, range: Range<u64>) -> impl Iterator<Item = (usize, &Member)> {
+        let first = self.list.partition_point(|member| member.range.end <= range.start);
+        let rest = self.list.iter().enumerate().skip(first);
+        rest.take_while(move |(_, member)| member.range.start < range.end)
+            .filter(|(_, member)| !member.range.is_empty())
+    }
+
+    /// The list of what is missing, where these bytes are there.
+    pub fn missing(&self, have: &Ranges, is_verified: impl Fn(usize) -> bool) -> Missing {
+        let mut parts = Vec::new();
+        let open = self.list.iter().enumerate().filter(|(at, _)| !is_verified(*at));
+        for (_, member) in open {
+            let (path, start) = (member.path.clone(), member.range.start);
+            for bytes in have.missing(member.range.clone()) {
+                let bytes = (bytes != member.range).then_some(bytes.start - start..bytes.end - start);
+                parts.push(Part { path: path.clone(), bytes });
+            }
+            if member.range.is_empty() {
+                parts.push(Part { path, bytes: None });
+            }
+        }
+        Missing { transfer: self.transfer, parts }
+    }
+
+    /// The bytes that a missing list names.
+    pub fn listed(&self, missing: &Missing) -> Result<Ranges> {
+        if missing.transfer != self.transfer {
+            return Err(Error::usage(format!(
+                "the list is of the bundle with manifest {}, this one has {}",
+                missing.transfer, self.transfer
+            ))
+            .hint("give the folder of the bundle that was sent, or the list that the receiver printed for this one"));
+        }
+        let mut by_path: Vec<&Member> = self.list.iter().collect();
+        by_path.sort_by(|a, b| a.path.cmp(&b.path));
+        let mut out = Ranges::default();
+        for Part { path, bytes } in &missing.parts {
+            let found = by_path.binary_search_by(|member| member.path.as_str().cmp(path));
+            let member = found.ok().and_then(|at| by_path.get(at));
+            let size = member.map_or(0, |m| m.range.end - m.range.start);
+            let stretch = bytes.clone().unwrap_or(0..size);
+            match member {
+                Some(member) if stretch.end <= size => {
+                    out.insert(member.range.start + stretch.start..member.range.start + stretch.end);
+                }
+                _ => {
+                    let what = path.escape_default();
+                    return Err(Error::usage(format!(
+                        "the list names bytes of `{what}` that the bundle does not have"
+                    ))
+                    .hint("give the list as the receiver wrote it"));
+                }
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// Every file that a manifest lists, where it lies in the data.
+fn members(manifest: &Manifest) -> Result<Vec<Member>> {
+    let objects = manifest.objects.iter().map(|f| (&f.path, f.sha256, f.size));
+    let files = manifest.files.iter().map(|f| (&f.path, f.sha256, f.size));
+    let extra = manifest.extra.iter().map(|f| (&f.path, f.sha256, f.size));
+    let mut end = 0_u64;
+    let place = |(path, sha256, size): (&String, Digest, u64)| {
+        let start = end;
+        end = start
+            .checked_add(size)
+            .ok_or_else(|| Error::unsafe_("the manifest names more bytes than there are"))?;
+        Ok(Member { path: path.clone(), sha256, range: start..end })
+    };
+    objects.chain(files).chain(extra).map(place).collect()
+}
+
+/// The document of a bundle: 8 bytes that say how long the manifest is, the manifest, the signatures.
+pub(super) fn document(dir: &Path) -> Result<Vec<u8>> {
+    let read = |name| {
+        let path = dir.join(name);
+        std::fs::read(&path).map_err(file_error(path))
+    };
+    let (manifest, signatures) = (read(MANIFEST)?, read(SIGNATURES)?);
+    Ok([&(manifest.len() as u64).to_be_bytes()[..], &manifest, &signatures].concat())
+}
+
+/// Manifest and signatures of a document.
+pub(super) fn split(document: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = document.split_first_chunk::<LENGTH_BYTES>()?;
+    rest.split_at_checked(usize::try_from(u64::from_be_bytes(*length)).ok()?)
+}

@@ -1,0 +1,396 @@
+//! Bundles over a one-way link: through losses, gaps, disorder and enemies, bit by bit or not at all.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use airlock_core::canon::Canonical;
+use airlock_core::ecosystem::Ecosystem;
+use airlock_core::id::Digest;
+use airlock_engine::bundle::export::{self, What};
+use airlock_engine::bundle::verify;
+use airlock_engine::error::{Error, Kind};
+use airlock_engine::oneway::receive::{self, Dropped, Outcome, Report, Told};
+use airlock_engine::oneway::send;
+use airlock_engine::station::{Side, Station};
+use airlock_engine::trust;
+use airlock_testkit::relay::Relay;
+use airlock_testkit::{Kit, conda};
+use serde_json::{Value, json};
+
+const NO_GAP: Duration = Duration::ZERO;
+
+/// Two stations that trust each other, and a spool.
+struct Gap {
+    low: Kit,
+    high: Station,
+    disks: usize,
+}
+
+impl Gap {
+    async fn new() -> Self {
+        let low = Kit::new(&[]).await;
+        let mut source = low.conda_source("source");
+        source.add(&conda("good", "1.0"), &json!({}));
+        source.write();
+        low.add_channel("main", Ecosystem::Conda, source.path(), &[]).await;
+        low.sync("main").await;
+        let options = low.station.options.clone();
+        let high = Station::init(&low.path().join("high"), "high", Side::Isolated, options).await.unwrap();
+        believe(&high, &low.station).await;
+        believe(&low.station, &high).await;
+        Self { low, high, disks: 0 }
+    }
+
+    /// A bundle with files of these sizes besides what it has, signed by the sender.
+    async fn bundle(&mut self, sizes: &[usize]) -> PathBuf {
+        self.disks += 1;
+        let disk = self.low.path().join(format!("disk-{}", self.disks));
+        export::export(&self.low.station, &disk, &What::default()).await.unwrap();
+        let mut random = self.disks as u64;
+        let files: Vec<Value> = sizes.iter().map(|size| plant(&disk, *size, &mut random)).collect();
+        resign(&self.low.station, &disk, |manifest| {
+            let list = manifest["files"].as_array_mut().unwrap();
+            list.extend(files);
+            list.sort_by_key(|file| file["path"].as_str().unwrap().to_owned());
+        });
+        disk
+    }
+
+    fn spool(&self) -> PathBuf {
+        self.low.path().join("spool")
+    }
+
+    fn send_wish(&self, to: SocketAddr) -> send::Wish {
+        let to = format!("udp://{to}");
+        send::Wish { to, rate: 300_000_000, repair: None, mtu: None, only: None, recipient: None }
+    }
+
+    /// Receives one sending while `sending` is done to where it is received.
+    async fn receive<T>(&self, sending: impl AsyncFnOnce(SocketAddr) -> T) -> (T, Report, Dropped) {
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let wish = receive::Wish {
+            listen: "udp://127.0.0.1:0".to_owned(),
+            into: self.spool(),
+            once: true,
+            silence: Duration::from_secs(3),
+            quota: None,
+        };
+        let listening = move |what: Told<'_>| {
+            if let Told::Listening { address, .. } = what {
+                tell.send(address).unwrap();
+            }
+        };
+        let sending = async {
+            let address = told.recv().await.unwrap();
+            sending(address).await
+        };
+        let (received, sent) = tokio::join!(receive::receive(&self.high, wish, listening), sending);
+        let (report, dropped) = received.unwrap();
+        (sent, report, dropped)
+    }
+
+    /// Sends a bundle through a relay.
+    async fn cross(
+        &self,
+        disk: &Path,
+        only: Option<PathBuf>,
+        relay: impl FnOnce(SocketAddr) -> Relay,
+    ) -> (send::Report, Report, Dropped) {
+        let (sent, report, dropped) = self
+            .receive(async |address| {
+                let relay = relay(address);
+                let wish = send::Wish { only, ..self.send_wish(relay.address) };
+                send::send(&self.low.station, disk, &wish).await.unwrap()
+            })
+            .await;
+        (sent, report, dropped)
+    }
+
+    /// What stands under a bundle's name in the spool.
+    fn delivered(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.spool()).unwrap();
+        entries.map(|e| e.unwrap().path()).filter(|p| !p.ends_with("incoming")).collect()
+    }
+
+    fn incoming(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.spool().join("incoming")).unwrap();
+        let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|name| !name.starts_with("session-") && name != "lock");
+        names.sort();
+        names
+    }
+}
+
+async fn believe(one: &Station, other: &Station) {
+    let limits = trust::Limits::default();
+    trust::add(one, "peer", other.key.public(), &other.key.fingerprint(), limits).await.unwrap();
+}
+
+/// Noise of this size among the files of a bundle.
+fn plant(disk: &Path, size: usize, random: &mut u64) -> Value {
+    let mut bytes = Vec::with_capacity(size + 8);
+    while bytes.len() < size {
+        *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        bytes.extend_from_slice(&(*random ^ (*random >> 29)).to_le_bytes());
+    }
+    bytes.truncate(size);
+    let sha256 = Digest::of(&bytes);
+    let path = airlock_core::bundle::file_path(sha256, "x-1-0.conda");
+    let place = disk.join(&path);
+    std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+    std::fs::write(place, bytes).unwrap();
+    json!({"name": "x-1-0.conda", "path": path, "sha256": sha256, "size": size})
+}
+
+/// Changes a manifest and signs it.
+fn resign(signer: &Station, disk: &Path, change: impl FnOnce(&mut Value)) {
+    let path = disk.join("AIRLOCK.json");
+    let mut manifest: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    change(&mut manifest);
+    let text = Canonical::of(&manifest).unwrap();
+    std::fs::write(&path, text.as_str()).unwrap();
+    let line = signer.key.sign(text.as_str().as_bytes());
+    std::fs::write(disk.join("AIRLOCK.sig"), format!("{line}\n")).unwrap();
+}
+
+/// Every file below a folder.
+fn content(dir: &Path) -> BTreeMap<PathBuf, Digest> {
+    let (mut out, mut folders) = (BTreeMap::new(), vec![dir.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let bytes = std::fs::read(&path).unwrap();
+                out.insert(path.strip_prefix(dir).unwrap().to_owned(), Digest::of(&bytes));
+            }
+        }
+    }
+    out
+}
+
+fn sizes() -> Vec<usize> {
+    let small = (1..300).map(|n| n * 37 % 12_000);
+    small.chain([0, 8820, 8821, 20 << 20, 17 << 20]).collect()
+}
+
+fn is_complete(report: &Report) -> bool {
+    matches!(report.outcome, Outcome::Complete { .. })
+}
+
+fn whole(report: &Report, gap: &Gap, disk: &Path) {
+    let Outcome::Complete { bundle, .. } = &report.outcome else { panic!("{report:?}") };
+    assert_eq!(gap.delivered(), [bundle.clone()]);
+    assert_eq!(content(bundle), content(disk));
+    let opened = verify::open(bundle, &[gap.low.station.key.public()]).unwrap();
+    opened.check_listing().unwrap();
+    assert_eq!(gap.incoming(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_crosses_a_good_link_bit_by_bit() {
+    let mut gap = Gap::new().await;
+    let disk = gap.bundle(&sizes()).await;
+    let (sent, report, dropped) = gap.cross(&disk, None, |to| Relay::start(to, |p, send| send(p))).await;
+    whole(&report, &gap, &disk);
+    assert_eq!(report.arrived, sent.bytes);
+    assert_eq!((dropped.strangers, dropped.forged, dropped.replayed), (0, 0, 0));
+    // Again: it is here already, and nobody writes over it.
+    let (_, report, _) = gap.cross(&disk, None, |to| Relay::start(to, |p, send| send(p))).await;
+    whole(&report, &gap, &disk);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_crosses_losses_gaps_reordering_and_copies_bit_by_bit() {
+    let mut gap = Gap::new().await;
+    let disk = gap.bundle(&sizes()).await;
+    let bad = |to| Relay::bad(to, 10, Duration::from_millis(50), true);
+    let (_, report, _) = gap.cross(&disk, None, bad).await;
+    whole(&report, &gap, &disk);
+    let counts = report.counts;
+    assert!(counts.lost > 0 && counts.restored > 0 && counts.repeated > 0, "{counts:?}");
+    std::fs::remove_dir_all(gap.spool()).unwrap();
+    let (_, report, _) = gap.cross(&disk, None, |to| Relay::bad(to, 50, NO_GAP, false)).await;
+    whole(&report, &gap, &disk);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_arrived_beyond_repair_is_kept_and_the_list_completes_it() {
+    let mut gap = Gap::new().await;
+    let disk = gap.bundle(&sizes()).await;
+    let (first, report, _) = gap.cross(&disk, None, |to| Relay::bad(to, 450, NO_GAP, false)).await;
+    let Outcome::Incomplete { list, missing_bytes, .. } = &report.outcome else { panic!("{report:?}") };
+    assert!(gap.delivered().is_empty(), "nobody believes that it arrived");
+    assert_eq!(report.arrived, first.bytes - missing_bytes);
+    assert!(report.arrived > first.bytes / 3, "{report:?}");
+    let list = list.clone();
+    let good = |to| Relay::start(to, |p, send| send(p));
+    let (second, report, _) = gap.cross(&disk, Some(list), good).await;
+    whole(&report, &gap, &disk);
+    assert_eq!(second.bytes, *missing_bytes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_forgers_and_those_who_replay_change_nothing_and_are_counted() {
+    let mut gap = Gap::new().await;
+    let disk = gap.bundle(&[300_000, 40_000]).await;
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let record = heard.clone();
+    let enemy = move |to| {
+        Relay::start(to, move |packet, send| {
+            // Every kind of damage, before the genuine packet.
+            for at in [0, 9, 12, 17, 25, 39, 41, 60, packet.len() - 1] {
+                let mut forged = packet.to_vec();
+                forged[at] ^= 0x40;
+                send(&forged);
+            }
+            send(&packet[..packet.len() - 1]);
+            send(b"hello");
+            send(packet);
+            record.lock().unwrap().push(packet.to_vec());
+        })
+    };
+    let (sent, report, dropped) = gap.cross(&disk, None, enemy).await;
+    whole(&report, &gap, &disk);
+    let heard = std::mem::take(&mut *heard.lock().unwrap());
+    assert!(dropped.forged >= 4 * heard.len() as u64 / 2, "{dropped:?} of {}", heard.len());
+    assert!(dropped.strangers >= 2 * heard.len() as u64 / 2, "{dropped:?} of {}", heard.len());
+    assert!(report.counts.received <= sent.packets);
+    // All of it again, from the first packet to the last, then a bundle that is genuine.
+    std::fs::remove_dir_all(gap.delivered().first().unwrap()).unwrap();
+    let next = gap.bundle(&[50_000]).await;
+    let (_, report, dropped) = gap
+        .receive(async |address| {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            for packet in &heard {
+                socket.send_to(packet, address).unwrap();
+                tokio::time::sleep(Duration::from_micros(300)).await;
+            }
+            send::send(&gap.low.station, &next, &gap.send_wish(address)).await.unwrap()
+        })
+        .await;
+    whole(&report, &gap, &next);
+    assert_eq!(dropped.replayed, heard.len() as u64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_station_that_is_not_trusted_is_not_heard() {
+    let mut gap = Gap::new().await;
+    let disk = gap.bundle(&[10_000]).await;
+    let other = Kit::new(&[]).await;
+    believe(&other.station, &gap.high).await;
+    let theirs = other.path().join("disk");
+    export::export(&other.station, &theirs, &What { advisories: true, ..What::default() }).await.unwrap();
+    let (sent, report, dropped) = gap
+        .receive(async |address| {
+            let wish = gap.send_wish(address);
+            let sent = send::send(&other.station, &theirs, &wish).await.unwrap();
+            send::send(&gap.low.station, &disk, &wish).await.unwrap();
+            sent
+        })
+        .await;
+    whole(&report, &gap, &disk);
+    assert_eq!(dropped.strangers, sent.packets);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_that_no_trusted_key_signed_makes_no_state() {
+    let mut gap = Gap::new().await;
+    let disk = gap.bundle(&[10_000]).await;
+    let other = Kit::new(&[]).await;
+    let limits = trust::Limits::default();
+    let (key, print) = (other.station.key.public(), other.station.key.fingerprint());
+    trust::add(&gap.low.station, "other", key, &print, limits).await.unwrap();
+    resign(&other.station, &disk, |manifest| {
+        manifest["sender"]["public_key"] = json!(other.station.key.public_hex());
+    });
+    let pem = gap.low.write("high.pub", gap.high.key.public_pem().unwrap().as_bytes());
+    let (_, report, _) = gap
+        .receive(async |address| {
+            let wish = send::Wish { recipient: Some(pem), ..gap.send_wish(address) };
+            send::send(&gap.low.station, &disk, &wish).await.unwrap()
+        })
+        .await;
+    let Outcome::Refused { error } = &report.outcome else { panic!("{report:?}") };
+    assert!(error.kind == Kind::Unsafe && error.message.contains("not trusted"), "{error}");
+    assert_eq!(gap.incoming(), Vec::<String>::new());
+    assert!(gap.delivered().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_changed_on_the_senders_disk_is_missing_and_never_believed() {
+    let mut gap = Gap::new().await;
+    let disk = gap.bundle(&[200_000, 18 << 20]).await;
+    let good = |to| Relay::start(to, |p, send| send(p));
+    let path = content(&disk.join("files")).into_keys().next().unwrap();
+    let path = disk.join("files").join(path);
+    let bytes = std::fs::read(&path).unwrap();
+    let mut changed = bytes.clone();
+    *changed.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, changed).unwrap();
+    let (_, report, _) = gap.cross(&disk, None, good).await;
+    let Outcome::Incomplete { list, missing_files, missing_bytes, .. } = &report.outcome else {
+        panic!("{report:?}")
+    };
+    assert_eq!((*missing_files, *missing_bytes), (1, bytes.len() as u64));
+    assert!(gap.delivered().is_empty());
+    let text = std::fs::read_to_string(list).unwrap();
+    assert!(text.contains(&format!("whole {}", path.strip_prefix(&disk).unwrap().display())), "{text}");
+    std::fs::write(&path, &bytes).unwrap();
+    let (_, report, _) = gap.cross(&disk, Some(list.clone()), good).await;
+    whole(&report, &gap, &disk);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_spool_says_to_have_and_does_not_is_missing_again() {
+    let mut gap = Gap::new().await;
+    let disk = gap.bundle(&[6 << 20, 5 << 20]).await;
+    let (_, report, _) = gap.cross(&disk, None, |to| Relay::bad(to, 450, NO_GAP, false)).await;
+    let Outcome::Incomplete { list, manifest, .. } = &report.outcome else { panic!("{report:?}") };
+    // As after a power failure: the record is there, with a torn end, and bytes of what it tells of are not.
+    let folder = gap.spool().join("incoming").join(manifest.to_string());
+    for path in content(&folder).into_keys().filter(|path| path.starts_with("files")) {
+        std::fs::write(folder.join(path), b"").unwrap();
+    }
+    let record = gap.spool().join(format!("incoming/{manifest}.have"));
+    let torn = [std::fs::read(&record).unwrap(), b"+123".to_vec()].concat();
+    std::fs::write(&record, torn).unwrap();
+    let good = |to| Relay::start(to, |p, send| send(p));
+    let (_, report, _) = gap.cross(&disk, Some(list.clone()), good).await;
+    let Outcome::Incomplete { list, .. } = &report.outcome else { panic!("{report:?}") };
+    assert!(gap.delivered().is_empty());
+    let (_, report, _) = gap.cross(&disk, Some(list.clone()), good).await;
+    whole(&report, &gap, &disk);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_is_said_before_anything_is_sent() {
+    let mut gap = Gap::new().await;
+    let disk = gap.bundle(&[1000]).await;
+    let another = gap.bundle(&[1001]).await;
+    let nowhere: SocketAddr = "127.0.0.1:9".parse().unwrap();
+    let list = |text: String| gap.low.write("list", text.as_bytes());
+    let refused = async |disk: &Path, change: &dyn Fn(&mut send::Wish)| -> Error {
+        let mut wish = gap.send_wish(nowhere);
+        change(&mut wish);
+        send::send(&gap.low.station, disk, &wish).await.unwrap_err()
+    };
+    let error = refused(&disk, &|wish| wish.to = "http://x".to_owned()).await;
+    assert!(error.kind == Kind::Usage && error.message.contains("udp://"), "{error}");
+    let error = refused(&disk, &|wish| wish.mtu = Some(600)).await;
+    assert!(error.message.contains("too small"), "{error}");
+    let manifest = Digest::of(&std::fs::read(another.join("AIRLOCK.json")).unwrap());
+    let error = refused(&disk, &|wish| wish.only = Some(list(format!("manifest {manifest}\n")))).await;
+    assert!(error.message.contains("is of the bundle with manifest"), "{error}");
+    let error =
+        refused(&another, &|wish| wish.only = Some(list(format!("manifest {manifest}\nwhole ../x\n")))).await;
+    assert!(error.message.contains("does not have"), "{error}");
+    std::fs::write(disk.join("AIRLOCK.sig"), "").unwrap();
+    assert_eq!(refused(&disk, &|_| ()).await.kind, Kind::Unsafe);
+    assert!(is_complete(&gap.cross(&another, None, |to| Relay::start(to, |p, send| send(p))).await.1));
+}
