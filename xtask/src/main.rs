@@ -32,7 +32,7 @@ fn main() -> ExitCode {
 const USAGE: &str = "say what to do:
   cargo xtask test      install what the tests need, as far as this machine allows, and run them all
   cargo xtask ci        what has to pass before a change lands: format, lints, docs, rules, tests, demonstration
-  cargo xtask bench     measure, with peers and limits in the same run (or one of demo, index, feeds, scale, plan, carry, serve, match)
+  cargo xtask bench     measure, with peers and limits in the same run (or one of demo, index, feeds, scale, plan, carry, oneway, serve, match)
   cargo xtask torture   the long versions of the property and mutation tests
   cargo xtask rules     the rules of the house alone: sizes, rooms, dependencies, licences";
 

@@ -11,6 +11,7 @@ pub mod bundles;
 mod channel;
 mod downloads;
 mod evidence;
+mod oneway;
 mod people;
 mod plan;
 mod records;
@@ -21,6 +22,7 @@ mod signing;
 pub use channel::ChannelSetArgs;
 pub use downloads::{BlastArgs, DownloadsArgs, LocksCommand};
 pub use evidence::EvidenceArgs;
+pub use oneway::{ReceiveArgs, SendArgs};
 pub use people::{ProposalsCommand, TokenCommand, UserCommand, WhoArgs};
 pub use plan::PlanArgs;
 pub use records::{LedgerCommand, LedgerForm, SnapshotCommand};
@@ -241,6 +243,10 @@ pub enum Command {
     Verify(bundles::VerifyArgs),
     /// Verify bundles, then take them in.
     Import(bundles::ImportArgs),
+    /// Send a bundle over a one-way link, on which nothing comes back.
+    Send(SendArgs),
+    /// Receive bundles from a one-way link; what is missing is listed for a second pass.
+    Receive(ReceiveArgs),
     /// Whose bundles this station takes.
     #[command(subcommand)]
     Trust(TrustCommand),

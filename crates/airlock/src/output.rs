@@ -25,6 +25,11 @@ impl Output {
         self.habits.verbose
     }
 
+    /// Whether the answer is JSON.
+    pub const fn is_json(self) -> bool {
+        self.habits.json
+    }
+
     /// The answer: JSON for scripts, text for people.
     pub fn answer(self, json: impl FnOnce() -> Result<Value>, text: impl FnOnce() -> String) -> Result<()> {
         let out = if self.habits.json { json()?.to_string() + "\n" } else { text() };

@@ -185,7 +185,7 @@ fn is_complete(report: &Report) -> bool {
 
 fn whole(report: &Report, gap: &Gap, disk: &Path) {
     let Outcome::Complete { bundle, .. } = &report.outcome else { panic!("{report:?}") };
-    assert_eq!(gap.delivered(), [bundle.clone()]);
+    assert_eq!(gap.delivered(), std::slice::from_ref(bundle));
     assert_eq!(content(bundle), content(disk));
     let opened = verify::open(bundle, &[gap.low.station.key.public()]).unwrap();
     opened.check_listing().unwrap();

@@ -472,15 +472,7 @@ pub fn sample(name: &str) -> Vec<u8> {
             let (key, signature) = ("07".repeat(32), "01".repeat(64));
             format!("# Airlock requests 1\n# key ed25519 {key}\n{line}{signature}\n").into_bytes()
         }
-        "one_way" => {
-            let session = packet::Session { sender: [1; 4], number: 1, salt: [2; 8] };
-            let shape = packet::Shape { originals: 0, repair: 0, symbol_bytes: 512 };
-            let kind = packet::Kind::Beat;
-            let header = packet::Header { kind, symbol: 0, block: 0, session, sequence: 0, shape, depth: 0 };
-            let mut bytes = header.write().to_vec();
-            bytes.resize(header.packet_bytes(), 0);
-            bytes
-        }
+        "one_way" => beat(),
         "osv_feed" => crate::osv("PYSEC-1", "PyPI", "x", "2", 9.8).to_string().into_bytes(),
         "cve_feed" => br#"{"cveMetadata":{"cveId":"CVE-2024-1"},"containers":{"cna":{"affected":[{"packageURL":"pkg:pypi/x","cpes":["cpe:2.3:a:v:p:*:*:*:*:*:*:*:*"],"defaultStatus":"affected","versions":[{"version":"1","lessThan":"2","status":"unaffected"},{"version":">= 1, < 2","status":"affected"}]}]}}}"#.to_vec(),
         "nvd_feed" => br#"{"vulnerabilities":[{"cve":{"id":"CVE-2022-1","lastModified":"2022-02-02T00:00:00.000","vulnStatus":"Analyzed","descriptions":[{"lang":"en","value":"bad"}],"metrics":{},"weaknesses":[]}}]}"#.to_vec(),
@@ -492,4 +484,15 @@ pub fn sample(name: &str) -> Vec<u8> {
         "spec" => b"urllib3>=1.26,<2".to_vec(),
         _ => b"1.0.post1\n1!2.0rc1+x".to_vec(),
     }
+}
+
+/// A packet of a one-way link that carries a beat.
+fn beat() -> Vec<u8> {
+    let session = packet::Session { sender: [1; 4], number: 1, salt: [2; 8] };
+    let shape = packet::Shape { originals: 0, repair: 0, symbol_bytes: 512 };
+    let kind = packet::Kind::Beat;
+    let header = packet::Header { kind, symbol: 0, block: 0, session, sequence: 0, shape, depth: 0 };
+    let mut bytes = header.write().to_vec();
+    bytes.resize(header.packet_bytes(), 0);
+    bytes
 }

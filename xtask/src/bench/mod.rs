@@ -4,6 +4,7 @@ mod carry;
 mod feeds;
 mod index;
 mod matching;
+mod oneway;
 mod plan;
 mod scale;
 mod serve;
@@ -20,7 +21,10 @@ const RUNS: usize = 5;
 
 /// Measures what can be measured on this machine, and says what is skipped; one measurement by its name, or all.
 pub fn run(wanted: Option<&str>) -> Result<()> {
-    const NAMES: [&str; 8] = ["demo", "index", "feeds", "scale", "plan", "carry", "serve", "match"];
+    const NAMES: [&str; 9] = ["demo", "index", "feeds", "scale", "plan", "carry", "oneway", "serve", "match"];
+    if let Some(end) = wanted.filter(|w| w.starts_with("raw-")) {
+        return oneway::end(end);
+    }
     if let Some(other) = wanted.filter(|w| !NAMES.contains(w)) {
         return Err(format!("there is no measurement `{other}`; there are {}", NAMES.join(", ")));
     }
@@ -38,6 +42,7 @@ pub fn run(wanted: Option<&str>) -> Result<()> {
             }
             "index" => index::run(&airlock)?,
             "carry" => carry::run()?,
+            "oneway" => oneway::run()?,
             "serve" => serve::run(&airlock)?,
             "match" => matching::run()?,
             _ if !data.is_dir() => println!("skipped: {name}, because {} is not there", data.display()),

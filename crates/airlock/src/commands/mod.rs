@@ -11,6 +11,7 @@ mod findings;
 mod index;
 mod judging;
 mod maintenance;
+mod oneway;
 mod people;
 mod plan;
 mod policies;
@@ -125,6 +126,8 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Sign(args) => signing::sign(&cx, &args),
         Command::Key(command) => signing::key(&cx, command),
         Command::Trust(command) => signing::trust(&cx, command).await,
+        Command::Send(args) => oneway::send(&cx, args).await,
+        Command::Receive(args) => oneway::receive(&cx, args).await,
         Command::Serve { listen } => serve::run(&cx, listen).await,
         Command::Ledger(command) => records::ledger(&cx, command).await,
         Command::Downloads(args) => downloads::run(&cx, args).await,
