@@ -33,7 +33,7 @@ use crate::station::Station;
 use crate::{keys, people, trust};
 
 /// Bits a second where nobody says it.
-pub const RATE_DEFAULT: u64 = 2_500_000_000;
+pub const RATE_DEFAULT: u64 = 3_000_000_000;
 /// Between two sendings of the same: longer than an interruption.
 const PAUSE: Duration = Duration::from_millis(BURST_MS + 10);
 /// Before the data, at least: the document is read meanwhile.

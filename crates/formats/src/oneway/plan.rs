@@ -1,8 +1,8 @@
 //! How much repair, and how far blocks are taken apart, so that nothing needs to come back.
 //!
 //! Blocks are sent symbol by symbol in turn, D at a time: what interrupts the link for a moment takes a few symbols from each of
-//! them instead of one block. Two things are covered: losses at random of [`LOSS`], and in a calmer link ([`CALM`])
-//! interruptions of [`BURST_MS`] anywhere. What is too short to be spread over a time so much longer than an interruption is
+//! them instead of one block. Two things are covered: losses at random of [`LOSS`], and in a calmer link (`CALM`)
+//! interruptions of [`BURST_MS`] twice a second. What is too short to be spread over a time so much longer than an interruption is
 //! sent twice, with a pause in between that is longer than one.
 
 use super::packet::{DEPTH_MAX, HEADER_BYTES, SYMBOLS_MAX, Shape, TAG_BYTES};
@@ -18,6 +18,8 @@ const DOCUMENT_LOSS: f64 = 0.25;
 const CALM: f64 = 0.01;
 /// The interruption that is covered, in milliseconds.
 pub const BURST_MS: u64 = 50;
+/// How often such an interruption comes at most, in milliseconds.
+const BURST_EVERY_MS: u64 = 500;
 /// How likely a block may be lost that meets with just the losses that are covered.
 const RISK: f64 = 1e-9;
 /// Memory of the blocks that are sent in turn, in bytes; the sender makes as many while it sends these.
@@ -45,6 +47,11 @@ impl Link {
     /// Bytes that one piece carries.
     pub fn piece_bytes(&self) -> u64 {
         u64::from(self.symbol_bytes).saturating_sub(PIECE_HEADER_BYTES as u64).max(1)
+    }
+
+    /// Most interruptions within so many packets.
+    fn bursts(&self, packets: u64) -> u64 {
+        1 + packets * 1000 / self.packets_per_second / BURST_EVERY_MS
     }
 
     /// Packets that an interruption takes.
@@ -93,7 +100,8 @@ impl Plan {
         let blocks = generations * depth;
         let originals = saturated(pieces.div_ceil(blocks).max(1));
         let random = repair_for(originals, loss);
-        let needed = link.burst().div_ceil(depth) + u64::from(repair_for(originals, CALM));
+        let taken = link.burst() * link.bursts(depth * u64::from(originals + random));
+        let needed = taken.div_ceil(depth) + u64::from(repair_for(originals, CALM));
         // More than half is for nothing but rates that memory does not reach.
         let repeats = generations == 1 && needed > u64::from(random.max(originals / 3));
         let repair = match (link.repair_percent, repeats) {
@@ -122,7 +130,7 @@ fn saturated(n: u64) -> u16 {
     u16::try_from(n).unwrap_or(u16::MAX)
 }
 
-/// The least repair with which a block of so many pieces is lost less often than [`RISK`] where each symbol is lost with
+/// The least repair with which a block of so many pieces is lost less often than `RISK` where each symbol is lost with
 /// this probability.
 pub fn repair_for(originals: u16, loss: f64) -> u16 {
     let is_enough =
@@ -186,7 +194,9 @@ mod tests {
             let link = Link::new(symbol_bytes, rate, None);
             for bytes in [1, 1_000_000, 80_000_000, 500_000_000, 2 * GIB] {
                 let plan = Plan::new(pieces(bytes, &link), &link);
-                let taken = link.burst().div_ceil(u64::from(plan.depth));
+                let packets = u64::from(plan.depth) * u64::from(plan.originals(0) + plan.repair);
+                let halves = packets.saturating_mul(1000) / link.packets_per_second / 600;
+                let taken = (link.burst() * (1 + halves)).div_ceil(u64::from(plan.depth));
                 let covered =
                     u64::from(plan.repair) >= taken + u64::from(repair_for(plan.originals(0), CALM));
                 assert!(covered || plan.repeats, "{plan:?}");
@@ -206,5 +216,9 @@ mod tests {
         let link = Link::new(8832, 2_500_000_000, None);
         let plan = Plan::new(pieces(2 * GIB, &link), &link);
         assert_eq!((plan.depth, plan.repair, plan.repeats), (26, 92, false), "{plan:?}");
+        // Slower, fewer blocks are sent in turn for longer, and an interruption may come twice meanwhile.
+        let link = Link::new(8832, 500_000_000, None);
+        let plan = Plan::new(pieces(2 * GIB, &link), &link);
+        assert!(plan.repair > 100 && !plan.repeats, "{plan:?}");
     }
 }
