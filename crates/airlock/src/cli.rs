@@ -84,7 +84,7 @@ fn parse_span(text: &str) -> Result<Span, String> {
     format!("{count} {unit}").parse().map_err(|e: airlock_core::time::NotASpan| e.to_string())
 }
 
-fn parse_ecosystem(text: &str) -> Result<Ecosystem, String> {
+pub fn parse_ecosystem(text: &str) -> Result<Ecosystem, String> {
     text.parse()
 }
 

@@ -56,12 +56,17 @@ pub enum ChannelFeed {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         exactly: Option<BTreeMap<String, BTreeSet<String>>>,
     },
+    /// Trees that people bring: each that is taken in replaces what the one before listed. Nothing can be asked between two of
+    /// them, since the medium is gone.
+    Tree {},
 }
 
 /// What stands before a stream where what a channel is read from is named in a line.
 pub const BUNDLES: &str = "bundles:";
 /// The same before a parent.
 pub const CHANNEL: &str = "channel:";
+/// What stands there for trees that people bring.
+pub const TREE: &str = "tree";
 
 impl Object for Channel {
     const KIND: &'static str = "airlock.channel.v1";
@@ -72,7 +77,7 @@ impl Channel {
     pub fn parent(&self) -> Option<&str> {
         match self.feed {
             ChannelFeed::Parent { .. } => parent_of(&self.name),
-            ChannelFeed::Source { .. } | ChannelFeed::Bundles { .. } => None,
+            ChannelFeed::Source { .. } | ChannelFeed::Bundles { .. } | ChannelFeed::Tree {} => None,
         }
     }
 }

@@ -77,7 +77,7 @@ pub enum Action {
     Feeds,
     /// `export`: write a bundle.
     Export,
-    /// `import`: take a bundle, or a newer root that is trusted, in.
+    /// `import`: take in a bundle, a tree that people bring, or a newer root that is trusted.
     Import,
     /// `trust`: trust a key.
     Trust,
@@ -184,7 +184,7 @@ pub const TABLE: [Row; 23] = [
     row(
         Action::Import,
         "import",
-        "take a bundle, or a newer root that is trusted, in",
+        "take in a bundle, a tree that people bring, or a newer root that is trusted",
         [false, false, false, false, true, false],
     ),
     row(Action::Trust, "trust", "trust a key or a root", [false, false, false, false, true, false]),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use airlock_core::channel::{BUNDLES, CHANNEL, Channel, ChannelFeed, is_channel_name, parent_of};
+use airlock_core::channel::{BUNDLES, CHANNEL, Channel, ChannelFeed, TREE, is_channel_name, parent_of};
 use airlock_core::ecosystem::{self, Ecosystem};
 use airlock_core::id::Id;
 use airlock_core::policy::{DEFAULT_NAME, INHERITED_NAME};
@@ -24,6 +24,16 @@ pub fn ref_name(channel: &str, part: &str) -> String {
 
 /// Adds a channel.
 pub async fn add(station: &Station, channel: Channel) -> Result<Channel> {
+    let channel = vetted(station, channel).await?;
+    let id = station.store.db.put(&channel).await?;
+    let change = RefChange { name: ref_name(&channel.name, "def"), from: None, to: Some(id.digest()) };
+    let detail = described(&channel)?;
+    station.commit(vec![change], "channel.add", &format!("channel/{}", channel.name), &detail).await?;
+    Ok(channel)
+}
+
+/// A channel as it would be added, by whoever acts here: nothing is changed.
+pub(crate) async fn vetted(station: &Station, channel: Channel) -> Result<Channel> {
     let channel = checked(channel)?;
     check_family(station, &channel).await?;
     let name = ref_name(&channel.name, "def");
@@ -47,10 +57,6 @@ pub async fn add(station: &Station, channel: Channel) -> Result<Channel> {
             )));
         }
     }
-    let id = station.store.db.put(&channel).await?;
-    let change = RefChange { name, from: None, to: Some(id.digest()) };
-    let detail = described(&channel)?;
-    station.commit(vec![change], "channel.add", &format!("channel/{}", channel.name), &detail).await?;
     Ok(channel)
 }
 
@@ -69,7 +75,18 @@ pub fn source(channel: &Channel) -> Result<String> {
         ChannelFeed::Source { location, .. } => Ok(crate::upstream::Location::parse(location)?.shown()),
         ChannelFeed::Bundles { stream } => Ok(format!("{BUNDLES}{stream}")),
         ChannelFeed::Parent { .. } => Ok(format!("{CHANNEL}{}", channel.parent().unwrap_or_default())),
+        ChannelFeed::Tree {} => Ok(TREE.to_owned()),
     }
+}
+
+/// The same in words.
+pub fn fed_by(channel: &Channel) -> Result<String> {
+    Ok(match &channel.feed {
+        ChannelFeed::Source { .. } => source(channel)?,
+        ChannelFeed::Bundles { stream } => format!("bundles of {stream}"),
+        ChannelFeed::Parent { .. } => format!("channel {}", channel.parent().unwrap_or_default()),
+        ChannelFeed::Tree {} => "trees taken in".to_owned(),
+    })
 }
 
 /// A child is read from its parent, which is there, and of the same ecosystem; only a child lies in the name of another.
@@ -81,7 +98,7 @@ async fn check_family(station: &Station, channel: &Channel) -> Result<()> {
                 Err(Error::usage(format!("channel `{}` has no parent", channel.name))
                     .hint("give it a --source, or name it below its parent: `team/dev`"))
             }
-            ChannelFeed::Source { .. } | ChannelFeed::Bundles { .. } => Ok(()),
+            ChannelFeed::Source { .. } | ChannelFeed::Bundles { .. } | ChannelFeed::Tree {} => Ok(()),
         };
     };
     let parent = find(station, name).await?;

@@ -14,7 +14,7 @@ use futures_util::{StreamExt as _, stream};
 use md5::{Digest as _, Md5};
 
 use airlock_core::canon::Canonical;
-use airlock_core::channel::{Channel, ChannelFeed};
+use airlock_core::channel::Channel;
 use airlock_core::closure;
 use airlock_core::ecosystem::{ArtifactKind, Ecosystem, canonical_name};
 use airlock_core::fact::{Fault, FileFact};
@@ -29,7 +29,7 @@ use airlock_store::{Batch, Staged, Store};
 use crate::error::{Error, Kind, Result, joined};
 use crate::facts::FactStore;
 use crate::judge::{Judgment, Touched};
-use crate::mirror::MirrorState;
+use crate::mirror::{MirrorState, Origin};
 use crate::progress::{Task, Unit};
 use crate::station::Station;
 use crate::upstream::{Client, Location, Piece};
@@ -73,6 +73,8 @@ struct Wanted {
     /// How long it may be where its record does not say.
     bytes_max: u64,
     location: Result<Location>,
+    /// Somebody brought it, so that whoever looks at what comes in is asked about it.
+    is_brought: bool,
 }
 
 /// One file that came.
@@ -87,19 +89,16 @@ struct Arrived {
 pub async fn fetch(
     station: &Station,
     channel: &Channel,
-    upstream: Id<Upstream>,
-    state: &MirrorState,
+    origin: &Origin,
+    (upstream, state): (Id<Upstream>, &MirrorState),
     judgment: &Judgment,
 ) -> Result<Fetched> {
     let mut facts = FactStore::open(station, channel).await?;
     let mut budget = station.config.probing.budget();
-    let wanted = wanted(station, channel, upstream, state, judgment, &mut facts, &mut budget).await?;
+    let wanted = wanted(station, origin, upstream, state, judgment, &mut facts, &mut budget).await?;
     let mut report = Fetched { probed: budget.taken(), unprobed: budget.refused(), ..Fetched::default() };
     if !wanted.is_empty() {
-        let ChannelFeed::Source { location, .. } = &channel.feed else {
-            return Err(Error::usage(format!("channel `{}` is fed by bundles", channel.name)));
-        };
-        let client = Client::new(station, &Location::parse(location)?)?;
+        let client = origin.client(station)?;
         let what = (channel.ecosystem, upstream);
         fetch_all(station, &client, what, wanted, &mut facts, &mut report).await?;
     }
@@ -110,7 +109,7 @@ pub async fn fetch(
 /// What must be fetched: what is admitted but for its bytes.
 async fn wanted(
     station: &Station,
-    channel: &Channel,
+    origin: &Origin,
     upstream: Id<Upstream>,
     state: &MirrorState,
     judgment: &Judgment,
@@ -138,8 +137,10 @@ async fn wanted(
                     false => Some(ARTIFACT_BYTES_MAX),
                 };
                 if let Some(bytes_max) = bytes_max {
-                    let location = locate(channel, &ShardKey::parse(key), &artifact, state);
-                    out.push(Wanted { key: key.clone(), artifact, location, bytes_max });
+                    let location =
+                        locate(upstream.ecosystem, &origin.location, &ShardKey::parse(key), &artifact, state);
+                    let (key, is_brought) = (key.clone(), origin.is_tree());
+                    out.push(Wanted { key, artifact, location, bytes_max, is_brought });
                 }
             }
         }
@@ -149,13 +150,15 @@ async fn wanted(
 }
 
 /// Where the index says that a file lies.
-fn locate(channel: &Channel, key: &ShardKey, artifact: &Artifact, state: &MirrorState) -> Result<Location> {
-    let ChannelFeed::Source { location, .. } = &channel.feed else {
-        return Err(Error::usage("a channel of bundles has no source"));
-    };
-    let source = Location::parse(location)?;
+fn locate(
+    ecosystem: Ecosystem,
+    source: &Location,
+    key: &ShardKey,
+    artifact: &Artifact,
+    state: &MirrorState,
+) -> Result<Location> {
     let escaped = artifact.file.replace('+', "%2B");
-    match channel.ecosystem {
+    match ecosystem {
         Ecosystem::Conda => {
             let subdir = key.subdir.as_deref().unwrap_or("noarch");
             let folder = source.join(&format!("{subdir}/"))?;
@@ -187,7 +190,7 @@ async fn fetch_all(
     let task = station.options.progress.task("fetching", Unit::Bytes, Some(bytes));
     let task = &task;
     let fetches = wanted.into_iter().map(|w| async move {
-        let arrived = fetch_one(store, client, ecosystem, &w, task).await;
+        let arrived = fetch_one(station, client, ecosystem, &w, task).await;
         (w, arrived)
     });
     let mut fetches = stream::iter(fetches).buffer_unordered(AT_ONCE);
@@ -248,7 +251,7 @@ async fn keep(
 }
 
 async fn fetch_one(
-    store: &Store,
+    station: &Station,
     client: &Client,
     ecosystem: Ecosystem,
     wanted: &Wanted,
@@ -259,6 +262,7 @@ async fn fetch_one(
         Ok(location) => location,
         Err(error) => return Err(Error::fault(error.message.clone())),
     };
+    let store = &station.store;
     let mut staged = store.blobs.stage()?;
     let mut md5 = artifact.sha256.is_none().then(Md5::new);
     let most = artifact.size.unwrap_or(wanted.bytes_max).min(wanted.bytes_max);
@@ -282,7 +286,14 @@ async fn fetch_one(
         .await?;
     check(artifact, &staged, md5.map(|m| m.finalize().into()), location)?;
     let (store, artifact, key) = (store.clone(), artifact.clone(), ShardKey::parse(&wanted.key));
-    joined(tokio::task::spawn_blocking(move || open(&store, ecosystem, &key, &artifact, staged)).await)
+    let asked = wanted.is_brought.then(|| station.config.import.clone());
+    let work = move || {
+        if let Some(asked) = asked {
+            asked.ask(staged.path(), &artifact.file)?;
+        }
+        open(&store, ecosystem, &key, &artifact, staged)
+    };
+    joined(tokio::task::spawn_blocking(work).await)
 }
 
 /// Compares what came with what the record declares.

@@ -13,6 +13,7 @@ mod facts;
 pub mod feeds;
 pub mod fetch;
 mod files;
+pub mod foreign;
 pub mod fsck;
 pub mod gc;
 pub mod graph;

@@ -131,11 +131,13 @@ async fn fed(station: &Station, name: &str) -> Result<Channel> {
     }
     match found.feed {
         ChannelFeed::Bundles { .. } => Ok(found),
-        ChannelFeed::Source { .. } | ChannelFeed::Parent { .. } => Err(Error::usage(format!(
-            "channel `{}` is read from a source of this station, so that there is nobody to ask",
-            found.name
-        ))
-        .hint(format!("`airlock explain {} SPEC` says why something is not offered", found.name))),
+        ChannelFeed::Source { .. } | ChannelFeed::Parent { .. } | ChannelFeed::Tree {} => {
+            Err(Error::usage(format!(
+                "channel `{}` is read from a source of this station, so that there is nobody to ask",
+                found.name
+            ))
+            .hint(format!("`airlock explain {} SPEC` says why something is not offered", found.name)))
+        }
     }
 }
 
@@ -455,7 +457,7 @@ pub async fn list(station: &Station) -> Result<Vec<Listed>> {
     let alone = answer::alone(station, &requests).await?;
     let from_bundles = |channel: Channel| match channel.feed {
         ChannelFeed::Bundles { .. } => Some(channel.name),
-        ChannelFeed::Source { .. } | ChannelFeed::Parent { .. } => None,
+        ChannelFeed::Source { .. } | ChannelFeed::Parent { .. } | ChannelFeed::Tree {} => None,
     };
     let from_bundles: BTreeSet<String> =
         channel::list(station).await?.into_iter().filter_map(from_bundles).collect();

@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use airlock_core::channel::ChannelFeed;
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::id::{Digest, Id};
 use airlock_core::snapshot::{Counts, Snapshot};
@@ -15,7 +14,6 @@ use crate::ledger::feed::FeedState;
 use crate::proposals::{self, State};
 use crate::shadow::{self, Shadow};
 use crate::station::{Side, Station};
-use crate::upstream::Location;
 
 /// A station at a glance.
 #[derive(Clone, Debug, Serialize)]
@@ -142,11 +140,7 @@ pub async fn status(station: &Station) -> Result<Status> {
             Some(id) => Some(station.store.db.get(id).await?),
             None => None,
         };
-        let source = match &channel.feed {
-            ChannelFeed::Source { location, .. } => Location::parse(location)?.shown(),
-            ChannelFeed::Bundles { stream } => format!("bundles of {stream}"),
-            ChannelFeed::Parent { .. } => format!("channel {}", channel.parent().unwrap_or_default()),
-        };
+        let source = crate::channel::fed_by(&channel)?;
         channels.push(ChannelStatus {
             shadow: shadow::find(station, &channel.name).await?,
             name: channel.name,

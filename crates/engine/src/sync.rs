@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::feeds;
 use crate::fetch::{self, Fetched};
 use crate::judge::{self, Changes, FindingChanges, How, Judgment};
-use crate::mirror::{self, Mirrored};
+use crate::mirror::{self, Mirrored, Origin};
 use crate::people;
 use crate::progress::Unit;
 use crate::publish::{self, Along, Read};
@@ -79,6 +79,7 @@ pub async fn sync(station: &Station, channel: &Channel, wish: Wish) -> Result<Ou
         let how = How { dry, closure: dry, ..How::default() };
         return rejudge(station, channel, &how, dry, "sync").await;
     }
+    let origin = Origin::of(channel)?;
     if !dry {
         feeds::catch_up(station).await?;
     }
@@ -89,23 +90,36 @@ pub async fn sync(station: &Station, channel: &Channel, wish: Wish) -> Result<Ou
         return rejudge(station, channel, &How { dry, ..How::default() }, dry, "sync").await;
     }
     let reading = station.options.progress.task(format!("reading {}", channel.name), Unit::Names, None);
-    let (upstream, state, read) = mirror::mirror(station, channel, accept_shrink).await?;
+    let (upstream, state, read) = mirror::mirror(station, channel, &origin, accept_shrink).await?;
     drop(reading);
     if dry {
         let would = How { without_bytes: true, for_fetch: true, dry: true, closure: true, ..How::default() };
         let would = judge::judge(station, channel, &would, Some(upstream)).await?;
         return Ok(outcome(would, None, Fetched::default(), read));
     }
+    let reading = Read { before, upstream, state, accept_shrink };
+    fetch_and_publish(station, channel, &origin, (reading, read), "sync").await
+}
+
+/// Judges what was read, fetches what is admitted, judges again with what the files say, and publishes.
+pub(crate) async fn fetch_and_publish(
+    station: &Station,
+    channel: &Channel,
+    origin: &Origin,
+    (reading, read): (Read, Mirrored),
+    why: &str,
+) -> Result<Outcome> {
+    let (upstream, state) = (reading.upstream, &reading.state);
     let before_fetch = How { for_fetch: true, ..How::default() };
     let judgment = judge::judge(station, channel, &before_fetch, Some(upstream)).await?;
     let is_news = judgment.touched.values().any(|t| t.has_unseen || !t.wanted.is_empty());
     let (fetched, judgment) = match is_news {
-        true => (fetch::fetch(station, channel, upstream, &state, &judgment).await?, None),
+        true => (fetch::fetch(station, channel, origin, (upstream, state), &judgment).await?, None),
         false => (Fetched::default(), Some(judgment)),
     };
-    let along = Along { read: Some(Read { before, upstream, state, accept_shrink }) };
+    let along = Along { read: Some(reading) };
     let how = How::default();
-    let (judgment, id) = judge_and_publish(station, channel, judgment, &how, &along, "sync").await?;
+    let (judgment, id) = judge_and_publish(station, channel, judgment, &how, &along, why).await?;
     Ok(outcome(judgment, id, fetched, read))
 }
 

@@ -93,7 +93,8 @@ async fn a_directory_with_neither_index_nor_package_is_an_error() {
     let kit = Kit::new(&[]).await;
     kit.write("source/noarch/README.txt", b"nothing yet");
     let made = kit.add_channel("main", Ecosystem::Conda, &kit.path().join("source"), &["linux-64"]).await;
-    let error = mirror::mirror(&kit.station, &made, false).await.unwrap_err();
+    let error =
+        mirror::mirror(&kit.station, &made, &mirror::Origin::of(&made).unwrap(), false).await.unwrap_err();
     assert!(error.message.contains("neither an index nor a package"), "{error}");
 }
 
@@ -123,7 +124,8 @@ async fn a_file_that_changed_after_it_was_read_is_refused_and_named() {
     let gone = put(&kit, "source", "1.0", "ccc");
     let pipe = put(&kit, "source", "1.0", "ddd");
     let made = kit.add_channel("main", Ecosystem::Conda, &kit.path().join("source"), &[]).await;
-    let (upstream, state, _) = mirror::mirror(&kit.station, &made, false).await.unwrap();
+    let (upstream, state, _) =
+        mirror::mirror(&kit.station, &made, &mirror::Origin::of(&made).unwrap(), false).await.unwrap();
     let noarch = kit.path().join("source/noarch");
     let mut bytes = std::fs::read(noarch.join(&same_size)).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
@@ -136,7 +138,10 @@ async fn a_file_that_changed_after_it_was_read_is_refused_and_named() {
     rustix::fs::mknodat(rustix::fs::CWD, noarch.join(&pipe), kind, 0o600.into(), 0).unwrap();
     let how = How { for_fetch: true, ..How::default() };
     let judgment = judge::judge(&kit.station, &made, &how, Some(upstream)).await.unwrap();
-    let fetched = fetch::fetch(&kit.station, &made, upstream, &state, &judgment).await.unwrap();
+    let fetched =
+        fetch::fetch(&kit.station, &made, &mirror::Origin::of(&made).unwrap(), (upstream, &state), &judgment)
+            .await
+            .unwrap();
     let faults: BTreeMap<_, _> = fetched.faults.into_iter().collect();
     assert_eq!((fetched.files, faults.len()), (0, 4));
     assert!(matches!(&faults[&same_size], Fault::Mismatch(why) if why.contains(&same_size)));
@@ -147,7 +152,8 @@ async fn a_file_that_changed_after_it_was_read_is_refused_and_named() {
 
 async fn tree(kit: &Kit, name: &str) -> Upstream {
     let made = channel::find(&kit.station, name).await.unwrap();
-    let (id, ..) = mirror::mirror(&kit.station, &made, false).await.unwrap();
+    let (id, ..) =
+        mirror::mirror(&kit.station, &made, &mirror::Origin::of(&made).unwrap(), false).await.unwrap();
     kit.station.store.db.get(id).await.unwrap()
 }
 

@@ -209,6 +209,11 @@ impl Staged {
         Digest::from_bytes(self.hasher.clone().finalize().into())
     }
 
+    /// Where the bytes lie until they get a name, for programs that look at them.
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
     /// The bytes so far, to look into them before they get a name.
     pub fn reopen(&self) -> Result<File, StoreError> {
         self.file.reopen().map_err(StoreError::file(self.file.path()))

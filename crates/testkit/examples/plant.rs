@@ -164,7 +164,8 @@ fn pinned(sha256: Digest, size: u64) -> FileFact {
 async fn facts_only(station: &Station, channel: &Channel) {
     let db = &station.store.db;
     let now = station.now().await.unwrap();
-    let (upstream, ..) = mirror::mirror(station, channel, true).await.unwrap();
+    let (upstream, ..) =
+        mirror::mirror(station, channel, &mirror::Origin::of(channel).unwrap(), true).await.unwrap();
     let upstream: Upstream = db.get(upstream).await.unwrap();
     let shards = trees::load(db, upstream.tree).await.unwrap();
     let shards: Vec<(String, Id<Shard>)> = shards.into_iter().collect();

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use airlock_core::ecosystem::Ecosystem;
 use airlock_core::size;
 
 /// `airlock export`
@@ -52,12 +53,34 @@ pub struct VerifyArgs {
 /// `airlock import`
 #[derive(Debug, Args)]
 pub struct ImportArgs {
-    /// The bundles' folders, or addresses where they are published. Volumes come in any order, in one call or in several.
+    /// The bundles' folders, or addresses where they are published. Volumes come in any order, in one call or in several. With
+    /// --channel a tree that is no bundle, or archives of one channel.
     #[arg(required = true)]
     pub dirs: Vec<PathBuf>,
     /// Write a receipt, which makes the sender's next bundle a delta, or brings what is missing of this one.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "channel")]
     pub receipt_out: Option<PathBuf>,
+    #[command(flatten)]
+    pub tree: TreeArgs,
+}
+
+/// What `airlock import` asks of trees that are no bundles.
+#[derive(Debug, Args)]
+pub struct TreeArgs {
+    /// Take in what people carry already, as this channel: a static conda channel, a folder of wheels (`pip download`), a
+    /// bandersnatch mirror, a pixi-pack, archives of a conda channel. Nobody signed it: it is inspected, pinned and judged. A
+    /// newer tree takes the place of what the last one listed.
+    #[arg(long, value_name = "NAME")]
+    pub channel: Option<String>,
+    /// The policy of a channel that is made by this; `default` by default.
+    #[arg(long, value_name = "POLICY", requires = "channel")]
+    pub policy: Option<String>,
+    /// Which packages of a tree that has both: conda by default.
+    #[arg(long, requires = "channel", value_parser = crate::cli::parse_ecosystem)]
+    pub ecosystem: Option<Ecosystem>,
+    /// It is right that the tree lists less than half of what the last one listed.
+    #[arg(long, requires = "channel")]
+    pub accept_shrink: bool,
 }
 
 fn capacity(text: &str) -> Result<u64, String> {

@@ -72,11 +72,5 @@ pub async fn run(cx: &Cx, command: ChannelCommand) -> Result<ExitCode> {
 }
 
 fn source(channel: &Channel) -> String {
-    match &channel.feed {
-        ChannelFeed::Source { location, .. } => {
-            airlock_engine::upstream::Location::parse(location).map(|l| l.shown()).unwrap_or_default()
-        }
-        ChannelFeed::Bundles { stream } => format!("bundles of {stream}"),
-        ChannelFeed::Parent { .. } => format!("channel {}", channel.parent().unwrap_or_default()),
-    }
+    channel::fed_by(channel).unwrap_or_default()
 }

@@ -75,7 +75,7 @@ pub async fn sync(cx: &Cx, names: &[String], wish: Wish) -> Result<ExitCode> {
 
 /// What did not come is held back and named, and running it again may bring it: 4. What came and is not what
 /// its record says is refused as unsafe: 3, unless something else is to be tried again anyway.
-fn fetch_status(outcome: &Outcome) -> u8 {
+pub fn fetch_status(outcome: &Outcome) -> u8 {
     let faults = || outcome.fetched.faults.iter().map(|(_, fault)| fault);
     if faults().any(|f| matches!(f, Fault::Fetch(_))) {
         4
@@ -87,7 +87,7 @@ fn fetch_status(outcome: &Outcome) -> u8 {
 }
 
 /// Reads the feeds that were added and never read: judging without them would hold everything.
-async fn read_new_feeds(cx: &Cx, station: &Station) -> Result<()> {
+pub async fn read_new_feeds(cx: &Cx, station: &Station) -> Result<()> {
     let refs = station.store.db.refs("feed/").await?;
     let never = |name: &str| !refs.contains_key(&format!("feed/{name}/head"));
     let new: Vec<String> = refs

@@ -22,6 +22,7 @@ mod serve;
 mod shadows;
 mod signing;
 mod station;
+mod trees;
 mod waiting;
 
 use std::path::PathBuf;
@@ -122,7 +123,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Request(command) => request::run(&cx, command).await,
         Command::Export(args) => bundles::export(&cx, args).await,
         Command::Verify(args) => bundles::verify(&cx, args).await,
-        Command::Import(args) => bundles::import(&cx, &args.dirs, args.receipt_out).await,
+        Command::Import(args) => trees::import(&cx, args).await,
         Command::Sign(args) => signing::sign(&cx, &args),
         Command::Key(command) => signing::key(&cx, command),
         Command::Trust(command) => signing::trust(&cx, command).await,

@@ -253,9 +253,11 @@ async fn check_channel(station: &Station, name: &str, m: &Manifest, trust: &Trus
             "channel `{name}` is fed by bundles of `{stream}`, not of `{}`",
             m.stream
         ))),
-        ChannelFeed::Source { .. } | ChannelFeed::Parent { .. } => Err(Error::unsafe_(format!(
-            "channel `{name}` is fed by a source of this station; a bundle never merges into it"
-        ))
-        .hint("ask the sender to export it under another name")),
+        ChannelFeed::Source { .. } | ChannelFeed::Parent { .. } | ChannelFeed::Tree {} => {
+            Err(Error::unsafe_(format!(
+                "channel `{name}` is fed by a source of this station; a bundle never merges into it"
+            ))
+            .hint("ask the sender to export it under another name"))
+        }
     }
 }

@@ -404,7 +404,7 @@ async fn via(db: &Db, name: &str) -> Result<Vec<Hop>> {
     loop {
         let Some(id) = db.find_ref(&ref_name(&name, "def")).await? else { return Ok(Vec::new()) };
         match db.get::<Channel>(Id::new(id)).await?.feed {
-            ChannelFeed::Source { .. } => return Ok(Vec::new()),
+            ChannelFeed::Source { .. } | ChannelFeed::Tree {} => return Ok(Vec::new()),
             ChannelFeed::Parent { .. } => match channel::parent_of(&name) {
                 Some(parent) => name = parent.to_owned(),
                 None => return Ok(Vec::new()),

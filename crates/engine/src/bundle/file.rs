@@ -108,7 +108,7 @@ fn unpack(path: &Path, into: &Path) -> Result<()> {
     let shown = path.display();
     let refused = |why: String| {
         Error::unsafe_(format!("{shown} is no bundle in one file: {why}")).hint(
-            "`airlock advisories export` writes one; a bundle in a folder is taken in with `airlock import`",
+            "`airlock advisories export` writes one; a bundle in a folder is taken in with `airlock import`, and what is no bundle with `--channel NAME`",
         )
     };
     let file = crate::files::open_regular(path).map_err(file_error(path))?;

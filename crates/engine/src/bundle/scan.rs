@@ -49,7 +49,7 @@ impl Importing {
     /// # Errors
     ///
     /// Unsafe, if somebody says no; a fault, if somebody could not tell.
-    pub(super) fn ask(&self, path: &Path, name: &str) -> Result<()> {
+    pub(crate) fn ask(&self, path: &Path, name: &str) -> Result<()> {
         if let Some(socket) = &self.clamd {
             clamd(socket, path, name)?;
         }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use airlock_core::channel::{Channel, ChannelFeed};
+use airlock_core::ecosystem::Ecosystem;
 use airlock_core::fact::Facts;
 use airlock_core::id::{Digest, Id};
 use airlock_core::record::Artifact;
@@ -32,7 +33,14 @@ pub async fn again(
     lost: &BTreeMap<String, BTreeSet<String>>,
 ) -> Result<(Vec<Digest>, Vec<(String, Error)>)> {
     let location = match &channel.feed {
-        ChannelFeed::Source { location, .. } => location,
+        ChannelFeed::Source { location, .. } => Location::parse(location)?,
+        ChannelFeed::Tree {} => {
+            return Err(Error::fault(format!(
+                "channel `{}` is fed by trees that people brought, which cannot be asked again",
+                channel.name
+            ))
+            .hint("restore the blobs from a copy of the station"));
+        }
         ChannelFeed::Parent { .. } => {
             let parent = channel.parent().unwrap_or_default();
             return Err(Error::fault(format!("channel `{}` is fed by `{parent}`", channel.name))
@@ -44,12 +52,12 @@ pub async fn again(
             )));
         }
     };
-    let client = Client::new(station, &Location::parse(location)?)?;
+    let client = Client::new(station, &location)?;
     let held = Held::read(station, channel).await?;
     let (mut here, mut failed) = (Vec::new(), Vec::new());
     for (key, files) in lost {
         for file in files {
-            match one(station, &client, channel, &held, key, file).await {
+            match one(station, &client, (channel.ecosystem, &location), &held, key, file).await {
                 Ok(digests) => here.extend(digests),
                 Err(e) if e.is_ours => return Err(e),
                 Err(e) => failed.push((file.clone(), e)),
@@ -106,7 +114,7 @@ impl Held {
 async fn one(
     station: &Station,
     client: &Client,
-    channel: &Channel,
+    (ecosystem, source): (Ecosystem, &Location),
     held: &Held,
     key: &str,
     file: &str,
@@ -124,11 +132,12 @@ async fn one(
         Error::fault(format!("{file} is listed no longer"))
             .hint("restore the blob from a copy of the station")
     })?;
-    let location = locate(channel, &ShardKey::parse(key), &artifact, &held.state);
-    let wanted = Wanted { key: key.to_owned(), artifact, location, bytes_max: ARTIFACT_BYTES_MAX };
+    let location = locate(ecosystem, source, &ShardKey::parse(key), &artifact, &held.state);
+    let wanted =
+        Wanted { key: key.to_owned(), artifact, location, bytes_max: ARTIFACT_BYTES_MAX, is_brought: false };
     let task =
         station.options.progress.task(format!("fetching {file} again"), Unit::Bytes, wanted.artifact.size);
-    let arrived = fetch_one(&station.store, client, channel.ecosystem, &wanted, &task).await?;
+    let arrived = fetch_one(station, client, ecosystem, &wanted, &task).await?;
     if arrived.fact.sha256 != pinned.sha256 {
         return Err(Error::unsafe_(format!(
             "{file}: the source has other bytes now ({}) than when it was fetched first ({})",

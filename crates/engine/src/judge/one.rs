@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use airlock_core::advisory::{Epss, Kev, Ranks, Slice};
 use airlock_core::assess::{By, Statements};
-use airlock_core::channel::Channel;
+use airlock_core::channel::{Channel, ChannelFeed};
 use airlock_core::closure::{Known, Part};
 use airlock_core::decision::Decisions;
 use airlock_core::fact::Facts;
@@ -168,7 +168,7 @@ pub(super) fn judge(common: &Common, task: Task) -> Result<One> {
     let touched = Touched {
         before: task.content,
         now,
-        wanted: wanted(&judgement),
+        wanted: wanted(&judgement, facts.as_ref(), matches!(common.channel.feed, ChannelFeed::Tree {})),
         has_unseen: has_unseen(upstream.as_ref(), facts.as_ref()),
         lacks_bytes: judgement.artifacts.values().any(lacks_bytes),
     };
@@ -213,10 +213,20 @@ fn is_wanted(judged: &Judged) -> bool {
         && against(judged).all(|hit| hit.unopened || is_about_bytes(hit))
 }
 
-fn wanted(judgement: &Judgement) -> Vec<Wanted> {
-    let wanted = judgement.artifacts.iter().filter(|(_, judged)| is_wanted(judged));
+/// Whether it is held and not here: of a tree that comes as well, since the medium is gone when somebody lets it in.
+fn is_held_outside(file: &str, judged: &Judged, facts: Option<&Facts>) -> bool {
+    let is_here = facts.and_then(|facts| facts.files.get(file)).is_some_and(|fact| fact.file.is_some());
+    !judged.gone && !is_here && against(judged).all(|hit| hit.action == Action::Hold)
+}
+
+/// The files to fetch.
+fn wanted(judgement: &Judgement, facts: Option<&Facts>, is_tree: bool) -> Vec<Wanted> {
+    let comes = |(file, judged): &(&String, &Judged)| {
+        is_wanted(judged) || (is_tree && is_held_outside(file, judged, facts))
+    };
+    let wanted = judgement.artifacts.iter().filter(comes);
     // What is only warned of is admitted, and fetched as such.
-    let probed = |judged: &Judged| against(judged).any(|hit| hit.unopened);
+    let probed = |judged: &Judged| !is_tree && against(judged).any(|hit| hit.unopened);
     wanted.map(|(file, judged)| Wanted { file: file.clone(), is_probe: probed(judged) }).collect()
 }
 

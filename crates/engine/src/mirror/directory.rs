@@ -48,7 +48,7 @@ use crate::error::{Error, Result, file_error, joined};
 use crate::upstream::Location;
 
 /// Where a station keeps what it read of directories, below its own.
-const CACHE: &str = "cache/directories";
+pub(super) const CACHE: &str = "cache/directories";
 
 /// What reading a directory gave.
 #[derive(Debug, Default)]
@@ -89,7 +89,7 @@ impl Reading<'_> {
 
     fn cache_file(&self, root: &Path, part: &str) -> CacheFile {
         let source = Digest::of(root.as_os_str().as_encoded_bytes()).short();
-        CacheFile::new(self.station.dir.join(CACHE), format!("{source}-{part}.zst"))
+        CacheFile::new(self.cache.clone(), format!("{source}-{part}.zst"))
     }
 }
 

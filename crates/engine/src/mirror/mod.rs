@@ -8,6 +8,7 @@ pub(crate) mod directory;
 mod pypi;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +73,8 @@ struct Reading<'a> {
     client: Client,
     source: Location,
     filter: Filter,
+    /// Where what is read of directories is kept.
+    cache: PathBuf,
     before: MirrorState,
     /// The shards of the last reading, for indexes that did not change.
     known: BTreeMap<String, Id<Shard>>,
@@ -144,6 +147,62 @@ impl Filter {
     }
 }
 
+/// Where a channel is read from.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    pub(crate) location: Location,
+    /// conda: the subdirs.
+    pub(crate) subdirs: Vec<String>,
+    filter: Filter,
+    /// A tree that somebody brought: no link in it leads out of it, and what is read of it is kept in this folder.
+    tree: Option<PathBuf>,
+}
+
+impl Origin {
+    /// The source that a channel has of its own.
+    ///
+    /// # Errors
+    ///
+    /// If it has none: what feeds it.
+    pub fn of(channel: &Channel) -> Result<Self> {
+        let name = &channel.name;
+        match &channel.feed {
+            ChannelFeed::Source { location, subdirs, only, exclude } => Ok(Self {
+                location: Location::parse(location)?,
+                subdirs: subdirs.clone(),
+                filter: Filter::of(channel.ecosystem, only, exclude)?,
+                tree: None,
+            }),
+            ChannelFeed::Tree {} => Err(Error::usage(format!(
+                "channel `{name}` has no source that could be read: people bring its trees"
+            ))
+            .hint(format!(
+                "nothing was changed; take in a newer one with `airlock import PATH --channel {name}`"
+            ))),
+            ChannelFeed::Bundles { .. } | ChannelFeed::Parent { .. } => {
+                Err(Error::usage(format!("channel `{name}` has no source of its own"))
+                    .hint("use `airlock import`, or `airlock judge` for a child"))
+            }
+        }
+    }
+
+    /// A tree at `root`, which is canonical.
+    pub(crate) fn tree(root: PathBuf, subdirs: Vec<String>, cache: PathBuf) -> Self {
+        Self { location: Location::Path(root), subdirs, filter: Filter::default(), tree: Some(cache) }
+    }
+
+    /// Whether somebody brought it.
+    pub(crate) const fn is_tree(&self) -> bool {
+        self.tree.is_some()
+    }
+
+    /// A client that reads it.
+    pub(crate) fn client(&self, station: &Station) -> Result<Client> {
+        let client = Client::new(station, &self.location)?;
+        Ok(if self.tree.is_some() { client.without_links() } else { client })
+    }
+}
+
 /// Reads a channel's source and writes the upstream tree. No ref moves: the caller judges first.
 ///
 /// # Errors
@@ -152,13 +211,9 @@ impl Filter {
 pub async fn mirror(
     station: &Station,
     channel: &Channel,
+    origin: &Origin,
     accept_shrink: bool,
 ) -> Result<(Id<Upstream>, MirrorState, Mirrored)> {
-    let ChannelFeed::Source { location, subdirs, only, exclude } = &channel.feed else {
-        return Err(Error::usage(format!("channel `{}` has no source of its own", channel.name))
-            .hint("use `airlock import`, or `airlock judge` for a child"));
-    };
-    let source = Location::parse(location)?;
     let db = &station.store.db;
     let definition = db.find_ref(&ref_name(&channel.name, "def")).await?;
     let before = match db.find_ref(&ref_name(&channel.name, "mirror")).await? {
@@ -176,16 +231,17 @@ pub async fn mirror(
     };
     let mut reading = Reading {
         station,
-        client: Client::new(station, &source)?,
-        source,
-        filter: Filter::of(channel.ecosystem, only, exclude)?,
+        client: origin.client(station)?,
+        source: origin.location.clone(),
+        filter: origin.filter.clone(),
+        cache: origin.tree.clone().unwrap_or_else(|| station.dir.join(directory::CACHE)),
         before,
         known,
         about,
         report: Mirrored::default(),
     };
     let mut tree = match channel.ecosystem {
-        Ecosystem::Conda => reading.conda(subdirs).await?,
+        Ecosystem::Conda => reading.conda(&origin.subdirs).await?,
         Ecosystem::Pypi => reading.pypi().await?,
     };
     reading.check_shrink(&tree.shards, accept_shrink)?;
@@ -255,7 +311,7 @@ impl Reading<'_> {
                     "{} lists {now} names{place}, and listed {before} before",
                     self.source.shown()
                 ))
-                .hint("nothing was changed; if the source really gave up so much, run `airlock sync --accept-shrink` for this channel"));
+                .hint("nothing was changed; if the source really gave up so much, run `airlock sync --accept-shrink` for this channel (of a tree `airlock import` with --accept-shrink)"));
             }
         }
         Ok(())

@@ -118,6 +118,8 @@ pub struct Client {
     lines: Lines,
     /// Of a directory source: nothing outside of it is read, whatever its index refers to.
     root: Option<PathBuf>,
+    /// No link of a directory source may lead out of it either.
+    without_links: bool,
 }
 
 impl fmt::Debug for Client {
@@ -144,7 +146,8 @@ impl Client {
         let reach = Reach::new(url.clone(), is_allowed, station.config.hosts.iter().chain(settings.hosts()))?;
         let proxies = network.proxies().filter_map(|p| p.host_str().map(str::to_owned));
         let lines = Lines::new(Guard::new(reach.named().chain(proxies)));
-        let client = Self { station: Arc::new(station.clone()), reach: Arc::new(reach), lines, root };
+        let (station, reach) = (Arc::new(station.clone()), Arc::new(reach));
+        let client = Self { station, reach, lines, root, without_links: false };
         // What is wrong with the source's own proxy or certificates is said before anything is done.
         url.map(|url| client.line(&url)).transpose()?;
         Ok(client)
@@ -156,8 +159,17 @@ impl Client {
         Ok((line.settings.request_interval(), line.has_key()))
     }
 
+    /// The same for a directory that somebody brought, and that is canonical: no link leads out of it either.
+    pub(crate) fn without_links(self) -> Self {
+        Self { without_links: true, ..self }
+    }
+
     fn check_path(&self, path: &Path) -> Result<()> {
-        if self.root.as_ref().is_some_and(|root| path.starts_with(root)) {
+        // What is not there leads nowhere.
+        let real = if self.without_links { path.canonicalize().ok() } else { None };
+        let is_within =
+            |root: &PathBuf| path.starts_with(root) && real.is_none_or(|real| real.starts_with(root));
+        if self.root.as_ref().is_some_and(is_within) {
             return Ok(());
         }
         Err(Error::fault(format!("the index refers to {}, which lies outside of its source", path.display())))

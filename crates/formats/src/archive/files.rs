@@ -1,13 +1,23 @@
 //! Archives that hold files of whatever kind, read one file after the other.
 
-use std::io::{Read, Seek};
+use std::io::{BufRead as _, BufReader, Read, Seek};
+use std::rc::Rc;
 
+use flate2::bufread::MultiGzDecoder;
+
+use super::limits::{Meter, Packed};
 use super::tarcheck::{Kind, walk};
 use super::zipcheck::{METHOD_DEFLATE, METHOD_STORED, ZipArchive};
 use super::{ArchiveError, ArchiveLimits};
 
 /// Takes the path of a file and its data, as much of it as it likes.
 pub type EachFile<'a> = dyn FnMut(&str, &mut dyn Read) -> Result<(), ArchiveError> + 'a;
+
+/// Takes the path of a file, its size in bytes, and its data.
+pub type EachSized<'a> = dyn FnMut(&str, u64, &mut dyn Read) -> Result<(), ArchiveError> + 'a;
+
+/// Bytes taken from a packed archive at once.
+const BUFFER_BYTES: usize = 64 << 10;
 
 /// Whether these first bytes are those of a zip archive.
 pub fn is_zip(start: &[u8]) -> bool {
@@ -56,5 +66,36 @@ pub fn tar_files(
     walk(reader, limits, |member, mut data| match member.kind {
         Kind::File => each(&member.path, &mut data),
         Kind::Directory | Kind::Symlink | Kind::HardLink => Ok(()),
+    })
+}
+
+/// Hands each file of a tar archive, as it is or packed with gzip or zstd, to `each`: for archives that are unpacked, so that
+/// links are refused, wherever they lead.
+///
+/// # Errors
+///
+/// [`ArchiveError`], by what is wrong first, and what `each` returns.
+pub fn tree_files(
+    reader: impl Read,
+    limits: &ArchiveLimits,
+    each: &mut EachSized<'_>,
+) -> Result<(), ArchiveError> {
+    let packed = Packed::new(reader);
+    let watch = packed.watch();
+    let mut packed = BufReader::with_capacity(BUFFER_BYTES, packed);
+    let start = packed.fill_buf()?;
+    let unpacked: Box<dyn Read + '_> = if start.starts_with(&[0x1f, 0x8b]) {
+        Box::new(MultiGzDecoder::new(packed))
+    } else if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        let mut decoder = zstd::stream::read::Decoder::with_buffer(packed)?;
+        decoder.window_log_max(limits.zstd_window_log_max)?;
+        Box::new(decoder)
+    } else {
+        Box::new(packed)
+    };
+    walk(Meter::new(unpacked, Rc::clone(&watch), limits), limits, |member, mut data| match member.kind {
+        Kind::File => each(&member.path, member.size_bytes, &mut data),
+        Kind::Directory => Ok(()),
+        Kind::Symlink | Kind::HardLink => Err(ArchiveError::UnexpectedLink { member: member.path.clone() }),
     })
 }

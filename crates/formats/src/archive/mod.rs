@@ -47,7 +47,7 @@ mod zipentry;
 
 pub use conda::{open_conda, open_tar_bz2};
 pub use error::ArchiveError;
-pub use files::{EachFile, TAR_START_BYTES, is_tar, is_zip, tar_files, zip_files};
+pub use files::{EachFile, EachSized, TAR_START_BYTES, is_tar, is_zip, tar_files, tree_files, zip_files};
 pub use limits::ArchiveLimits;
 pub use metadata::{CoreMetadata, METADATA_BYTES_MAX, parse_metadata};
 pub use sdist::{open_sdist, open_sdist_zip};

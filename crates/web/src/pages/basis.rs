@@ -4,8 +4,8 @@ use airlock_core::channel::ChannelFeed;
 use airlock_core::judge::feeds_read;
 use airlock_core::policy::Policy;
 use airlock_core::time::Time;
+use airlock_engine::channel::fed_by;
 use airlock_engine::error::Result;
-use airlock_engine::upstream::Location;
 use airlock_engine::view::{ChannelView, View};
 
 use super::format::{Hash, Prose, When, ago};
@@ -73,13 +73,9 @@ pub(super) async fn basis(view: &View, channel: &ChannelView, now: Time) -> Resu
         )),
         Some(_) => None,
     };
-    let (source, is_imported) = match &channel.channel.feed {
-        ChannelFeed::Source { location, .. } => (Location::parse(location)?.shown(), false),
-        ChannelFeed::Bundles { stream } => (format!("bundles of {stream}"), true),
-        ChannelFeed::Parent { .. } => {
-            (format!("channel {}", channel.channel.parent().unwrap_or_default()), true)
-        }
-    };
+    let is_imported =
+        matches!(channel.channel.feed, ChannelFeed::Bundles { .. } | ChannelFeed::Parent { .. });
+    let source = fed_by(&channel.channel)?;
     Ok(Basis {
         channel: channel.channel.name.clone(),
         snapshot: Hash::new(channel.id.digest()),
