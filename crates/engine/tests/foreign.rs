@@ -252,9 +252,13 @@ async fn archives_of_one_channel_come_together_and_each_subdir_once() {
         kit.write(&format!("{dir}.tar.gz"), &gzip(&packed(&kit.path().join(dir), below)))
     };
     let paths = vec![archive("linux", "main/pkgs/"), archive("noarch", "./")];
+    // What an import left that was killed.
+    let short = airlock_core::id::Digest::of(b"main").short();
+    kit.write(&format!("station/cache/trees/{short}/0/noarch/left-1-0.conda"), b"x");
     let report = foreign::import(&kit.station, &paths, &wish("main")).await.unwrap();
     assert_eq!((report.kind, report.outcome.records, report.archives.len()), (Kind::AirGapArchive, 2, 2));
     assert!(serves(&kit, "main", "linux-64/b", &file).await);
+    assert_eq!(left_behind(&kit), 0);
 
     let before = state(&kit).await;
     let twice: Vec<PathBuf> = paths.iter().chain(&paths[..1]).cloned().collect();
@@ -361,6 +365,11 @@ async fn no_link_of_a_tree_leads_out_of_it() {
         "{faults:?}"
     );
     assert!(!serves(&kit, "main", "noarch/a", &file).await);
+    let linked = kit.path().join("linked");
+    std::fs::create_dir(&linked).unwrap();
+    std::os::unix::fs::symlink(kit.path().join("secret"), linked.join("only")).unwrap();
+    let error = take(&kit, "linked", "linked").await.unwrap_err();
+    assert!(error.kind == Fails::Unsafe && error.message.contains("leads out"), "{error}");
     std::fs::remove_file(kit.path().join("tree/noarch/repodata.json")).unwrap();
     std::os::unix::fs::symlink("/etc/passwd", kit.path().join("tree/noarch/repodata.json")).unwrap();
     let error = take(&kit, "tree", "other").await.unwrap_err();

@@ -250,7 +250,9 @@ fn found(paths: &[PathBuf], folder: &Path) -> Result<(Recognised, Vec<Archive>)>
                 .hint("leave --channel away: its channels appear under their own names"));
         }
         let root = one.canonicalize().map_err(file_error(one))?;
-        return Ok((recognise(&root)?.ok_or_else(|| unknown(one))?, Vec::new()));
+        let found = recognise(&root)?.ok_or_else(|| unknown(one))?;
+        found.check_within(&root)?;
+        return Ok((found, Vec::new()));
     }
     if let Some(dir) = paths.iter().find(|path| path.is_dir()) {
         return Err(Error::usage(format!("{} is a directory, and not the only thing named", dir.display()))

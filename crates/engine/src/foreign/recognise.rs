@@ -210,6 +210,21 @@ fn check_pack(path: &Path) -> Result<()> {
 }
 
 impl Recognised {
+    /// Refuses a tree of which a part is a link that leads out of it.
+    pub(super) fn check_within(&self, root: &Path) -> Result<()> {
+        for part in self.conda.iter().chain(&self.pypi) {
+            let real = part.root.canonicalize().map_err(file_error(&part.root))?;
+            if !real.starts_with(root) {
+                return Err(Error::unsafe_(format!(
+                    "{} is a link that leads out of {}",
+                    part.root.display(),
+                    root.display()
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// The same where it came in an archive.
     pub(super) fn in_archive(self) -> Self {
         match self.kind {
