@@ -1,24 +1,28 @@
 //! What of a bundle is carried: the one place here that knows how a bundle is laid out.
 //!
-//! All files one after another, in the manifest's order, are one long stretch of bytes, the *data*; manifest and
-//! signatures are the *document*. Where a byte of the data belongs follows from the manifest, which the document brings.
+//! All files one after another, in the manifest's order, are one long stretch of bytes, the *data*; manifest,
+//! signatures and root are the *document*. Where a byte of the data belongs follows from the manifest, which the document brings.
 
 use std::ops::Range;
 use std::path::Path;
 
-use airlock_core::bundle::{MANIFEST, MANIFEST_BYTES_MAX, Manifest, SIGNATURES, SIGNATURES_BYTES_MAX};
+use airlock_core::bundle::{MANIFEST, MANIFEST_BYTES_MAX, Manifest, ROOT, SIGNATURES, SIGNATURES_BYTES_MAX};
 use airlock_core::id::Digest;
+use airlock_core::root::ROOT_BYTES_MAX;
+use airlock_core::volume;
 use airlock_formats::oneway::missing::{Missing, Part};
 use airlock_formats::oneway::ranges::Ranges;
 
 use crate::bundle::admission;
+use crate::bundle::signing::Trusted;
 use crate::bundle::verify::{self, Opened};
 use crate::error::{Error, Result, file_error};
 
-/// Bytes in front of the manifest in the document: how long it is.
+/// Bytes that say how long a part of the document is.
 const LENGTH_BYTES: usize = 8;
 /// Largest document, in bytes.
-pub(super) const DOCUMENT_BYTES_MAX: u64 = LENGTH_BYTES as u64 + MANIFEST_BYTES_MAX + SIGNATURES_BYTES_MAX;
+pub(super) const DOCUMENT_BYTES_MAX: u64 =
+    2 * LENGTH_BYTES as u64 + MANIFEST_BYTES_MAX + SIGNATURES_BYTES_MAX + ROOT_BYTES_MAX;
 
 /// One file of a bundle.
 #[derive(Clone, Debug)]
@@ -46,11 +50,15 @@ pub(super) struct Members {
 
 impl Members {
     /// Reads what a bundle's manifest says.
-    pub fn open(dir: &Path, keys: &[[u8; 32]]) -> Result<Self> {
-        let Opened { manifest, digest, .. } = verify::open(dir, keys)?;
+    pub fn open(dir: &Path, trusted: &Trusted) -> Result<Self> {
+        let Opened { manifest, digest, part, .. } = verify::open(dir, trusted.clone())?;
+        if part != volume::Part::Whole {
+            return Err(Error::usage(format!("{} holds {part} of a bundle", dir.display()))
+                .hint("send a bundle that lies in one folder: `airlock export` without --capacity"));
+        }
         admission::check_names(&manifest)?;
         let list = members(&manifest)?;
-        Ok(Self { transfer: digest, stream: manifest.stream, number: manifest.number, list })
+        Ok(Self { transfer: digest, stream: manifest.stream.clone(), number: manifest.number, list })
     }
 
     /// Bytes of all files.
@@ -133,18 +141,25 @@ fn members(manifest: &Manifest) -> Result<Vec<Member>> {
     objects.chain(files).chain(extra).map(place).collect()
 }
 
-/// The document of a bundle: 8 bytes that say how long the manifest is, the manifest, the signatures.
+/// The document of a bundle: 8 bytes that say how long the manifest is, 8 that say how long the signatures are, the manifest, the
+/// signatures, and the root that comes with it, if one does: what has to be here before anything else is believed.
 pub(super) fn document(dir: &Path) -> Result<Vec<u8>> {
     let read = |name| {
         let path = dir.join(name);
         std::fs::read(&path).map_err(file_error(path))
     };
     let (manifest, signatures) = (read(MANIFEST)?, read(SIGNATURES)?);
-    Ok([&(manifest.len() as u64).to_be_bytes()[..], &manifest, &signatures].concat())
+    let root = if dir.join(ROOT).exists() { read(ROOT)? } else { Vec::new() };
+    let lengths = [manifest.len(), signatures.len()].map(|length| (length as u64).to_be_bytes()).concat();
+    Ok([lengths, manifest, signatures, root].concat())
 }
 
-/// Manifest and signatures of a document.
-pub(super) fn split(document: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = document.split_first_chunk::<LENGTH_BYTES>()?;
-    rest.split_at_checked(usize::try_from(u64::from_be_bytes(*length)).ok()?)
+/// Manifest, signatures and root of a document.
+pub(super) fn split(document: &[u8]) -> Option<[&[u8]; 3]> {
+    let length = |bytes: &[u8; LENGTH_BYTES]| usize::try_from(u64::from_be_bytes(*bytes)).ok();
+    let (first, rest) = document.split_first_chunk::<LENGTH_BYTES>()?;
+    let (second, rest) = rest.split_first_chunk::<LENGTH_BYTES>()?;
+    let (manifest, rest) = rest.split_at_checked(length(first)?)?;
+    let (signatures, root) = rest.split_at_checked(length(second)?)?;
+    Some([manifest, signatures, root])
 }

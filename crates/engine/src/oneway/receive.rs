@@ -27,6 +27,7 @@ use super::session::{Admission, Sessions};
 use super::spool;
 use super::window::Pool;
 use super::writer::Place;
+use crate::bundle::signing::Trusted;
 use crate::error::{Error, Result, file_error, joined};
 use crate::people;
 use crate::station::Station;
@@ -164,10 +165,9 @@ pub async fn receive(
     told: impl Fn(Told<'_>) + Send + 'static,
 ) -> Result<(Report, Dropped)> {
     people::allow(station, Action::Import, None).await?;
-    let trusted = trust::list(station).await?;
-    let keys: Vec<[u8; 32]> =
-        trusted.iter().filter_map(|t| airlock_core::hex::decode(&t.public_key)).collect();
-    let pairs: Vec<Pair> = keys.iter().filter_map(|key| Pair::receiving(&station.key, *key)).collect();
+    let trusted = Trusted::of(&trust::list(station).await?)?;
+    let pairs: Vec<Pair> =
+        trusted.keys().iter().filter_map(|key| Pair::receiving(&station.key, *key)).collect();
     if pairs.is_empty() {
         return Err(Error::usage("no sender is trusted here")
             .hint("trust the sending station's key: `airlock trust add NAME station.pub --fingerprint FP`"));
@@ -175,7 +175,7 @@ pub async fn receive(
     std::fs::create_dir_all(&wish.into).map_err(file_error(&wish.into))?;
     let place = Place {
         into: wish.into.clone(),
-        keys,
+        trusted,
         quota: wish.quota,
         progress: station.options.progress.clone(),
     };

@@ -27,6 +27,7 @@ use super::members::{self, DOCUMENT_BYTES_MAX, Members};
 use super::outlet::Outlet;
 use super::seal::Pair;
 use super::source::{Block, Blocks, Files, pieces};
+use crate::bundle::signing::Trusted;
 use crate::error::{Error, Result, file_error, joined};
 use crate::progress::{Progress, Task, Unit};
 use crate::station::Station;
@@ -92,15 +93,13 @@ pub struct Report {
 /// Sends a bundle.
 pub async fn send(station: &Station, dir: &Path, wish: &Wish) -> Result<Report> {
     people::allow(station, Action::Export, None).await?;
-    let trusted = trust::list(station).await?;
-    let trusted: Vec<[u8; 32]> =
-        trusted.iter().filter_map(|t| airlock_core::hex::decode(&t.public_key)).collect();
+    let trusted = Trusted::of(&trust::list(station).await?)?;
     let receiver = match &wish.recipient {
         Some(path) => keys::read_public(path)?,
-        None => only_one(&trusted)?,
+        None => only_one(trusted.keys())?,
     };
     let pair = Pair::sending(&station.key, receiver)?;
-    let known: Vec<[u8; 32]> = trusted.into_iter().chain([station.key.public()]).collect();
+    let known = trusted.and(Some(station.key.public()));
     let session = session(station, &pair).await?;
     let (dir, wish, progress) = (dir.to_owned(), wish.clone(), station.options.progress.clone());
     let whole = move || Sending::prepare(&dir, &wish, &known, &pair, session)?.run(&progress);
@@ -153,7 +152,7 @@ struct Sending {
 }
 
 impl Sending {
-    fn prepare(dir: &Path, wish: &Wish, known: &[[u8; 32]], pair: &Pair, session: Session) -> Result<Self> {
+    fn prepare(dir: &Path, wish: &Wish, known: &Trusted, pair: &Pair, session: Session) -> Result<Self> {
         let members = Members::open(dir, known)?;
         let document = members::document(dir)?;
         if document.len() as u64 > DOCUMENT_BYTES_MAX {

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-use airlock_core::bundle::{MANIFEST, SIGNATURES};
+use airlock_core::bundle::{MANIFEST, ROOT, SIGNATURES};
 use airlock_core::id::Digest;
 use airlock_formats::oneway::missing::Missing;
 use airlock_formats::oneway::ranges::Ranges;
@@ -28,6 +28,7 @@ use airlock_formats::oneway::ranges::Ranges;
 use super::hasher::Reached;
 use super::members::{self, Members};
 use crate::bundle::media;
+use crate::bundle::signing::Trusted;
 use crate::error::{Error, Result, file_error};
 
 /// The folder of what is not whole yet.
@@ -83,27 +84,30 @@ fn beside(dir: &Path, ending: &str) -> PathBuf {
 /// left behind. Its bytes must fit what is free and the quota.
 pub(super) fn accept(
     into: &Path,
-    keys: &[[u8; 32]],
+    trusted: &Trusted,
     announced: Digest,
     document: &[u8],
     quota: Option<u64>,
 ) -> Result<()> {
     let incoming = incoming(into)?;
     let bad = || Error::unsafe_("the document that came is not the one that was announced");
-    let (manifest, signatures) = members::split(document).ok_or_else(bad)?;
+    let [manifest, signatures, root] = members::split(document).ok_or_else(bad)?;
     if Digest::of(manifest) != announced {
         return Err(bad());
     }
     let folder = tempfile::tempdir_in(&incoming).map_err(file_error(&incoming))?;
-    for (name, bytes) in [(MANIFEST, manifest), (SIGNATURES, signatures)] {
+    for (name, bytes) in [(MANIFEST, manifest), (SIGNATURES, signatures), (ROOT, root)] {
+        if name == ROOT && root.is_empty() {
+            continue;
+        }
         let path = folder.path().join(name);
         fs::write(&path, bytes).map_err(file_error(&path))?;
     }
-    let members = Members::open(folder.path(), keys)?;
+    let members = Members::open(folder.path(), trusted)?;
     let sizes = members.list.iter().map(|m| m.range.end - m.range.start);
     media::check_room(into, media::room_for(sizes))?;
     if let Some(quota) = quota {
-        let waiting = waiting(&incoming, keys)?;
+        let waiting = waiting(&incoming, trusted)?;
         if members.bytes().saturating_add(waiting) > quota {
             return Err(Error::fault(format!(
                 "the bundle has {} bytes, {waiting} wait in {} already, and together they may be {quota}",
@@ -116,7 +120,10 @@ pub(super) fn accept(
     let dir = incoming.join(announced.to_string());
     fs::create_dir_all(&dir).map_err(file_error(&dir))?;
     // The manifest last: where it is, both are.
-    for name in [SIGNATURES, MANIFEST] {
+    for name in [ROOT, SIGNATURES, MANIFEST] {
+        if name == ROOT && root.is_empty() {
+            continue;
+        }
         let path = dir.join(name);
         fs::rename(folder.path().join(name), &path).map_err(file_error(&path))?;
     }
@@ -138,12 +145,12 @@ pub(super) fn lock(incoming: &Path) -> Result<File> {
 }
 
 /// Bytes of all bundles that are not whole yet, as their manifests say.
-fn waiting(incoming: &Path, keys: &[[u8; 32]]) -> Result<u64> {
+fn waiting(incoming: &Path, trusted: &Trusted) -> Result<u64> {
     let mut sum = 0_u64;
     for entry in fs::read_dir(incoming).map_err(file_error(incoming))? {
         let path = entry.map_err(file_error(incoming))?.path();
         let is_one = path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.parse::<Digest>().is_ok());
-        if is_one && let Ok(members) = Members::open(&path, keys) {
+        if is_one && let Ok(members) = Members::open(&path, trusted) {
             sum = sum.saturating_add(members.bytes());
         }
     }
@@ -152,12 +159,12 @@ fn waiting(incoming: &Path, keys: &[[u8; 32]]) -> Result<u64> {
 
 impl Spool {
     /// Opens what is there of a transfer; none where nothing is.
-    pub fn open(into: &Path, keys: &[[u8; 32]], transfer: Digest) -> Result<Option<Self>> {
+    pub fn open(into: &Path, trusted: &Trusted, transfer: Digest) -> Result<Option<Self>> {
         let dir = incoming(into)?.join(transfer.to_string());
         if !dir.join(MANIFEST).exists() {
             return Ok(None);
         }
-        let members = Members::open(&dir, keys)?;
+        let members = Members::open(&dir, trusted)?;
         if members.transfer != transfer {
             return Err(Error::unsafe_(format!(
                 "{} holds another manifest than its name says",

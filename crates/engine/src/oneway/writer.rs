@@ -20,6 +20,7 @@ use super::members::DOCUMENT_BYTES_MAX;
 use super::spool::{self, Spool};
 use super::window::Got;
 use crate::bundle::media;
+use crate::bundle::signing::Trusted;
 use crate::error::{Error, Result, file_error};
 use crate::progress::{Progress, Task, Unit};
 
@@ -67,7 +68,7 @@ pub(super) enum End {
 #[derive(Clone)]
 pub(super) struct Place {
     pub into: PathBuf,
-    pub keys: Vec<[u8; 32]>,
+    pub trusted: Trusted,
     pub quota: Option<u64>,
     pub progress: Progress,
 }
@@ -172,7 +173,7 @@ impl Writer {
     }
 
     fn open_spool(&mut self, transfer: Digest) -> Result<()> {
-        let Some(mut spool) = Spool::open(&self.place.into, &self.place.keys, transfer)? else {
+        let Some(mut spool) = Spool::open(&self.place.into, &self.place.trusted, transfer)? else {
             return Ok(());
         };
         if spool.is_delivered()? {
@@ -271,8 +272,8 @@ impl Writer {
         let Some(beat) = self.beat else { return Ok(()) };
         let mut document = vec![0; usize::try_from(arriving.total).unwrap_or(0)];
         arriving.file.read_exact_at(&mut document, 0).map_err(file_error(&self.place.into))?;
-        let Place { into, keys, quota, .. } = &self.place;
-        spool::accept(into, keys, beat.transfer, &document, *quota)?;
+        let Place { into, trusted, quota, .. } = &self.place;
+        spool::accept(into, trusted, beat.transfer, &document, *quota)?;
         drop(document);
         self.open_spool(beat.transfer)?;
         self.take_waiting()
