@@ -31,6 +31,8 @@ pub struct Error {
     pub is_ours: bool,
     /// An object is missing or is not what its name says: where a bundle brought it, that is the bundle's fault.
     pub is_content: bool,
+    /// Somebody who was asked says no: nothing is wrong with the bytes themselves, and the next answer may be another.
+    pub is_opinion: bool,
 }
 
 /// What use-cases answer.
@@ -38,7 +40,15 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None, is_race: false, is_ours: false, is_content: false }
+        Self {
+            kind,
+            message: message.into(),
+            hint: None,
+            is_race: false,
+            is_ours: false,
+            is_content: false,
+            is_opinion: false,
+        }
     }
 
     /// The answer is no.

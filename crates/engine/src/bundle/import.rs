@@ -110,7 +110,7 @@ pub async fn import_parts(station: &Station, dirs: &[PathBuf]) -> Result<Report>
 }
 
 /// Verifies all of it, then writes objects and blobs, then moves the refs. What is refused leaves no bytes behind;
-/// after a fault, or while parts are missing, they wait for the next try.
+/// after a fault, while parts are missing, or when a scanner says no, they wait for the next try.
 async fn take_in(station: &Station, parts: &Arc<Parts>, trust: &Trust, entry: &Entry) -> Result<Taken> {
     let (bundle, store) = (parts.clone(), station.store.clone());
     let begin = move || {
@@ -128,7 +128,7 @@ async fn take_in(station: &Station, parts: &Arc<Parts>, trust: &Trust, entry: &E
             return Ok(taken);
         }
         Ok(whole) => whole,
-        Err(error) if error.kind == Kind::Unsafe => {
+        Err(error) if error.kind == Kind::Unsafe && !error.is_opinion => {
             let intake: Intake = only(intake)?;
             joined(tokio::task::spawn_blocking(move || Ok(intake.discard()?)).await)?;
             return Err(error);

@@ -1,17 +1,20 @@
 //! What is asked of a file before it comes in: a virus scanner, or any program.
 //!
 //! Files are asked about as they lie in the intake, whole and with the hash that the manifest says, and before anything of the
-//! bundle counts. One answer that is no refuses the bundle.
+//! bundle counts: when nothing of it is missing any more. One answer that is no refuses the bundle.
 
-use std::io::{BufReader, Read as _, Write as _};
+use std::io::{BufReader, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
+use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result, file_error};
+use crate::error::{Error, Result};
 
 /// How long a scanner may think about one file.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -19,6 +22,11 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const CHUNK_BYTES: usize = 256 << 10;
 /// Longest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: u64 = 4096;
+/// Bytes of what a program says that are read at once.
+const PIPE_BYTES: usize = 64 << 10;
+/// How often a program is looked after: soon at first, since most files take no time.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// `[import]` of `airlock.toml`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +62,7 @@ impl Importing {
             clamd(socket, path, name)?;
         }
         match self.command.split_first() {
-            Some((program, arguments)) => run(program, arguments, path, name),
+            Some((program, arguments)) => run((program, arguments), path, name, PATIENCE),
             None => Ok(()),
         }
     }
@@ -62,8 +70,12 @@ impl Importing {
 
 fn refused(name: &str, who: &str, said: &str) -> Error {
     let said = shown(said);
-    Error::unsafe_(format!("{name} may not come in: {who} says {said}"))
-        .hint("nothing of the bundle was taken in; tell your security officer, and the sender")
+    let hint = "nothing of the bundle counts; tell your security officer, and the sender. What came is kept: if it was a mistake, \
+                run it again";
+    Error {
+        is_opinion: true,
+        ..Error::unsafe_(format!("{name} may not come in: {who} says {said}")).hint(hint)
+    }
 }
 
 fn silent(name: &str, who: &str, why: &str) -> Error {
@@ -119,23 +131,59 @@ fn exchange(socket: &Path, path: &Path) -> std::io::Result<String> {
     if answer.is_empty() { sent.and(read.map(|_| answer)) } else { Ok(answer) }
 }
 
-fn run(program: &str, arguments: &[String], path: &Path, name: &str) -> Result<()> {
+/// Starts a program for a file and waits for it, within `patience`. What it says beyond the longest answer is read and thrown away,
+/// so that no answer comes of who stopped listening; and what it leaves running keeps nobody.
+fn run((program, arguments): (&str, &[String]), path: &Path, name: &str, patience: Duration) -> Result<()> {
     let mut command = Command::new(program);
-    command.args(arguments).arg(path).env("AIRLOCK_FILE", name);
+    command.args(arguments).arg(path).env("AIRLOCK_FILE", name).process_group(0);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(|e| silent(name, program, &e.to_string()))?;
-    let mut said = Vec::new();
-    if let Some(stdout) = &mut child.stdout {
-        stdout.take(ANSWER_BYTES_MAX).read_to_end(&mut said).map_err(file_error(program))?;
-    }
-    // What it says beyond that is nobody's: it must not wait for a reader.
-    drop(child.stdout.take());
-    let status = child.wait().map_err(|e| silent(name, program, &e.to_string()))?;
+    let (ended, said) = match watch(&mut child, patience) {
+        Ok(Some(ended)) => ended,
+        other => {
+            // With all that it started itself.
+            let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
+            let _ = child.wait();
+            let why = other.err().map(|e| e.to_string());
+            let late = || format!("it did not answer within {} seconds", patience.as_secs());
+            return Err(silent(name, program, &why.unwrap_or_else(late)));
+        }
+    };
     let said = String::from_utf8_lossy(&said);
-    match status.code() {
+    match ended.code() {
         Some(0) => Ok(()),
         Some(1) => Err(refused(name, program, &said)),
-        _ => Err(silent(name, program, &format!("{status} {said}"))),
+        _ => Err(silent(name, program, &format!("{ended} {said}"))),
+    }
+}
+
+/// How a process ended and what it said; none where it goes on for longer than `patience`.
+fn watch(child: &mut Child, patience: Duration) -> std::io::Result<Option<(ExitStatus, Vec<u8>)>> {
+    let began = Instant::now();
+    let mut stdout = child.stdout.take();
+    if let Some(stdout) = &stdout {
+        // A process that it left running may hold the other end for ever.
+        fcntl_setfl(stdout, OFlags::NONBLOCK)?;
+    }
+    let (mut said, mut buffer, mut pause) = (Vec::new(), vec![0; PIPE_BYTES], SHORTEST_PAUSE);
+    loop {
+        // First: what it said before it ended is in the pipe then.
+        let ended = child.try_wait()?;
+        let n = match stdout.as_mut().map_or(Ok(0), |stdout| stdout.read(&mut buffer)) {
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
+            read => read?,
+        };
+        let room = ANSWER_BYTES_MAX as usize - said.len();
+        said.extend(buffer.iter().take(n.min(room)));
+        match ended {
+            Some(ended) if n == 0 || said.len() as u64 == ANSWER_BYTES_MAX => return Ok(Some((ended, said))),
+            _ if began.elapsed() >= patience => return Ok(ended.map(|ended| (ended, said))),
+            _ if n > 0 => pause = SHORTEST_PAUSE,
+            _ => {
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
     }
 }
 
@@ -210,13 +258,39 @@ mod tests {
             Importing { clamd: None, command }.ask(&file, "a.whl")
         };
         asked("test \"$AIRLOCK_FILE\" = a.whl && grep -q x \"$1\"").unwrap();
-        // One that never stops talking is not waited for.
-        asked("yes | head -c 10000000; exit 0").unwrap_or_else(|e| assert_eq!(e.kind, Kind::Fault));
+        // One that talks much is heard out, whatever it does about a reader who left.
+        asked("trap '' PIPE; head -c 3000000 /dev/zero || exit 1").unwrap();
+        let error = asked("head -c 3000000 /dev/zero | tr '\\0' x; exit 1").unwrap_err();
+        assert!(error.is_opinion && error.message.contains("says \"xxx"), "{error}");
         let error = asked("echo not this one; exit 1").unwrap_err();
         assert!(error.kind == Kind::Unsafe && error.message.contains("not this one"), "{error}");
         assert_eq!(asked("exit 2").unwrap_err().kind, Kind::Fault);
         assert_eq!(asked("kill -9 $$").unwrap_err().kind, Kind::Fault);
         let none = Importing { clamd: None, command: vec!["/nowhere/scanner".to_owned()] };
         assert_eq!(none.ask(&file, "a.whl").unwrap_err().kind, Kind::Fault);
+    }
+
+    #[test]
+    fn a_program_that_goes_on_for_ever_is_ended_with_all_that_it_started_and_its_file_was_not_looked_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "x").unwrap();
+        let (patience, began) = (Duration::from_secs(1), Instant::now());
+        let asked = |script: &str| {
+            let arguments = ["-c", script, "sh"].map(str::to_owned);
+            run(("sh", &arguments), &file, "a.whl", patience)
+        };
+        for script in ["sleep 600; exit 0", "exec yes", "sleep 600 & echo $! > \"$1.child\"; wait"] {
+            let error = asked(script).unwrap_err();
+            assert_eq!(error.kind, Kind::Fault, "{script}");
+            assert!(error.message.contains("did not answer within 1 seconds"), "{error}");
+        }
+        let child = std::fs::read_to_string(dir.path().join("file.child")).unwrap();
+        let stat = || std::fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
+        // Whoever inherits it may not have buried it.
+        assert!(stat().is_empty() || stat().contains(") Z "), "{}", stat());
+        // What it left running has nothing to say.
+        asked("sleep 20 & exit 0").unwrap();
+        assert!(began.elapsed() < Duration::from_secs(15));
     }
 }
