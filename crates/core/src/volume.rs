@@ -18,8 +18,8 @@ use crate::id::Digest;
 
 /// The file that says which part of a bundle a folder holds: `volume 2`, `files 3-17,20`, or `files none`.
 pub const LABEL: &str = "AIRLOCK.volume";
-/// Longest label, in bytes.
-pub const LABEL_BYTES_MAX: u64 = 1 << 20;
+/// Longest label, in bytes. No receipt is longer, so that whatever one says is missing can be sent.
+pub const LABEL_BYTES_MAX: u64 = 16 << 20;
 /// The most volumes, of files and of parity together: rebuilding holds a stretch of each stream.
 pub const VOLUMES_MAX: usize = 100;
 /// Bytes of a shard of parity that this program writes.
@@ -83,7 +83,7 @@ impl Part {
     /// Reads a label.
     pub fn parse(label: &str) -> Option<Self> {
         let line = label.strip_suffix('\n').unwrap_or(label);
-        match line.split_once(' ')? {
+        let part = match line.split_once(' ')? {
             ("volume", number) => match number.parse() {
                 Ok(volume) if volume > 0 => Some(Self::Volume(volume)),
                 _ => None,
@@ -92,7 +92,9 @@ impl Part {
             ("files", "") => None,
             ("files", ranges) => ranges.parse().ok().map(Self::Files),
             _ => None,
-        }
+        };
+        // Other programs read it too: there is one way to write each.
+        part.filter(|part| part.to_string() == line)
     }
 
     /// Whether the file at a place of the manifest's list, of this volume, belongs here.
@@ -331,6 +333,10 @@ mod tests {
             ("files \n", None),
             ("volume 0\n", None),
             ("volume -1\n", None),
+            ("volume +1\n", None),
+            ("volume 01\n", None),
+            ("volume 1\n\n", None),
+            ("files 3-3\n", None),
             ("volume\n", None),
             ("files 3-1\n", None),
             ("files 1,2\n", None),

@@ -10,6 +10,7 @@ use airlock_core::canon::Canonical;
 use airlock_core::channel::ChannelFeed;
 use airlock_core::id::{Digest, Id};
 use airlock_core::snapshot::Snapshot;
+use airlock_core::volume;
 
 use super::ImportState;
 use crate::channel::ref_name;
@@ -17,8 +18,8 @@ use crate::error::{Error, Result, file_error};
 use crate::keys;
 use crate::station::Station;
 
-/// Largest receipt file, in bytes.
-const RECEIPT_BYTES_MAX: u64 = 16 << 20;
+/// Largest receipt file, in bytes: what it says is missing becomes a label.
+const RECEIPT_BYTES_MAX: u64 = volume::LABEL_BYTES_MAX;
 
 /// A receipt as it lies in a file.
 #[derive(Debug, Serialize, Deserialize)]
