@@ -1,5 +1,5 @@
 #!/bin/sh
-# Checks a bundle, or one volume of it, without Airlock: openssl, sha256sum and a POSIX shell.
+# Checks a bundle, or one volume of it, without Airlock: openssl, sha256sum and a POSIX shell, with a `find` that knows -iname.
 #
 #   sh verify-bundle.sh FOLDER station.pub
 #
@@ -12,12 +12,38 @@ cd "$1"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 fail() { echo "NOT GOOD: $*" >&2; exit 1; }
+newline='
+'
 
 [ ! -e AIRLOCK.partial ] || fail "writing it was broken off"
 openssl pkey -pubin -in "$key" -outform DER | tail -c 32 > "$work/key"
 echo "key $(sha256sum < "$work/key" | cut -c1-40 | fold -w5 | paste -sd- -)"
 
-# 1. The signature of that key over the bytes of the manifest.
+# 1. What lies here, but for what operating systems leave on media: files and folders, no links or devices.
+set -- -name '._*' -o -name '.Trash-*'
+while read -r name; do
+  set -- "$@" -o -iname "$name"
+done << 'LITTER'
+System Volume Information
+$RECYCLE.BIN
+RECYCLER
+lost+found
+.DS_Store
+.Spotlight-V100
+.fseventsd
+.Trashes
+Thumbs.db
+desktop.ini
+.TemporaryItems
+.DocumentRevisions-V100
+LITTER
+find . \( "$@" \) -prune -o ! -type d \( ! -type f -o -name "*$newline*" \) -print > "$work/odd"
+[ ! -s "$work/odd" ] || fail "neither a file nor a folder, or oddly named: $(cat "$work/odd")"
+find . \( "$@" \) -prune -o -type d -name "*$newline*" -print > "$work/odd"
+[ ! -s "$work/odd" ] || fail "oddly named: $(cat "$work/odd")"
+find . \( "$@" \) -prune -o -type f -print | sed 's/^\.\///' | grep -v '^AIRLOCK\.\(json\|sig\|volume\)$' | sort > "$work/there"
+
+# 2. The signature of that key over the bytes of the manifest.
 hex=$(od -An -v -tx1 "$work/key" | tr -d ' \n')
 sig=$(awk -v key="$hex" '$1 == "ed25519" && $2 == key { print $3; exit }' AIRLOCK.sig)
 [ -n "$sig" ] || fail "that key has not signed it"
@@ -25,26 +51,54 @@ for pair in $(printf %s "$sig" | fold -w2); do printf "\\$(printf %03o "0x$pair"
 openssl pkeyutl -verify -pubin -inkey "$key" -rawin -in AIRLOCK.json -sigfile "$work/sig" > /dev/null ||
   fail "the signature does not fit AIRLOCK.json"
 
-# 2. What should be here: hash and path of each file, on this volume or on every one.
-part=$(cat AIRLOCK.volume 2> /dev/null || echo all)
+# 3. Which part of it this says that it is: something that the manifest has.
 grep -o '"path":"[^"]*","sha256":"[0-9a-f]*","size":[0-9]*\(,"volume":[0-9]*\)\{0,1\}' AIRLOCK.json |
   sed 's/"path":"\([^"]*\)","sha256":"\([0-9a-f]*\)","size":[0-9]*\(,"volume":\)\{0,1\}/\2  \1 /' > "$work/listed"
+grep -o '"volumes":\[{[^]]*\]' AIRLOCK.json | grep -o '{' > "$work/volumes" || true
+volumes=$(($(wc -l < "$work/volumes")))
+part=all
+if [ -e AIRLOCK.volume ]; then
+  part=$(tr -d '\0' < AIRLOCK.volume)
+  { printf '%s\n' "$part" | cmp -s - AIRLOCK.volume; } || { printf %s "$part" | cmp -s - AIRLOCK.volume; } ||
+    fail "AIRLOCK.volume is not one line"
+elif [ "$volumes" -gt 0 ]; then
+  fail "AIRLOCK.volume is missing: nothing says which of $volumes volumes this is"
+fi
+printf '%s\n' "$part" > "$work/part"
+what=$part
+case $part in
+  all) [ ! -e AIRLOCK.volume ] ;;
+  "volume "*)
+    what="$part of $volumes"
+    grep -q '^volume [1-9][0-9]\{0,8\}$' "$work/part" && [ "${part#volume }" -le "$volumes" ] ;;
+  "files none") ;;
+  "files "*)
+    # Places in rising order, apart from each other, none beyond the last file.
+    grep -q '^files [0-9,-]*$' "$work/part" &&
+      sed 's/^files //' "$work/part" | tr , '\n' | awk -v files="$(grep -c '  files/' "$work/listed")" '
+        BEGIN { after = -1 }
+        !/^(0|[1-9][0-9]*)(-[1-9][0-9]*)?$/ { exit bad = 1 }
+        { n = split($0, ends, "-"); if (ends[1] + 0 <= after || n == 2 && ends[2] + 0 <= ends[1] + 0 || ends[n] + 0 >= files) exit bad = 1
+          after = ends[n] + 1 }
+        END { exit bad }' ;;
+  *) false ;;
+esac || fail "AIRLOCK.volume says '$part', which is no part of this bundle"
+
+# 4. What should be here: hash and path of each file, of this part or of every one.
 case $part in
   all) awk '{ print $1 "  " $2 }' "$work/listed" ;;
   volume*) awk -v n="${part#volume }" 'NF == 2 || $3 == n { print $1 "  " $2 }' "$work/listed" ;;
-  files*) awk -v want="${part#files }" '
-    BEGIN { split(want, ranges, ",") }
+  files*) sed 's/^files //; s/none//' "$work/part" | tr , '\n' | awk '
+    NR == FNR { if (split($0, ends, "-")) { first[++ranges] = ends[1] + 0; last[ranges] = ends[ends[2] == "" ? 1 : 2] + 0 } next }
     $2 !~ /^files\// { if (NF == 2) print $1 "  " $2; next }
-    { for (r in ranges) { n = split(ranges[r], ends, "-"); if (at >= ends[1] && at <= ends[n]) print $1 "  " $2 } at++ }' "$work/listed" ;;
-  *) fail "AIRLOCK.volume says '$part'" ;;
+    { while (r < ranges && (r == 0 || at > last[r])) r++
+      if (r && at >= first[r] && at <= last[r]) print $1 "  " $2
+      at++ }' - "$work/listed" ;;
 esac > "$work/sums"
 
-# 3. Each of them as it should be, and nothing else.
+# 5. Each of them as it should be, and nothing else.
 sha256sum -c --quiet "$work/sums" || fail "files are missing, changed or damaged"
 awk '{ print $2 }' "$work/sums" | sort > "$work/wanted"
-find . -type d \( -name 'System Volume Information' -o -name 'lost+found' -o -name '.[A-Z]*' -o -name '.fseventsd' \) -prune -o ! -type d -print |
-  sed 's/^\.\///' | grep -v -e '^AIRLOCK\.\(json\|sig\|volume\)$' -e '\(^\|/\)\(\._.*\|\.DS_Store\|Thumbs\.db\|desktop\.ini\)$' |
-  sort > "$work/there"
 strangers=$(comm -13 "$work/wanted" "$work/there")
 [ -z "$strangers" ] || fail "nobody listed: $strangers"
-echo "GOOD: $part, $(wc -l < "$work/sums") files"
+echo "GOOD: $what, $(($(wc -l < "$work/sums"))) files"

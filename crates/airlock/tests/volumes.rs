@@ -213,6 +213,39 @@ async fn a_damaged_file_is_named_and_rebuilt_or_fetched_by_itself() {
     is_whole(&high);
 }
 
+/// What names no part of a bundle of some volumes and fewer than 100000 files.
+fn wrong_labels() -> Vec<String> {
+    let mut out: Vec<String> =
+        ["volume 9", "volume 0", "volume 01", "volume +1", "volume 1 ", "volume 4294967297", "volume"]
+            .into_iter()
+            .chain([
+                "files 100000",
+                "files 3-1",
+                "files 1-1",
+                "files 1,1",
+                "files 0,1",
+                "files 00",
+                "files 0-",
+                "files 1,,3",
+            ])
+            .chain([
+                "files 0,none",
+                "files",
+                "all",
+                "nonsense",
+                "volume 1\n",
+                "volume 1\nvolume 1",
+                "volume 1\0",
+            ])
+            .map(|line| format!("{line}\n"))
+            .collect();
+    out.push(String::new());
+    // As long as a receipt may say.
+    let places: Vec<String> = (0..300_000).map(|n| (2 * n).to_string()).collect();
+    out.push(format!("files {}\n", places.join(",")));
+    out
+}
+
 #[tokio::test]
 async fn what_a_volume_claims_is_held_against_the_manifest() {
     let (world, low) = sender().await;
@@ -228,7 +261,7 @@ async fn what_a_volume_claims_is_held_against_the_manifest() {
         assert_eq!(high.state(), before);
     };
     let label = all[0].join("AIRLOCK.volume");
-    for wrong in ["volume 9\n", "volume 0\n", "files 100000\n", "files 3-1\n", "nonsense", ""] {
+    for wrong in wrong_labels() {
         std::fs::write(&label, wrong).unwrap();
         refused(&all[0], "names no part of this bundle");
     }
@@ -319,6 +352,30 @@ async fn an_export_that_ended_while_it_took_its_markers_away_begins_again_with_w
     assert_eq!(import(&high, &parts, &[]).exits(0).json()["bundles"][0]["number"], 2);
     // Volumes of another bundle, which is whole, are nobody's leftovers.
     low.run(&args).exits(2).says("not empty");
+}
+
+#[tokio::test]
+async fn a_scanner_is_asked_when_nothing_is_missing_and_its_no_throws_nothing_away() {
+    let (world, low) = sender().await;
+    let disk = world.path("disk");
+    low.run(&["export", text(&disk), "--capacity", CAPACITY]).exits(0);
+    let all = volumes(&disk);
+    let high = receiver(&world, "high", &low);
+    let (config, asked) = (high.dir.join("airlock.toml"), world.path("asked"));
+    let plain = std::fs::read_to_string(&config).unwrap();
+    let script = format!("echo >> {}; exit 1", text(&asked));
+    std::fs::write(&config, format!("{plain}\n[import]\ncommand = [\"sh\", \"-c\", \"{script}\"]\n")).unwrap();
+    let (last, first) = all.split_last().unwrap();
+    for volume in first {
+        import(&high, &[volume], &[]).exits(1);
+    }
+    assert!(!asked.exists());
+    import(&high, &[last], &[]).exits(3).says("may not come in");
+    assert!(asked.exists());
+    // The others are on their way back already.
+    std::fs::write(&config, plain).unwrap();
+    import(&high, &[last], &[]).exits(0);
+    assert_eq!(published(&high), published(&low));
 }
 
 /// Whether an export was faster than what was to kill it.
@@ -512,7 +569,7 @@ async fn a_page_of_shell_verifies_bundles_and_volumes_and_finds_what_is_wrong_wi
     by_hand(&whole, &key).unwrap();
     for (n, volume) in volumes(&disk).iter().enumerate() {
         let said = by_hand(volume, &key).unwrap();
-        assert!(said.contains(&format!("GOOD: volume {}, ", n + 1)), "{said}");
+        assert!(said.contains(&format!("GOOD: volume {} of 6, ", n + 1)), "{said}");
     }
     // Single files, after a receipt that misses them.
     let all = volumes(&disk);
@@ -547,4 +604,76 @@ async fn a_page_of_shell_verifies_bundles_and_volumes_and_finds_what_is_wrong_wi
         assert!(error.contains(what), "{error}");
         airlock(&["verify", text(&dir), "--key", text(&key)]).exits(3);
     }
+}
+
+/// Says yes or no of a folder, as the page of shell and the program do both.
+fn both(dir: &Path, key: &Path) -> bool {
+    let page = by_hand(dir, key);
+    let program = airlock(&["verify", text(dir), "--key", text(key)]);
+    assert!([0, 3].contains(&program.status), "{program:?}");
+    assert_eq!(page.is_ok(), program.status == 0, "{}: {page:?} {program:?}", dir.display());
+    page.is_ok()
+}
+
+#[tokio::test]
+async fn the_page_of_shell_and_the_program_are_of_one_mind_about_labels_and_what_lies_beside() {
+    if !Command::new("openssl").arg("version").output().is_ok_and(|run| run.status.success()) {
+        println!("skipped: openssl cannot be started");
+        return;
+    }
+    let (world, low) = sender().await;
+    let (disk, key) = (world.path("disk"), low.key());
+    low.run(&["export", text(&disk), "--capacity", CAPACITY, "--parity", "1"]).exits(0);
+    let (first, merged, empty) = (&volumes(&disk)[0], world.path("merged"), world.path("empty"));
+    copy(first, &empty);
+    std::fs::remove_dir_all(empty.join("files")).unwrap();
+    for volume in volumes(&disk) {
+        copy(&volume, &merged);
+    }
+    for dir in [first, &merged, &empty] {
+        for label in wrong_labels() {
+            std::fs::write(dir.join("AIRLOCK.volume"), &label).unwrap();
+            assert!(!both(dir, &key), "{label:.40}");
+        }
+        std::fs::remove_file(dir.join("AIRLOCK.volume")).unwrap();
+        assert!(!both(dir, &key));
+        std::fs::write(dir.join("AIRLOCK.volume"), "volume 1").unwrap();
+        assert_eq!(both(dir, &key), dir == first);
+    }
+    std::fs::write(empty.join("AIRLOCK.volume"), "files none\n").unwrap();
+    assert!(both(&empty, &key));
+    let litter = ["$RECYCLE.BIN", "recycler", "Thumbs.DB", "lost+FOUND", "._a", ".Trash-1000", "DESKTOP.ini"];
+    let strange = [
+        ".Evil",
+        ".trash-1000",
+        "RECYCLE.BIN",
+        ".hidden",
+        "lost found",
+        "AIRLOCK.volume.old",
+        "a\n._b",
+        "-a",
+    ];
+    let all =
+        litter.into_iter().map(|name| (name, true)).chain(strange.into_iter().map(|name| (name, false)));
+    for (name, is_litter) in all {
+        for within in ["", "files"] {
+            let path = first.join(within).join(name);
+            std::fs::write(&path, "x").unwrap();
+            assert_eq!(both(first, &key), is_litter, "file {within}/{name}");
+            std::fs::remove_file(&path).unwrap();
+            std::os::unix::fs::symlink("AIRLOCK.json", &path).unwrap();
+            assert_eq!(both(first, &key), is_litter, "link {within}/{name}");
+            std::fs::remove_file(&path).unwrap();
+            std::fs::create_dir(&path).unwrap();
+            std::fs::write(path.join("evil.whl"), "x").unwrap();
+            assert_eq!(both(first, &key), is_litter, "folder {within}/{name}");
+            std::fs::remove_dir_all(&path).unwrap();
+        }
+    }
+    assert!(both(first, &key));
+    let file = low_files(&disk, 0)[0].clone();
+    let elsewhere = world.path("elsewhere");
+    std::fs::rename(&file, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &file).unwrap();
+    assert!(!both(first, &key));
 }
