@@ -22,6 +22,16 @@ use crate::progress::{Progress, Unit};
 /// What one file adds to the manifest, in bytes.
 pub(super) const MANIFEST_LINE_BYTES: u64 = 300;
 
+/// Prints what a folder holds, as `sha256sum` reads it: the label says which files. It stands in double quotes of a shell.
+const SUMS: &str = "import json, os; m = json.load(open('AIRLOCK.json')); \
+    kind, what = open('AIRLOCK.volume').read().split() if m.get('volumes') or os.path.exists('AIRLOCK.volume') else ('all', '0'); \
+    n = int(what) if kind == 'volume' else None; \
+    assert kind in ('all', 'files') or kind == 'volume' and 1 <= n <= len(m['volumes']); \
+    ranges = [[int(end) for end in (r.split('-') * 2)[:2]] for r in what.split(',') if kind == 'files' and r != 'none']; \
+    files = [f for at, f in enumerate(m['files']) if kind == 'all' or n and f.get('volume') == n or any(a <= at <= b for a, b in ranges)]; \
+    parity = [f for f in m.get('parity', {}).get('files', []) if f['volume'] == n]; \
+    [print(f['sha256'] + '  ' + f['path']) for f in m['objects'] + m['extra'] + files + parity]";
+
 /// The folder of a bundle that is being written.
 #[derive(Debug)]
 pub(super) struct Folder {
@@ -187,30 +197,7 @@ impl Folder {
 
     /// Writes the page for people.
     pub fn write_readme(&self, manifest: &Manifest, fingerprint: &str) -> Result<ExtraFile> {
-        let channels: Vec<&str> = manifest.channels.keys().map(String::as_str).collect();
-        let text = format!(
-            "This is an Airlock bundle: packages that a station released for another network.\n\n\
-         Sender       {} (key fingerprint {fingerprint})\nStream       {}\nNumber       {}\nChannels     {}\nFiles        {}\n\n\
-         To verify it with nothing but the sender's public key:\n\n    airlock verify DIR --key station.pub\n\n\
-         By hand: AIRLOCK.json lists every file with its SHA-256; AIRLOCK.sig holds, on each line, `ed25519`, a public key and\n\
-         a signature over the exact bytes of AIRLOCK.json, in hexadecimal:\n\n    \
-         key=$(openssl pkey -pubin -in station.pub -outform DER | tail -c 32 | xxd -p -c 32)\n    \
-         awk -v key=$key '$2 == key {{print $3}}' AIRLOCK.sig | xxd -r -p > /tmp/sig.bin\n    \
-         openssl pkeyutl -verify -pubin -inkey station.pub -rawin -in AIRLOCK.json -sigfile /tmp/sig.bin\n\n\
-         Where ROOT.json lies here, further lines are of the people whom it names as release keys. Whoever knows that root\n\
-         verifies by it: airlock verify DIR --key ROOT.json, with their own copy of that file.\n\n\
-         Every file against its hash (prints nothing but OK):\n\n    \
-         python3 -c \"import json; m = json.load(open('AIRLOCK.json')); [print(f['sha256'] + '  ' + f['path']) for k in ('objects', 'files', 'extra') for f in m[k]]\" | sha256sum -c --quiet && echo OK\n\n\
-         The fingerprint is the first 40 digits of the SHA-256 of the 32 bytes of the key; compare it with the one that the\n\
-         sender's administrator tells you another way:\n\n    \
-         openssl pkey -pubin -in station.pub -outform DER | tail -c 32 | sha256sum | cut -c1-40\n",
-            manifest.sender.name,
-            manifest.stream,
-            manifest.number,
-            channels.join(", "),
-            manifest.files.len(),
-        );
-        self.write_extra(README, &text)
+        self.write_extra(README, &readme(manifest, fingerprint))
     }
 
     /// Writes the root by which the bundle is to be released.
@@ -276,6 +263,53 @@ impl Folder {
         remove(&self.dir.join(PARTIAL))?;
         self.sync()
     }
+}
+
+/// The page for people, which is the same on all volumes of a bundle.
+fn readme(manifest: &Manifest, fingerprint: &str) -> String {
+    let channels: Vec<&str> = manifest.channels.keys().map(String::as_str).collect();
+    let (all, of_files) = (manifest.volumes.len(), manifest.volumes_of_files());
+    let split = match (all, all - of_files) {
+        (0, _) => String::new(),
+        (_, parity) => {
+            let parity = match parity {
+                0 => String::new(),
+                1 => "\nThe last of them holds parity: any one that is lost is rebuilt with it.".to_owned(),
+                _ => format!(
+                    "\nThe last {parity} of them hold parity: any {parity} that are lost are rebuilt with them."
+                ),
+            };
+            format!(
+                "It is split into {all} volumes, and this is one of them: AIRLOCK.volume says which. Each has the manifest of all and all that is\n\
+                 known of the packages, and a share of the files.{parity} Volumes come in in any\n\
+                 order, in one run or in several, and nothing counts before all files are there.\n\n"
+            )
+        }
+    };
+    format!(
+        "This is an Airlock bundle: packages that a station released for another network.\n\n\
+         Sender       {} (key fingerprint {fingerprint})\nStream       {}\nNumber       {}\nChannels     {}\nFiles        {}\n\n{split}\
+         To verify it with nothing but the sender's public key:\n\n    airlock verify DIR --key station.pub\n\n\
+         By hand: AIRLOCK.json lists every file with its SHA-256; AIRLOCK.sig holds, on each line, `ed25519`, a public key and\n\
+         a signature over the exact bytes of AIRLOCK.json, in hexadecimal:\n\n    \
+         key=$(openssl pkey -pubin -in station.pub -outform DER | tail -c 32 | xxd -p -c 32)\n    \
+         awk -v key=$key '$2 == key {{print $3}}' AIRLOCK.sig | xxd -r -p > /tmp/sig.bin\n    \
+         openssl pkeyutl -verify -pubin -inkey station.pub -rawin -in AIRLOCK.json -sigfile /tmp/sig.bin\n\n\
+         Where ROOT.json lies here, further lines are of the people whom it names as release keys. Whoever knows that root\n\
+         verifies by it: airlock verify DIR --key ROOT.json, with their own copy of that file.\n\n\
+         Every file that belongs here against its hash (prints nothing but OK):\n\n    \
+         python3 -c \"{SUMS}\" | sha256sum -c --quiet && echo OK\n\n\
+         docs/verify-bundle.sh, which comes with Airlock, does all of this for a bundle or a volume, without Python, and finds what\n\
+         nobody listed.\n\n\
+         The fingerprint is the first 40 digits of the SHA-256 of the 32 bytes of the key; compare it with the one that the\n\
+         sender's administrator tells you another way:\n\n    \
+         openssl pkey -pubin -in station.pub -outform DER | tail -c 32 | sha256sum | cut -c1-40\n",
+        manifest.sender.name,
+        manifest.stream,
+        manifest.number,
+        channels.join(", "),
+        manifest.files.len(),
+    )
 }
 
 /// Whether the medium gives back a file that was brought onto it.
