@@ -33,6 +33,10 @@ const STRETCH_BYTES: u64 = 8 << 20;
 const TRIAL_BYTES: u64 = 64 << 20;
 /// The least that a file takes on a file system, in bytes.
 const BLOCK_BYTES: u64 = 4096;
+/// Folders below `files/`: they are called by two digits.
+pub(super) const FOLDERS_MAX: u64 = 256;
+/// What a file's name takes in its folder, in bytes: FAT32 has three entries of 32 bytes for it, and exFAT four.
+const NAME_BYTES: u64 = 128;
 
 /// Does one piece of work per item, several at once, each with a buffer of [`BUFFER_BYTES`]. The first error stops
 /// it; where several happen together, that of the first item is the answer.
@@ -189,6 +193,12 @@ pub(crate) fn room_for(sizes: impl Iterator<Item = u64>) -> u64 {
     sizes.fold(0, |sum, size| sum.saturating_add(size.div_ceil(BLOCK_BYTES).saturating_mul(BLOCK_BYTES)))
 }
 
+/// What the folders of so many artifacts take at most, in bytes, on a file system that gives room in such steps: they lie in up to
+/// [`FOLDERS_MAX`], each of which has a step of its own and the names.
+pub(super) fn room_for_folders(files: u64, step: u64) -> u64 {
+    files.min(FOLDERS_MAX).saturating_mul(step).saturating_add(files.saturating_mul(NAME_BYTES))
+}
+
 /// How many bytes are free on the file system of a folder, and in steps of how many it gives them to files.
 pub(super) fn free(dir: &Path) -> Result<(u64, u64)> {
     let stat = rustix::fs::statvfs(dir).map_err(|e| file_error(dir)(e.into()))?;
@@ -270,5 +280,7 @@ mod tests {
         let error = check_room(dir.path(), u64::MAX / 2).unwrap_err();
         assert!(error.message.contains("are missing") && error.kind == crate::error::Kind::Fault, "{error}");
         assert_eq!(room_for([0, 1, 4096, 4097].into_iter()), 4 * 4096);
+        assert_eq!(room_for_folders(3, 4096), 3 * (4096 + 128));
+        assert_eq!(room_for_folders(1_000_000, 32 << 10), (8 << 20) + 128_000_000);
     }
 }

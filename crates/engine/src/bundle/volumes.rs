@@ -1,6 +1,6 @@
 //! Laying a bundle out over media.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +21,8 @@ use crate::station::Station;
 const FORMAT: u32 = 3;
 /// What a volume holds beside manifest, objects and files, in bytes, at most.
 const BESIDE_BYTES: u64 = 256 << 10;
+/// The part of a medium, one in so many, that is set apart for folders without a look at how many files there are.
+const FOLDERS_SHARE: u64 = 16;
 /// In steps of how many bytes a medium gives room to files whose file system is not known: clusters of FAT32 and exFAT have up
 /// to so many.
 const CLUSTER_BYTES: u64 = 32 << 10;
@@ -90,10 +92,12 @@ impl Media {
     pub(super) fn assign(&self, manifest: &mut Manifest, parity: u32) -> Result<Layout> {
         let parity = parity as usize;
         let Room { capacities, grows, step } = self.room()?;
-        let clusters = |bytes: u64| bytes.div_ceil(step).saturating_mul(step);
-        let lines = (manifest.files.len() as u64).saturating_add(1).saturating_mul(MANIFEST_LINE_BYTES);
-        let objects = manifest.objects.iter().map(|f| f.size);
-        let beside = clusters(objects.chain([lines]).sum::<u64>()).saturating_add(BESIDE_BYTES);
+        let beside = beside(manifest, step);
+        if let Some(small) = capacities.iter().find(|capacity| **capacity < beside) {
+            return Err(too_small(*small, beside));
+        }
+        let (of_all, of_each) = folders(manifest.files.len() as u64, &capacities, step);
+        let beside = beside.saturating_add(of_all);
         let net: Vec<u64> = capacities.iter().map(|capacity| capacity.saturating_sub(beside)).collect();
         let (for_files, for_parity) = match grows {
             true => (&net[..], net.last().map_or(&[][..], std::slice::from_ref)),
@@ -105,7 +109,7 @@ impl Media {
             _ => u64::MAX,
         };
         let for_files: Vec<u64> = for_files.iter().map(|net| (*net).min(longest)).collect();
-        let sizes: Vec<u64> = manifest.files.iter().map(|file| clusters(file.size)).collect();
+        let sizes: Vec<u64> = manifest.files.iter().map(|file| rounded(file.size, step) + of_each).collect();
         let packed =
             volume::pack(&sizes, &for_files, grows).map_err(|e| unpacked(e, manifest, &for_files))?;
         let (of_files, _) = packed;
@@ -203,8 +207,42 @@ impl Media {
     }
 }
 
+fn rounded(bytes: u64, step: u64) -> u64 {
+    bytes.div_ceil(step).saturating_mul(step)
+}
+
+/// What a volume holds beside files and parity, in bytes.
+fn beside(manifest: &Manifest, step: u64) -> u64 {
+    let lines = (manifest.files.len() as u64).saturating_add(1).saturating_mul(MANIFEST_LINE_BYTES);
+    let objects = manifest.objects.iter().map(|f| f.size);
+    rounded(objects.chain([lines]).sum(), step).saturating_add(BESIDE_BYTES)
+}
+
+/// Room for the folders of files, in bytes: on each medium, and for each file. Few files may have a folder each; of many it is
+/// all folders that there can be, unless that were a good part of a medium.
+fn folders(files: u64, capacities: &[u64], step: u64) -> (u64, u64) {
+    let (all, each) = (media::room_for_folders(media::FOLDERS_MAX, step), media::room_for_folders(1, step));
+    let least = capacities.iter().min().copied().unwrap_or(0);
+    match files <= media::FOLDERS_MAX || all > least / FOLDERS_SHARE {
+        true => (0, each),
+        false => (all, each - step),
+    }
+}
+
+fn mb(bytes: u64) -> String {
+    format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10)
+}
+
+fn too_small(capacity: u64, beside: u64) -> Error {
+    Error::usage(format!(
+        "a medium has room for {}, and what lies on each beside the files needs {}",
+        mb(capacity),
+        mb(beside)
+    ))
+    .hint("use larger media; nothing was written")
+}
+
 fn unpacked(why: Unpacked, manifest: &Manifest, room: &[u64]) -> Error {
-    let mb = |bytes: u64| format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10);
     let most = room.iter().max().copied().unwrap_or(0);
     match why {
         Unpacked::TooLarge(at) => {
@@ -242,11 +280,35 @@ fn written(dir: &Path, step: u64) -> Result<u64> {
     if dir.join(verify::PARTIAL).exists() {
         verify::walk(dir, |path, _| {
             let size = std::fs::metadata(dir.join(path)).map_or(0, |meta| meta.len());
-            sum = sum.saturating_add(size.div_ceil(step).saturating_mul(step));
+            sum = sum.saturating_add(rounded(size, step));
             Ok(())
         })?;
     }
     Ok(sum)
+}
+
+/// Volumes that lie on one file system have to fit there together, with what lies beside their files and with parity.
+fn check_room(layout: &Layout, manifest: &Manifest) -> Result<()> {
+    let of_files = manifest.volumes.len();
+    let longest = manifest.volumes.iter().map(|volume| volume.bytes).max().unwrap_or(0);
+    let parity = longest.next_multiple_of(u64::from(SHARD_BYTES));
+    let mut needed: BTreeMap<u64, (&Path, u64)> = BTreeMap::new();
+    for (number, dir) in layout.dirs.iter().enumerate() {
+        let there = dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
+        let device = std::fs::metadata(there).map_err(file_error(there))?.dev();
+        let (_, step) = media::free(there)?;
+        let of_it = |volume: Option<u32>| volume.is_some_and(|volume| volume as usize == number + 1);
+        let files = manifest.files.iter().filter(|file| of_it(file.volume));
+        let content = match number < of_files {
+            true => files.clone().map(|file| rounded(file.size, step)).sum(),
+            false => rounded(parity, step),
+        };
+        let folders = media::room_for_folders(files.count() as u64, step);
+        let all = content + folders + beside(manifest, step);
+        let sum = needed.entry(device).or_insert((there, 0));
+        sum.1 += all.saturating_sub(written(dir, step)?);
+    }
+    needed.into_values().try_for_each(|(there, needed)| media::check_room(there, needed))
 }
 
 /// The folders that hold the parts of bundles: those that are named, and those of the volumes within them.
@@ -285,6 +347,7 @@ pub(super) async fn lay_out(
     let whole = move || {
         media.unseal_torn()?;
         media.check_within(&layout)?;
+        check_room(&layout, &manifest)?;
         let written = fill(&layout, objects.path(), &blobs, manifest, &progress)?;
         drop(objects);
         Ok(written)

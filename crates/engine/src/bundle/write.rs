@@ -238,7 +238,10 @@ impl Folder {
         };
         let missing = files.iter().filter(|file| !is_there(file)).map(|file| file.size);
         let lines = (manifest.files.len() as u64).saturating_mul(MANIFEST_LINE_BYTES);
-        media::check_room(&self.dir, media::room_for(missing.chain([lines])))
+        let (_, step) = media::free(&self.dir)?;
+        let folders = media::room_for_folders(files.len() as u64, step);
+        let folders = if self.is_resumed { 0 } else { folders };
+        media::check_room(&self.dir, media::room_for(missing.chain([lines, folders])))
     }
 
     /// Brings everything onto the medium.
