@@ -27,15 +27,13 @@ fn published(station: &Station, channel: &str) -> Value {
 async fn a_clock_that_jumped_ahead_stops_publishing_and_importing_until_a_person_confirms_it() {
     let world = World::new().await;
     let (low, disk, high) = world.across();
-    by_clock(&low, &["judge"]).exits(0);
-    assert!(low.dir.join("clock.json").exists());
     let before = published(&low, "main");
     let mut source = world.kit.conda_source("conda");
     for (name, version) in [("idna", "3.10"), ("requests", "2.0"), ("other", "1.0"), ("fresh", "1.0")] {
         source.add(&conda(name, version), &json!({}));
     }
     source.write();
-    seen(&low, "2020-01-01T00:00:00Z");
+    seen(&low, "2026-03-01T12:00:00Z");
     by_clock(&low, &["sync", "main"]).exits(3).says("airlock clock confirm");
     assert_eq!(published(&low, "main"), before);
     // A block waits for nobody, and rules although nothing is published.
@@ -43,7 +41,19 @@ async fn a_clock_that_jumped_ahead_stops_publishing_and_importing_until_a_person
     assert!(blocked.stderr.contains("clock"), "{blocked:?}");
     let why = by_clock(&low, &["--json", "explain", "main", "other"]).json();
     assert_eq!(why["artifacts"][0]["verdict"], "denied", "{why}");
+    // Neither does what becomes known, and what is written meanwhile does not move the station's time.
+    world.know(&[airlock_testkit::osv("PYSEC-9", "PyPI", "requests", "9", 9.8)]);
+    by_clock(&low, &["advisories", "update"]).exits(3).says("clock");
+    let source = world.path("pypi");
+    let add = ["channel", "add", "more", "--ecosystem", "pypi", "--source", source.to_str().unwrap()];
+    by_clock(&low, &add).exits(0);
+    let log = by_clock(&low, &["--json", "ledger", "log"]);
+    assert!(log.stdout.contains("channel.deny") && !log.stdout.contains("\"time\":\"2026-1"), "{log:?}");
+    let known = by_clock(&low, &["--json", "explain", "main", "requests==2.0"]).json();
+    let file = known["artifacts"][0]["artifact"].as_str().unwrap().to_owned();
+    assert_eq!(low.serve().get(&format!("conda/main/{file}"), "*/*").0, 403, "{known}");
     seen(&high, "2020-01-01T00:00:00Z");
+    by_clock(&high, &["import", world.path("pypi").to_str().unwrap(), "--channel", "tree"]).exits(3);
     let state = high.state();
     by_clock(&high, &["import", disk.to_str().unwrap()]).exits(3).says("days after a run");
     assert_eq!(high.state(), state);
@@ -54,6 +64,7 @@ async fn a_clock_that_jumped_ahead_stops_publishing_and_importing_until_a_person
         assert!(log.stdout.contains("clock.confirm"), "{log:?}");
     }
     by_clock(&low, &["sync", "main"]).exits(0);
+    assert!(low.dir.join("clock.json").exists());
     assert_ne!(published(&low, "main"), before);
     by_clock(&high, &["import", disk.to_str().unwrap()]).exits(0);
 }

@@ -98,6 +98,18 @@ fn write(station: &Station, seen: Seen) -> Result<()> {
     file.persist(&path).map(|_| ()).map_err(|e| file_error(&path)(e.error))
 }
 
+/// The time that counts: what the clock says, and never before the last entry of the ledger. A clock that is doubted since it jumped
+/// ahead is not believed: what is written meanwhile must not move the station's time to where there is no way back from.
+pub(crate) fn believed(station: &Station, last: Option<Time>) -> Time {
+    let clock = station.clock();
+    let seen = match station.options.clock {
+        Clock::System => read(station).unwrap_or_default().map(|seen| seen.seen),
+        Clock::Fixed(_) => None,
+    };
+    let clock = seen.filter(|seen| clock.since(*seen) > station.config.clock.ahead).unwrap_or(clock);
+    last.map_or(clock, |last| last.max(clock))
+}
+
 /// Looks at the clock, and remembers that it was seen where there is nothing against it.
 ///
 /// # Errors
@@ -139,9 +151,19 @@ pub async fn check(station: &Station) -> Result<()> {
     }
 }
 
+/// What was confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Confirmed {
+    /// What the clock says.
+    pub clock: Time,
+    /// The time at which the station stands until the clock has caught up, where the ledger was written ahead of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stands_at: Option<Time>,
+}
+
 /// Says that the clock is right, whatever it did. Where it lies behind the ledger, the station's time stands still until it
 /// has caught up.
-pub async fn confirm(station: &Station, reason: &str) -> Result<Time> {
+pub async fn confirm(station: &Station, reason: &str) -> Result<Confirmed> {
     people::allow(station, Action::Maintain, None).await?;
     if reason.trim().is_empty() {
         return Err(Error::usage("a reason is needed")
@@ -151,8 +173,9 @@ pub async fn confirm(station: &Station, reason: &str) -> Result<Time> {
     let last = station.store.db.last_time().await?;
     let detail = serde_json::json!({ "clock": now, "seen": before.map(|seen| seen.seen), "ledger": last, "reason": reason });
     station.commit(Vec::new(), "clock.confirm", "station", &detail).await?;
-    write(station, Seen { seen: now, behind: last.filter(|last| *last > now) })?;
-    Ok(now)
+    let ahead = last.filter(|last| *last > now);
+    write(station, Seen { seen: now, behind: ahead })?;
+    Ok(Confirmed { clock: now, stands_at: ahead })
 }
 
 #[cfg(test)]

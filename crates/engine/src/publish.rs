@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use airlock_core::block::BlockSet;
 use airlock_core::decision::{Decision, Decisions};
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::id::{Digest, Id};
@@ -106,6 +107,25 @@ impl Along {
     }
 }
 
+/// Nothing is published by a clock that is doubted; but what the judgement newly denies is denied all the same.
+async fn check_clock(station: &Station, judgment: &Judgment, blocks: Option<Digest>) -> Result<()> {
+    let Err(doubt) = clock::check(station).await else { return Ok(()) };
+    let db = &station.store.db;
+    let held: BlockSet = match blocks {
+        Some(id) => db.get(Id::new(id)).await?,
+        None => BlockSet::default(),
+    };
+    let both = held.with(&judgment.blocks);
+    if both.files != held.files {
+        let (name, denied) = (&judgment.channel.name, both.len());
+        let to = Some(db.put(&both).await?.digest());
+        let change = RefChange { name: ref_name(name, "blocks"), from: blocks, to };
+        let detail = serde_json::json!({ "blocked": denied, "why": doubt.message });
+        station.commit(vec![change], "channel.deny", &format!("channel/{name}"), &detail).await?;
+    }
+    Err(doubt)
+}
+
 /// Publishes a judgement. The whole of it is in the store before any ref moves; the refs move together.
 ///
 /// If something the judgement was made from moved in the meantime, nothing is published.
@@ -131,7 +151,7 @@ pub async fn publish(
     let mut published = None;
     let mut names = Vec::new();
     if let Some(snapshot) = judgment.snapshot.as_ref().filter(|_| !judgment.unchanged) {
-        clock::check(station).await?;
+        check_clock(station, judgment, at("blocks")).await?;
         let id = db.put(snapshot).await?;
         let listed = listed(station, judgment, at("listed")).await?;
         let rendered = render(station, judgment, snapshot, at("rendered"), &mut names).await?;

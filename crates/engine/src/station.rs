@@ -11,7 +11,7 @@ use airlock_core::time::Time;
 use airlock_store::{Change, Lease, Leased, NameChange, NewEntry, RefChange, Store};
 
 use crate::bundle::scan::Importing;
-use crate::clock::Trusted;
+use crate::clock::{self, Trusted};
 use crate::downloads::Downloads;
 use crate::error::{Error, Result, file_error};
 use crate::fetch::Probing;
@@ -287,8 +287,7 @@ impl Station {
 
     /// The time: that of the clock, and never before the last ledger entry.
     pub async fn now(&self) -> Result<Time> {
-        let clock = self.clock();
-        Ok(self.store.db.last_time().await?.map_or(clock, |last| last.max(clock)))
+        Ok(clock::believed(self, self.store.db.last_time().await?))
     }
 
     /// Moves refs and says so in the ledger, all of it or nothing.

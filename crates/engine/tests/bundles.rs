@@ -113,6 +113,27 @@ async fn a_manifest_cannot_lead_out_of_its_folder_or_name_a_file_twice() {
 }
 
 #[tokio::test]
+async fn a_manifest_says_nothing_that_shows_as_something_else() {
+    let mut gap = Gap::new().await;
+    let disk = gap.export().await;
+    for text in ["low\n  to       high", "low\u{1b}[8m", "low\u{202e}hgih"] {
+        for place in ["sender", "recipient", "file"] {
+            let copy = gap.low.path().join(format!("said-{place}-{}", text.len()));
+            let _ = std::fs::remove_dir_all(&copy);
+            copy_dir(&disk, &copy);
+            gap.forge(&copy, |m| match place {
+                "sender" => m["sender"]["name"] = text.into(),
+                "recipient" => m["recipient"] = text.into(),
+                _ => m["files"][0]["name"] = text.into(),
+            });
+            let error = gap.refused(&copy).await;
+            assert!(error.message.contains("show as something else"), "{place}: {error}");
+            assert!(!error.message.chars().any(char::is_control), "{error:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_stream_goes_on_where_it_ended_and_belongs_to_one_key() {
     let mut gap = Gap::new().await;
     let first = gap.export().await;

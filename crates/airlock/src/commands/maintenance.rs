@@ -13,10 +13,15 @@ use crate::output::{bytes, count};
 
 pub async fn clock(cx: &Cx, reason: &str) -> Result<ExitCode> {
     let station = cx.open().await?;
-    let now = clock::confirm(&station, reason).await?;
+    let confirmed = clock::confirm(&station, reason).await?;
     cx.out.answer(
-        || Ok(serde_json::json!({ "clock": now })),
-        || format!("The clock is taken to be right: {now}.\n"),
+        || Ok(serde_json::to_value(confirmed)?),
+        || {
+            let stands = confirmed.stands_at.map_or_else(String::new, |at| {
+                format!("The ledger was written ahead of it: until then the station judges ages and dates by {at}.\n")
+            });
+            format!("The clock is taken to be right: {}.\n{stands}", confirmed.clock)
+        },
     )?;
     Ok(ExitCode::SUCCESS)
 }

@@ -165,12 +165,25 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Manifest> {
     if let Some(fault) = volume::fault(&manifest) {
         return Err(bad(fault));
     }
+    // People read these before they sign or believe.
+    let texts = [&manifest.stream, &manifest.sender.name].into_iter().chain(&manifest.recipient);
+    let names =
+        manifest.channels.keys().chain(manifest.feeds.keys()).chain(manifest.files.iter().map(|f| &f.name));
+    if let Some(text) = texts.chain(names).find(|text| text.chars().any(is_unseen)) {
+        return Err(bad(format!("has a name that would show as something else: `{}`", text.escape_debug()))
+            .hint("do not sign or import this; tell your security officer"));
+    }
     // Also for media that know no capitals.
     paths.sort_unstable_by(|a, b| lower(a).cmp(lower(b)));
     match paths.windows(2).find(|pair| lower(pair[0]).eq(lower(pair[1]))) {
         Some(pair) => Err(bad(format!("names `{}` twice", pair[0]))),
         None => Ok(manifest),
     }
+}
+
+/// Characters that do something to a terminal, or turn the direction of what stands behind them.
+fn is_unseen(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn lower(path: &str) -> impl Iterator<Item = u8> + '_ {

@@ -25,6 +25,7 @@ use airlock_core::roles::Action;
 use airlock_core::snapshot::Upstream;
 
 use crate::channel::ref_name;
+use crate::clock;
 use crate::error::{Error, Result, file_error, joined};
 use crate::mirror::{self, Origin};
 use crate::progress::Unit;
@@ -105,6 +106,7 @@ struct Tree {
 pub async fn import(station: &Station, paths: &[PathBuf], wish: &Wish) -> Result<Report> {
     let name = wish.channel.as_str();
     people::allow(station, Action::Import, Some(name)).await?;
+    clock::check(station).await?;
     let existing = existing(station, wish).await?;
     let _lease = station.lease(&format!("channel/{name}"), "import").await?;
     let (_, decisions) = judge::decisions(station).await?;

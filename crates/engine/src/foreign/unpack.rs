@@ -21,6 +21,8 @@ const BYTES_MAX: u64 = 4 << 40;
 const NAME_BYTES_MAX: usize = 1024;
 /// Directories above a file.
 const DEPTH_MAX: usize = 16;
+/// Directories that are made for the files of an archive: they take room, and no size tells of them.
+const FOLDERS_MAX: u64 = 100_000;
 /// Bytes copied at once.
 const BUFFER_BYTES: usize = 1 << 20;
 
@@ -55,8 +57,9 @@ pub(super) fn unpack(path: &Path, into: &Path) -> Result<Archive> {
     };
     let mut packed = Hashed { file, hasher: Sha256::new(), bytes: 0 };
     let mut ours = None;
+    let mut folders = FOLDERS_MAX;
     let walked = archive::tree_files(&mut packed, &limits, &mut |name, size, data| {
-        write(into, name, size, data).map_err(|fault| match fault {
+        write(into, name, size, data, &mut folders).map_err(|fault| match fault {
             Fault::Archive(error) => error,
             Fault::Ours(error) => {
                 ours = Some(error);
@@ -118,7 +121,13 @@ enum Fault {
 }
 
 /// Writes one file of the archive. What is hidden is no package and is passed over.
-fn write(into: &Path, name: &str, size: u64, data: &mut dyn Read) -> std::result::Result<(), Fault> {
+fn write(
+    into: &Path,
+    name: &str,
+    size: u64,
+    data: &mut dyn Read,
+    folders: &mut u64,
+) -> std::result::Result<(), Fault> {
     if name.split('/').any(|part| part.starts_with('.')) {
         return Ok(());
     }
@@ -136,7 +145,17 @@ fn write(into: &Path, name: &str, size: u64, data: &mut dyn Read) -> std::result
     };
     // Before it is written: what an archive unpacks to is known of each file only.
     check_room(into, room_for(std::iter::once(size))).map_err(Fault::Ours)?;
-    std::fs::create_dir_all(to.parent().unwrap_or(into)).map_err(failed)?;
+    for (end, _) in name.match_indices('/') {
+        match std::fs::create_dir(into.join(name.get(..end).unwrap_or_default())) {
+            Ok(()) if *folders == 0 => {
+                return Err(Fault::Archive(ArchiveError::TooManyEntries { entries_max: FOLDERS_MAX }));
+            }
+            Ok(()) => *folders -= 1,
+            // Where a file stands in its place, making the next says so.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(failed(e)),
+        }
+    }
     let mut out = File::create_new(&to).map_err(failed)?;
     let mut buffer = vec![0; BUFFER_BYTES.min(usize::try_from(size).unwrap_or(BUFFER_BYTES)).max(1)];
     loop {

@@ -141,8 +141,8 @@ impl Flow {
                 missing_bytes: bytes,
             },
             Ok(End::Nothing) => Outcome::Nothing,
-            Err(error) if error.kind == crate::error::Kind::Unsafe => Outcome::Refused { error },
-            Err(error) => return Err(error),
+            // Whatever is wrong with one sending, or with room for it, ends no other.
+            Err(error) => Outcome::Refused { error },
         };
         Ok(self.report(outcome))
     }
