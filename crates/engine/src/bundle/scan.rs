@@ -287,9 +287,14 @@ mod tests {
         }
         let child = std::fs::read_to_string(dir.path().join("file.child")).unwrap();
         let stat = || std::fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
-        // Whoever inherits it may not have buried it.
-        assert!(stat().is_empty() || stat().contains(") Z "), "{}", stat());
+        // It dies when its turn comes, and whoever inherits it may not bury it.
+        let is_gone = || stat().is_empty() || stat().contains(") Z ");
+        while !is_gone() && began.elapsed() < Duration::from_secs(60) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(is_gone(), "{}", stat());
         // What it left running has nothing to say.
+        let began = Instant::now();
         asked("sleep 20 & exit 0").unwrap();
         assert!(began.elapsed() < Duration::from_secs(15));
     }
