@@ -263,7 +263,7 @@ impl Role {
             ("policy", _) => plain(Kind::Policy),
             ("proposal", _) => plain(Kind::Proposal),
             ("lock", _) => plain(Kind::Lock),
-            ("trust", _) => plain(Kind::Trust),
+            ("trust" | "root", _) => plain(Kind::Trust),
             ("export", _) => plain(Kind::ExportState),
             ("import", _) => plain(Kind::ImportState),
             ("base", _) => plain(Kind::LastBase),

@@ -175,7 +175,8 @@ pub async fn add(
         accept,
         since,
     };
-    if let Some(held) = list(station).await?.into_iter().find(|t| t.name == name)
+    let before = list(station).await?.into_iter().find(|t| t.name == name);
+    if let Some(held) = &before
         && (held.owner()? != trust.owner()? || held.limits() != limits)
     {
         return Err(Error::usage(format!("`{name}` is here already, as another key or with other limits"))
@@ -184,11 +185,12 @@ pub async fn add(
     let mut changes = Vec::new();
     if let Whom::Root(chain) = &whom {
         changes = followed(station, chain).await?;
-        if list(station)
-            .await?
-            .iter()
-            .any(|held| version(held) > chain.newest().version && is_of(held, chain))
-        {
+        let mut known = list(station).await?;
+        if let Some(before) = let_go(station, chain).await? {
+            moved(station, &before, chain).await?;
+            known.push(before);
+        }
+        if known.iter().any(|held| version(held) > chain.newest().version && is_of(held, chain)) {
             return Err(Error::unsafe_("a newer version of this root is known here")
                 .hint("give the newest root file; `airlock trust list` shows which version is known"));
         }
@@ -196,7 +198,10 @@ pub async fn add(
     let act = Act::Trust { name: name.to_owned(), public_key, root, limits };
     proposals::gate(station, act).await?;
     let id = station.store.db.put(&trust).await?;
-    let change = station.move_ref(&format!("trust/{name}"), Some(id.digest())).await?;
+    // From what it was when it was looked at: an import may have brought a newer root since.
+    let from =
+        before.map(|held| airlock_core::object::encode(&held)).transpose()?.map(|(held, _)| held.digest());
+    let change = RefChange { name: format!("trust/{name}"), from, to: Some(id.digest()) };
     changes.retain(|other| other.name != change.name);
     changes.push(change);
     let detail = serde_json::to_value(&trust)?;
@@ -216,6 +221,19 @@ fn check_name(name: &str) -> Result<()> {
 /// The number of the newest version of the root that is trusted.
 fn version(trust: &Trust) -> u64 {
     trust.root.as_ref().map_or(0, |file| file.versions.len() as u64)
+}
+
+/// The ref of the last trust in a root that was revoked.
+fn root_ref(chain: &Chain) -> String {
+    format!("root/{}", chain.identity())
+}
+
+/// The trust in this root that was revoked with the newest version of it, if one was.
+async fn let_go(station: &Station, chain: &Chain) -> Result<Option<Trust>> {
+    match station.store.db.find_ref(&root_ref(chain)).await? {
+        Some(id) => Ok(Some(station.store.db.get(Id::new(id)).await?)),
+        None => Ok(None),
+    }
 }
 
 /// Whether it is this root that is trusted.
@@ -318,10 +336,18 @@ pub async fn list(station: &Station) -> Result<Vec<Trust>> {
 /// Trusts a key or root no longer. What it brought stays; nothing more of it is taken.
 pub async fn revoke(station: &Station, name: &str) -> Result<()> {
     people::allow(station, Action::Distrust, None).await?;
-    let change = station.move_ref(&format!("trust/{name}"), None).await?;
-    if change.from.is_none() {
+    let Some(held) = list(station).await?.into_iter().find(|held| held.name == name) else {
         return Err(Error::usage(format!("no key is trusted under the name `{name}`"))
             .hint("`airlock trust list` shows them"));
+    };
+    let id = Some(airlock_core::object::encode(&held)?.0.digest());
+    let mut changes = vec![RefChange { name: format!("trust/{name}"), from: id, to: None }];
+    if let Some(file) = &held.root {
+        // Which version was known stays, so that none before it is trusted again.
+        let chain = roots::chain(file.clone())?;
+        if let_go(station, &chain).await?.is_none_or(|before| version(&before) < version(&held)) {
+            changes.push(station.move_ref(&root_ref(&chain), id).await?);
+        }
     }
-    station.commit(vec![change], "trust.revoke", &format!("trust/{name}"), &serde_json::json!({})).await
+    station.commit(changes, "trust.revoke", &format!("trust/{name}"), &serde_json::json!({})).await
 }

@@ -420,6 +420,11 @@ async fn a_root_is_trusted_by_the_fingerprint_of_its_newest_version() {
     // Who knows the second version does not go back to the first, by whatever name.
     let error = add(&first, &first.fingerprint()).await.unwrap_err();
     assert!(error.message.contains("a newer version of this root is known"), "{error}");
+    // Nor does who trusts it no longer, as to change a limit.
+    trust::revoke(&gap.high, "agency").await.unwrap();
+    let error = add(&first, &first.fingerprint()).await.unwrap_err();
+    assert!(error.message.contains("a newer version of this root is known"), "{error}");
+    add(&second, &second.fingerprint()).await.unwrap();
 }
 
 #[tokio::test]
