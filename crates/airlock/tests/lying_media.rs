@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Station, World, airlock, clients, files};
-use serde_json::{Value, json};
+use common::{World, airlock, clients, files, is_whole, published, text};
+use serde_json::json;
 
 /// A folder seen through a medium that fails: `KIND` is `lies` or `breaks`; it does so from the given opening of a file on whose path
 /// ends as said.
@@ -81,20 +81,6 @@ impl Drop for Medium {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
-fn published(station: &Station) -> Vec<Value> {
-    let content = |channel: &str| station.json(&["snapshot", "show", channel])["content"].clone();
-    vec![content("main"), content("py")]
-}
-
-fn is_whole(station: &Station) {
-    let report = station.run(&["--json", "fsck"]);
-    assert_eq!((report.status, &report.json()["damages"]), (0, &json!([])), "{report:?}");
 }
 
 #[tokio::test]

@@ -4,13 +4,11 @@
 
 mod common;
 
-use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
 use common::disk::Disk;
-use common::{Dice, Station, World, airlock, kills};
-use serde_json::{Value, json};
+use common::{Dice, Station, World, airlock, is_whole, kills, published, text};
 
 /// File systems that disks are tried with.
 const SYSTEMS: [&str; 2] = ["ext4", "xfs"];
@@ -26,20 +24,6 @@ fn timed(work: impl FnOnce()) -> Duration {
     let began = Instant::now();
     work();
     began.elapsed()
-}
-
-fn published(station: &Station) -> Vec<Value> {
-    let content = |channel: &str| station.json(&["snapshot", "show", channel])["content"].clone();
-    vec![content("main"), content("py")]
-}
-
-fn is_whole(station: &Station) {
-    let report = station.run(&["--json", "fsck"]);
-    assert_eq!((report.status, &report.json()["damages"]), (0, &json!([])), "{report:?}");
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
 }
 
 /// The kinds of disks that can be had here.

@@ -10,25 +10,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{Dice, Station, World, airlock, copy, files, kills};
+use common::{Dice, Station, World, airlock, copy, files, is_whole, kills, published, text};
 use serde_json::{Value, json};
 
 /// What a medium holds, such that the large world takes five.
 const CAPACITY: &str = "4200 kB";
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
-fn published(station: &Station) -> Vec<Value> {
-    let content = |channel: &str| station.json(&["snapshot", "show", channel])["content"].clone();
-    vec![content("main"), content("py")]
-}
-
-fn is_whole(station: &Station) {
-    let report = station.run(&["--json", "fsck"]);
-    assert_eq!((report.status, &report.json()["damages"]), (0, &json!([])), "{report:?}");
-}
 
 /// A station that has something to send, and what it published.
 async fn sender() -> (World, Station) {

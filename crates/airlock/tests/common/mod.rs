@@ -317,6 +317,23 @@ pub fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// The content of both channels of a world, as a station publishes it.
+pub fn published(station: &Station) -> Vec<Value> {
+    let content = |channel: &str| station.json(&["snapshot", "show", channel])["content"].clone();
+    vec![content("main"), content("py")]
+}
+
+/// Nothing that a station holds is damaged or missing.
+pub fn is_whole(station: &Station) {
+    let report = station.run(&["--json", "fsck"]);
+    assert_eq!((report.status, &report.json()["damages"]), (0, &json!([])), "{report:?}");
+}
+
+/// A path as an argument.
+pub fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
 /// How often each run is killed or disturbed; `AIRLOCK_KILLS` says otherwise.
 pub fn kills() -> u32 {
     const KILLS: u32 = 8;
