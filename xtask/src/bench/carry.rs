@@ -1,8 +1,9 @@
 //! The crossing beside the same by hand: `export`, `verify` and `import` of a channel of 1 GiB, once in many small
-//! files and once in a few large ones, and `cp`, `openssl dgst` and `cp` over the same files on the same disk.
+//! files, once in a few large ones and once over four volumes, and `cp`, `openssl dgst` and `cp` over the same files on
+//! the same disk. `AIRLOCK_BENCH_LARGE` adds a channel of 20 GB and says what that makes of one of 1 TB.
 //!
-//! By hand is: copy the blobs and sync; hash every file with nothing of it in memory; copy into another directory and
-//! sync. Export reads back what it wrote, from the disk as well, which by hand nobody does.
+//! By hand is: copy the blobs and sync; hash every file; copy into another directory and sync, each with nothing of it in
+//! memory. Export reads back what it wrote, from the disk as well, which by hand nobody does.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,9 +11,25 @@ use std::time::{Duration, Instant};
 
 use crate::{Result, cargo, root};
 
-/// Files and bytes of each.
-const CHANNELS: [(&str, &str, &str); 2] =
-    [("200,000 small files", "200000", "5369"), ("20 large files", "20", "53687091")];
+/// A channel that is carried.
+struct Load {
+    title: &'static str,
+    files: u64,
+    /// Bytes of each.
+    bytes: u64,
+    /// What a volume holds, as `--capacity` takes it, where it is split.
+    capacity: Option<&'static str>,
+}
+
+const LOADS: [Load; 3] = [
+    Load { title: "200,000 small files", files: 200_000, bytes: 5_369, capacity: None },
+    Load { title: "20 large files", files: 20, bytes: 53_687_091, capacity: None },
+    Load { title: "20 large files over four volumes", files: 20, bytes: 53_687_091, capacity: Some("300MB") },
+];
+/// As large as packages are on average, in as many as make 20 GB.
+const LARGE: Load = Load { title: "20 GB in files of 2 MB", files: 10_000, bytes: 2_000_000, capacity: None };
+/// What the large one is extrapolated to, in bytes.
+const TERABYTE: f64 = 1e12;
 /// The crossing may take this much of the time by hand at most.
 const RATIO_MAX: f64 = 1.0 / 0.85;
 /// Memory of each step at most, in KiB.
@@ -36,12 +53,16 @@ pub fn run() -> Result<()> {
         &[],
     )?;
     let dir = root().join("target/bench-carry");
-    for (title, files, bytes) in CHANNELS {
+    let large = std::env::var_os("AIRLOCK_BENCH_LARGE").map(|_| &LARGE);
+    for load in LOADS.iter().chain(large) {
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir).map_err(|e| e.to_string())?;
-        let result = one(&dir, title, files, bytes);
+        let result = one(&dir, load);
         let _ = std::fs::remove_dir_all(&dir);
         result?;
+    }
+    if large.is_none() {
+        println!("skipped: {}, since AIRLOCK_BENCH_LARGE is not set (it takes 65 GB of disk)", LARGE.title);
     }
     Ok(())
 }
@@ -53,11 +74,11 @@ struct Took {
     memory: Option<u64>,
 }
 
-fn one(dir: &Path, title: &str, files: &str, bytes: &str) -> Result<()> {
+fn one(dir: &Path, load: &Load) -> Result<()> {
     let release = root().join("target/release");
     let (airlock, plant) = (text(&release.join("airlock")), text(&release.join("examples/plant")));
     let (low, high, medium) = (text(&dir.join("low")), text(&dir.join("high")), text(&dir.join("medium")));
-    said(&[&plant, &low, "--files", files, "--bytes", bytes])?;
+    said(&[&plant, &low, "--files", &load.files.to_string(), "--bytes", &load.bytes.to_string()])?;
     said(&[&airlock, "init", &high, "--side", "isolated", "--quiet"])?;
     let key = format!("{low}/keys/station.pub");
     let status = said(&[&airlock, "--station", &low, "--json", "status"])?;
@@ -83,33 +104,53 @@ fn one(dir: &Path, title: &str, files: &str, bytes: &str) -> Result<()> {
             forget();
             shell(&format!("find '{by_hand}' -type f -print0 | xargs -0 openssl dgst -sha256 > /dev/null"))?
         },
-        shell(&format!("cp -r '{by_hand}' '{taken}' && sync"))?,
+        {
+            forget();
+            shell(&format!("cp -r '{by_hand}' '{taken}' && sync"))?
+        },
     ];
     for copy in [&by_hand, &taken] {
         std::fs::remove_dir_all(copy).map_err(|e| e.to_string())?;
     }
     forget();
-    let ours = [
-        timed(&[&airlock, "--station", &low, "--quiet", "export", &medium])?,
-        timed(&[&airlock, "--quiet", "verify", &medium, "--key", &key])?,
-        timed(&[&airlock, "--station", &high, "--quiet", "import", &medium])?,
-    ];
-    print(title, &hand, &ours);
+    let split: Vec<&str> = load.capacity.iter().flat_map(|capacity| ["--capacity", capacity]).collect();
+    let export = timed(&[&[&airlock, "--station", &low, "--quiet", "export", &medium], &split[..]].concat())?;
+    // A medium that was put away and plugged in elsewhere is read anew.
+    forget();
+    let verify = timed(&[&airlock, "--quiet", "verify", &medium, "--key", &key])?;
+    forget();
+    let import = timed(&[&airlock, "--station", &high, "--quiet", "import", &medium])?;
+    print(load, &hand, &[export, verify, import]);
     Ok(())
 }
 
-fn print(title: &str, hand: &[Took; 3], ours: &[Took; 3]) {
-    println!("{title}:");
+fn print(load: &Load, hand: &[Took; 3], ours: &[Took; 3]) {
+    println!("{}:", load.title);
     for ((step, hand), ours) in ["export", "verify", "import"].iter().zip(hand).zip(ours) {
         let memory = ours.memory.map(|kib| format!(", {} MiB", kib >> 10)).unwrap_or_default();
         let over = if ours.memory.is_some_and(|kib| kib > MEMORY_KIB_MAX) { " (too much)" } else { "" };
         let (hand, ours) = (hand.time.as_secs_f64(), ours.time.as_secs_f64());
         println!("  {step}: {ours:.2} s{memory}{over}; by hand {hand:.2} s");
     }
+    let seconds = ours.each_ref().map(|took| took.time.as_secs_f64());
     let sum = |all: &[Took; 3]| all.iter().map(|t| t.time).sum::<Duration>().as_secs_f64();
     let (hand, ours) = (sum(hand), sum(ours));
     let verdict = if ours <= hand * RATIO_MAX { "within" } else { "beyond" };
     println!("  together {ours:.2} s; by hand {hand:.2} s: {:.2}, {verdict} {RATIO_MAX:.2}", ours / hand);
+    if load.title == LARGE.title {
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+        let (bytes, files) = ((load.files * load.bytes) as f64, load.files as f64);
+        let times = TERABYTE / bytes;
+        for (step, seconds) in ["export", "verify", "import"].iter().zip(seconds) {
+            println!(
+                "  {step} of 1 TB: {seconds:.1} s for {:.1} GB are {:.0} MB/s; times {times:.0} that is {:.0} minutes, in {:.0} files",
+                bytes / 1e9,
+                bytes / seconds / 1e6,
+                seconds * times / 60.0,
+                files * times,
+            );
+        }
+    }
 }
 
 fn text(path: &Path) -> String {
