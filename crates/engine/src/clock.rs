@@ -4,6 +4,8 @@
 //! a run last looked at it, or that lies behind the ledger, stops publishing and importing until a person says that it is right. A
 //! block waits for nobody: it rules before anything is published. A time that was given (`--now`) is a person's own word.
 
+use std::io::Write as _;
+
 use serde::{Deserialize, Serialize};
 
 use airlock_core::roles::Action;
@@ -66,6 +68,11 @@ enum Doubt {
     Behind(Span),
 }
 
+/// Since when the clock may have gone on: when a run last saw it, or wrote to the ledger by it. Who never looked has no such time.
+fn since(seen: Option<Seen>, last: Option<Time>) -> Option<Time> {
+    seen.map(|seen| last.map_or(seen.seen, |last| last.max(seen.seen)))
+}
+
 fn doubt(now: Time, seen: Option<Seen>, last: Option<Time>, ahead: Span) -> Option<Doubt> {
     let accepted = seen.and_then(|seen| seen.behind);
     if let Some(last) = last
@@ -74,7 +81,7 @@ fn doubt(now: Time, seen: Option<Seen>, last: Option<Time>, ahead: Span) -> Opti
     {
         return Some(Doubt::Behind(last.since(now)));
     }
-    let gone = seen.map(|seen| now.since(seen.seen));
+    let gone = since(seen, last).map(|since| now.since(since));
     gone.filter(|gone| *gone > ahead).map(Doubt::Ahead)
 }
 
@@ -93,21 +100,44 @@ fn read(station: &Station) -> Result<Option<Seen>> {
 
 fn write(station: &Station, seen: Seen) -> Result<()> {
     let path = station.dir.join(SEEN);
-    let file = tempfile::NamedTempFile::new_in(&station.dir).map_err(file_error(&path))?;
-    std::fs::write(file.path(), serde_json::to_string(&seen)?).map_err(file_error(&path))?;
+    let mut file = tempfile::NamedTempFile::new_in(&station.dir).map_err(file_error(&path))?;
+    file.write_all(serde_json::to_string(&seen)?.as_bytes()).map_err(file_error(&path))?;
+    // A power failure, after which clocks are wrong, must not leave it empty.
+    file.as_file().sync_all().map_err(file_error(&path))?;
     file.persist(&path).map(|_| ()).map_err(|e| file_error(&path)(e.error))
 }
 
 /// The time that counts: what the clock says, and never before the last entry of the ledger. A clock that is doubted since it jumped
-/// ahead is not believed: what is written meanwhile must not move the station's time to where there is no way back from.
+/// ahead is not believed: what is written meanwhile must not move the station's time to where there is no way back from. Neither is one of
+/// which nobody can say any more when it was seen.
 pub(crate) fn believed(station: &Station, last: Option<Time>) -> Time {
     let clock = station.clock();
-    let seen = match station.options.clock {
-        Clock::System => read(station).unwrap_or_default().map(|seen| seen.seen),
-        Clock::Fixed(_) => None,
+    let clock = match station.options.clock {
+        Clock::System => match read(station) {
+            Ok(seen) => {
+                let since = since(seen, last);
+                since.filter(|since| clock.since(*since) > station.config.clock.ahead).unwrap_or(clock)
+            }
+            Err(_) => last.unwrap_or(clock),
+        },
+        Clock::Fixed(_) => clock,
     };
-    let clock = seen.filter(|seen| clock.since(*seen) > station.config.clock.ahead).unwrap_or(clock);
     last.map_or(clock, |last| last.max(clock))
+}
+
+/// The time for what lets a person do something until a date: what the clock says, also where it is doubted, and never before the last
+/// entry of the ledger.
+pub(crate) async fn latest(station: &Station) -> Result<Time> {
+    let (clock, last) = (station.clock(), station.store.db.last_time().await?);
+    Ok(last.map_or(clock, |last| last.max(clock)))
+}
+
+/// Remembers that a run saw the clock, where there is nothing against it: a station that runs and has nothing to publish has not
+/// been away. Where there is, whoever publishes says it.
+pub(crate) async fn look(station: &Station) {
+    if let Err(doubt) = check(station).await {
+        tracing::debug!("{}", doubt.message);
+    }
 }
 
 /// Looks at the clock, and remembers that it was seen where there is nothing against it.
@@ -135,7 +165,7 @@ pub async fn check(station: &Station) -> Result<()> {
             let what = match doubt {
                 Doubt::Ahead(gone) => {
                     format!(
-                        "the clock says {now}, {} days after a run of this station last saw it",
+                        "the clock says {now}, {} days after this station last saw it or wrote by it",
                         days(gone)
                     )
                 }
@@ -191,6 +221,8 @@ mod tests {
         assert_eq!(asked("2026-03-02", None, last), None);
         assert_eq!(asked("2026-03-08", seen("2026-03-01"), last), None);
         assert_eq!(asked("2026-03-09", seen("2026-03-01"), last), Some(Doubt::Ahead(Span::days(8))));
+        // Who wrote to the ledger was there.
+        assert_eq!(asked("2026-03-09", seen("2026-02-20"), "2026-03-05"), None);
         // A clock that is set right by minutes is no matter.
         assert_eq!(asked("2026-02-28T23:30:00Z", seen("2026-03-01"), last), None);
         assert_eq!(asked("2026-02-19", seen("2026-03-01"), last), Some(Doubt::Behind(Span::days(10))));

@@ -12,6 +12,7 @@ use airlock_core::people::{People, SECRET_BYTES, TOKENS_MAX, Token, USERS_MAX, U
 use airlock_core::roles::{self, Action, Grant, Role};
 use airlock_core::time::Time;
 
+use crate::clock;
 use crate::error::{Error, Result};
 use crate::ledger::RESTORE;
 use crate::station::Station;
@@ -70,7 +71,7 @@ pub(crate) async fn held(station: &Station) -> Result<(Option<Digest>, People)> 
 /// Refused as unsafe where name and token do not belong together.
 pub async fn login(station: &Station, name: &str, secret: &str) -> Result<Login> {
     let people = read(station).await?;
-    match people.login(name, secret, station.now().await?) {
+    match people.login(name, secret, clock::latest(station).await?) {
         Ok(_) => Ok(Login { name: name.to_owned() }),
         Err(error) => Err(Error::unsafe_(error.to_string()).hint(
             "ask an administrator of this station for a token (`airlock token add USER`); it is read from AIRLOCK_TOKEN or --token-file",

@@ -30,7 +30,7 @@ use crate::ledger::RESTORE;
 use crate::station::Station;
 use crate::sync::{self, Rejudged};
 use crate::trust::{self, Limits, Whom};
-use crate::{channel, decide, history, people, policy};
+use crate::{channel, clock, decide, history, people, policy};
 
 /// How long a proposal waits, in days.
 pub const WAITS_DAYS: i64 = 14;
@@ -450,7 +450,7 @@ pub async fn confirm(station: &Station, id: &str) -> Result<Rejudged> {
     let (rights, known) = people::held(station).await?;
     second(station, &known, &proposal).await?;
     first(station, &known, &proposal).await?;
-    if proposal.expires <= station.now().await? {
+    if proposal.expires <= clock::latest(station).await? {
         return Err(Error::no(format!("{id} waited until {} and has ended", proposal.expires.date()))
             .hint("have it proposed anew"));
     }

@@ -8,6 +8,7 @@ use airlock_core::snapshot::{Counts, Snapshot};
 use airlock_formats::BadEntry;
 
 use crate::child;
+use crate::clock;
 use crate::error::{Error, Result};
 use crate::feeds;
 use crate::fetch::{self, Fetched};
@@ -70,6 +71,7 @@ pub async fn sync(station: &Station, channel: &Channel, wish: Wish) -> Result<Ou
     let Wish { dry, accept_shrink } = wish;
     if !dry {
         people::allow(station, Action::Sync, Some(&channel.name)).await?;
+        clock::look(station).await;
     }
     let _lease = match dry {
         true => None,

@@ -27,6 +27,7 @@ use airlock_store::RefChange;
 use self::build::Base;
 pub(crate) use self::index::{FeedIndex, REF as INDEX};
 use self::kept::base;
+use crate::clock;
 use crate::error::{Error, Result};
 use crate::people;
 use crate::proposals::{self, Act};
@@ -220,6 +221,7 @@ pub async fn update_with(station: &Station, names: &[String], how: Reading) -> R
     if how.accept_shrink {
         people::allow(station, Action::Feeds, None).await?;
     }
+    clock::look(station).await;
     defs.retain(|name, _| names.is_empty() || names.contains(name));
     if defs.is_empty() {
         return Err(Error::usage("there is no feed to read")

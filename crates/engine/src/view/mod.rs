@@ -27,6 +27,7 @@ use airlock_core::trie::{LEVELS_MAX, Node, Step, TreeId};
 use airlock_core::verdict::{Judged, Judgement, Verdict};
 use airlock_store::{StoreError, Verified};
 
+use crate::clock;
 use crate::error::{Error, Result};
 use crate::publish::Rendered;
 use crate::retention::OLDEST;
@@ -104,10 +105,9 @@ impl View {
         &self.station
     }
 
-    /// The time: that of the clock, and never before the last ledger entry that was read.
+    /// The time, as [`Station::now`], by the ledger as it was read last.
     pub async fn now(&self) -> Result<Time> {
-        let clock = self.station.clock();
-        Ok(self.refs.current().await?.last.map_or(clock, |last| last.max(clock)))
+        Ok(clock::believed(&self.station, self.refs.current().await?.last))
     }
 
     /// The number of the refs that may be believed at this moment, if they were read a moment ago. What was
