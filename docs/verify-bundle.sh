@@ -1,23 +1,31 @@
 #!/bin/sh
 # Checks a bundle, or one volume of it, without Airlock: openssl, sha256sum and a POSIX shell, with a `find` that knows -iname.
 #
-#   sh verify-bundle.sh FOLDER station.pub
+#   sh verify-bundle.sh FOLDER station.pub [PERSON.pub]...
 #
-# First compare the fingerprint that it prints with the one that the sender told you another way.
+# First compare the fingerprints that it prints with those that you were told another way. Where persons release bundles, name the
+# public keys of those who have to have signed this one: each of them must have.
 set -eu
 LC_ALL=C
 export LC_ALL
-key=$(cd "$(dirname "$2")" && pwd)/$(basename "$2")
-cd "$1"
+fail() { echo "NOT GOOD: $*" >&2; exit 1; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-fail() { echo "NOT GOOD: $*" >&2; exit 1; }
+folder=$1
+shift
+keys=0
+for file; do
+  keys=$((keys + 1))
+  openssl pkey -pubin -in "$file" -out "$work/key$keys.pem" || fail "$file is no public key"
+  openssl pkey -pubin -in "$file" -outform DER | tail -c 32 > "$work/key$keys"
+  echo "key $(sha256sum < "$work/key$keys" | cut -c1-40 | fold -w5 | paste -sd- -) $file"
+done
+[ "$keys" -gt 0 ] || fail "no key is named"
+cd "$folder"
 newline='
 '
 
 [ ! -e AIRLOCK.partial ] || fail "writing it was broken off"
-openssl pkey -pubin -in "$key" -outform DER | tail -c 32 > "$work/key"
-echo "key $(sha256sum < "$work/key" | cut -c1-40 | fold -w5 | paste -sd- -)"
 
 # 1. What lies here, but for what operating systems leave on media: files and folders, no links or devices.
 set -- -name '._*' -o -name '.Trash-*'
@@ -43,13 +51,18 @@ find . \( "$@" \) -prune -o -type d -name "*$newline*" -print > "$work/odd"
 [ ! -s "$work/odd" ] || fail "oddly named: $(cat "$work/odd")"
 find . \( "$@" \) -prune -o -type f -print | sed 's/^\.\///' | grep -v '^AIRLOCK\.\(json\|sig\|volume\)$' | sort > "$work/there"
 
-# 2. The signature of that key over the bytes of the manifest.
-hex=$(od -An -v -tx1 "$work/key" | tr -d ' \n')
-sig=$(awk -v key="$hex" '$1 == "ed25519" && $2 == key { print $3; exit }' AIRLOCK.sig)
-[ -n "$sig" ] || fail "that key has not signed it"
-for pair in $(printf %s "$sig" | fold -w2); do printf "\\$(printf %03o "0x$pair")"; done > "$work/sig"
-openssl pkeyutl -verify -pubin -inkey "$key" -rawin -in AIRLOCK.json -sigfile "$work/sig" > /dev/null ||
-  fail "the signature does not fit AIRLOCK.json"
+# 2. The signatures of those keys over the bytes of the manifest: the station's, and those of persons where a root is with it.
+for n in $(seq "$keys"); do
+  hex=$(od -An -v -tx1 "$work/key$n" | tr -d ' \n')
+  sig=$(awk -v key="$hex" '$1 == "ed25519" && $2 == key { print $3; exit }' AIRLOCK.sig)
+  [ -n "$sig" ] || fail "key $n has not signed it"
+  for pair in $(printf %s "$sig" | fold -w2); do printf "\\$(printf %03o "0x$pair")"; done > "$work/sig"
+  openssl pkeyutl -verify -pubin -inkey "$work/key$n.pem" -rawin -in AIRLOCK.json -sigfile "$work/sig" > /dev/null ||
+    fail "the signature of key $n does not fit AIRLOCK.json"
+done
+if grep -q '"path":"ROOT.json"' AIRLOCK.json && [ "$keys" -lt 2 ]; then
+  fail "persons release this: name the public keys of those who have to have signed it"
+fi
 
 # 3. Which part of it this says that it is: something that the manifest has.
 grep -o '"path":"[^"]*","sha256":"[0-9a-f]*","size":[0-9]*\(,"volume":[0-9]*\)\{0,1\}' AIRLOCK.json |
@@ -61,6 +74,7 @@ if [ -e AIRLOCK.volume ]; then
   part=$(tr -d '\0' < AIRLOCK.volume)
   { printf '%s\n' "$part" | cmp -s - AIRLOCK.volume; } || { printf %s "$part" | cmp -s - AIRLOCK.volume; } ||
     fail "AIRLOCK.volume is not one line"
+  case $part in *"$newline"*) fail "AIRLOCK.volume is not one line" ;; esac
 elif [ "$volumes" -gt 0 ]; then
   fail "AIRLOCK.volume is missing: nothing says which of $volumes volumes this is"
 fi

@@ -135,6 +135,16 @@ async fn two_of_three_persons_release_a_bundle_and_the_receiver_takes_it_then() 
     people.signs(&["sign", dir], "ada").exits(0).shows("asks for 1 more signature");
     high.run(&["import", dir]).exits(3).says("and ada signed");
     people.signs(&["sign", dir], "officer").exits(3).says("does not name");
+    let public = |name: &str| PathBuf::from(format!("{}.pub", people.at(name)));
+    let by_hand = |who: &[&str]| {
+        let keys: Vec<PathBuf> =
+            std::iter::once(low.key()).chain(who.iter().map(|name| public(name))).collect();
+        common::by_hand(&disk, &keys.iter().map(PathBuf::as_path).collect::<Vec<_>>())
+    };
+    if has(&["openssl"]) {
+        assert!(by_hand(&[]).unwrap_err().contains("persons release this"));
+        assert!(by_hand(&["ada", "bob"]).unwrap_err().contains("key 3 has not signed it"));
+    }
     assert_eq!(high.state(), before);
     // The second has a token; here it is openssl that signs.
     if has(&["openssl"]) {
@@ -157,6 +167,8 @@ async fn two_of_three_persons_release_a_bundle_and_the_receiver_takes_it_then() 
         airlock(&["sign", dir, "--key", &public, "--command", &command])
             .exits(0)
             .shows("is released by root `agency`");
+        assert!(by_hand(&["ada", "bob"]).unwrap().contains("GOOD: all, "));
+        assert!(by_hand(&[]).unwrap_err().contains("persons release this"));
     } else {
         people.signs(&["sign", dir], "bob").exits(0).shows("is released by root `agency`");
     }

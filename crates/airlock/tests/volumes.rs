@@ -228,6 +228,8 @@ fn wrong_labels() -> Vec<String> {
                 "nonsense",
                 "volume 1\n",
                 "volume 1\nvolume 1",
+                "files 0\nfiles 2\n",
+                "files 0\n2\n",
                 "volume 1\0",
             ])
             .map(|line| format!("{line}\n"))

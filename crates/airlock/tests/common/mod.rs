@@ -344,3 +344,11 @@ pub fn kills() -> u32 {
 pub fn hash(path: &Path) -> Digest {
     Digest::of(&std::fs::read(path).unwrap())
 }
+
+/// The page of shell that checks bundles without this program, with these keys: what it prints, or why it says no.
+pub fn by_hand(dir: &Path, keys: &[&Path]) -> Result<String, String> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/verify-bundle.sh");
+    let run = Command::new("sh").arg(page).arg(dir).args(keys).output().unwrap();
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if run.status.success() { Ok(said(&run.stdout)) } else { Err(said(&run.stderr)) }
+}

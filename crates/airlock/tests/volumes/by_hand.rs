@@ -3,18 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::common::{airlock, copy, files};
+use crate::common::{self, airlock, copy, files};
 use crate::{CAPACITY, harm, import, low_files, receiver, sender, text, volumes, wrong_labels};
 
 /// What is done to a bundle.
 type Change<'a> = &'a dyn Fn(&Path);
 
-/// The page of shell that checks bundles without this program: what it prints, or why it says no.
 fn by_hand(dir: &Path, key: &Path) -> Result<String, String> {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/verify-bundle.sh");
-    let run = Command::new("sh").arg(page).args([dir, key]).output().unwrap();
-    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    if run.status.success() { Ok(said(&run.stdout)) } else { Err(said(&run.stderr)) }
+    common::by_hand(dir, &[key])
 }
 
 #[tokio::test]
