@@ -48,6 +48,7 @@ pub mod spec;
 pub mod strictness;
 pub mod time;
 pub mod trie;
+pub mod unseen;
 pub mod verdict;
 pub mod version;
 pub mod volume;

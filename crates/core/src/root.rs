@@ -15,6 +15,7 @@ use crate::channel::is_plain_name;
 use crate::hex;
 use crate::id::Digest;
 use crate::time::Time;
+use crate::unseen::has_unseen;
 
 /// Largest root file, in bytes.
 pub const ROOT_BYTES_MAX: u64 = 1 << 20;
@@ -137,10 +138,7 @@ impl Signers {
 }
 
 fn is_person(name: &str) -> bool {
-    !name.is_empty()
-        && name.trim() == name
-        && name.chars().count() <= PERSON_CHARS_MAX
-        && !name.chars().any(char::is_control)
+    !name.is_empty() && name.trim() == name && name.chars().count() <= PERSON_CHARS_MAX && !has_unseen(name)
 }
 
 /// What a new version has otherwise than the one before it.

@@ -8,6 +8,7 @@ use airlock_core::canon::Canonical;
 use airlock_core::id::Digest;
 use airlock_core::policy::{self, PolicyText};
 use airlock_core::time::Time;
+use airlock_core::unseen::has_unseen;
 use airlock_store::{Change, Lease, Leased, NameChange, NewEntry, RefChange, Store};
 
 use crate::bundle::scan::Importing;
@@ -124,6 +125,7 @@ impl Config {
             Error::usage(format!("{CONFIG}: {line}{}", e.message()))
                 .hint("docs/operating.md explains every key")
         })?;
+        check_name(&config.name)?;
         network::check_hosts(&config.hosts)?;
         config.ledger.check()?;
         config.downloads.check()?;
@@ -183,6 +185,14 @@ pub(crate) fn entry(action: &str, subject: &str, detail: &serde_json::Value) -> 
     Ok(NewEntry { action: action.to_owned(), subject: subject.to_owned(), detail: Canonical::of(detail)? })
 }
 
+/// Whoever takes this station's bundles reads its name, and refuses one that shows as something else.
+fn check_name(name: &str) -> Result<()> {
+    match name.is_empty() || name.len() > 100 || has_unseen(name) {
+        true => Err(Error::usage("a station's name is 1 to 100 bytes on one line that can be seen")),
+        false => Ok(()),
+    }
+}
+
 impl Station {
     /// Makes a station in `dir`, which must not hold one.
     pub async fn init(dir: &Path, name: &str, side: Side, options: Options) -> Result<Self> {
@@ -191,9 +201,7 @@ impl Station {
             return Err(Error::usage(format!("{} is a station already", dir.display()))
                 .hint("choose another directory, or use it with --station"));
         }
-        if name.is_empty() || name.len() > 100 || name.chars().any(char::is_control) {
-            return Err(Error::usage("a station's name is 1 to 100 characters on one line"));
-        }
+        check_name(name)?;
         std::fs::create_dir_all(dir).map_err(file_error(dir))?;
         let key = StationKey::create(&dir.join("keys"))?;
         let store = Store::open(dir, true).await?;

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use airlock_core::unseen::plain;
 use airlock_engine::error::Result;
 use airlock_engine::index::{self, Indexed};
 
@@ -53,9 +54,4 @@ fn text(cx: &Cx, out: &Path, indexed: &[Indexed]) -> String {
         text += "  ... (--verbose shows more)\n";
     }
     text
-}
-
-/// Text that a package may have chosen, without what a terminal would obey.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use airlock_core::compare::{Changed, Changes, Told, Unknown};
 use airlock_core::spec::Spec;
 use airlock_core::time::Time;
+use airlock_core::unseen::is_unseen;
 use airlock_engine::error::{Error, Result};
 use airlock_engine::review::{self, AskedFor, Held, Shown, Since};
 use airlock_engine::station::Station;
@@ -77,7 +78,7 @@ fn held_text(held: &Held, now: Time) -> String {
 
 /// What comes of strangers, without what a terminal would obey.
 fn plain(text: &str) -> String {
-    let shown = |c: char| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c };
+    let shown = |c: char| if is_unseen(c) && c != '\n' { char::REPLACEMENT_CHARACTER } else { c };
     text.chars().map(shown).collect()
 }
 

@@ -9,6 +9,7 @@ use airlock_core::bundle::{self, MANIFEST, MANIFEST_BYTES_MAX, Manifest, SIGNATU
 use airlock_core::canon::Canonical;
 use airlock_core::id::Digest;
 use airlock_core::litter;
+use airlock_core::unseen::has_unseen;
 use airlock_core::volume::{self, LABEL, LABEL_BYTES_MAX, ParityFile, Part};
 
 use super::signing::{self, SignedBy, Trusted};
@@ -169,7 +170,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Manifest> {
     let texts = [&manifest.stream, &manifest.sender.name].into_iter().chain(&manifest.recipient);
     let names =
         manifest.channels.keys().chain(manifest.feeds.keys()).chain(manifest.files.iter().map(|f| &f.name));
-    if let Some(text) = texts.chain(names).find(|text| text.chars().any(is_unseen)) {
+    if let Some(text) = texts.chain(names).find(|text| has_unseen(text)) {
         return Err(bad(format!("has a name that would show as something else: `{}`", text.escape_debug()))
             .hint("do not sign or import this; tell your security officer"));
     }
@@ -179,11 +180,6 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Manifest> {
         Some(pair) => Err(bad(format!("names `{}` twice", pair[0]))),
         None => Ok(manifest),
     }
-}
-
-/// Characters that do something to a terminal, or turn the direction of what stands behind them.
-fn is_unseen(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn lower(path: &str) -> impl Iterator<Item = u8> + '_ {

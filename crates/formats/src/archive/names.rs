@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use airlock_core::unseen::is_unseen;
 use sha2::{Digest, Sha256};
 
 use super::{ArchiveError, ArchiveLimits};
@@ -230,9 +231,7 @@ pub(super) fn shown(text: &str) -> String {
     const CHARS_MAX: usize = 1000;
     let plain = |c: char| match c {
         '\n' | '\t' => ' ',
-        c if c.is_control() || is_invisible(c) || matches!(c, '\u{2028}' | '\u{2029}') => {
-            char::REPLACEMENT_CHARACTER
-        }
+        c if is_unseen(c) => char::REPLACEMENT_CHARACTER,
         c => c,
     };
     let mut out: String = text.chars().take(CHARS_MAX).map(plain).collect();

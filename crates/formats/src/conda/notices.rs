@@ -6,6 +6,7 @@ use airlock_core::block::BlockSet;
 use airlock_core::id::Digest;
 use airlock_core::shard::ShardKey;
 use airlock_core::time::Time;
+use airlock_core::unseen::is_unseen;
 use serde_json::json;
 
 /// Notices of one channel: one for each day on which something leaves, the next ones first.
@@ -68,6 +69,5 @@ fn stamp(time: Time) -> String {
 
 /// Text for a terminal: what an upstream wrote shall neither move its cursor nor turn what stands around it.
 fn plain(text: &str) -> String {
-    let turns = |c: char| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    text.chars().filter(|c| !c.is_control() && !turns(*c)).take(CHARS_MAX).collect()
+    text.chars().filter(|c| !is_unseen(*c)).take(CHARS_MAX).collect()
 }
