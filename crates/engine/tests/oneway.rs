@@ -1,14 +1,11 @@
 //! Bundles over a one-way link: through losses, gaps, disorder and enemies, bit by bit or not at all.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use airlock_core::canon::Canonical;
-use airlock_core::ecosystem::Ecosystem;
 use airlock_core::id::Digest;
 use airlock_engine::bundle::export::{self, What};
 use airlock_engine::bundle::verify;
@@ -17,9 +14,10 @@ use airlock_engine::oneway::receive::{self, Dropped, Outcome, Report, Told};
 use airlock_engine::oneway::send;
 use airlock_engine::station::{Side, Station};
 use airlock_engine::trust;
+use airlock_testkit::Kit;
+use airlock_testkit::bundles::{self, believe, content, resign};
 use airlock_testkit::relay::Relay;
-use airlock_testkit::{Kit, conda};
-use serde_json::{Value, json};
+use serde_json::json;
 
 const NO_GAP: Duration = Duration::ZERO;
 
@@ -32,12 +30,7 @@ struct Gap {
 
 impl Gap {
     async fn new() -> Self {
-        let low = Kit::new(&[]).await;
-        let mut source = low.conda_source("source");
-        source.add(&conda("good", "1.0"), &json!({}));
-        source.write();
-        low.add_channel("main", Ecosystem::Conda, source.path(), &[]).await;
-        low.sync("main").await;
+        let low = bundles::sender().await;
         let options = low.station.options.clone();
         let high = Station::init(&low.path().join("high"), "high", Side::Isolated, options).await.unwrap();
         believe(&high, &low.station).await;
@@ -49,14 +42,7 @@ impl Gap {
     async fn bundle(&mut self, sizes: &[usize]) -> PathBuf {
         self.disks += 1;
         let disk = self.low.path().join(format!("disk-{}", self.disks));
-        export::export(&self.low.station, &disk, &What::default()).await.unwrap();
-        let mut random = self.disks as u64;
-        let files: Vec<Value> = sizes.iter().map(|size| plant(&disk, *size, &mut random)).collect();
-        resign(&self.low.station, &disk, |manifest| {
-            let list = manifest["files"].as_array_mut().unwrap();
-            list.extend(files);
-            list.sort_by_key(|file| file["path"].as_str().unwrap().to_owned());
-        });
+        bundles::export(&self.low.station, &disk, sizes).await;
         disk
     }
 
@@ -78,6 +64,7 @@ impl Gap {
             once: true,
             silence: Duration::from_secs(3),
             quota: None,
+            keep: Duration::from_secs(3600),
         };
         let listening = move |what: Told<'_>| {
             if let Told::Listening { address, .. } = what {
@@ -123,55 +110,6 @@ impl Gap {
         names.sort();
         names
     }
-}
-
-async fn believe(one: &Station, other: &Station) {
-    let limits = trust::Limits::default();
-    trust::add(one, "peer", other.key.public(), &other.key.fingerprint(), limits).await.unwrap();
-}
-
-/// Noise of this size among the files of a bundle.
-fn plant(disk: &Path, size: usize, random: &mut u64) -> Value {
-    let mut bytes = Vec::with_capacity(size + 8);
-    while bytes.len() < size {
-        *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        bytes.extend_from_slice(&(*random ^ (*random >> 29)).to_le_bytes());
-    }
-    bytes.truncate(size);
-    let sha256 = Digest::of(&bytes);
-    let path = airlock_core::bundle::file_path(sha256, "x-1-0.conda");
-    let place = disk.join(&path);
-    std::fs::create_dir_all(place.parent().unwrap()).unwrap();
-    std::fs::write(place, bytes).unwrap();
-    json!({"name": "x-1-0.conda", "path": path, "sha256": sha256, "size": size})
-}
-
-/// Changes a manifest and signs it.
-fn resign(signer: &Station, disk: &Path, change: impl FnOnce(&mut Value)) {
-    let path = disk.join("AIRLOCK.json");
-    let mut manifest: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    change(&mut manifest);
-    let text = Canonical::of(&manifest).unwrap();
-    std::fs::write(&path, text.as_str()).unwrap();
-    let line = signer.key.sign(text.as_str().as_bytes());
-    std::fs::write(disk.join("AIRLOCK.sig"), format!("{line}\n")).unwrap();
-}
-
-/// Every file below a folder.
-fn content(dir: &Path) -> BTreeMap<PathBuf, Digest> {
-    let (mut out, mut folders) = (BTreeMap::new(), vec![dir.to_owned()]);
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                let bytes = std::fs::read(&path).unwrap();
-                out.insert(path.strip_prefix(dir).unwrap().to_owned(), Digest::of(&bytes));
-            }
-        }
-    }
-    out
 }
 
 fn sizes() -> Vec<usize> {
@@ -393,4 +331,87 @@ async fn what_is_wrong_is_said_before_anything_is_sent() {
     std::fs::write(disk.join("AIRLOCK.sig"), "").unwrap();
     assert_eq!(refused(&disk, &|_| ()).await.kind, Kind::Unsafe);
     assert!(is_complete(&gap.cross(&another, None, |to| Relay::start(to, |p, send| send(p))).await.1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_import_would_refuse_is_refused_when_its_manifest_comes() {
+    let mut gap = Gap::new().await;
+    let disk = gap.bundle(&[10_000]).await;
+    trust::revoke(&gap.high, "peer").await.unwrap();
+    let limits = trust::Limits { stream: Some("another".to_owned()), ..trust::Limits::default() };
+    let (key, print) = (gap.low.station.key.public(), gap.low.station.key.fingerprint());
+    trust::add(&gap.high, "peer", key, &print, limits).await.unwrap();
+    let good = |to| Relay::start(to, |p, send| send(p));
+    let (_, report, _) = gap.cross(&disk, None, good).await;
+    let Outcome::Refused { error } = &report.outcome else { panic!("{report:?}") };
+    assert!(error.kind == Kind::Unsafe && error.message.contains("another stream"), "{error}");
+    assert_eq!(gap.incoming(), Vec::<String>::new());
+    // What is revoked while it is received has no say any more.
+    trust::revoke(&gap.high, "peer").await.unwrap();
+    believe(&gap.high, &gap.low.station).await;
+    let (_, report, _) = gap
+        .receive(async |address| {
+            trust::revoke(&gap.high, "peer").await.unwrap();
+            send::send(&gap.low.station, &disk, &gap.send_wish(address)).await.unwrap()
+        })
+        .await;
+    let Outcome::Refused { error } = &report.outcome else { panic!("{report:?}") };
+    assert!(error.message.contains("not trusted here"), "{error}");
+    assert!(gap.incoming().is_empty() && gap.delivered().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_that_comes_again_with_further_signatures_gets_them() {
+    let mut gap = Gap::new().await;
+    let disk = gap.bundle(&sizes()).await;
+    let manifest = std::fs::read(disk.join("AIRLOCK.json")).unwrap();
+    let sign = async || {
+        let other = Kit::new(&[]).await;
+        let own = std::fs::read_to_string(disk.join("AIRLOCK.sig")).unwrap();
+        let more = format!("{own}{}\n", other.station.key.sign(&manifest));
+        std::fs::write(disk.join("AIRLOCK.sig"), more).unwrap();
+    };
+    let (_, report, _) = gap.cross(&disk, None, |to| Relay::bad(to, 450, NO_GAP, false)).await;
+    assert!(matches!(report.outcome, Outcome::Incomplete { .. }), "{report:?}");
+    // While it waits, and where it stands.
+    for _ in 0..2 {
+        sign().await;
+        let (_, report, _) = gap.cross(&disk, None, |to| Relay::start(to, |p, send| send(p))).await;
+        whole(&report, &gap, &disk);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_sender_is_bringing_another_one_does_not_write_into() {
+    let mut gap = Gap::new().await;
+    let disk = gap.bundle(&[4 << 20]).await;
+    let other = Kit::new(&[]).await;
+    believe(&other.station, &gap.low.station).await;
+    let (key, print) = (other.station.key.public(), other.station.key.fingerprint());
+    trust::add(&gap.high, "other", key, &print, trust::Limits::default()).await.unwrap();
+    let pem = gap.low.write("high.pub", gap.high.key.public_pem().unwrap().as_bytes());
+    let ((), report, _) = gap
+        .receive(async |address| {
+            let slow = send::Wish { rate: 8_000_000, recipient: Some(pem.clone()), ..gap.send_wish(address) };
+            let fast = send::Wish { rate: 100_000_000, ..slow.clone() };
+            let second = async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                send::send(&other.station, &disk, &fast).await.unwrap();
+            };
+            let first =
+                tokio::time::timeout(Duration::from_secs(30), send::send(&gap.low.station, &disk, &slow));
+            let (first, ()) = tokio::join!(first, second);
+            first.unwrap().unwrap();
+        })
+        .await;
+    let Outcome::Refused { error } = &report.outcome else { panic!("{report:?}") };
+    assert!(error.message.contains("another sender"), "{error}");
+    assert!(gap.delivered().is_empty());
+    let (_, report, _) = gap
+        .receive(async |address| {
+            let wish = send::Wish { recipient: Some(pem), ..gap.send_wish(address) };
+            send::send(&other.station, &disk, &wish).await.unwrap();
+        })
+        .await;
+    whole(&report, &gap, &disk);
 }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "for tests only")]
 
 pub mod archives;
+pub mod bundles;
 pub mod fuzz;
 pub mod relay;
 mod sources;

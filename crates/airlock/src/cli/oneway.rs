@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use airlock_core::time::Span;
 use airlock_engine::oneway::send::RATE_DEFAULT;
 use clap::Args;
 
@@ -68,9 +69,12 @@ pub struct ReceiveArgs {
     /// Seconds without a packet after which a sending is taken to have broken off.
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub silence: u64,
-    /// Most bytes that bundles which are not whole yet may have together, such as 500G; what the disk has by default.
+    /// Most bytes that bundles which are not whole yet may take together, such as 500G; what the disk has by default.
     #[arg(long, value_name = "BYTES", value_parser = parse_amount)]
     pub quota: Option<u64>,
+    /// How long a bundle that is not whole is kept after something of it came.
+    #[arg(long, value_name = "SPAN", value_parser = super::parse_span, default_value = "30 days")]
+    pub keep: Span,
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use airlock_core::time::Span;
 use airlock_engine::error::{Error, Result};
 use airlock_engine::oneway::receive::{self, Counts, Dropped, Outcome, Report, Told};
 use airlock_engine::oneway::send;
@@ -40,10 +41,15 @@ pub async fn send(cx: &Cx, args: SendArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn duration(span: Span) -> Duration {
+    Duration::from_secs(u64::try_from(span.as_seconds()).unwrap_or(0))
+}
+
 pub async fn receive(cx: &Cx, args: ReceiveArgs) -> Result<ExitCode> {
     let station = cx.open().await?;
-    let ReceiveArgs { listen, into, once, silence, quota } = args;
-    let wish = receive::Wish { listen, into, once, silence: Duration::from_secs(silence), quota };
+    let ReceiveArgs { listen, into, once, silence, quota, keep } = args;
+    let (silence, keep) = (Duration::from_secs(silence), duration(keep));
+    let wish = receive::Wish { listen, into, once, silence, quota, keep };
     let (out, is_json) = (cx.out, cx.out.is_json());
     let told = move |told: Told<'_>| match told {
         Told::Listening { address, buffer_bytes } => listening(out, address, buffer_bytes),

@@ -75,9 +75,29 @@ pub(super) struct Entry {
     pub again: bool,
 }
 
+/// Whether a bundle may wait to be imported: all that [`admission`] asks, but for its base, which may come by the same way.
+pub(crate) async fn may_wait(station: &Station, trusted: Vec<Trust>, opened: &Opened) -> Result<()> {
+    let trust = choose(trusted, opened)?;
+    standing(station, opened, &trust).await.map(|_| ())
+}
+
 /// Whether the bundle may come in at all, by its number, base, stream, channels and ledger. Says whether it
 /// was taken in before.
 pub(super) async fn admission(station: &Station, opened: &Opened, trust: &Trust) -> Result<Entry> {
+    let entry = standing(station, opened, trust).await?;
+    let taken: &[Base] = entry.state.as_ref().map_or(&[], |s| &s.bundles);
+    match opened.manifest.base.filter(|base| !entry.again && !taken.contains(base)) {
+        None => Ok(entry),
+        Some(base) => Err(Error::no(format!(
+            "bundle {} builds on bundle {}, which was never taken in",
+            opened.manifest.number, base.number
+        ))
+        .hint(format!("import bundle {} first, or ask the sender for a full export", base.number))),
+    }
+}
+
+/// How a bundle stands to what was taken in before, whatever it builds on.
+async fn standing(station: &Station, opened: &Opened, trust: &Trust) -> Result<Entry> {
     let m = &opened.manifest;
     let db = &station.store.db;
     for name in m.channels.keys() {
@@ -126,13 +146,6 @@ pub(super) async fn admission(station: &Station, opened: &Opened, trust: &Trust)
     if let Some(state) = &state {
         check_owner(opened, state)?;
         check_sequel(m, state)?;
-    }
-    if let Some(base) = m.base.filter(|b| !taken.contains(b)) {
-        return Err(Error::no(format!(
-            "bundle {} builds on bundle {}, which was never taken in",
-            m.number, base.number
-        ))
-        .hint(format!("import bundle {} first, or ask the sender for a full export", base.number)));
     }
     Ok(Entry { state, from, again: false })
 }

@@ -20,7 +20,7 @@ use airlock_core::id::Digest;
 use crate::error::{Error, Result, file_error};
 
 /// Bytes that are read at once.
-pub(super) const BUFFER_BYTES: usize = 1 << 20;
+pub(crate) const BUFFER_BYTES: usize = 1 << 20;
 /// Files from this size on, in bytes, count as large: a medium reads and writes few of them at once.
 const LARGE_BYTES: u64 = 4 << 20;
 /// Large files on their way at the same time: two are read, hashed or copied while one waits for the medium.
@@ -138,7 +138,7 @@ pub(super) fn pass(
 }
 
 /// The hash of a file.
-pub(super) fn hash(file: &File, path: &Path, buffer: &mut [u8], mut told: impl FnMut(u64)) -> Result<Digest> {
+pub(crate) fn hash(file: &File, path: &Path, buffer: &mut [u8], mut told: impl FnMut(u64)) -> Result<Digest> {
     let mut hasher = Sha256::new();
     pass(file, path, buffer, |bytes| {
         hasher.update(bytes);
@@ -195,7 +195,7 @@ pub(crate) fn room_for(sizes: impl Iterator<Item = u64>) -> u64 {
 
 /// What the folders of so many artifacts take at most, in bytes, on a file system that gives room in such steps: they lie in up to
 /// [`FOLDERS_MAX`], each of which has a step of its own and the names.
-pub(super) fn room_for_folders(files: u64, step: u64) -> u64 {
+pub(crate) fn room_for_folders(files: u64, step: u64) -> u64 {
     files.min(FOLDERS_MAX).saturating_mul(step).saturating_add(files.saturating_mul(NAME_BYTES))
 }
 
@@ -241,6 +241,20 @@ pub(crate) fn check_room(dir: &Path, needed: u64) -> Result<()> {
     .hint("make room or use another disk, then run it again; nothing was written"))
 }
 
+/// Says where the file system of a folder has no names left for so many files. Some file systems do not count them.
+pub(crate) fn check_inodes(dir: &Path, needed: u64) -> Result<()> {
+    let stat = rustix::fs::statvfs(dir).map_err(|e| file_error(dir)(e.into()))?;
+    if stat.f_files == 0 || needed <= stat.f_favail {
+        return Ok(());
+    }
+    Err(Error::fault(format!(
+        "there is not enough room in {}: {needed} files are to come, and {} more are possible there",
+        dir.display(),
+        stat.f_favail
+    ))
+    .hint("make room or use another disk, then run it again; nothing was written"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -279,6 +293,9 @@ mod tests {
         check_room(dir.path(), 1).unwrap();
         let error = check_room(dir.path(), u64::MAX / 2).unwrap_err();
         assert!(error.message.contains("are missing") && error.kind == crate::error::Kind::Fault, "{error}");
+        check_inodes(dir.path(), 1).unwrap();
+        let counts = rustix::fs::statvfs(dir.path()).unwrap().f_files > 0;
+        assert_eq!(check_inodes(dir.path(), u64::MAX).is_err(), counts);
         assert_eq!(room_for([0, 1, 4096, 4097].into_iter()), 4 * 4096);
         assert_eq!(room_for_folders(3, 4096), 3 * (4096 + 128));
         assert_eq!(room_for_folders(1_000_000, 32 << 10), (8 << 20) + 128_000_000);

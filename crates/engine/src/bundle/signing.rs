@@ -57,6 +57,11 @@ impl Trusted {
         self
     }
 
+    /// Whether no bundle counts.
+    pub fn is_nobody(&self) -> bool {
+        self.keys.is_empty() && self.roots.is_empty()
+    }
+
     /// The keys of which one alone is enough.
     pub fn keys(&self) -> &[[u8; 32]] {
         &self.keys

@@ -72,7 +72,7 @@ pub fn open(dir: &Path, trusted: impl Into<Trusted>) -> Result<Opened> {
 }
 
 /// SHA-256 of the manifest in a folder, whoever signed it.
-pub(super) fn manifest_hash(dir: &Path) -> Result<Digest> {
+pub(crate) fn manifest_hash(dir: &Path) -> Result<Digest> {
     Ok(Digest::of(&read_limited(&dir.join(MANIFEST), MANIFEST_BYTES_MAX)?))
 }
 

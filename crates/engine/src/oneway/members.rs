@@ -13,13 +13,15 @@ use airlock_core::volume;
 use airlock_formats::oneway::missing::{Missing, Part};
 use airlock_formats::oneway::ranges::Ranges;
 
-use crate::bundle::admission;
 use crate::bundle::signing::Trusted;
 use crate::bundle::verify::{self, Opened};
+use crate::bundle::{admission, media};
 use crate::error::{Error, Result, file_error};
 
 /// Bytes that say how long a part of the document is.
 const LENGTH_BYTES: usize = 8;
+/// The least that a folder takes, in bytes.
+const FOLDER_BYTES: u64 = 4096;
 /// Largest document, in bytes.
 pub(super) const DOCUMENT_BYTES_MAX: u64 =
     2 * LENGTH_BYTES as u64 + MANIFEST_BYTES_MAX + SIGNATURES_BYTES_MAX + ROOT_BYTES_MAX;
@@ -46,19 +48,43 @@ pub(super) struct Members {
     pub number: u64,
     /// The files, by offset.
     pub list: Vec<Member>,
+    /// Their numbers, by path.
+    by_path: Vec<usize>,
 }
 
 impl Members {
     /// Reads what a bundle's manifest says.
     pub fn open(dir: &Path, trusted: &Trusted) -> Result<Self> {
-        let Opened { manifest, digest, part, .. } = verify::open(dir, trusted.clone())?;
-        if part != volume::Part::Whole {
-            return Err(Error::usage(format!("{} holds {part} of a bundle", dir.display()))
+        Self::of(&verify::open(dir, trusted.clone())?)
+    }
+
+    /// What the manifest of an opened bundle says.
+    pub fn of(opened: &Opened) -> Result<Self> {
+        let Opened { manifest, digest, part, .. } = opened;
+        if *part != volume::Part::Whole {
+            return Err(Error::usage(format!("{} holds {part} of a bundle", opened.dir.display()))
                 .hint("send a bundle that lies in one folder: `airlock export` without --capacity"));
         }
-        admission::check_names(&manifest)?;
-        let list = members(&manifest)?;
-        Ok(Self { transfer: digest, stream: manifest.stream.clone(), number: manifest.number, list })
+        admission::check_names(manifest)?;
+        let list = members(manifest)?;
+        let mut by_path: Vec<usize> = (0..list.len()).collect();
+        by_path.sort_unstable_by_key(|at| list.get(*at).map(|member| member.path.as_str()));
+        let (stream, number) = (manifest.stream.clone(), manifest.number);
+        Ok(Self { transfer: *digest, stream, number, list, by_path })
+    }
+
+    /// The file with a path, and its number.
+    pub fn find(&self, path: &str) -> Option<(usize, &Member)> {
+        let path_of = |at: &usize| self.list.get(*at).map(|member| member.path.as_str());
+        let found = self.by_path.binary_search_by(|at| path_of(at).cmp(&Some(path))).ok()?;
+        let at = *self.by_path.get(found)?;
+        Some((at, self.list.get(at)?))
+    }
+
+    /// What all files take on a disk, in bytes: whole blocks, at least one for each file, and the folders.
+    pub fn room(&self) -> u64 {
+        let sizes = self.list.iter().map(|member| (member.range.end - member.range.start).max(1));
+        media::room_for(sizes).saturating_add(media::room_for_folders(self.list.len() as u64, FOLDER_BYTES))
     }
 
     /// Bytes of all files.
@@ -100,12 +126,9 @@ impl Members {
             ))
             .hint("give the folder of the bundle that was sent, or the list that the receiver printed for this one"));
         }
-        let mut by_path: Vec<&Member> = self.list.iter().collect();
-        by_path.sort_by(|a, b| a.path.cmp(&b.path));
         let mut out = Ranges::default();
         for Part { path, bytes } in &missing.parts {
-            let found = by_path.binary_search_by(|member| member.path.as_str().cmp(path));
-            let member = found.ok().and_then(|at| by_path.get(at));
+            let member = self.find(path).map(|(_, member)| member);
             let size = member.map_or(0, |m| m.range.end - m.range.start);
             let stretch = bytes.clone().unwrap_or(0..size);
             match member {

@@ -11,12 +11,15 @@
 //! in `airlock_formats::oneway`. What is a bundle's is known by `members` alone, where it is kept by `spool`: whatever brings
 //! a bundle piece by piece by another way can use both.
 
+mod door;
 mod flow;
 mod hasher;
+pub mod inbox;
 mod link;
 mod members;
 mod outlet;
 mod pace;
+mod quota;
 pub mod receive;
 mod seal;
 pub mod send;

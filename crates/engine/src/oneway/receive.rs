@@ -20,13 +20,14 @@ use airlock_core::id::Digest;
 use airlock_core::roles::Action;
 use airlock_formats::oneway::packet::Header;
 
+use super::door::Door;
 use super::flow::Flow;
 use super::link::{self, Incoming};
 use super::seal::Pair;
 use super::session::{Admission, Sessions};
-use super::spool;
 use super::window::Pool;
 use super::writer::Place;
+use super::{quota, spool};
 use crate::bundle::signing::Trusted;
 use crate::error::{Error, Result, file_error, joined};
 use crate::people;
@@ -49,8 +50,10 @@ pub struct Wish {
     pub once: bool,
     /// So long without a packet in the middle of a sending, and it is taken to be over.
     pub silence: Duration,
-    /// Bytes that bundles which are not whole yet may have together.
+    /// Bytes that bundles which are not whole yet may take together.
     pub quota: Option<u64>,
+    /// How long a bundle that is not whole is kept after something of it came.
+    pub keep: Duration,
 }
 
 /// What came of a sending.
@@ -169,17 +172,21 @@ pub async fn receive(
     let pairs: Vec<Pair> =
         trusted.keys().iter().filter_map(|key| Pair::receiving(&station.key, *key)).collect();
     if pairs.is_empty() {
-        return Err(Error::usage("no sender is trusted here")
-            .hint("trust the sending station's key: `airlock trust add NAME station.pub --fingerprint FP`"));
+        return Err(nobody());
     }
     std::fs::create_dir_all(&wish.into).map_err(file_error(&wish.into))?;
     let place = Place {
         into: wish.into.clone(),
-        trusted,
+        door: Door::new(station),
         quota: wish.quota,
         progress: station.options.progress.clone(),
     };
     joined(tokio::task::spawn_blocking(move || Intake::new(pairs, place)?.run(&wish, told)).await)
+}
+
+pub(super) fn nobody() -> Error {
+    Error::usage("no sender is trusted here")
+        .hint("trust the sending station's key: `airlock trust add NAME station.pub --fingerprint FP`")
 }
 
 /// Packets of all senders.
@@ -215,7 +222,9 @@ impl Intake {
     fn run(mut self, wish: &Wish, told: impl Fn(Told<'_>)) -> Result<(Report, Dropped)> {
         let mut socket = Incoming::open(link::address(&wish.listen)?)?;
         told(Told::Listening { address: socket.address()?, buffer_bytes: socket.buffer_bytes() });
-        let (mut looked, mut reported) = (Instant::now(), Instant::now());
+        let incoming = spool::incoming(&wish.into)?;
+        quota::expire(&incoming, wish.keep)?;
+        let (mut looked, mut reported, mut tidied) = (Instant::now(), Instant::now(), Instant::now());
         loop {
             socket.packets(LOOK, |packet| self.packet(packet))?;
             if looked.elapsed() >= LOOK {
@@ -227,6 +236,10 @@ impl Intake {
                 self.flows
                     .values()
                     .for_each(|flow| told(Told::Sending(&flow.report(Outcome::UnderWay), self.dropped)));
+            }
+            if tidied.elapsed() >= quota::TIDY {
+                tidied = Instant::now();
+                quota::expire(&incoming, wish.keep)?;
             }
             for report in std::mem::take(&mut self.over) {
                 told(Told::Sending(&report, self.dropped));

@@ -4,6 +4,7 @@
 //!   INTO/incoming/<manifest>/        the bundle as far as it is there
 //!   INTO/incoming/<manifest>.have    which bytes of the data are: records of 17 bytes, `+` or `-`, first, end (big-endian)
 //!   INTO/incoming/<manifest>.missing what is missing, for people and for the sender
+//!   INTO/incoming/arriving-*/        what may turn out to be nothing
 //!   INTO/<stream>-<number>/          the bundle, whole and verified, under the name that `import` is given
 //! ```
 //!
@@ -11,7 +12,7 @@
 //! failed. That does no harm, since a file counts only when its hash was computed from what lies there, in the same run in
 //! which the bundle gets its name; what does not fit is missing again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{IoSlice, Write as _};
 use std::ops::Range;
@@ -25,12 +26,15 @@ use airlock_core::id::Digest;
 use airlock_formats::oneway::missing::Missing;
 use airlock_formats::oneway::ranges::Ranges;
 
+use super::door::Door;
 use super::hasher::Reached;
 use super::members::{self, Members};
-use crate::bundle::media;
-use crate::bundle::signing::Trusted;
+use super::quota;
+use crate::bundle::{media, verify};
 use crate::error::{Error, Result, file_error};
 
+/// How folders begin in which lies what may turn out to be nothing.
+const ARRIVING: &str = "arriving-";
 /// The folder of what is not whole yet.
 const INCOMING: &str = "incoming";
 /// Bytes of a record of what is there.
@@ -74,28 +78,25 @@ pub(super) fn incoming(into: &Path) -> Result<PathBuf> {
     Ok(dir)
 }
 
-fn beside(dir: &Path, ending: &str) -> PathBuf {
+/// A file that tells of a bundle and lies beside its folder.
+pub(super) fn beside(dir: &Path, ending: &str) -> PathBuf {
     let mut name = dir.as_os_str().to_owned();
     name.push(ending);
     name.into()
 }
 
-/// Takes a document in: its manifest must be the one that was announced, and signed by a known key. Nothing of any other is
-/// left behind. Its bytes must fit what is free and the quota.
+/// Takes a document in: its manifest must be the one that was announced, and may come in. Nothing of any other is left behind.
+/// What its files take must fit what is free and the quota.
 pub(super) fn accept(
     into: &Path,
-    trusted: &Trusted,
+    door: &Door,
     announced: Digest,
     document: &[u8],
     quota: Option<u64>,
 ) -> Result<()> {
     let incoming = incoming(into)?;
-    let bad = || Error::unsafe_("the document that came is not the one that was announced");
-    let [manifest, signatures, root] = members::split(document).ok_or_else(bad)?;
-    if Digest::of(manifest) != announced {
-        return Err(bad());
-    }
-    let folder = tempfile::tempdir_in(&incoming).map_err(file_error(&incoming))?;
+    let [manifest, signatures, root] = members::split(document).ok_or_else(another)?;
+    let folder = arriving(&incoming)?;
     for (name, bytes) in [(MANIFEST, manifest), (SIGNATURES, signatures), (ROOT, root)] {
         if name == ROOT && root.is_empty() {
             continue;
@@ -103,39 +104,94 @@ pub(super) fn accept(
         let path = folder.path().join(name);
         fs::write(&path, bytes).map_err(file_error(&path))?;
     }
-    let members = Members::open(folder.path(), trusted)?;
-    let sizes = members.list.iter().map(|m| m.range.end - m.range.start);
-    media::check_room(into, media::room_for(sizes))?;
-    if let Some(quota) = quota {
-        let waiting = waiting(&incoming, trusted)?;
-        if members.bytes().saturating_add(waiting) > quota {
-            return Err(Error::fault(format!(
-                "the bundle has {} bytes, {waiting} wait in {} already, and together they may be {quota}",
-                members.bytes(),
-                incoming.display()
-            ))
-            .hint("remove what is not waited for any more, or raise --quota"));
-        }
+    accept_folder(&incoming, door, announced, folder.path(), quota)
+}
+
+fn another() -> Error {
+    Error::unsafe_("the document that came is not the one that was announced")
+}
+
+/// The same where manifest, signatures and root lie in a folder of what arrives, from which they are moved. A bundle that waits
+/// already is left as it is but for its signatures.
+pub(super) fn accept_folder(
+    incoming: &Path,
+    door: &Door,
+    announced: Digest,
+    folder: &Path,
+    quota: Option<u64>,
+) -> Result<()> {
+    if verify::manifest_hash(folder)? != announced {
+        return Err(another());
     }
+    let members = door.open(folder)?;
     let dir = incoming.join(announced.to_string());
+    if dir.join(MANIFEST).exists() {
+        return replace_signatures(&dir, folder);
+    }
+    quota::check(incoming, door, &members, quota)?;
     fs::create_dir_all(&dir).map_err(file_error(&dir))?;
-    // The manifest last: where it is, both are.
+    // The manifest last: where it is, all are.
     for name in [ROOT, SIGNATURES, MANIFEST] {
-        if name == ROOT && root.is_empty() {
-            continue;
+        let (from, to) = (folder.join(name), dir.join(name));
+        match fs::rename(&from, &to) {
+            Err(e) if name == ROOT && e.kind() == std::io::ErrorKind::NotFound => {}
+            moved => moved.map_err(file_error(&to))?,
         }
-        let path = dir.join(name);
-        fs::rename(folder.path().join(name), &path).map_err(file_error(&path))?;
     }
     Ok(())
 }
 
-/// Keeps others from writing into the same spool for as long as the file is open.
+/// Gives a bundle the signatures of another copy of it, which may come in, unless they say nothing that its own do not say. Those
+/// from before are there, or those from now.
+fn replace_signatures(dir: &Path, copy: &Path) -> Result<()> {
+    let (held, other) = (dir.join(SIGNATURES), copy.join(SIGNATURES));
+    let (before, after) = (
+        fs::read_to_string(&held).map_err(file_error(&held))?,
+        fs::read(&other).map_err(file_error(&other))?,
+    );
+    let known: BTreeSet<&str> = before.lines().collect();
+    if String::from_utf8_lossy(&after).lines().all(|line| known.contains(line)) {
+        return Ok(());
+    }
+    // What a kill leaves looks like what operating systems leave, which nobody takes for a part of the bundle.
+    let mut file = tempfile::Builder::new().prefix("._").tempfile_in(dir).map_err(file_error(dir))?;
+    file.write_all(&after).and_then(|()| file.as_file().sync_data()).map_err(file_error(&held))?;
+    file.persist(&held).map_err(|e| file_error(&held)(e.error))?;
+    Ok(())
+}
+
+/// Gives a bundle other signatures, if it may come in by them.
+pub(super) fn renew(incoming: &Path, door: &Door, dir: &Path, signatures: &[u8]) -> Result<()> {
+    let held = dir.join(SIGNATURES);
+    if fs::read(&held).map_err(file_error(&held))? == signatures {
+        return Ok(());
+    }
+    let folder = arriving(incoming)?;
+    for name in [MANIFEST, ROOT] {
+        let (from, to) = (dir.join(name), folder.path().join(name));
+        // A copy that takes no room, where the file system has such.
+        match fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(|_| ())) {
+            Err(e) if name == ROOT && e.kind() == std::io::ErrorKind::NotFound => {}
+            copied => copied.map_err(file_error(&from))?,
+        }
+    }
+    let path = folder.path().join(SIGNATURES);
+    fs::write(&path, signatures).map_err(file_error(&path))?;
+    door.open(folder.path())?;
+    replace_signatures(dir, folder.path())
+}
+
+/// A folder for what may turn out to be nothing. What a kill left of them goes when the spool is locked next time.
+pub(super) fn arriving(incoming: &Path) -> Result<tempfile::TempDir> {
+    tempfile::Builder::new().prefix(ARRIVING).tempdir_in(incoming).map_err(file_error(incoming))
+}
+
+/// Keeps others from writing into the same spool for as long as the file is open, and tidies up after whoever did before.
 pub(super) fn lock(incoming: &Path) -> Result<File> {
     let path = incoming.join("lock");
     let file = OpenOptions::new().append(true).create(true).open(&path).map_err(file_error(&path))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => sweep(incoming).map(|()| file),
         Err(TryLockError::Error(e)) => Err(file_error(&path)(e)),
         Err(TryLockError::WouldBlock) => {
             Err(Error::usage(format!("another `airlock receive` writes into {}", incoming.display()))
@@ -144,27 +200,36 @@ pub(super) fn lock(incoming: &Path) -> Result<File> {
     }
 }
 
-/// Bytes of all bundles that are not whole yet, as their manifests say.
-fn waiting(incoming: &Path, trusted: &Trusted) -> Result<u64> {
-    let mut sum = 0_u64;
+/// Removes what a kill left of what was arriving, or got its name.
+fn sweep(incoming: &Path) -> Result<()> {
     for entry in fs::read_dir(incoming).map_err(file_error(incoming))? {
-        let path = entry.map_err(file_error(incoming))?.path();
-        let is_one = path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.parse::<Digest>().is_ok());
-        if is_one && let Ok(members) = Members::open(&path, trusted) {
-            sum = sum.saturating_add(members.bytes());
+        let entry = entry.map_err(file_error(incoming))?;
+        let (path, name) = (entry.path(), entry.file_name());
+        let name = name.to_string_lossy();
+        if name.starts_with(ARRIVING) {
+            fs::remove_dir_all(&path).map_err(file_error(&path))?;
+        }
+        // A bundle that got its name while its record was still to be removed.
+        let of = [".have", ".missing"].iter().find_map(|ending| name.strip_suffix(ending));
+        if of.is_some_and(|bundle| !incoming.join(bundle).exists()) {
+            fs::remove_file(&path).map_err(file_error(&path))?;
         }
     }
-    Ok(sum)
+    Ok(())
 }
 
 impl Spool {
     /// Opens what is there of a transfer; none where nothing is.
-    pub fn open(into: &Path, trusted: &Trusted, transfer: Digest) -> Result<Option<Self>> {
+    ///
+    /// # Errors
+    ///
+    /// It may not come in any more, or another sending of it is being received: two would write into the same files.
+    pub fn open(into: &Path, door: &Door, transfer: Digest) -> Result<Option<Self>> {
         let dir = incoming(into)?.join(transfer.to_string());
         if !dir.join(MANIFEST).exists() {
             return Ok(None);
         }
-        let members = Members::open(&dir, trusted)?;
+        let members = door.open(&dir)?;
         if members.transfer != transfer {
             return Err(Error::unsafe_(format!(
                 "{} holds another manifest than its name says",
@@ -184,16 +249,14 @@ impl Spool {
         self.into.join(format!("{}-{}", self.members.stream, self.members.number))
     }
 
-    /// Whether this very bundle stands there already.
+    /// Whether this very bundle stands there already. It gets the signatures with which it came now.
     pub fn is_delivered(&self) -> Result<bool> {
         let place = self.place();
         if !place.exists() {
             return Ok(false);
         }
-        let path = place.join(MANIFEST);
-        let there = fs::read(&path).map_err(file_error(&path))?;
-        if Digest::of(&there) == self.members.transfer {
-            return Ok(true);
+        if verify::manifest_hash(&place)? == self.members.transfer {
+            return replace_signatures(&place, &self.dir).map(|()| true);
         }
         Err(Error::fault(format!("{} holds another bundle", place.display()))
             .hint("import it and move it away, then receive this one again"))
@@ -312,6 +375,35 @@ impl Spool {
         self.note(b'-', &range)
     }
 
+    /// Whether a file is not whole yet.
+    pub fn is_open(&self, at: usize) -> bool {
+        self.states.get(at) == Some(&State::Open)
+    }
+
+    /// Whether files are whole of which it is not known whether they have their hash.
+    pub fn is_checking(&self) -> bool {
+        self.states.contains(&State::Whole)
+    }
+
+    /// A file that is whole and of which that is not known.
+    pub fn whole(&self, at: usize) -> Option<Reached> {
+        let member = self.members.list.get(at).filter(|_| self.states.get(at) == Some(&State::Whole))?;
+        let size = member.range.end - member.range.start;
+        Some(Reached { at, path: self.dir.join(&member.path), size, sha256: member.sha256, upto: size })
+    }
+
+    /// Bytes of a file that are there without a gap.
+    pub fn upto(&self, at: usize) -> u64 {
+        let range = self.members.list.get(at).map_or(0..0, |member| member.range.clone());
+        self.have.end_of(range.start).min(range.end) - range.start
+    }
+
+    /// Takes what is there of a file for missing.
+    pub fn forget(&mut self, at: usize) -> Result<()> {
+        let Some(range) = self.members.list.get(at).map(|member| member.range.clone()) else { return Ok(()) };
+        if self.have.missing(range.clone()) == [range] { Ok(()) } else { self.judged(at, false) }
+    }
+
     /// Whether every file is there and has its hash.
     pub fn is_complete(&self) -> bool {
         self.verified == self.states.len()
@@ -339,11 +431,12 @@ impl Spool {
         &self.dir
     }
 
-    /// Gives a complete bundle its name, on the disk.
-    pub fn deliver(self) -> Result<()> {
+    /// Gives a complete bundle its name, on the disk, if it still may come in.
+    pub fn deliver(self, door: &Door) -> Result<()> {
         if !self.is_complete() {
             return Err(Error::fault("a bundle that is not complete cannot be delivered"));
         }
+        door.open(&self.dir)?;
         let place = self.place();
         media::sync(&self.dir)?;
         if !self.is_delivered()? {
@@ -398,13 +491,19 @@ fn full(path: &Path, e: std::io::Error) -> Error {
     file_error(path)(e).hint("make room on the disk and run it again; what arrived is kept")
 }
 
-/// What is recorded to be there, with the end cut off at which writing broke off.
+/// What is recorded to be there, with the end cut off at which writing broke off. Nobody else opens it while the file is open.
 fn recorded(path: &Path, total: u64) -> Result<(File, Ranges)> {
     let mut have = Ranges::default();
-    let bytes = match fs::read(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-        bytes => bytes.map_err(file_error(path))?,
-    };
+    let file = OpenOptions::new().append(true).create(true).open(path).map_err(file_error(path))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::Error(e)) => return Err(file_error(path)(e)),
+        Err(TryLockError::WouldBlock) => {
+            return Err(Error::fault("another sender is sending the same bundle at this moment")
+                .hint("what that one brings counts; send it again if it does not come whole"));
+        }
+    }
+    let bytes = fs::read(path).map_err(file_error(path))?;
     let (records, _) = bytes.as_chunks::<RECORD_BYTES>();
     for [sign, range @ ..] in records {
         let number =
@@ -416,7 +515,6 @@ fn recorded(path: &Path, total: u64) -> Result<(File, Ranges)> {
             _ => {}
         }
     }
-    let file = OpenOptions::new().append(true).create(true).open(path).map_err(file_error(path))?;
     file.set_len((records.len() * RECORD_BYTES) as u64).map_err(file_error(path))?;
     Ok((file, have))
 }

@@ -15,12 +15,12 @@ use airlock_formats::oneway::fec::Decoder;
 use airlock_formats::oneway::piece::{self, Stream};
 use airlock_formats::oneway::ranges::Ranges;
 
+use super::door::Door;
 use super::hasher::{Hasher, Verdict};
 use super::members::DOCUMENT_BYTES_MAX;
 use super::spool::{self, Spool};
 use super::window::Got;
 use crate::bundle::media;
-use crate::bundle::signing::Trusted;
 use crate::error::{Error, Result, file_error};
 use crate::progress::{Progress, Task, Unit};
 
@@ -68,7 +68,7 @@ pub(super) enum End {
 #[derive(Clone)]
 pub(super) struct Place {
     pub into: PathBuf,
-    pub trusted: Trusted,
+    pub door: Door,
     pub quota: Option<u64>,
     pub progress: Progress,
 }
@@ -157,11 +157,10 @@ impl Writer {
         }
         self.beat = Some(beat);
         self.open_spool(beat.transfer)?;
-        if self.spool.is_none() {
-            let dir = spool::incoming(&self.place.into)?;
-            let file = tempfile::tempfile_in(&dir).map_err(file_error(&dir))?;
-            self.document = Some(Arriving { file, have: Ranges::default(), total: beat.document });
-        }
+        // Also where the bundle waits already: it may come with other signatures.
+        let dir = spool::incoming(&self.place.into)?;
+        let file = tempfile::tempfile_in(&dir).map_err(file_error(&dir))?;
+        self.document = Some(Arriving { file, have: Ranges::default(), total: beat.document });
         self.take_waiting()
     }
 
@@ -173,7 +172,7 @@ impl Writer {
     }
 
     fn open_spool(&mut self, transfer: Digest) -> Result<()> {
-        let Some(mut spool) = Spool::open(&self.place.into, &self.place.trusted, transfer)? else {
+        let Some(mut spool) = Spool::open(&self.place.into, &self.place.door, transfer)? else {
             return Ok(());
         };
         if spool.is_delivered()? {
@@ -272,9 +271,12 @@ impl Writer {
         let Some(beat) = self.beat else { return Ok(()) };
         let mut document = vec![0; usize::try_from(arriving.total).unwrap_or(0)];
         arriving.file.read_exact_at(&mut document, 0).map_err(file_error(&self.place.into))?;
-        let Place { into, trusted, quota, .. } = &self.place;
-        spool::accept(into, trusted, beat.transfer, &document, *quota)?;
+        let Place { into, door, quota, .. } = &self.place;
+        spool::accept(into, door, beat.transfer, &document, *quota)?;
         drop(document);
+        if self.spool.is_some() {
+            return Ok(());
+        }
         self.open_spool(beat.transfer)?;
         self.take_waiting()
     }
@@ -304,7 +306,7 @@ impl Writer {
         let Some(spool) = self.spool.take() else { return Ok(End::Nothing) };
         if spool.is_complete() {
             let end = complete(&spool);
-            spool.deliver()?;
+            spool.deliver(&self.place.door)?;
             return Ok(end);
         }
         let transfer = spool.members.transfer;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   # what is missing of a bundle that came over a one-way link
-//!   # on the sending side: airlock send DIR --to udp://... --only THIS_FILE
+//!   # on the sending side: airlock send DIR --to URL --only THIS_FILE
 //!   manifest 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
 //!   whole files/2d/2d711642b726b04401627ca9fbac32f5.whl
 //!   8820-17639 files/9f/9f86d081884c7d659a2feaa0c55ad015.conda
@@ -49,7 +49,7 @@ pub struct NotAList {
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "# what is missing of a bundle that came over a one-way link")?;
-        writeln!(f, "# on the sending side: airlock send DIR --to udp://... --only THIS_FILE")?;
+        writeln!(f, "# on the sending side: airlock send DIR --to URL --only THIS_FILE")?;
         writeln!(f, "manifest {}", self.transfer)?;
         for part in &self.parts {
             match &part.bytes {

@@ -1,0 +1,254 @@
+//! One file that is coming.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use airlock_core::bundle::{MANIFEST, MANIFEST_BYTES_MAX, ROOT, SIGNATURES, SIGNATURES_BYTES_MAX};
+use airlock_core::id::Digest;
+use airlock_core::root::ROOT_BYTES_MAX;
+
+use super::{Answer, Inbox, Refusal, Slot, Target, Why, held, remove, unknown};
+use crate::bundle::media;
+use crate::error::{Error, file_error};
+
+/// What answers to be given are.
+type Told<T> = Result<T, Refusal>;
+
+/// What is to be done with the bytes of a PUT.
+#[derive(Debug)]
+pub enum Begun {
+    /// Nothing: they are here.
+    Here,
+    /// They are written.
+    Write(Writing),
+}
+
+/// Bytes that are being written. Dropped before its end, what of a file is there stays, and nothing of a manifest does.
+#[derive(Debug)]
+pub struct Writing {
+    inbox: Arc<Inbox>,
+    bundle: Digest,
+    left: u64,
+    sink: Sink,
+}
+
+enum Sink {
+    /// A manifest or root of which nobody knows who signed it.
+    Document {
+        file: File,
+        path: PathBuf,
+        is_over: bool,
+    },
+    Signatures(Vec<u8>),
+    Member {
+        slot: Arc<Mutex<Slot>>,
+        at: usize,
+        offset: u64,
+    },
+}
+
+impl std::fmt::Debug for Sink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Document { .. } => "document",
+            Self::Signatures(_) => "signatures",
+            Self::Member { .. } => "file",
+        })
+    }
+}
+
+/// Runs what may wait for a disk.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> Told<T> + Send + 'static) -> Told<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(Refusal::new(Why::Fault, "a working thread stopped")))
+}
+
+impl Inbox {
+    /// Begins with a file of so many bytes. `part` says which bytes of how many they are, where they are not all.
+    pub async fn begin(
+        self: &Arc<Self>,
+        target: Target,
+        length: u64,
+        part: Option<(Range<u64>, u64)>,
+    ) -> Told<Begun> {
+        let inbox = self.clone();
+        aside(move || begin(inbox, &target, length, part)).await
+    }
+}
+
+fn begin(inbox: Arc<Inbox>, target: &Target, length: u64, part: Option<(Range<u64>, u64)>) -> Told<Begun> {
+    let bundle = target.bundle;
+    let most = match target.path.as_str() {
+        MANIFEST => MANIFEST_BYTES_MAX,
+        ROOT => ROOT_BYTES_MAX,
+        SIGNATURES => SIGNATURES_BYTES_MAX,
+        _ => u64::MAX,
+    };
+    if length > most {
+        return Err(Refusal::new(Why::Large, format!("it is larger than {most} bytes")));
+    }
+    let slot = inbox.slot(bundle)?;
+    let sink = match (target.path.as_str(), slot) {
+        (SIGNATURES, _) if part.is_none() => Sink::Signatures(Vec::new()),
+        (MANIFEST, Some(_)) => return Ok(Begun::Here),
+        (MANIFEST | ROOT, None) if part.is_none() => {
+            let path = inbox.arriving.begin(bundle, &target.path, length)?;
+            match File::create(&path) {
+                Ok(file) => Sink::Document { file, path, is_over: false },
+                Err(e) => {
+                    inbox.arriving.end(bundle, false);
+                    return Err(file_error(&path)(e).into());
+                }
+            }
+        }
+        (MANIFEST | SIGNATURES, _) => return Err(Refusal::new(Why::Range, "it comes whole or not at all")),
+        (_, None) => return Err(unknown()),
+        (path, Some(slot)) => match member(&slot, path, length, part)? {
+            Some((at, offset)) => Sink::Member { slot, at, offset },
+            None => return Ok(Begun::Here),
+        },
+    };
+    Ok(Begun::Write(Writing { inbox, bundle, left: length, sink }))
+}
+
+/// Where the bytes of a file belong; none if they are here. From now on no other connection sends it.
+fn member(
+    slot: &Mutex<Slot>,
+    path: &str,
+    length: u64,
+    part: Option<(Range<u64>, u64)>,
+) -> Told<Option<(usize, u64)>> {
+    let mut slot = held(slot);
+    let bundle = match &mut *slot {
+        Slot::Open(bundle) => bundle,
+        Slot::Delivered(_) => return Ok(None),
+        Slot::Closed => return Err(unknown()),
+    };
+    let found = bundle.spool.members.find(path).map(|(at, member)| (at, member.range.clone()));
+    let (at, range) = found.ok_or_else(|| Refusal::new(Why::NotListed, "the manifest does not list it"))?;
+    let size = range.end - range.start;
+    let (bytes, total) = part.unwrap_or((0..length, length));
+    if total != size || bytes.end != size || bytes.end - bytes.start != length {
+        return Err(Refusal::new(Why::Length, format!("the manifest says {size} bytes")));
+    }
+    if !bundle.spool.is_open(at) {
+        return Ok(None);
+    }
+    if bundle.busy.contains(&at) {
+        return Err(Refusal::new(Why::Busy, "another connection is sending it"));
+    }
+    let there = bundle.spool.upto(at);
+    if bytes.start == 0 {
+        // All of it comes, which does not rest on what anybody sent before.
+        bundle.spool.forget(at)?;
+    } else if bytes.start != there {
+        return Err(Refusal::new(Why::Range, format!("there are {there} bytes of it")));
+    }
+    bundle.busy.insert(at);
+    bundle.touch();
+    Ok(Some((at, range.start + bytes.start)))
+}
+
+impl Writing {
+    /// Writes the next bytes, of which no more may come than were announced.
+    pub async fn write(mut self, pieces: Vec<impl AsRef<[u8]> + Send + 'static>) -> Told<Self> {
+        aside(move || {
+            for piece in pieces {
+                self.put(piece.as_ref())?;
+            }
+            Ok(self)
+        })
+        .await
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Told<()> {
+        let left = self.left.checked_sub(bytes.len() as u64);
+        self.left = left.ok_or_else(|| Refusal::new(Why::Length, "more came than was announced"))?;
+        let full = |error: Error| Refusal { why: Why::Full, error };
+        match &mut self.sink {
+            Sink::Document { file, path, .. } => {
+                file.write_all(bytes).map_err(file_error(path)).map_err(full)?;
+            }
+            Sink::Signatures(held) => held.extend_from_slice(bytes),
+            Sink::Member { slot, offset, .. } => {
+                let mut slot = held(slot);
+                let Slot::Open(bundle) = &mut *slot else { return Err(unknown()) };
+                bundle.spool.put(&[(*offset, bytes)]).map_err(full)?;
+                *offset += bytes.len() as u64;
+                bundle.touch();
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends it when all bytes came.
+    pub async fn finish(self) -> Told<Answer> {
+        aside(move || self.end()).await
+    }
+
+    fn end(mut self) -> Told<Answer> {
+        if self.left > 0 {
+            return Err(Refusal::new(Why::Length, "less came than was announced"));
+        }
+        let (inbox, bundle) = (self.inbox.clone(), self.bundle);
+        match &mut self.sink {
+            Sink::Document { path, is_over, .. } => {
+                let is_manifest = path.ends_with(MANIFEST);
+                if is_manifest && hash(path)? != bundle {
+                    return Err(Refusal::new(Why::Hash, "its SHA-256 is not the one in the address"));
+                }
+                *is_over = true;
+                Ok(Answer::Stored)
+            }
+            Sink::Signatures(signatures) => inbox.signed(bundle, signatures),
+            Sink::Member { slot, at, .. } => {
+                let found = match &*held(slot) {
+                    Slot::Open(bundle) => bundle.spool.whole(*at),
+                    _ => None,
+                };
+                let whole = found.ok_or_else(unknown)?;
+                // What is hashed is what the file system gives back.
+                let fits = hash(&whole.path)? == whole.sha256;
+                let mut slot = held(slot);
+                let Slot::Open(open) = &mut *slot else { return Err(unknown()) };
+                open.spool.judged(*at, fits)?;
+                if !fits {
+                    return Err(Refusal::new(Why::Hash, "its SHA-256 is not the one in the manifest"));
+                }
+                inbox.settle(&mut slot)?;
+                Ok(if matches!(&*slot, Slot::Delivered(_)) { Answer::Delivered } else { Answer::Stored })
+            }
+        }
+    }
+}
+
+fn hash(path: &std::path::Path) -> Told<Digest> {
+    let file = media::open(path)?.ok_or_else(|| Refusal::new(Why::Fault, "it is no ordinary file"))?;
+    Ok(media::hash(&file, path, &mut vec![0; media::BUFFER_BYTES], |_| ())?)
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        match &self.sink {
+            Sink::Document { path, is_over, .. } => {
+                if !is_over {
+                    remove(path);
+                }
+                self.inbox.arriving.end(self.bundle, *is_over);
+            }
+            Sink::Signatures(_) => {}
+            Sink::Member { slot, at, .. } => {
+                if let Slot::Open(bundle) = &mut *held(slot)
+                    && bundle.busy.remove(at)
+                    && let Some(whole) = bundle.spool.whole(*at)
+                {
+                    // All of it came, and whoever sent it was gone before it was looked at.
+                    bundle.hasher.tell(whole);
+                }
+            }
+        }
+    }
+}
