@@ -4,6 +4,7 @@ mod app;
 mod conda;
 mod flight;
 mod hot;
+pub mod inbox;
 mod memo;
 mod osv;
 mod pages;

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use airlock_core::time::Span;
-use airlock_engine::oneway::send::RATE_DEFAULT;
 use clap::Args;
 
 /// A number with a power of a thousand behind it, such as `900M` or `2.5G`.
@@ -34,15 +33,18 @@ fn parse_amount(text: &str) -> Result<u64, String> {
 pub struct SendArgs {
     /// The bundle's folder.
     pub dir: PathBuf,
-    /// The receiving end: udp://HOST:PORT.
+    /// The receiving end: udp://HOST:PORT, http://HOST:PORT/PATH or https://HOST:PORT/PATH.
     #[arg(long, value_name = "URL")]
     pub to: String,
-    /// Bits a second on the link, such as 900M or 2.5G.
-    #[arg(long, value_name = "BITS/S", value_parser = parse_amount, default_value_t = RATE_DEFAULT)]
-    pub rate: u64,
+    /// Bits a second on the link, such as 900M or 2.5G: 3G over UDP by default, over HTTP what it gives.
+    #[arg(long, value_name = "BITS/S", value_parser = parse_amount)]
+    pub rate: Option<u64>,
     /// Only what this missing list of the receiver names.
     #[arg(long, value_name = "FILE")]
     pub only: Option<PathBuf>,
+    /// Over HTTP: answers do not count, since something in between invents them.
+    #[arg(long)]
+    pub blind: bool,
     /// The receiving station's station.pub; the one key that is trusted here by default.
     #[arg(long, value_name = "KEYFILE")]
     pub recipient: Option<PathBuf>,
@@ -57,7 +59,7 @@ pub struct SendArgs {
 /// `airlock receive`
 #[derive(Debug, Args)]
 pub struct ReceiveArgs {
-    /// Where to listen: udp://ADDR:PORT.
+    /// Where to listen: udp://ADDR:PORT, http://ADDR:PORT or https://ADDR:PORT.
     #[arg(long, value_name = "URL")]
     pub listen: String,
     /// The spool: what comes is kept here, and whole bundles stand here for `import`.
@@ -66,7 +68,7 @@ pub struct ReceiveArgs {
     /// End after one sending: with status 0 if the bundle is whole, else with 4 and the missing list on stdout.
     #[arg(long)]
     pub once: bool,
-    /// Seconds without a packet after which a sending is taken to have broken off.
+    /// Seconds without a packet or file after which a sending is taken to have broken off.
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub silence: u64,
     /// Most bytes that bundles which are not whole yet may take together, such as 500G; what the disk has by default.
@@ -75,6 +77,12 @@ pub struct ReceiveArgs {
     /// How long a bundle that is not whole is kept after something of it came.
     #[arg(long, value_name = "SPAN", value_parser = super::parse_span, default_value = "30 days")]
     pub keep: Span,
+    /// For https://: a PEM file with the certificate and its chain.
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// For https://: a PEM file with its key.
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
 }
 
 #[cfg(test)]

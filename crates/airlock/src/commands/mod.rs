@@ -8,6 +8,7 @@ mod client_config;
 mod downloads;
 mod evidence;
 mod findings;
+mod inbox;
 mod index;
 mod judging;
 mod maintenance;

@@ -9,7 +9,7 @@ use airlock_engine::oneway::receive::{self, Counts, Dropped, Outcome, Report, To
 use airlock_engine::oneway::send;
 use serde_json::{Value, json};
 
-use super::Cx;
+use super::{Cx, inbox};
 use crate::cli::{ReceiveArgs, SendArgs};
 use crate::output::{Output, bytes, count, write};
 
@@ -19,8 +19,15 @@ const BUFFER_BYTES_GOOD: usize = 8 << 20;
 const LINES_SHOWN: usize = 40;
 
 pub async fn send(cx: &Cx, args: SendArgs) -> Result<ExitCode> {
+    if is_http(&args.to) {
+        return inbox::send(cx, args).await;
+    }
     let station = cx.open().await?;
-    let SendArgs { dir, to, rate, only, recipient, repair, mtu } = args;
+    let SendArgs { dir, to, rate, only, blind, recipient, repair, mtu } = args;
+    if blind {
+        return Err(Error::usage("--blind is of http://: over UDP nothing answers").hint("leave it out"));
+    }
+    let rate = rate.unwrap_or(send::RATE_DEFAULT);
     let wish = send::Wish { to, rate, repair, mtu, only, recipient };
     let report = send::send(&station, &dir, &wish).await?;
     let text = || {
@@ -41,13 +48,23 @@ pub async fn send(cx: &Cx, args: SendArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn duration(span: Span) -> Duration {
+fn is_http(url: &str) -> bool {
+    url.starts_with("http://") || url.starts_with("https://")
+}
+
+pub fn duration(span: Span) -> Duration {
     Duration::from_secs(u64::try_from(span.as_seconds()).unwrap_or(0))
 }
 
 pub async fn receive(cx: &Cx, args: ReceiveArgs) -> Result<ExitCode> {
+    if is_http(&args.listen) {
+        return inbox::receive(cx, args).await;
+    }
     let station = cx.open().await?;
-    let ReceiveArgs { listen, into, once, silence, quota, keep } = args;
+    let ReceiveArgs { listen, into, once, silence, quota, keep, tls_cert, tls_key } = args;
+    if tls_cert.is_some() || tls_key.is_some() {
+        return Err(Error::usage("--tls-cert and --tls-key are of https://").hint("leave them out"));
+    }
     let (silence, keep) = (Duration::from_secs(silence), duration(keep));
     let wish = receive::Wish { listen, into, once, silence, quota, keep };
     let (out, is_json) = (cx.out, cx.out.is_json());
@@ -66,7 +83,12 @@ pub async fn receive(cx: &Cx, args: ReceiveArgs) -> Result<ExitCode> {
     };
     let (report, dropped) = receive::receive(&station, wish, told).await?;
     cx.out.answer(|| Ok(value(&report, dropped)), || text(&report, dropped))?;
-    match report.outcome {
+    is_whole(report.outcome)
+}
+
+/// The end of a command that received one sending.
+pub fn is_whole(outcome: Outcome) -> Result<ExitCode> {
+    match outcome {
         Outcome::Complete { .. } => Ok(ExitCode::SUCCESS),
         Outcome::Refused { error } => Err(error),
         Outcome::Incomplete { list, .. } => Err(Error::fault("the bundle is not whole").hint(format!(
@@ -137,8 +159,11 @@ fn figures(report: &Report, dropped: Dropped) -> String {
 }
 
 fn text(report: &Report, dropped: Dropped) -> String {
-    let figures = figures(report, dropped);
-    match &report.outcome {
+    outcome_text(&report.outcome, &figures(report, dropped))
+}
+
+pub fn outcome_text(outcome: &Outcome, figures: &str) -> String {
+    match outcome {
         Outcome::Complete { stream, number, bundle, .. } => {
             format!("Bundle {number} of {stream} is whole and verified: {}\n  {figures}\n", bundle.display())
         }
@@ -164,8 +189,13 @@ fn text(report: &Report, dropped: Dropped) -> String {
 
 fn value(report: &Report, dropped: Dropped) -> Value {
     let (arrived, total, seconds) = (report.arrived, report.total, report.seconds);
-    let mut out = json!({ "arrived": arrived, "total": total, "seconds": seconds, "packets": report.counts, "dropped": dropped });
-    let more = match &report.outcome {
+    let figures = json!({ "arrived": arrived, "total": total, "seconds": seconds, "packets": report.counts, "dropped": dropped });
+    outcome_value(&report.outcome, figures)
+}
+
+/// What came of a sending, with figures, under stable keys.
+pub fn outcome_value(outcome: &Outcome, mut out: Value) -> Value {
+    let more = match outcome {
         Outcome::UnderWay => json!({ "outcome": "under way" }),
         Outcome::Nothing => json!({ "outcome": "nothing" }),
         Outcome::Refused { error } => {

@@ -71,7 +71,7 @@ pub async fn serve(listener: tokio::net::TcpListener, station: Station) -> Resul
     Ok(())
 }
 
-async fn interrupted() {
+pub(super) async fn interrupted() {
     let terminate = async {
         match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
             Ok(mut signal) => {

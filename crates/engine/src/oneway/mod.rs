@@ -19,6 +19,7 @@ mod link;
 mod members;
 mod outlet;
 mod pace;
+pub mod push;
 mod quota;
 pub mod receive;
 mod seal;

@@ -287,7 +287,7 @@ fn turns(
     }
 }
 
-fn read_list(path: &Path) -> Result<Missing> {
+pub(super) fn read_list(path: &Path) -> Result<Missing> {
     let size = std::fs::metadata(path).map_err(file_error(path))?.len();
     if size > MISSING_BYTES_MAX {
         return Err(Error::usage(format!("{} is larger than {MISSING_BYTES_MAX} bytes", path.display()))

@@ -53,6 +53,11 @@ pub(super) struct Reply {
 }
 
 impl Line {
+    /// The connections.
+    pub(super) const fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
     /// Whether a key is sent.
     pub(super) const fn has_key(&self) -> bool {
         self.api_key.is_some()
@@ -177,7 +182,7 @@ fn connect(station: &Station, settings: &Settings, guard: Guard) -> Result<reqwe
 }
 
 /// What to make of a request that got no answer.
-fn failed(shown: &str, proxy: &Proxy, error: reqwest::Error) -> Failure {
+pub(super) fn failed(shown: &str, proxy: &Proxy, error: reqwest::Error) -> Failure {
     let error = error.without_url();
     let text = chain(&error);
     let never = |what: &str, hint: &str| Failure {

@@ -14,12 +14,15 @@ mod exchange;
 mod guard;
 mod location;
 mod patience;
+mod put;
 mod reach;
 mod traffic;
 mod transfer;
 
 pub use answer::Validator;
 pub use location::Location;
+pub(crate) use patience::{Again, Failure, Tried};
+pub(crate) use put::{Reply, Upload};
 pub use traffic::Traffic;
 
 use std::fmt;

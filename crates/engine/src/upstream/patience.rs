@@ -19,17 +19,17 @@ const BUSY_WAITS: u32 = 60;
 
 /// Why one try did not succeed.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(crate) struct Failure {
     pub error: Error,
     pub again: Again,
 }
 
 /// What one try gives.
-pub(super) type Tried<T> = Result<T, Failure>;
+pub(crate) type Tried<T> = Result<T, Failure>;
 
 /// Whether to try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Again {
+pub(crate) enum Again {
     /// It would be the same.
     Never,
     /// After a wait that grows from try to try.
@@ -48,7 +48,7 @@ impl From<Error> for Failure {
 }
 
 impl Failure {
-    pub(super) fn later(error: Error) -> Self {
+    pub(crate) fn later(error: Error) -> Self {
         Self { error, again: Again::Later }
     }
 }
