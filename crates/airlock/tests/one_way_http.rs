@@ -312,6 +312,13 @@ async fn what_the_receiver_does_not_take_is_told_and_ends_with_its_status() {
     answered(send(&high, &disk, &receiver.url, &[])).exits(4).says("may not connect");
     answered(send(&low, &disk, &receiver.url, &["--mtu", "1500"])).exits(2).says("udp://");
     answered(send(&low, &disk, "udp://127.0.0.1:9", &["--blind"])).exits(2).says("nothing answers");
+    // A file that is damaged on the sender's disk is named, and sent when it is mended.
+    let damaged = disk.join(content(&disk).into_keys().find(|path| path.starts_with("files")).unwrap());
+    let bytes = std::fs::read(&damaged).unwrap();
+    std::fs::write(&damaged, bytes.iter().map(|b| b ^ 1).collect::<Vec<u8>>()).unwrap();
+    let name = damaged.file_name().unwrap().to_str().unwrap();
+    answered(send(&low, &disk, &receiver.url, &[])).exits(3).says(name).says("airlock verify");
+    std::fs::write(&damaged, bytes).unwrap();
     let (status, sent) = ended(send(&low, &disk, &receiver.url, &[]));
     assert_eq!((status, &sent["outcome"]), (0, &json!("delivered")), "{sent}");
     whole(receiver.ended(), &disk);

@@ -386,30 +386,28 @@ impl Candidate {
             // One that does not fit is of no use.
             lines.retain(|line| line.public_key != key);
             lines.push(signer.sign(&self.bytes)?);
-            self.write(&lines)?;
+            let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            replace(&self.opened.dir, &text)?;
         }
         Ok((person.to_owned(), Released::by(&self.chain, &lines, &self.bytes)))
     }
+}
 
-    /// Replaces the signatures: those from before are there, or those from now. What a kill leaves looks like what
-    /// operating systems leave, which nobody takes for a part of the bundle.
-    fn write(&self, lines: &[SignatureLine]) -> Result<()> {
-        let dir = &self.opened.dir;
-        let path: PathBuf = dir.join(SIGNATURES);
-        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-        let mut file =
-            tempfile::Builder::new().prefix("._AIRLOCK.").tempfile_in(dir).map_err(file_error(dir))?;
-        let mut put = || -> std::io::Result<()> {
-            use std::io::Write as _;
-            use std::os::unix::fs::PermissionsExt as _;
-            file.write_all(text.as_bytes())?;
-            let mode = std::fs::metadata(&path)?.permissions().mode();
-            // Media without permissions have none to set.
-            let _ = file.as_file().set_permissions(std::fs::Permissions::from_mode(mode));
-            file.as_file().sync_all()
-        };
-        put().map_err(file_error(&path))?;
-        file.persist(&path).map_err(|e| file_error(&path)(e.error))?;
-        super::media::sync(dir)
-    }
+/// Replaces the signatures of a bundle: those from before are there, or those from now. What a kill leaves looks like what
+/// operating systems leave, which nobody takes for a part of the bundle.
+pub(crate) fn replace(dir: &Path, text: &str) -> Result<()> {
+    let path: PathBuf = dir.join(SIGNATURES);
+    let mut file = tempfile::Builder::new().prefix("._AIRLOCK.").tempfile_in(dir).map_err(file_error(dir))?;
+    let mut put = || -> std::io::Result<()> {
+        use std::io::Write as _;
+        use std::os::unix::fs::PermissionsExt as _;
+        file.write_all(text.as_bytes())?;
+        let mode = std::fs::metadata(&path)?.permissions().mode();
+        // Media without permissions have none to set.
+        let _ = file.as_file().set_permissions(std::fs::Permissions::from_mode(mode));
+        file.as_file().sync_all()
+    };
+    put().map_err(file_error(&path))?;
+    file.persist(&path).map_err(|e| file_error(&path)(e.error))?;
+    super::media::sync(dir)
 }

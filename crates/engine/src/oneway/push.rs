@@ -36,6 +36,8 @@ const AT_ONCE: usize = 4;
 const CHECKING: Duration = Duration::from_secs(1);
 /// So long it may look.
 const CHECKING_MAX: Duration = Duration::from_secs(3600);
+/// What to do where the bundle is not what its manifest says.
+const DAMAGED: &str = "run `airlock verify` on the bundle, and copy or export it again";
 /// Characters of an answer that are repeated in an error.
 const SHOWN_CHARS: usize = 200;
 
@@ -246,7 +248,7 @@ impl Pushing {
         }
         for name in [MANIFEST, ROOT] {
             if let Some(reply) = self.document(name, 1 << 10).await? {
-                self.check(&reply)?;
+                self.check(name, &reply)?;
             }
         }
         self.said().await
@@ -259,7 +261,7 @@ impl Pushing {
         if reply.status == 409 {
             return Ok(Said::Unknown);
         }
-        self.check(&reply)?;
+        self.check(SIGNATURES, &reply)?;
         if self.says_delivered(&reply) {
             return Ok(Said::Delivered);
         }
@@ -303,18 +305,19 @@ impl Pushing {
     }
 
     /// What a refusal means. To those that pass there is another try.
-    fn check(&self, reply: &Reply) -> Tried<()> {
+    fn check(&self, path: &str, reply: &Reply) -> Tried<()> {
         let text: String =
             reply.text.lines().next().unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
         let text: String = text.chars().take(SHOWN_CHARS).collect();
         let shown = Location::Http(self.base.clone()).shown();
-        let says = format!("{shown}: the receiver answers {}: {text}", reply.status);
+        let says = format!("{shown}{path}: the receiver answers {}: {text}", reply.status);
         let hint = "look on the other side what `airlock receive` says; what it has is kept";
         match reply.status {
             200..=202 | 409 => Ok(()),
             403 => Err(Error::unsafe_(says)
                 .hint("it has to trust this station's key, for this stream: `airlock trust list` there; its own words are in what `airlock receive` says")
                 .into()),
+            422 => Err(Error::unsafe_(says).hint(DAMAGED).into()),
             408 | 425 | 429 | 500 | 502..=504 => Err(Failure::later(Error::fault(says).hint(hint))),
             404 | 405 => {
                 Err(Error::fault(says).hint("check the address that `airlock receive` listens at, path included").into())
@@ -386,12 +389,16 @@ impl Pushing {
             match put {
                 Ok(reply) => {
                     if let Some(reply) = reply {
-                        self.check(&reply)?;
+                        // The beginning was other bytes: all of it is asked for next.
+                        if reply.status == 422 && bytes.start > 0 {
+                            return Ok(());
+                        }
+                        self.check(&member.path, &reply)?;
                         if self.says_delivered(&reply) {
                             self.is_delivered.store(true, Ordering::Relaxed);
                         }
+                        // Somebody else sends it, or it is not as the list said any more.
                         if reply.status == 409 {
-                            // Somebody else sends it, or it is not as the list said any more.
                             return Ok(());
                         }
                     }
@@ -415,5 +422,5 @@ impl Pushing {
 
 fn no_file(path: &Path) -> Error {
     Error::unsafe_(format!("{} is not the file of the manifest: its kind or size is another", path.display()))
-        .hint("run `airlock verify` on the bundle, and copy or export it again")
+        .hint(DAMAGED)
 }

@@ -239,7 +239,9 @@ impl Intake {
             }
             if tidied.elapsed() >= quota::TIDY {
                 tidied = Instant::now();
-                quota::expire(&incoming, wish.keep)?;
+                let (incoming, keep) = (incoming.clone(), wish.keep);
+                // Beside the packets; what cannot be removed now is looked at again.
+                std::thread::spawn(move || quota::expire(&incoming, keep));
             }
             for report in std::mem::take(&mut self.over) {
                 told(Told::Sending(&report, self.dropped));

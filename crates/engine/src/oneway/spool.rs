@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-use airlock_core::bundle::{MANIFEST, ROOT, SIGNATURES};
+use airlock_core::bundle::{MANIFEST, ROOT, SIGNATURES, SIGNATURES_BYTES_MAX};
 use airlock_core::id::Digest;
 use airlock_formats::oneway::missing::Missing;
 use airlock_formats::oneway::ranges::Ranges;
@@ -30,7 +30,7 @@ use super::door::Door;
 use super::hasher::Reached;
 use super::members::{self, Members};
 use super::quota;
-use crate::bundle::{media, verify};
+use crate::bundle::{media, signing, verify};
 use crate::error::{Error, Result, file_error};
 
 /// How folders begin in which lies what may turn out to be nothing.
@@ -126,7 +126,7 @@ pub(super) fn accept_folder(
     let members = door.open(folder)?;
     let dir = incoming.join(announced.to_string());
     if dir.join(MANIFEST).exists() {
-        return replace_signatures(&dir, folder);
+        return add_signatures(&dir, folder);
     }
     quota::check(incoming, door, &members, quota)?;
     fs::create_dir_all(&dir).map_err(file_error(&dir))?;
@@ -141,26 +141,25 @@ pub(super) fn accept_folder(
     Ok(())
 }
 
-/// Gives a bundle the signatures of another copy of it, which may come in, unless they say nothing that its own do not say. Those
-/// from before are there, or those from now.
-fn replace_signatures(dir: &Path, copy: &Path) -> Result<()> {
-    let (held, other) = (dir.join(SIGNATURES), copy.join(SIGNATURES));
-    let (before, after) = (
-        fs::read_to_string(&held).map_err(file_error(&held))?,
-        fs::read(&other).map_err(file_error(&other))?,
-    );
-    let known: BTreeSet<&str> = before.lines().collect();
-    if String::from_utf8_lossy(&after).lines().all(|line| known.contains(line)) {
+/// Adds to the signatures of a bundle those of another copy of it, which may come in. None is lost by it, unless all together are
+/// more than a bundle may have.
+fn add_signatures(dir: &Path, copy: &Path) -> Result<()> {
+    let read = |dir: &Path| {
+        let path = dir.join(SIGNATURES);
+        fs::read_to_string(&path).map_err(file_error(&path))
+    };
+    let (before, other) = (read(dir)?, read(copy)?);
+    let held: Vec<&str> = before.lines().collect();
+    let known: BTreeSet<&str> = held.iter().copied().collect();
+    let new: Vec<&str> = other.lines().filter(|line| !known.contains(line)).collect();
+    if new.is_empty() {
         return Ok(());
     }
-    // What a kill leaves looks like what operating systems leave, which nobody takes for a part of the bundle.
-    let mut file = tempfile::Builder::new().prefix("._").tempfile_in(dir).map_err(file_error(dir))?;
-    file.write_all(&after).and_then(|()| file.as_file().sync_data()).map_err(file_error(&held))?;
-    file.persist(&held).map_err(|e| file_error(&held)(e.error))?;
-    Ok(())
+    let all: String = held.iter().chain(&new).map(|line| format!("{line}\n")).collect();
+    signing::replace(dir, if all.len() as u64 <= SIGNATURES_BYTES_MAX { &all } else { &other })
 }
 
-/// Gives a bundle other signatures, if it may come in by them.
+/// Adds further signatures to a bundle, if it may come in by them.
 pub(super) fn renew(incoming: &Path, door: &Door, dir: &Path, signatures: &[u8]) -> Result<()> {
     let held = dir.join(SIGNATURES);
     if fs::read(&held).map_err(file_error(&held))? == signatures {
@@ -178,7 +177,7 @@ pub(super) fn renew(incoming: &Path, door: &Door, dir: &Path, signatures: &[u8])
     let path = folder.path().join(SIGNATURES);
     fs::write(&path, signatures).map_err(file_error(&path))?;
     door.open(folder.path())?;
-    replace_signatures(dir, folder.path())
+    add_signatures(dir, folder.path())
 }
 
 /// A folder for what may turn out to be nothing. What a kill left of them goes when the spool is locked next time.
@@ -237,11 +236,19 @@ impl Spool {
             ))
             .hint("remove the folder; the sender's next pass brings it anew"));
         }
-        let (record, have) = recorded(&beside(&dir, ".have"), members.bytes())?;
-        let states = vec![State::Open; members.list.len()];
+        let (record, mut have) = recorded(&beside(&dir, ".have"), members.bytes())?;
+        let (mut states, mut verified) = (vec![State::Open; members.list.len()], 0);
+        // The door believed the root that lies there by its hash. From now on nobody writes into it.
+        let root = members.find(ROOT).map(|(at, member)| (at, member.range.clone()));
+        if let Some((at, range)) = root
+            && let Some(state) = states.get_mut(at)
+        {
+            have.insert(range);
+            (*state, verified) = (State::Verified, 1);
+        }
         let (told, open) = (BTreeMap::new(), BTreeMap::new());
         let into = into.to_owned();
-        Ok(Some(Self { into, dir, members, have, record, states, verified: 0, told, open }))
+        Ok(Some(Self { into, dir, members, have, record, states, verified, told, open }))
     }
 
     /// The folder in which the bundle will stand.
@@ -249,14 +256,14 @@ impl Spool {
         self.into.join(format!("{}-{}", self.members.stream, self.members.number))
     }
 
-    /// Whether this very bundle stands there already. It gets the signatures with which it came now.
+    /// Whether this very bundle stands there already. It gets the signatures with which it came now, too.
     pub fn is_delivered(&self) -> Result<bool> {
         let place = self.place();
         if !place.exists() {
             return Ok(false);
         }
         if verify::manifest_hash(&place)? == self.members.transfer {
-            return replace_signatures(&place, &self.dir).map(|()| true);
+            return add_signatures(&place, &self.dir).map(|()| true);
         }
         Err(Error::fault(format!("{} holds another bundle", place.display()))
             .hint("import it and move it away, then receive this one again"))
