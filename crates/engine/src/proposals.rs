@@ -75,8 +75,11 @@ pub enum Act {
     Trust {
         /// What the sender is called.
         name: String,
-        /// The key in hexadecimal; empty for a root.
+        /// The key in hexadecimal; empty for a root and for a link.
         public_key: String,
+        /// The key of a link in hexadecimal, which counts for nothing else.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        link_key: String,
         /// The root.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         root: Option<RootFile>,
@@ -242,8 +245,8 @@ impl Act {
                 channel::set_policy(station, &channel, &policy).await?;
                 format!("channel set {channel}")
             }
-            Self::Trust { name, public_key, root, limits } => {
-                let whom = Whom::read(&public_key, root)?;
+            Self::Trust { name, public_key, link_key, root, limits } => {
+                let whom = Whom::read(&public_key, &link_key, root)?;
                 let typed = whom.fingerprint();
                 trust::add(station, &name, whom, &typed, limits).await?;
                 return Ok(Rejudged { outcomes: Vec::new(), failed: None });

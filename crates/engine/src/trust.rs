@@ -16,14 +16,18 @@ use crate::proposals::{self, Act};
 use crate::station::{Station, entry};
 use crate::{people, roots};
 
-/// A key or a root whose bundles are taken, and how far.
+/// A key or a root whose bundles are taken, and how far; or a key of which nothing is taken but packets of a link.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trust {
     /// What people here call the sender.
     pub name: String,
-    /// Its public key in hexadecimal; empty where a root is trusted.
+    /// Its public key in hexadecimal; empty where something else is trusted.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub public_key: String,
+    /// The key by which packets of a one-way link are believed, in hexadecimal, where it counts for nothing else. It has a
+    /// place of its own so that whoever asks for keys that release anything, also a program that does not know of it, finds none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub link_key: String,
     /// The root, in the newest version that was seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<RootFile>,
@@ -61,10 +65,18 @@ impl Trust {
     pub fn fingerprint(&self) -> Result<String> {
         match &self.root {
             Some(file) => Ok(roots::chain(file.clone())?.fingerprint()),
-            None => {
-                Ok(hex::decode(&self.public_key).map(|key| bundle::fingerprint(&key)).unwrap_or_default())
-            }
+            None => Ok(self.packet_key().map(|key| bundle::fingerprint(&key)).unwrap_or_default()),
         }
+    }
+
+    /// Whether it is for packets of a link alone: nothing is released by it.
+    pub fn is_link_only(&self) -> bool {
+        !self.link_key.is_empty()
+    }
+
+    /// The key by which packets of a one-way link are believed.
+    pub fn packet_key(&self) -> Option<[u8; 32]> {
+        hex::decode(if self.is_link_only() { &self.link_key } else { &self.public_key })
     }
 
     fn limits(&self) -> Limits {
@@ -76,10 +88,11 @@ impl Trust {
         }
     }
 
-    /// Whose bundles it takes, whatever version its root is in.
+    /// Whose bundles or packets it takes, whatever version its root is in.
     fn owner(&self) -> Result<String> {
         match &self.root {
             Some(file) => Ok(roots::chain(file.clone())?.identity().to_string()),
+            None if self.is_link_only() => Ok(format!("link {}", self.link_key)),
             None => Ok(self.public_key.clone()),
         }
     }
@@ -110,6 +123,8 @@ pub enum Whom {
     Key([u8; 32]),
     /// A root.
     Root(Chain),
+    /// The key of one station, for packets of a one-way link and nothing else.
+    Link([u8; 32]),
 }
 
 impl From<[u8; 32]> for Whom {
@@ -120,25 +135,29 @@ impl From<[u8; 32]> for Whom {
 
 impl Whom {
     /// A trust as the proposals tell it: a key, or a root.
-    pub(crate) fn read(public_key: &str, root: Option<RootFile>) -> Result<Self> {
+    pub(crate) fn read(public_key: &str, link_key: &str, root: Option<RootFile>) -> Result<Self> {
+        let key = |text| hex::decode(text).ok_or_else(|| Error::usage("it is no key"));
         match root {
             Some(file) => Ok(Self::Root(roots::chain(file)?)),
-            None => Ok(Self::Key(hex::decode(public_key).ok_or_else(|| Error::usage("it is no key"))?)),
+            None if !link_key.is_empty() => Ok(Self::Link(key(link_key)?)),
+            None => Ok(Self::Key(key(public_key)?)),
         }
     }
 
     /// The fingerprint that is typed.
     pub fn fingerprint(&self) -> String {
         match self {
-            Self::Key(key) => bundle::fingerprint(key),
+            Self::Key(key) | Self::Link(key) => bundle::fingerprint(key),
             Self::Root(chain) => chain.fingerprint(),
         }
     }
 
-    fn parts(&self) -> (String, Option<RootFile>) {
+    /// Public key, key of a link, root: one of them.
+    fn parts(&self) -> (String, String, Option<RootFile>) {
         match self {
-            Self::Key(key) => (hex::encode(key), None),
-            Self::Root(chain) => (String::new(), Some(chain.file().clone())),
+            Self::Key(key) => (hex::encode(key), String::new(), None),
+            Self::Link(key) => (String::new(), hex::encode(key), None),
+            Self::Root(chain) => (String::new(), String::new(), Some(chain.file().clone())),
         }
     }
 }
@@ -157,17 +176,24 @@ pub async fn add(
     limits.accept.dedup();
     let print = whom.fingerprint();
     if !bundle::print_matches(&print, typed) {
-        let what = if matches!(whom, Whom::Key(_)) { "key" } else { "newest version of the root" };
+        let what = if matches!(whom, Whom::Root(_)) { "newest version of the root" } else { "key" };
         return Err(Error::unsafe_(format!("the {what} has the fingerprint {print}, not the one that was typed"))
             .hint("ask the sender's administrator for the fingerprint, by telephone or on paper, and compare all of it"));
     }
     check_name(name)?;
-    let (public_key, root) = whom.parts();
+    if matches!(whom, Whom::Link(_)) && limits != Limits::default() {
+        return Err(Error::usage(
+            "a key that is trusted for a link alone takes nothing that could be limited",
+        )
+        .hint("give no stream, channels, recipient or acceptance; limit the trust in the root"));
+    }
+    let (public_key, link_key, root) = whom.parts();
     let Limits { stream, channels, recipient, accept } = limits.clone();
     let since = station.now().await?;
     let trust = Trust {
         name: name.to_owned(),
         public_key: public_key.clone(),
+        link_key: link_key.clone(),
         root: root.clone(),
         stream,
         channels,
@@ -195,7 +221,7 @@ pub async fn add(
                 .hint("give the newest root file; `airlock trust list` shows which version is known"));
         }
     }
-    let act = Act::Trust { name: name.to_owned(), public_key, root, limits };
+    let act = Act::Trust { name: name.to_owned(), public_key, link_key, root, limits };
     proposals::gate(station, act).await?;
     let id = station.store.db.put(&trust).await?;
     // From what it was when it was looked at: an import may have brought a newer root since.

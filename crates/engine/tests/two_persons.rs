@@ -12,7 +12,7 @@ use airlock_engine::feeds::{Accepted, Loosening, Reading};
 use airlock_engine::people::Login;
 use airlock_engine::proposals::{self, Act, PROPOSABLE, Proposal};
 use airlock_engine::station::Station;
-use airlock_engine::trust::Limits;
+use airlock_engine::trust::{Limits, Whom};
 use airlock_engine::{channel, decide, feeds, history, people, policy, trust};
 use airlock_testkit::{Kit, conda, osv};
 use serde_json::{Value, json};
@@ -179,6 +179,13 @@ async fn every_other_act_is_done_by_two_as_it_was_proposed() {
         trust::add(&s, "low", key.public(), &key.fingerprint(), limits.clone()).await.map(|_| ())
     };
     by_two(&kit, "trust.add", "for s-to-all and main", trust).await;
+    let link = async |s: Station| {
+        let whom = Whom::Link(key.public());
+        trust::add(&s, "link", whom, &key.fingerprint(), Limits::default()).await.map(|_| ())
+    };
+    by_two(&kit, "trust.add", "believe the packets of link on a one-way link", link).await;
+    let held = trust::list(&kit.station).await.unwrap();
+    assert_eq!(held.iter().map(trust::Trust::is_link_only).collect::<Vec<_>>(), [true, false]);
 }
 
 #[tokio::test]

@@ -155,6 +155,9 @@ pub enum TrustCommand {
         /// What of theirs needs no person here.
         #[arg(long, value_enum, value_delimiter = ',')]
         accept: Vec<AcceptArg>,
+        /// Believe the packets of its one-way link, and nothing else: a root says whose bundles count.
+        #[arg(long, conflicts_with_all = ["stream", "channels", "recipient", "accept"])]
+        link_only: bool,
     },
     /// List the keys and roots.
     List,

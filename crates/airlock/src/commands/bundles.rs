@@ -134,6 +134,7 @@ async fn trusted(cx: &Cx, key: Option<&Path>, is_evidence: bool) -> Result<Trust
     Ok(match key {
         Some(path) => match signing::whom(path)? {
             Whom::Key(key) => Trusted::from(&[key]),
+            Whom::Link(_) => Trusted::default(),
             Whom::Root(chain) => Trusted::from(chain),
         },
         None => {

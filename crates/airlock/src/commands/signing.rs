@@ -194,17 +194,32 @@ pub fn whom(path: &Path) -> Result<Whom> {
     }
 }
 
+/// The key of a station for its link: a root sends no packets.
+fn link(path: &Path) -> Result<Whom> {
+    match roots::is_root(path) {
+        true => Err(Error::usage(format!("{} is a root, which sends no packets", path.display()))
+            .hint("give the station.pub of the station at the other end with --link-only")),
+        false => Ok(Whom::Link(keys::read_public(path)?)),
+    }
+}
+
 /// `airlock trust`
 pub async fn trust(cx: &Cx, command: TrustCommand) -> Result<ExitCode> {
     let station = cx.open().await?;
     match command {
-        TrustCommand::Add { name, keyfile, fingerprint, stream, channels, recipient, accept } => {
+        TrustCommand::Add { name, keyfile, fingerprint, stream, channels, recipient, accept, link_only } => {
             let accept = accept.into_iter().map(|AcceptArg::Loosening| trust::Accept::Loosening).collect();
             let limits = trust::Limits { stream, channels, recipient, accept };
-            let added = trust::add(&station, &name, whom(&keyfile)?, &fingerprint, limits).await?;
+            let whom = if link_only { link(&keyfile)? } else { whom(&keyfile)? };
+            let added = trust::add(&station, &name, whom, &fingerprint, limits).await?;
             cx.out.answer(
                 || Ok(serde_json::to_value(&added)?),
-                || format!("Bundles signed by `{name}` are taken from now on.\n"),
+                || match link_only {
+                    true => format!(
+                        "Packets of `{name}` on a one-way link are believed from now on, and nothing else of it.\n"
+                    ),
+                    false => format!("Bundles signed by `{name}` are taken from now on.\n"),
+                },
             )?;
         }
         TrustCommand::List => {
@@ -230,7 +245,7 @@ pub async fn trust(cx: &Cx, command: TrustCommand) -> Result<ExitCode> {
             trust::revoke(&station, &name).await?;
             cx.out.answer(
                 || Ok(serde_json::json!({ "revoked": name })),
-                || format!("Bundles signed by `{name}` are taken no longer.\n"),
+                || format!("`{name}` is trusted no longer.\n"),
             )?;
         }
     }
@@ -239,8 +254,11 @@ pub async fn trust(cx: &Cx, command: TrustCommand) -> Result<ExitCode> {
 
 fn trust_row(trust: &Trust) -> Result<Vec<String>> {
     let newest = trust.root.as_ref().and_then(|file| file.versions.last());
-    let what =
-        newest.map_or("key".to_owned(), |n| format!("root {}, version {}", n.root.name, n.root.version));
+    let what = match newest {
+        Some(n) => format!("root {}, version {}", n.root.name, n.root.version),
+        None if trust.is_link_only() => "key, for a one-way link alone".to_owned(),
+        None => "key".to_owned(),
+    };
     let print = trust.fingerprint()?;
     Ok(vec![trust.name.clone(), print, what, format!("since {}", trust.since.date())])
 }

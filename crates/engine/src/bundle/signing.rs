@@ -6,8 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use airlock_core::bundle::{
-    MANIFEST, MANIFEST_BYTES_MAX, Manifest, ROOT, SIGNATURES, SIGNATURES_BYTES_MAX, SignatureLine,
-    fingerprint,
+    ExtraFile, MANIFEST, MANIFEST_BYTES_MAX, Manifest, ROOT, SIGNATURES, SIGNATURES_BYTES_MAX, Sender,
+    SignatureLine, fingerprint,
 };
 use airlock_core::hex;
 use airlock_core::id::Digest;
@@ -22,10 +22,15 @@ use crate::progress::Progress;
 use crate::roots;
 use crate::trust::Trust;
 
+/// Different signatures by one key that are looked at, of which one is enough: each costs a pass over the whole manifest.
+const LINES_OF_A_KEY_MAX: usize = 4;
+
 /// Whose bundles count.
 #[derive(Clone, Debug, Default)]
 pub struct Trusted {
     keys: Vec<[u8; 32]>,
+    /// By which packets of a one-way link are believed: the keys above, and those that count for nothing else.
+    packets: Vec<[u8; 32]>,
     roots: Vec<Chain>,
     /// Also bundles that their root did not release yet.
     candidates: bool,
@@ -38,6 +43,7 @@ impl Trusted {
         for trust in trusts {
             let Some(file) = &trust.root else {
                 out.keys.extend(hex::decode::<32>(&trust.public_key));
+                out.packets.extend(trust.packet_key());
                 continue;
             };
             let chain =
@@ -62,9 +68,20 @@ impl Trusted {
         self.keys.is_empty() && self.roots.is_empty()
     }
 
+    /// Whether a root that calls itself so is trusted. That it is the one is to be found out.
+    fn knows(&self, file: &RootFile) -> bool {
+        let first = file.versions.first().and_then(|first| first.root.id().ok());
+        self.roots.iter().any(|held| Some(held.identity()) == first)
+    }
+
     /// The keys of which one alone is enough.
     pub fn keys(&self) -> &[[u8; 32]] {
         &self.keys
+    }
+
+    /// The keys by which packets of a one-way link are believed.
+    pub fn packet_keys(&self) -> &[[u8; 32]] {
+        &self.packets
     }
 }
 
@@ -131,10 +148,31 @@ pub(super) struct Signed {
 /// Reads the signatures of a bundle.
 fn read_lines(dir: &Path) -> Result<Vec<SignatureLine>> {
     let bytes = read_limited(&dir.join(SIGNATURES), SIGNATURES_BYTES_MAX)?;
-    std::str::from_utf8(&bytes).ok().and_then(SignatureLine::parse_all).ok_or_else(|| {
+    let lines = std::str::from_utf8(&bytes).ok().and_then(SignatureLine::parse_all).ok_or_else(|| {
         Error::unsafe_(format!("{SIGNATURES} is not a list of Ed25519 signatures"))
             .hint("ask the sender for a new copy")
-    })
+    })?;
+    distinct(lines)
+}
+
+/// Each line once, and of no key more than are looked at: lists of several copies may have been put together.
+fn distinct(lines: Vec<SignatureLine>) -> Result<Vec<SignatureLine>> {
+    let mut out: Vec<SignatureLine> = Vec::new();
+    for line in lines {
+        let of_its_key = out.iter().filter(|other| other.public_key == line.public_key);
+        if of_its_key.clone().any(|other| *other == line) {
+            continue;
+        }
+        if of_its_key.count() == LINES_OF_A_KEY_MAX {
+            return Err(Error::unsafe_(format!(
+                "{SIGNATURES} has more than {LINES_OF_A_KEY_MAX} different signatures of {}",
+                fingerprint(&line.public_key)
+            ))
+            .hint("ask the sender for a new copy"));
+        }
+        out.push(line);
+    }
+    Ok(out)
 }
 
 /// Reads the root that a bundle brings, if it brings one.
@@ -157,10 +195,16 @@ pub(super) fn check(dir: &Path, manifest: &[u8], trusted: &Trusted) -> Result<Si
     let lines = read_lines(dir)?;
     let fits = |key: &[u8; 32]| has_signed(&lines, key, manifest);
     let keys: Vec<[u8; 32]> = trusted.keys.iter().filter(|key| fits(key)).copied().collect();
-    let (mut root, mut lacks) = (None, None);
-    if let Some((file, digest)) = read_root(dir)? {
-        root = Some(digest);
-        let (chain, is_trusted) = newest(file, &trusted.roots)?;
+    let brought = read_root(dir)?.map(|(file, digest)| (trusted.knows(&file), file, digest));
+    let root = brought.as_ref().map(|(.., digest)| *digest);
+    let mut lacks = None;
+    // Whoever is known here neither by key nor by root can ask for no more work: a root may name many keys, and each
+    // signature over the manifest costs a pass over all of it.
+    if let Some((is_trusted, file, _)) = brought.filter(|(known, ..)| *known || !keys.is_empty()) {
+        if !is_trusted && claimed_root(manifest) != root {
+            return Err(another_root());
+        }
+        let chain = newest(file, &trusted.roots)?;
         let tally = chain.newest().release.tally(&lines, manifest, &keys::verifies);
         match tally.missing {
             0 if is_trusted => {
@@ -168,7 +212,7 @@ pub(super) fn check(dir: &Path, manifest: &[u8], trusted: &Trusted) -> Result<Si
                 return Ok(Signed { lines, by, keys, root });
             }
             0 => {}
-            _ => lacks = Some((chain, tally)).filter(|_| is_trusted || !keys.is_empty()),
+            _ => lacks = Some((chain, tally)),
         }
     }
     // Also for those who trust the station by itself, a candidate is none of its bundles yet.
@@ -199,12 +243,12 @@ fn has_signed(lines: &[SignatureLine], key: &[u8; 32], message: &[u8]) -> bool {
     lines.iter().any(|line| line.public_key == *key && keys::verifies(line, message))
 }
 
-/// The newest version of a root: the one that is known, or the one that a bundle brings; and whether the root is trusted.
-fn newest(file: RootFile, held: &[Chain]) -> Result<(Chain, bool)> {
+/// The newest version of a root: the one that is known, or the one that a bundle brings.
+fn newest(file: RootFile, held: &[Chain]) -> Result<Chain> {
     let brought = roots::chain(file)?;
     match held.iter().find(|held| held.identity() == brought.identity()) {
-        Some(known) => Ok((known.newer(&brought).map_err(|e| roots::refused(&e))?.clone(), true)),
-        None => Ok((brought, false)),
+        Some(known) => Ok(known.newer(&brought).map_err(|e| roots::refused(&e))?.clone()),
+        None => Ok(brought),
     }
 }
 
@@ -241,16 +285,14 @@ impl Signed {
     pub(super) fn of(self, manifest: &Manifest, bytes: &[u8]) -> Result<([u8; 32], SignedBy)> {
         let named = hex::decode::<32>(&manifest.sender.public_key);
         let Some(sender) = named.filter(|key| has_signed(&self.lines, key, bytes)) else {
-            return Err(Error::unsafe_("the manifest names another sender than the key that signed it"));
+            return Err(another_sender());
         };
         if self.root != listed_root(manifest) {
-            return Err(Error::unsafe_(format!("{ROOT} is not the one that the manifest lists")));
+            return Err(another_root());
         }
         match &self.by {
             SignedBy::Key if self.keys.contains(&sender) => {}
-            SignedBy::Key => {
-                return Err(Error::unsafe_("the manifest names another sender than the key that signed it"));
-            }
+            SignedBy::Key => return Err(another_sender()),
             SignedBy::Root { chain, .. } if chain.newest().root.person(&sender).is_some() => {
                 return Err(Error::unsafe_(
                     "the sender's own key is a root key: its root can be replaced by it",
@@ -264,7 +306,38 @@ impl Signed {
 }
 
 fn listed_root(manifest: &Manifest) -> Option<Digest> {
-    manifest.extra.iter().find(|file| file.path == ROOT).map(|file| file.sha256)
+    root_among(&manifest.extra)
+}
+
+fn root_among(extra: &[ExtraFile]) -> Option<Digest> {
+    extra.iter().find(|file| file.path == ROOT).map(|file| file.sha256)
+}
+
+/// The same of a manifest that is not read yet, and must not be believed to be one.
+pub(super) fn claimed_root(manifest: &[u8]) -> Option<Digest> {
+    #[derive(serde::Deserialize)]
+    struct Claim {
+        extra: Vec<ExtraFile>,
+    }
+    serde_json::from_slice::<Claim>(manifest).ok().and_then(|claim| root_among(&claim.extra))
+}
+
+/// The key of the station that a manifest says to be of.
+fn claimed_sender(manifest: &[u8]) -> Option<[u8; 32]> {
+    #[derive(serde::Deserialize)]
+    struct Claim {
+        sender: Sender,
+    }
+    let claim: Claim = serde_json::from_slice(manifest).ok()?;
+    hex::decode(&claim.sender.public_key)
+}
+
+fn another_sender() -> Error {
+    Error::unsafe_("the manifest names another sender than the key that signed it")
+}
+
+fn another_root() -> Error {
+    Error::unsafe_(format!("{ROOT} is not the one that the manifest lists"))
 }
 
 /// How a bundle stands with its root.
@@ -329,7 +402,14 @@ impl Candidate {
     ///
     /// It brings no root, or is not signed by the station that it names.
     pub fn open(dir: &Path) -> Result<Self> {
-        let keys = read_lines(dir)?.iter().map(|line| line.public_key).collect();
+        let lines = read_lines(dir)?;
+        // Of all that may have signed, only the station that it names writes it.
+        let sender = claimed_sender(&read_limited(&dir.join(MANIFEST), MANIFEST_BYTES_MAX)?);
+        let keys: Vec<[u8; 32]> =
+            lines.iter().map(|line| line.public_key).filter(|key| Some(*key) == sender).collect();
+        if keys.is_empty() {
+            return Err(another_sender());
+        }
         let opened = verify::open(dir, Trusted { keys, candidates: true, ..Trusted::default() })?;
         let root = read_root(dir)?.filter(|(_, digest)| Some(*digest) == listed_root(&opened.manifest));
         let (file, _) = root.ok_or_else(|| {

@@ -89,13 +89,8 @@ pub(super) fn claimed_number(dir: &Path) -> Option<(String, u64)> {
 
 /// Whether the manifest in a folder says that a root comes with it, whoever signed it.
 pub(super) fn claims_root(dir: &Path) -> bool {
-    #[derive(serde::Deserialize)]
-    struct Claim {
-        extra: Vec<bundle::ExtraFile>,
-    }
     let bytes = read_limited(&dir.join(MANIFEST), MANIFEST_BYTES_MAX).unwrap_or_default();
-    let claim = serde_json::from_slice::<Claim>(&bytes);
-    claim.is_ok_and(|claim| claim.extra.iter().any(|file| file.path == bundle::ROOT))
+    signing::claimed_root(&bytes).is_some()
 }
 
 /// What a folder says that it holds of a bundle, which must be something that the bundle has.

@@ -19,8 +19,14 @@ impl Act {
             Self::Decide { ruling, terms } => format!("{}{}: {}", ruling.told(), ends(terms), terms.reason),
             Self::Policy { name, .. } => format!("set policy {name}"),
             Self::ChannelPolicy { channel, policy } => format!("put {channel} under policy {policy}"),
-            Self::Trust { name, public_key, root, limits } => {
-                let whom = Whom::read(public_key, root.clone()).map(|whom| whom.fingerprint());
+            Self::Trust { name, public_key, link_key, root, limits } => {
+                let whom = Whom::read(public_key, link_key, root.clone()).map(|whom| whom.fingerprint());
+                if !link_key.is_empty() {
+                    let print = whom.unwrap_or_default();
+                    return format!(
+                        "believe the packets of {name} on a one-way link, {print}, and nothing else of it"
+                    );
+                }
                 let what = if root.is_some() { "root" } else { "key" };
                 let accepts = if limits.accept.is_empty() { "" } else { ", also what it makes milder" };
                 let stream = limits.stream.as_deref().unwrap_or("any stream");
