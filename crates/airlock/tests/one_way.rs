@@ -32,7 +32,8 @@ async fn across() -> (World, Station, PathBuf, Station) {
     source.add(&airlock_formats::make::CondaPackage { files: &packed, ..package }, &json!({}));
     source.write();
     let (low, disk, high) = world.across();
-    low.trust(&high);
+    // Nothing is taken from the other side.
+    low.trust_with(&high, &["--link-only"]);
     (world, low, disk, high)
 }
 
@@ -107,6 +108,24 @@ fn whole((status, answer): (i32, Value), disk: &Path) -> PathBuf {
     let bundle = PathBuf::from(answer["bundle"].as_str().unwrap());
     assert_eq!(content(&bundle), content(disk));
     bundle
+}
+
+#[tokio::test]
+async fn a_key_is_trusted_for_its_link_alone_where_somebody_says_so_and_nothing_else() {
+    let world = World::new().await;
+    let (low, high) = (world.station("low", "connected"), world.station("high", "isolated"));
+    low.trust_with(&high, &["--link-only"]);
+    low.run(&["trust", "list"]).exits(0).shows("key, for a one-way link alone");
+    assert_eq!(low.json(&["trust", "list"])["trusted"][0]["public_key"], Value::Null);
+    let key = high.key();
+    let add = ["trust", "add", "more", key.to_str().unwrap(), "--fingerprint", "0", "--link-only"];
+    low.run(&[&add[..], &["--stream", "s"]].concat()).exits(2).says("cannot be used with");
+    low.run(&add).exits(3);
+    let root = world.path("agency.root");
+    std::fs::write(&root, "{}").unwrap();
+    let add = ["trust", "add", "more", root.to_str().unwrap(), "--fingerprint", "0", "--link-only"];
+    low.run(&add).exits(2).says("give the station.pub");
+    low.run(&["trust", "revoke", "low"]).exits(0).shows("`low` is trusted no longer");
 }
 
 #[tokio::test]

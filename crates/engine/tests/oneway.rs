@@ -7,17 +7,22 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use airlock_core::id::Digest;
+use airlock_core::root::{Change, SignersChange};
 use airlock_engine::bundle::export::{self, What};
-use airlock_engine::bundle::verify;
+use airlock_engine::bundle::signing::Candidate;
+use airlock_engine::bundle::{import, verify};
 use airlock_engine::error::{Error, Kind};
 use airlock_engine::oneway::receive::{self, Dropped, Outcome, Report, Told};
 use airlock_engine::oneway::send;
+use airlock_engine::personal::Signer;
+use airlock_engine::roots;
 use airlock_engine::station::{Side, Station};
-use airlock_engine::trust;
+use airlock_engine::trust::{self, Whom};
 use airlock_testkit::Kit;
 use airlock_testkit::bundles::{self, believe, content, resign};
 use airlock_testkit::relay::Relay;
-use serde_json::json;
+use ed25519_dalek::SigningKey;
+use serde_json::{Value, json};
 
 const NO_GAP: Duration = Duration::ZERO;
 
@@ -30,11 +35,16 @@ struct Gap {
 
 impl Gap {
     async fn new() -> Self {
+        Self::believing(Whom::Key).await
+    }
+
+    /// Both trust each other so far.
+    async fn believing(whom: fn([u8; 32]) -> Whom) -> Self {
         let low = bundles::sender().await;
         let options = low.station.options.clone();
         let high = Station::init(&low.path().join("high"), "high", Side::Isolated, options).await.unwrap();
-        believe(&high, &low.station).await;
-        believe(&low.station, &high).await;
+        believe_as(&high, &low.station, whom).await;
+        believe_as(&low.station, &high, whom).await;
         Self { low, high, disks: 0 }
     }
 
@@ -57,6 +67,16 @@ impl Gap {
 
     /// Receives one sending while `sending` is done to where it is received.
     async fn receive<T>(&self, sending: impl AsyncFnOnce(SocketAddr) -> T) -> (T, Report, Dropped) {
+        self.receive_in(receive::MEMORY_DEFAULT, |_| (), sending).await
+    }
+
+    /// The same with so many bytes of memory; each report is told, too.
+    async fn receive_in<T>(
+        &self,
+        memory: usize,
+        each: impl Fn(&Report) + Send + 'static,
+        sending: impl AsyncFnOnce(SocketAddr) -> T,
+    ) -> (T, Report, Dropped) {
         let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
         let wish = receive::Wish {
             listen: "udp://127.0.0.1:0".to_owned(),
@@ -65,11 +85,11 @@ impl Gap {
             silence: Duration::from_secs(3),
             quota: None,
             keep: Duration::from_secs(3600),
+            memory,
         };
-        let listening = move |what: Told<'_>| {
-            if let Told::Listening { address, .. } = what {
-                tell.send(address).unwrap();
-            }
+        let listening = move |what: Told<'_>| match what {
+            Told::Listening { address, .. } => tell.send(address).unwrap(),
+            Told::Sending(report, _) => each(report),
         };
         let sending = async {
             let address = told.recv().await.unwrap();
@@ -97,6 +117,18 @@ impl Gap {
         (sent, report, dropped)
     }
 
+    /// Makes a pipe where a file of the bundle is to be written: writing it waits for a reader.
+    fn pipe(&self, disk: &Path) -> PathBuf {
+        let manifest = std::fs::read(disk.join("AIRLOCK.json")).unwrap();
+        let folder = self.spool().join("incoming").join(Digest::of(&manifest).to_string());
+        let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+        let pipe = folder.join(manifest["files"][0]["path"].as_str().unwrap());
+        std::fs::create_dir_all(pipe.parent().unwrap()).unwrap();
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, rustix::fs::Mode::RWXU, 0).unwrap();
+        pipe
+    }
+
     /// What stands under a bundle's name in the spool.
     fn delivered(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(self.spool()).unwrap();
@@ -110,6 +142,11 @@ impl Gap {
         names.sort();
         names
     }
+}
+
+async fn believe_as(one: &Station, other: &Station, whom: fn([u8; 32]) -> Whom) {
+    let (name, print) = (&other.config.name, other.key.fingerprint());
+    trust::add(one, name, whom(other.key.public()), &print, trust::Limits::default()).await.unwrap();
 }
 
 fn sizes() -> Vec<usize> {
@@ -234,6 +271,137 @@ async fn a_station_that_is_not_trusted_is_not_heard() {
         .await;
     whole(&report, &gap, &disk);
     assert_eq!(dropped.strangers, sent.packets);
+}
+
+fn person(number: u8) -> Signer {
+    Signer::Key(Box::new(SigningKey::from_bytes(&[number; 32])))
+}
+
+/// A root whose release keys are those of two persons, of whom both must sign.
+fn root_of_two(dir: &Path) -> PathBuf {
+    let path = dir.join("agency.root");
+    let signers = |of: &[u8]| SignersChange {
+        add: of.iter().map(|n| (format!("person {n}"), person(*n).public_key())).collect(),
+        remove: Vec::new(),
+        threshold: Some(u32::try_from(of.len()).unwrap()),
+    };
+    let change = Change { root: signers(&[1]), release: signers(&[2, 3]), valid_until: None };
+    roots::create(&path, "agency", &change).unwrap();
+    roots::sign(&path, &person(1)).unwrap();
+    path
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_that_two_persons_released_crosses_a_link_whose_key_releases_nothing() {
+    let mut gap = Gap::believing(Whom::Link).await;
+    let root = root_of_two(gap.low.path());
+    let chain = roots::read_chain(&root).unwrap();
+    let print = chain.fingerprint();
+    trust::add(&gap.high, "agency", Whom::Root(chain), &print, trust::Limits::default()).await.unwrap();
+    let bad = |to| Relay::bad(to, 30, NO_GAP, true);
+    // What the station signed alone comes over the link, and is not taken in.
+    let own = gap.bundle(&[100_000]).await;
+    let (_, report, dropped) = gap.cross(&own, None, bad).await;
+    let Outcome::Refused { error } = &report.outcome else { panic!("{report:?}") };
+    assert!(error.kind == Kind::Unsafe && error.message.contains("not trusted here"), "{error}");
+    assert_eq!((dropped.strangers, dropped.forged), (0, 0));
+    gap.low.station.config.release.root = Some(root);
+    let disk = gap.low.path().join("released");
+    export::export(&gap.low.station, &disk, &What::default()).await.unwrap();
+    let refused = send::send(&gap.low.station, &disk, &gap.send_wish("127.0.0.1:9".parse().unwrap())).await;
+    assert!(refused.unwrap_err().message.contains("is not released"), "a candidate is not even sent");
+    for number in [2, 3] {
+        Candidate::open(&disk).unwrap().sign(&person(number)).unwrap();
+    }
+    let (_, report, _) = gap.cross(&disk, None, bad).await;
+    let Outcome::Complete { bundle, .. } = &report.outcome else { panic!("{report:?}") };
+    assert_eq!(content(bundle), content(&disk));
+    let taken = import::import(&gap.high, bundle).await.unwrap();
+    assert_eq!(taken.sender, "agency");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_manifest_whose_first_copies_are_lost_finds_room_beside_the_data() {
+    let mut gap = Gap::new().await;
+    let disk = gap.bundle(&[&[8; 8_000][..], &[32 << 20]].concat()).await;
+    let document = std::fs::metadata(disk.join("AIRLOCK.json")).unwrap().len();
+    let memory = 16 << 20;
+    assert!(16 * document > memory, "data fills the memory before the document comes again: {document}");
+    // A receiver that begins to listen in the middle.
+    let late = |to| {
+        let mut is_data = false;
+        Relay::start(to, move |packet, send| {
+            let (is_symbol, is_document) = (packet[4] == 1, packet[12] & 0x80 != 0);
+            is_data |= is_symbol && !is_document;
+            if is_data || !is_symbol {
+                send(packet);
+            }
+        })
+    };
+    let send_by = async |relay: Relay, only| {
+        let wish = gap.send_wish(relay.address);
+        let wish = send::Wish { rate: 150_000_000, mtu: Some(1500), only, ..wish };
+        send::send(&gap.low.station, &disk, &wish).await.unwrap()
+    };
+    let memory = usize::try_from(memory).unwrap();
+    let (_, report, _) = gap.receive_in(memory, |_| (), async |to| send_by(late(to), None).await).await;
+    let Outcome::Incomplete { list, .. } = &report.outcome else { panic!("{report:?}") };
+    assert!(report.counts.overrun > 0 && report.arrived > 4 << 20, "{report:?}");
+    let good = |to| Relay::start(to, |packet, send| send(packet));
+    let list = Some(list.clone());
+    let (_, report, _) = gap.receive_in(memory, |_| (), async |to| send_by(good(to), list).await).await;
+    whole(&report, &gap, &disk);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sending_that_ends_on_a_slow_disk_holds_up_no_other() {
+    let mut gap = Gap::new().await;
+    let slow = gap.bundle(&[50_000]).await;
+    let other = Kit::new(&[]).await;
+    let (key, print) = (other.station.key.public(), other.station.key.fingerprint());
+    trust::add(&gap.high, "other", key, &print, trust::Limits::default()).await.unwrap();
+    believe(&other.station, &gap.high).await;
+    let theirs = other.path().join("disk");
+    export::export(&other.station, &theirs, &What { advisories: true, ..What::default() }).await.unwrap();
+    let pipe = gap.pipe(&slow);
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let each = move |report: &Report| tell.send(is_complete(report)).unwrap();
+    let sending = async |to| {
+        send::send(&gap.low.station, &slow, &gap.send_wish(to)).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        send::send(&other.station, &theirs, &gap.send_wish(to)).await.unwrap();
+        let first = tokio::time::timeout(Duration::from_secs(20), told.recv()).await;
+        let reader = pipe.clone();
+        tokio::task::spawn_blocking(move || std::fs::read(reader)).await.unwrap().unwrap();
+        first
+    };
+    let (first, report, _) = gap.receive_in(receive::MEMORY_DEFAULT, each, sending).await;
+    assert_eq!(first, Ok(Some(true)), "the other bundle is whole while the first one is being written");
+    let Outcome::Complete { stream, .. } = &report.outcome else { panic!("{report:?}") };
+    assert!(stream.starts_with(&other.station.config.name), "{stream}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn however_often_a_sending_begins_anew_only_some_are_written_to_their_ends_at_once() {
+    let mut gap = Gap::new().await;
+    let slow = gap.bundle(&[50_000]).await;
+    let pipe = gap.pipe(&slow);
+    let sending = async |to| {
+        // It waits for a reader, and all others for it.
+        send::send(&gap.low.station, &slow, &gap.send_wish(to)).await.unwrap();
+        let mut sendings = tokio::task::JoinSet::new();
+        for _ in 0..30 {
+            let (low, slow, wish) = (gap.low.station.clone(), slow.clone(), gap.send_wish(to));
+            // Two that begin at the same moment are told so.
+            sendings.spawn(async move { drop(send::send(&low, &slow, &wish).await) });
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+        sendings.join_all().await;
+        std::fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap()
+    };
+    let (_pipe, report, dropped) = gap.receive(sending).await;
+    assert!(!is_complete(&report), "{report:?}");
+    assert!(dropped.crowded > 0, "{dropped:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -392,7 +560,7 @@ async fn what_one_sender_is_bringing_another_one_does_not_write_into() {
     let pem = gap.low.write("high.pub", gap.high.key.public_pem().unwrap().as_bytes());
     let ((), report, _) = gap
         .receive(async |address| {
-            let slow = send::Wish { rate: 8_000_000, recipient: Some(pem.clone()), ..gap.send_wish(address) };
+            let slow = send::Wish { rate: 8_000_000, recipient: Some(pem), ..gap.send_wish(address) };
             let fast = send::Wish { rate: 100_000_000, ..slow.clone() };
             let second = async {
                 tokio::time::sleep(Duration::from_secs(1)).await;
@@ -404,14 +572,6 @@ async fn what_one_sender_is_bringing_another_one_does_not_write_into() {
             first.unwrap().unwrap();
         })
         .await;
-    let Outcome::Refused { error } = &report.outcome else { panic!("{report:?}") };
-    assert!(error.message.contains("another sender"), "{error}");
-    assert!(gap.delivered().is_empty());
-    let (_, report, _) = gap
-        .receive(async |address| {
-            let wish = send::Wish { recipient: Some(pem), ..gap.send_wish(address) };
-            send::send(&other.station, &disk, &wish).await.unwrap();
-        })
-        .await;
+    // The second one waits for the first, and finds the bundle here.
     whole(&report, &gap, &disk);
 }

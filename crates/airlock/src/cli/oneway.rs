@@ -74,6 +74,9 @@ pub struct ReceiveArgs {
     /// Most bytes that bundles which are not whole yet may take together, such as 500G; what the disk has by default.
     #[arg(long, value_name = "BYTES", value_parser = parse_amount)]
     pub quota: Option<u64>,
+    /// Memory of what is under way and cannot be written yet, such as 256M; 512 MiB by default.
+    #[arg(long, value_name = "BYTES", value_parser = parse_amount)]
+    pub memory: Option<u64>,
     /// How long a bundle that is not whole is kept after something of it came.
     #[arg(long, value_name = "SPAN", value_parser = super::parse_span, default_value = "30 days")]
     pub keep: Span,

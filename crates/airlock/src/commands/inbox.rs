@@ -74,7 +74,10 @@ fn place(text: &str) -> Result<(String, String, bool)> {
 
 pub async fn receive(cx: &Cx, args: ReceiveArgs) -> Result<ExitCode> {
     let station = cx.open().await?;
-    let ReceiveArgs { listen: at, into, once, silence, quota, keep, tls_cert, tls_key } = args;
+    let ReceiveArgs { listen: at, into, once, silence, quota, keep, memory, tls_cert, tls_key } = args;
+    if memory.is_some() {
+        return Err(Error::usage("--memory is of udp://").hint("leave it out; over HTTP little is held"));
+    }
     let (address, base, is_tls) = place(&at)?;
     if is_tls != tls_cert.is_some() || tls_cert.is_some() != tls_key.is_some() {
         return Err(Error::usage("https:// needs --tls-cert and --tls-key, and http:// takes neither")

@@ -61,12 +61,13 @@ pub async fn receive(cx: &Cx, args: ReceiveArgs) -> Result<ExitCode> {
         return inbox::receive(cx, args).await;
     }
     let station = cx.open().await?;
-    let ReceiveArgs { listen, into, once, silence, quota, keep, tls_cert, tls_key } = args;
+    let ReceiveArgs { listen, into, once, silence, quota, keep, memory, tls_cert, tls_key } = args;
     if tls_cert.is_some() || tls_key.is_some() {
         return Err(Error::usage("--tls-cert and --tls-key are of https://").hint("leave them out"));
     }
     let (silence, keep) = (Duration::from_secs(silence), duration(keep));
-    let wish = receive::Wish { listen, into, once, silence, quota, keep };
+    let memory = memory.map_or(receive::MEMORY_DEFAULT, |n| usize::try_from(n).unwrap_or(usize::MAX));
+    let wish = receive::Wish { listen, into, once, silence, quota, keep, memory };
     let (out, is_json) = (cx.out, cx.out.is_json());
     let told = move |told: Told<'_>| match told {
         Told::Listening { address, buffer_bytes } => listening(out, address, buffer_bytes),
@@ -149,6 +150,7 @@ fn figures(report: &Report, dropped: Dropped) -> String {
         (repeated, "came twice"),
         (dropped.forged, "forged"),
         (dropped.replayed, "replayed"),
+        (dropped.crowded, "of too many sendings at once"),
         (dropped.strangers, "of strangers"),
     ] {
         if n > 0 {

@@ -12,8 +12,8 @@ use airlock_formats::oneway::packet::{self, Header, Kind, Session};
 use super::receive::{Counts, Outcome, Report};
 use super::seal::Seal;
 use super::sequences::Sequences;
-use super::window::{Fate, Pool, Window};
-use super::writer::{End, Event, Place, Tally, Writer};
+use super::window::{Fate, Window};
+use super::writer::{End, Event, Place, Shared, Tally, Writer};
 use crate::error::{Error, Result};
 
 /// So long after the end was said nothing more is waited for.
@@ -37,14 +37,14 @@ pub(super) struct Flow {
 
 impl Flow {
     /// A session whose first packet was believed.
-    pub fn new(session: Session, seal: Seal, pool: Arc<Pool>, place: Place) -> Self {
+    pub fn new(session: Session, seal: Seal, place: Place, shared: &Shared) -> Self {
         let (tally, (events, told)) = (Arc::new(Tally::default()), channel());
-        let writer = Writer::new(place, tally.clone());
+        let writer = Writer::new(session, place, shared, tally.clone());
         Self {
             session,
             seal,
             sequences: Sequences::default(),
-            window: Window::new(pool),
+            window: Window::new(shared.pool.clone()),
             counts: Counts::default(),
             beat: None,
             began: Instant::now(),
@@ -79,7 +79,9 @@ impl Flow {
                 self.beat = Some(beat);
             }
             Kind::Symbol => {
-                let fate = self.window.take(header, packet::body(packet), &mut |got| tell(Event::Block(got)));
+                let is_placed = self.tally.is_placed.load(Ordering::Relaxed);
+                let mut each = |got| tell(Event::Block(got));
+                let fate = self.window.take(header, packet::body(packet), is_placed, &mut each);
                 match fate {
                     Fate::Kept => {}
                     Fate::Unneeded => self.counts.unneeded += 1,
@@ -118,11 +120,21 @@ impl Flow {
         Report { outcome, seconds, arrived, total, counts }
     }
 
-    /// Ends it, and says what came of it.
-    pub fn finish(mut self) -> Result<Report> {
+    /// Nothing more is taken. What came is still to be written.
+    pub fn close(&mut self) {
         if let Some(events) = self.events.take() {
             self.window.close(&mut |got| drop(events.send(Event::Block(got))));
         }
+    }
+
+    /// Whether all is written that came before it was closed.
+    pub fn is_written(&self) -> bool {
+        self.writer.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Says what came of it, when it is closed and written.
+    pub fn finish(mut self) -> Report {
+        self.close();
         let writer = self.writer.take().map(JoinHandle::join);
         let end = match writer {
             Some(Ok(end)) => end,
@@ -144,6 +156,6 @@ impl Flow {
             // Whatever is wrong with one sending, or with room for it, ends no other.
             Err(error) => Outcome::Refused { error },
         };
-        Ok(self.report(outcome))
+        self.report(outcome)
     }
 }

@@ -1,11 +1,11 @@
 //! Hashes files as they become whole, beside what writes them.
 //!
 //! A large file is hashed as far as it is there without a gap, so that not all of it is left to do at its end. What is
-//! hashed is what the file system gives back.
+//! hashed is what the file system gives back. Very many large files may be under way at once, each with a gap of its own: none
+//! is kept open meanwhile.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -32,10 +32,26 @@ pub(super) struct Verdict {
     pub fits: bool,
 }
 
+/// How far a file is hashed.
+#[derive(Default)]
 struct Half {
-    file: File,
     hash: Sha256,
     at: u64,
+}
+
+impl Half {
+    /// Hashes on, as far as the file is there.
+    fn on(mut self, reached: &Reached, buffer: &mut [u8]) -> Option<Self> {
+        let mut file = media::open(&reached.path).ok().flatten()?;
+        file.seek(SeekFrom::Start(self.at)).ok()?;
+        while self.at < reached.upto {
+            let most = buffer.len().min(usize::try_from(reached.upto - self.at).unwrap_or(usize::MAX));
+            let n = file.read(buffer.get_mut(..most)?).ok().filter(|n| *n > 0)?;
+            self.hash.update(buffer.get(..n)?);
+            self.at += n as u64;
+        }
+        Some(self)
+    }
 }
 
 /// The thread that hashes.
@@ -89,26 +105,47 @@ impl Hasher {
 
 /// Hashes on; says whether the hash fits where the file is whole. What cannot be read does not fit.
 fn advance(halves: &mut BTreeMap<usize, Half>, reached: &Reached, buffer: &mut [u8]) -> Option<bool> {
-    let half = halves.remove(&reached.at).or_else(|| {
-        let file = media::open(&reached.path).ok().flatten()?;
-        Some(Half { file, hash: Sha256::new(), at: 0 })
-    });
+    let half = halves.remove(&reached.at).unwrap_or_default();
     let is_whole = reached.upto >= reached.size;
-    let half = half.and_then(|mut half| {
-        while half.at < reached.upto {
-            let most = buffer.len().min(usize::try_from(reached.upto - half.at).unwrap_or(usize::MAX));
-            let n = half.file.read(buffer.get_mut(..most)?).ok().filter(|n| *n > 0)?;
-            half.hash.update(buffer.get(..n)?);
-            half.at += n as u64;
-        }
-        Some(half)
-    });
-    match half {
+    match half.on(reached, buffer) {
         Some(half) if is_whole => Some(Digest::from_bytes(half.hash.finalize().into()) == reached.sha256),
         Some(half) => {
             halves.insert(reached.at, half);
             None
         }
         None => is_whole.then_some(false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_many_large_files_are_under_way_none_is_kept_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        let content = b"0123456789".repeat(10);
+        let path = |at: usize| dir.join(at.to_string());
+        let reached =
+            |at: usize, upto| Reached { at, path: path(at), size: 100, sha256: Digest::of(&content), upto };
+        let (mut halves, mut buffer) = (BTreeMap::new(), vec![0; 7]);
+        for at in 0..40 {
+            std::fs::write(path(at), content.get(..60).unwrap()).unwrap();
+            assert_eq!(advance(&mut halves, &reached(at, 50), &mut buffer), None);
+        }
+        let open = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| {
+            std::fs::read_link(fd.ok()?.path()).ok().filter(|place| place.starts_with(&dir))
+        });
+        assert_eq!(open.count(), 0);
+        for at in 0..40 {
+            std::fs::write(path(at), &content).unwrap();
+            assert_eq!(advance(&mut halves, &reached(at, 100), &mut buffer), Some(true));
+        }
+        // One that is gone in the middle fits nothing.
+        assert_eq!(advance(&mut halves, &reached(0, 30), &mut buffer), None);
+        std::fs::remove_file(path(0)).unwrap();
+        assert_eq!(advance(&mut halves, &reached(0, 100), &mut buffer), Some(false));
+        assert!(halves.is_empty());
     }
 }

@@ -28,5 +28,6 @@ mod sequences;
 mod session;
 mod source;
 mod spool;
+mod turns;
 mod window;
 mod writer;

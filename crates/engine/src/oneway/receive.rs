@@ -25,8 +25,9 @@ use super::flow::Flow;
 use super::link::{self, Incoming};
 use super::seal::Pair;
 use super::session::{Admission, Sessions};
+use super::turns::Turns;
 use super::window::Pool;
-use super::writer::Place;
+use super::writer::{Place, Shared};
 use super::{quota, spool};
 use crate::bundle::signing::Trusted;
 use crate::error::{Error, Result, file_error, joined};
@@ -38,6 +39,14 @@ use crate::trust;
 const LOOK: Duration = Duration::from_millis(50);
 /// Between two reports of how far it is.
 const REPORT: Duration = Duration::from_secs(5);
+
+/// Memory of blocks that are under way where nobody says it, in bytes.
+pub const MEMORY_DEFAULT: usize = 512 << 20;
+/// Less holds no blocks of a fast link, in bytes.
+const MEMORY_MIN: usize = 8 << 20;
+
+/// Sendings of which nothing comes any more and which are being written still; while there are as many, no other begins.
+const ENDING_MAX: usize = 16;
 
 /// How to receive.
 #[derive(Clone, Debug)]
@@ -54,6 +63,8 @@ pub struct Wish {
     pub quota: Option<u64>,
     /// How long a bundle that is not whole is kept after something of it came.
     pub keep: Duration,
+    /// Memory of blocks that are under way, in bytes.
+    pub memory: usize,
 }
 
 /// What came of a sending.
@@ -130,6 +141,8 @@ pub struct Dropped {
     pub forged: u64,
     /// Of sendings that are over.
     pub replayed: u64,
+    /// Of sendings that began while too many others were being written to their ends.
+    pub crowded: u64,
 }
 
 /// One sending, as far as it is.
@@ -170,9 +183,13 @@ pub async fn receive(
     people::allow(station, Action::Import, None).await?;
     let trusted = Trusted::of(&trust::list(station).await?)?;
     let pairs: Vec<Pair> =
-        trusted.keys().iter().filter_map(|key| Pair::receiving(&station.key, *key)).collect();
+        trusted.packet_keys().iter().filter_map(|key| Pair::receiving(&station.key, *key)).collect();
     if pairs.is_empty() {
         return Err(nobody());
+    }
+    if wish.memory < MEMORY_MIN {
+        return Err(Error::usage(format!("{} bytes of memory are too little", wish.memory))
+            .hint(format!("give at least {MEMORY_MIN} with --memory")));
     }
     std::fs::create_dir_all(&wish.into).map_err(file_error(&wish.into))?;
     let place = Place {
@@ -181,39 +198,43 @@ pub async fn receive(
         quota: wish.quota,
         progress: station.options.progress.clone(),
     };
-    joined(tokio::task::spawn_blocking(move || Intake::new(pairs, place)?.run(&wish, told)).await)
+    joined(
+        tokio::task::spawn_blocking(move || Intake::new(pairs, place, wish.memory)?.run(&wish, told)).await,
+    )
 }
 
 pub(super) fn nobody() -> Error {
     Error::usage("no sender is trusted here")
-        .hint("trust the sending station's key: `airlock trust add NAME station.pub --fingerprint FP`")
+        .hint("trust the sending station's key: `airlock trust add NAME station.pub --fingerprint FP`, with --link-only where a root releases its bundles")
 }
 
 /// Packets of all senders.
 struct Intake {
     pairs: BTreeMap<[u8; 4], Pair>,
-    sessions: Sessions,
     flows: BTreeMap<[u8; 4], Flow>,
+    /// Of which nothing comes any more, and which are being written still.
+    ending: Vec<Flow>,
     over: Vec<Report>,
     dropped: Dropped,
-    pool: Arc<Pool>,
+    shared: Shared,
     place: Place,
     _lock: File,
 }
 
 impl Intake {
-    fn new(pairs: Vec<Pair>, place: Place) -> Result<Self> {
+    fn new(pairs: Vec<Pair>, place: Place, memory: usize) -> Result<Self> {
         let pairs: BTreeMap<[u8; 4], Pair> = pairs.into_iter().map(|pair| (pair.sender_id(), pair)).collect();
         let incoming = spool::incoming(&place.into)?;
         let lock = spool::lock(&incoming)?;
         let sessions = Sessions::open(&incoming, pairs.keys().copied())?;
+        let pool = Arc::new(Pool::new(memory));
         Ok(Self {
             pairs,
-            sessions,
             flows: BTreeMap::new(),
+            ending: Vec::new(),
             over: Vec::new(),
             dropped: Dropped::default(),
-            pool: Arc::default(),
+            shared: Shared { pool, turns: Arc::new(Turns::default()), sessions: Arc::new(sessions) },
             place,
             _lock: lock,
         })
@@ -226,10 +247,13 @@ impl Intake {
         quota::expire(&incoming, wish.keep)?;
         let (mut looked, mut reported, mut tidied) = (Instant::now(), Instant::now(), Instant::now());
         loop {
-            socket.packets(LOOK, |packet| self.packet(packet))?;
+            socket.packets(LOOK, |packet| {
+                self.packet(packet);
+                Ok(())
+            })?;
             if looked.elapsed() >= LOOK {
                 looked = Instant::now();
-                self.end_what_is_over(wish.silence)?;
+                self.end_what_is_over(wish.silence);
             }
             if reported.elapsed() >= REPORT {
                 reported = Instant::now();
@@ -246,6 +270,7 @@ impl Intake {
             for report in std::mem::take(&mut self.over) {
                 told(Told::Sending(&report, self.dropped));
                 if wish.once {
+                    self.finish_all();
                     return Ok((report, self.dropped));
                 }
             }
@@ -253,10 +278,10 @@ impl Intake {
     }
 
     /// A packet from whomever.
-    fn packet(&mut self, packet: &[u8]) -> Result<()> {
+    fn packet(&mut self, packet: &[u8]) {
         let Some(header) = Header::read(packet) else {
             self.dropped.strangers += 1;
-            return Ok(());
+            return;
         };
         let sender = header.session.sender;
         if let Some(flow) = self.flows.get_mut(&sender)
@@ -267,49 +292,55 @@ impl Intake {
             } else {
                 self.dropped.forged += 1;
             }
-            return Ok(());
+            return;
         }
         let Some(pair) = self.pairs.get(&sender) else {
             self.dropped.strangers += 1;
-            return Ok(());
+            return;
         };
-        let admission = self.sessions.admits(&header.session);
-        if admission == Admission::Replay {
-            self.dropped.replayed += 1;
-            return Ok(());
+        if self.shared.sessions.admits(&header.session) == Admission::Replay {
+            // What is said at the end comes while it is written still.
+            let is_late = |flow: &Flow| flow.session == header.session && flow.believes(&header, packet);
+            self.dropped.replayed += u64::from(!self.ending.iter().any(is_late));
+            return;
         }
         match pair.seal(&header.session).filter(|seal| seal.fits(header.sequence, packet)) {
+            Some(_) if self.ending.len() >= ENDING_MAX => self.dropped.crowded += 1,
             Some(seal) => {
-                if let Some(before) = self.flows.remove(&sender) {
-                    self.over.push(before.finish()?);
-                }
-                if admission == Admission::New {
-                    self.sessions.set(header.session, false)?;
-                }
-                let mut flow = Flow::new(header.session, seal, self.pool.clone(), self.place.clone());
+                self.end(sender);
+                self.shared.sessions.note(header.session, false);
+                let mut flow = Flow::new(header.session, seal, self.place.clone(), &self.shared);
                 flow.take(&header, packet);
                 self.flows.insert(sender, flow);
             }
             None => self.dropped.forged += 1,
         }
-        Ok(())
     }
 
-    fn end_what_is_over(&mut self, silence: Duration) -> Result<()> {
+    /// Takes no more of a sending. It is written to its end beside this: whoever reads the socket waits for no disk.
+    fn end(&mut self, sender: [u8; 4]) {
+        let Some(mut flow) = self.flows.remove(&sender) else { return };
+        if flow.has_ended() {
+            self.shared.sessions.note(flow.session, true);
+        }
+        flow.close();
+        self.ending.push(flow);
+    }
+
+    fn end_what_is_over(&mut self, silence: Duration) {
         let over: Vec<[u8; 4]> =
             self.flows.iter().filter(|(_, flow)| flow.is_over(silence)).map(|(sender, _)| *sender).collect();
-        for sender in over {
-            let Some(flow) = self.flows.remove(&sender) else { continue };
-            let (session, has_ended) = (flow.session, flow.has_ended());
-            let report = flow.finish()?;
-            // One that broke off may go on: what comes of it then is taken as before.
-            let is_done =
-                has_ended || matches!(report.outcome, Outcome::Complete { .. } | Outcome::Refused { .. });
-            if is_done {
-                self.sessions.set(session, true)?;
-            }
-            self.over.push(report);
-        }
-        Ok(())
+        over.into_iter().for_each(|sender| self.end(sender));
+        let (written, ending) = std::mem::take(&mut self.ending).into_iter().partition(Flow::is_written);
+        self.ending = ending;
+        self.over.extend(Vec::into_iter(written).map(Flow::finish));
+    }
+
+    /// Waits until nothing is written any more.
+    fn finish_all(&mut self) {
+        let flows = std::mem::take(&mut self.flows).into_values();
+        let mut all: Vec<Flow> = flows.chain(std::mem::take(&mut self.ending)).collect();
+        all.iter_mut().for_each(Flow::close);
+        all.into_iter().for_each(|flow| drop(flow.finish()));
     }
 }

@@ -96,7 +96,7 @@ pub async fn send(station: &Station, dir: &Path, wish: &Wish) -> Result<Report> 
     let trusted = Trusted::of(&trust::list(station).await?)?;
     let receiver = match &wish.recipient {
         Some(path) => keys::read_public(path)?,
-        None => only_one(trusted.keys())?,
+        None => only_one(trusted.packet_keys())?,
     };
     let pair = Pair::sending(&station.key, receiver)?;
     let known = trusted.and(Some(station.key.public()));

@@ -2,9 +2,11 @@
 //!
 //! One file for each sender in the spool: `NUMBER SALT open` or `NUMBER SALT over`.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use airlock_core::hex;
 use airlock_formats::oneway::packet::Session;
@@ -23,10 +25,16 @@ pub(super) enum Admission {
 }
 
 /// The newest session of each sender.
+///
+/// What is known is asked and told without waiting; writing it down is for whoever may wait for a disk.
 pub(super) struct Sessions {
     dir: PathBuf,
-    newest: BTreeMap<[u8; 4], (Session, bool)>,
+    newest: Mutex<Newest>,
+    /// What the files say.
+    saved: Mutex<Newest>,
 }
+
+type Newest = BTreeMap<[u8; 4], (Session, bool)>;
 
 impl Sessions {
     /// What is remembered of these senders.
@@ -46,12 +54,12 @@ impl Sessions {
                 Err(e) => return Err(file_error(&path)(e)),
             }
         }
-        Ok(Self { dir: dir.to_owned(), newest })
+        Ok(Self { dir: dir.to_owned(), saved: Mutex::new(newest.clone()), newest: Mutex::new(newest) })
     }
 
     /// What to do with packets of a session.
     pub fn admits(&self, session: &Session) -> Admission {
-        match self.newest.get(&session.sender) {
+        match held(&self.newest).get(&session.sender) {
             None => Admission::New,
             Some((newest, _)) if session.number > newest.number => Admission::New,
             Some((newest, false)) if session == newest => Admission::GoesOn,
@@ -59,18 +67,40 @@ impl Sessions {
         }
     }
 
-    /// Remembers a session as the newest of its sender.
-    pub fn set(&mut self, session: Session, is_over: bool) -> Result<()> {
-        let path = path(&self.dir, session.sender);
-        let state = if is_over { "over" } else { "open" };
+    /// Takes a session for the newest of its sender, unless there is a newer one; one that is over stays over.
+    pub fn note(&self, session: Session, is_over: bool) {
+        let mut newest = held(&self.newest);
+        let (last, was_over) = newest.entry(session.sender).or_insert((session, false));
+        match session.number.cmp(&last.number) {
+            Ordering::Less => {}
+            Ordering::Equal => *was_over |= is_over,
+            Ordering::Greater => (*last, *was_over) = (session, is_over),
+        }
+    }
+
+    /// Writes down what is known of a sender, unless it is written already.
+    pub fn save(&self, sender: [u8; 4]) -> Result<()> {
+        // Whoever comes first writes the newest, so that no file goes back.
+        let mut saved = held(&self.saved);
+        let Some(state) = held(&self.newest).get(&sender).copied() else { return Ok(()) };
+        if saved.get(&sender) == Some(&state) {
+            return Ok(());
+        }
+        let (session, is_over) = state;
+        let path = path(&self.dir, sender);
+        let word = if is_over { "over" } else { "open" };
         let mut file = tempfile::NamedTempFile::new_in(&self.dir).map_err(file_error(&path))?;
-        writeln!(file, "{} {} {state}", session.number, hex::encode(&session.salt))
+        writeln!(file, "{} {} {word}", session.number, hex::encode(&session.salt))
             .map_err(file_error(&path))?;
         file.as_file().sync_data().map_err(file_error(&path))?;
         file.persist(&path).map_err(|e| file_error(&path)(e.error))?;
-        self.newest.insert(session.sender, (session, is_over));
+        saved.insert(sender, state);
         Ok(())
     }
+}
+
+fn held(newest: &Mutex<Newest>) -> MutexGuard<'_, Newest> {
+    newest.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn path(dir: &Path, sender: [u8; 4]) -> PathBuf {
@@ -98,19 +128,40 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let session = |number, salt| Session { sender: [1; 4], number, salt: [salt; 8] };
         let open = || Sessions::open(dir.path(), [[1; 4]].into_iter()).unwrap();
-        let mut sessions = open();
+        let sessions = open();
+        let set = |session, is_over| {
+            sessions.note(session, is_over);
+            sessions.save([1; 4]).unwrap();
+        };
         assert_eq!(sessions.admits(&session(5, 0)), Admission::New);
-        sessions.set(session(5, 0), false).unwrap();
+        set(session(5, 0), false);
         for sessions in [&sessions, &open()] {
             assert_eq!(sessions.admits(&session(5, 0)), Admission::GoesOn);
             assert_eq!(sessions.admits(&session(5, 1)), Admission::Replay);
             assert_eq!(sessions.admits(&session(4, 0)), Admission::Replay);
             assert_eq!(sessions.admits(&session(6, 0)), Admission::New);
         }
-        sessions.set(session(5, 0), true).unwrap();
+        set(session(5, 0), true);
         for sessions in [&sessions, &open()] {
             assert_eq!(sessions.admits(&session(5, 0)), Admission::Replay);
             assert_eq!(sessions.admits(&session(6, 0)), Admission::New);
+        }
+    }
+
+    #[test]
+    fn a_sending_that_ends_while_the_next_one_is_under_way_takes_nothing_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let session = |number| Session { sender: [1; 4], number, salt: [0; 8] };
+        let sessions = Sessions::open(dir.path(), [].into_iter()).unwrap();
+        sessions.note(session(5), false);
+        sessions.note(session(6), false);
+        // The end of the fifth is written down last.
+        sessions.note(session(5), true);
+        sessions.save([1; 4]).unwrap();
+        let after = Sessions::open(dir.path(), [[1; 4]].into_iter()).unwrap();
+        for sessions in [sessions, after] {
+            assert_eq!(sessions.admits(&session(5)), Admission::Replay);
+            assert_eq!(sessions.admits(&session(6)), Admission::GoesOn);
         }
     }
 }

@@ -6,9 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use airlock_formats::oneway::packet::{DOCUMENT_BIT, Header, Shape};
 
-/// Memory of all blocks that are open or wait to be written, in bytes.
-const HELD_BYTES_MAX: usize = 512 << 20;
-
 /// What came of one block.
 pub(super) struct Got {
     pub shape: Shape,
@@ -38,16 +35,22 @@ impl Drop for Got {
     }
 }
 
-/// Memory of blocks, which is used again.
-#[derive(Default)]
+/// Memory of all blocks that are open or wait to be written; it is used again.
 pub(super) struct Pool {
+    /// Bytes that there may be.
+    most: usize,
     held: AtomicUsize,
     free: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Pool {
-    fn take(&self, bytes: usize) -> Option<Vec<u8>> {
-        if self.held.load(Ordering::Relaxed) + bytes > HELD_BYTES_MAX {
+    /// So many bytes.
+    pub fn new(most: usize) -> Self {
+        Self { most, held: AtomicUsize::new(0), free: Mutex::default() }
+    }
+
+    fn take(&self, bytes: usize, most: usize) -> Option<Vec<u8>> {
+        if self.held.load(Ordering::Relaxed) + bytes > most {
             return None;
         }
         self.held.fetch_add(bytes, Ordering::Relaxed);
@@ -84,7 +87,6 @@ pub(super) enum Fate {
 }
 
 /// The blocks of one session that are open.
-#[derive(Default)]
 pub(super) struct Window {
     open: BTreeMap<u32, Open>,
     /// Those above the horizon that are whole.
@@ -97,11 +99,20 @@ pub(super) struct Window {
 impl Window {
     /// Blocks in memory that others use as well.
     pub fn new(pool: Arc<Pool>) -> Self {
-        Self { pool, ..Self::default() }
+        Self { open: BTreeMap::new(), whole: BTreeSet::new(), horizon: 0, pool }
     }
 
     /// Takes a symbol; blocks that are whole by it, or given up since later ones are long under way, are handed on.
-    pub fn take(&mut self, header: &Header, body: &[u8], each: &mut impl FnMut(Got)) -> Fate {
+    ///
+    /// While it is not known where data belongs, none of it goes on, and it may hold half of the memory: the document, by
+    /// which it becomes known, needs the rest.
+    pub fn take(
+        &mut self,
+        header: &Header,
+        body: &[u8],
+        is_placed: bool,
+        each: &mut impl FnMut(Got),
+    ) -> Fate {
         let number = header.block;
         let is_data = number & DOCUMENT_BIT == 0;
         if (is_data && number < self.horizon) || self.whole.contains(&number) {
@@ -109,7 +120,8 @@ impl Window {
         }
         let is_there = self.open.contains_key(&number);
         if !is_there {
-            let Some(symbols) = self.pool.take(header.shape.bytes()) else { return Fate::Overrun };
+            let most = if is_data && !is_placed { self.pool.most / 2 } else { self.pool.most };
+            let Some(symbols) = self.pool.take(header.shape.bytes(), most) else { return Fate::Overrun };
             let (shape, pool, order) = (header.shape, self.pool.clone(), Vec::new());
             let got = Got { shape, is_document: !is_data, order, symbols, pool };
             self.open.insert(number, Open { seen: [0; 32], got });
@@ -172,6 +184,12 @@ mod tests {
 
     use super::*;
 
+    const MEMORY: usize = 64 << 20;
+
+    fn window() -> Window {
+        Window::new(Arc::new(Pool::new(MEMORY)))
+    }
+
     fn header(block: u32, symbol: u16) -> Header {
         Header {
             kind: Kind::Symbol,
@@ -188,14 +206,14 @@ mod tests {
         let mut out = Vec::new();
         let mut each = |got: Got| out.push((got.order.clone(), got.is_whole()));
         for (block, symbol) in steps {
-            window.take(&header(*block, *symbol), &[7; 512], &mut each);
+            window.take(&header(*block, *symbol), &[7; 512], true, &mut each);
         }
         out
     }
 
     #[test]
     fn a_block_is_handed_on_once_and_as_soon_as_it_is_whole() {
-        let mut window = Window::default();
+        let mut window = window();
         assert_eq!(
             taken(&mut window, &[(0, 0), (0, 0), (1, 2), (0, 2), (0, 1), (1, 0)]),
             [(vec![0, 2], true), (vec![2, 0], true)]
@@ -204,7 +222,7 @@ mod tests {
 
     #[test]
     fn what_stays_short_is_handed_on_when_later_blocks_are_long_under_way() {
-        let mut window = Window::default();
+        let mut window = window();
         assert_eq!(taken(&mut window, &[(0, 1), (1, 0), (2, 0), (3, 0), (4, 0)]), []);
         assert_eq!(taken(&mut window, &[(5, 0), (0, 0)]), [(vec![1], false)]);
         let mut rest = Vec::new();
@@ -214,24 +232,41 @@ mod tests {
 
     #[test]
     fn the_document_is_waited_for_however_late_it_is() {
-        let mut window = Window::default();
+        let mut window = window();
         let document = DOCUMENT_BIT;
         assert_eq!(taken(&mut window, &[(document, 0), (900, 0), (document, 1)]), [(vec![0, 1], true)]);
     }
 
     #[test]
     fn memory_is_bounded_and_comes_back() {
-        let mut window = Window::default();
+        let mut window = window();
         let shape = Shape { originals: 1024, repair: 1, symbol_bytes: 8832 };
         let mut fates = Vec::new();
         for block in 0..80 {
             let header = Header { shape, depth: 1024, ..header(block, 0) };
-            fates.push(window.take(&header, &vec![0; 8832], &mut |_| ()));
+            fates.push(window.take(&header, &vec![0; 8832], true, &mut |_| ()));
         }
-        let kept = HELD_BYTES_MAX / shape.bytes();
+        let kept = MEMORY / shape.bytes();
         assert_eq!(fates.iter().filter(|f| **f == Fate::Kept).count(), kept);
         assert!(fates[kept..].iter().all(|f| *f == Fate::Overrun));
         window.close(&mut |_| ());
         assert_eq!(window.pool.held.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn data_of_which_nobody_knows_where_it_belongs_leaves_room_for_the_document() {
+        let (mut window, mut waiting) = (window(), Vec::new());
+        let shape = Shape { originals: 512, repair: 1, symbol_bytes: 8832 };
+        let mut take = |block: u32, is_placed| {
+            let header = Header { shape, depth: 1024, ..header(block, 0) };
+            window.take(&header, &vec![0; 8832], is_placed, &mut |got| waiting.push(got))
+        };
+        let fates: Vec<Fate> = (0..80).map(|block| take(block, false)).collect();
+        let kept = MEMORY / 2 / shape.bytes();
+        assert_eq!(fates.iter().filter(|fate| **fate == Fate::Kept).count(), kept);
+        for block in 0..(MEMORY / 2 / shape.bytes()) as u32 {
+            assert_eq!(take(DOCUMENT_BIT | block, false), Fate::Kept);
+        }
+        window.close(&mut |_| ());
     }
 }

@@ -12,14 +12,17 @@ use std::time::{Duration, Instant};
 use airlock_core::id::Digest;
 use airlock_formats::oneway::beat::Beat;
 use airlock_formats::oneway::fec::Decoder;
+use airlock_formats::oneway::packet::Session;
 use airlock_formats::oneway::piece::{self, Stream};
 use airlock_formats::oneway::ranges::Ranges;
 
 use super::door::Door;
 use super::hasher::{Hasher, Verdict};
 use super::members::DOCUMENT_BYTES_MAX;
+use super::session::Sessions;
 use super::spool::{self, Spool};
-use super::window::Got;
+use super::turns::{Turn, Turns};
+use super::window::{Got, Pool};
 use crate::bundle::media;
 use crate::error::{Error, Result, file_error};
 use crate::progress::{Progress, Task, Unit};
@@ -50,6 +53,8 @@ pub(super) struct Tally {
     pub restored: AtomicU64,
     /// Bytes of the data that are there.
     pub arrived: AtomicU64,
+    /// It is known where data belongs.
+    pub is_placed: AtomicBool,
     /// Everything is done, or refused.
     pub is_over: AtomicBool,
 }
@@ -73,6 +78,14 @@ pub(super) struct Place {
     pub progress: Progress,
 }
 
+/// What all sendings share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub pool: Arc<Pool>,
+    pub turns: Arc<Turns>,
+    pub sessions: Arc<Sessions>,
+}
+
 /// The document as far as it came, in a file without a name: nothing of it stays unless it is accepted.
 struct Arriving {
     file: File,
@@ -82,6 +95,8 @@ struct Arriving {
 
 /// One transfer that is being written.
 pub(super) struct Writer {
+    session: Session,
+    sessions: Arc<Sessions>,
     place: Place,
     tally: Arc<Tally>,
     beat: Option<Beat>,
@@ -95,15 +110,20 @@ pub(super) struct Writer {
     task: Option<Task>,
     synced: Instant,
     syncer: SyncSender<PathBuf>,
+    turns: Arc<Turns>,
+    /// Behind `spool`, which is let go of first.
+    turn: Option<Turn>,
 }
 
 impl Writer {
     /// A writer that has heard of nothing yet.
-    pub fn new(place: Place, tally: Arc<Tally>) -> Self {
+    pub fn new(session: Session, place: Place, shared: &Shared, tally: Arc<Tally>) -> Self {
         let (syncer, folders) = sync_channel::<PathBuf>(1);
         // What cannot be synced now is synced before the bundle gets its name, where a fault is told.
         std::thread::spawn(move || folders.iter().for_each(|folder| drop(media::sync(&folder))));
         Self {
+            session,
+            sessions: shared.sessions.clone(),
             place,
             tally,
             beat: None,
@@ -116,15 +136,22 @@ impl Writer {
             task: None,
             synced: Instant::now(),
             syncer,
+            turns: shared.turns.clone(),
+            turn: None,
         }
     }
 
     /// Writes until nothing more is to come or the bundle is complete.
     pub fn run(mut self, events: &Receiver<Event>) -> Result<End> {
-        let tally = self.tally.clone();
-        let end = self.work(events);
+        let (tally, sessions, session) = (self.tally.clone(), self.sessions.clone(), self.session);
+        let end = sessions.save(session.sender).and_then(|()| self.work(events));
+        // One that broke off may go on: what comes of it then is taken as before.
+        if matches!(end, Ok(End::Complete { .. }) | Err(_)) {
+            sessions.note(session, true);
+        }
+        let saved = sessions.save(session.sender);
         tally.is_over.store(true, Ordering::Release);
-        end
+        end.and_then(|end| saved.map(|()| end))
     }
 
     fn work(&mut self, events: &Receiver<Event>) -> Result<End> {
@@ -156,6 +183,7 @@ impl Writer {
             return Err(Error::unsafe_("a document is announced that is larger than may be"));
         }
         self.beat = Some(beat);
+        self.turn = Some(self.turns.wait(beat.transfer));
         self.open_spool(beat.transfer)?;
         // Also where the bundle waits already: it may come with other signatures.
         let dir = spool::incoming(&self.place.into)?;
@@ -186,6 +214,7 @@ impl Writer {
         self.tally.arrived.store(spool.arrived(), Ordering::Relaxed);
         spool.begin()?.into_iter().for_each(|reached| self.hasher.tell(reached));
         self.spool = Some(spool);
+        self.tally.is_placed.store(true, Ordering::Relaxed);
         Ok(())
     }
 
