@@ -65,6 +65,18 @@ impl Gap {
         send::Wish { to, rate: 300_000_000, repair: None, mtu: None, only: None, recipient: None }
     }
 
+    fn receive_wish(&self, memory: usize) -> receive::Wish {
+        receive::Wish {
+            listen: "udp://127.0.0.1:0".to_owned(),
+            into: self.spool(),
+            once: true,
+            silence: Duration::from_secs(3),
+            quota: None,
+            keep: Duration::from_secs(3600),
+            memory,
+        }
+    }
+
     /// Receives one sending while `sending` is done to where it is received.
     async fn receive<T>(&self, sending: impl AsyncFnOnce(SocketAddr) -> T) -> (T, Report, Dropped) {
         self.receive_in(receive::MEMORY_DEFAULT, |_| (), sending).await
@@ -78,15 +90,7 @@ impl Gap {
         sending: impl AsyncFnOnce(SocketAddr) -> T,
     ) -> (T, Report, Dropped) {
         let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-        let wish = receive::Wish {
-            listen: "udp://127.0.0.1:0".to_owned(),
-            into: self.spool(),
-            once: true,
-            silence: Duration::from_secs(3),
-            quota: None,
-            keep: Duration::from_secs(3600),
-            memory,
-        };
+        let wish = self.receive_wish(memory);
         let listening = move |what: Told<'_>| match what {
             Told::Listening { address, .. } => tell.send(address).unwrap(),
             Told::Sending(report, _) => each(report),
@@ -145,8 +149,8 @@ impl Gap {
 }
 
 async fn believe_as(one: &Station, other: &Station, whom: fn([u8; 32]) -> Whom) {
-    let (name, print) = (&other.config.name, other.key.fingerprint());
-    trust::add(one, name, whom(other.key.public()), &print, trust::Limits::default()).await.unwrap();
+    let print = other.key.fingerprint();
+    trust::add(one, "peer", whom(other.key.public()), &print, trust::Limits::default()).await.unwrap();
 }
 
 fn sizes() -> Vec<usize> {
@@ -496,6 +500,8 @@ async fn what_is_wrong_is_said_before_anything_is_sent() {
     let error =
         refused(&another, &|wish| wish.only = Some(list(format!("manifest {manifest}\nwhole ../x\n")))).await;
     assert!(error.message.contains("does not have"), "{error}");
+    let error = receive::receive(&gap.high, gap.receive_wish((8 << 20) - 1), |_| ()).await.unwrap_err();
+    assert!(error.kind == Kind::Usage && error.message.contains("too little"), "{error}");
     std::fs::write(disk.join("AIRLOCK.sig"), "").unwrap();
     assert_eq!(refused(&disk, &|_| ()).await.kind, Kind::Unsafe);
     assert!(is_complete(&gap.cross(&another, None, |to| Relay::start(to, |p, send| send(p))).await.1));

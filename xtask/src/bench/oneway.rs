@@ -136,7 +136,7 @@ fn measure(bin: &Path, dir: &Path, files: u32) -> Result<()> {
     ))?;
     println!(
         "one-way link, MTU 9000, {files} files of {FILE_BYTES} bytes, sender and receiver on the same processors, in memory, at the \
-         rate that `send` has by default (3 Gbit/s with headers and repair); `whole` is from the start of `airlock send` until \
+         rate that `send` has by default (3 Gbit/s with headers and repair, so that no more than 375 MB/s of packets leave); `whole` is from the start of `airlock send` until \
          every file is verified and the bundle has its name:"
     );
     for trains in ["on", "off"] {
