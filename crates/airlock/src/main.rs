@@ -9,7 +9,7 @@ mod progress;
 
 use std::process::ExitCode;
 
-use airlock_engine::error::Kind;
+use airlock_engine::error::{Error, Kind, Result};
 use clap::Parser as _;
 
 /// Indexes and feeds are millions of small values: the system's allocator spends a fifth of their time.
@@ -17,27 +17,24 @@ use clap::Parser as _;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: the runtime cannot be started: {error}");
-            return ExitCode::from(4);
+    run(cli::Cli::parse()).unwrap_or_else(|error| {
+        eprintln!("error: {}", error.message);
+        if let Some(hint) = &error.hint {
+            eprintln!("  hint: {hint}");
         }
-    };
-    match runtime.block_on(commands::run(cli)) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {}", error.message);
-            if let Some(hint) = &error.hint {
-                eprintln!("  hint: {hint}");
-            }
-            ExitCode::from(match error.kind {
-                Kind::No => 1,
-                Kind::Usage => 2,
-                Kind::Unsafe => 3,
-                Kind::Fault => 4,
-            })
-        }
-    }
+        ExitCode::from(match error.kind {
+            Kind::No => 1,
+            Kind::Usage => 2,
+            Kind::Unsafe => 3,
+            Kind::Fault => 4,
+        })
+    })
+}
+
+fn run(mut cli: cli::Cli) -> Result<ExitCode> {
+    // First: what this thread gives up, those have given up that it starts.
+    let confinement = commands::confine(&mut cli)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Error::fault(format!("the runtime cannot be started: {e}")))?;
+    runtime.block_on(commands::run(cli, confinement))
 }

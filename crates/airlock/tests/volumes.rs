@@ -356,11 +356,12 @@ async fn a_scanner_is_asked_when_nothing_is_missing_and_its_no_throws_nothing_aw
     low.run(&["export", text(&disk), "--capacity", CAPACITY]).exits(0);
     let all = volumes(&disk);
     let high = receiver(&world, "high", &low);
-    let (config, asked) = (high.dir.join("airlock.toml"), world.path("asked"));
-    let plain = std::fs::read_to_string(&config).unwrap();
+    let (config, notes) = (high.dir.join("airlock.toml"), world.path("notes"));
+    std::fs::create_dir(&notes).unwrap();
+    let (plain, asked) = (std::fs::read_to_string(&config).unwrap(), notes.join("asked"));
     let script = format!("echo >> {}; exit 1", text(&asked));
-    std::fs::write(&config, format!("{plain}\n[import]\ncommand = [\"sh\", \"-c\", \"{script}\"]\n"))
-        .unwrap();
+    let asking = format!("command = [\"sh\", \"-c\", \"{script}\"]\nwrites = [\"{}\"]", text(&notes));
+    std::fs::write(&config, format!("{plain}\n[import]\n{asking}\n")).unwrap();
     let (last, first) = all.split_last().unwrap();
     for volume in first {
         import(&high, &[volume], &[]).exits(1);

@@ -4,6 +4,7 @@ pub mod bundle;
 pub mod channel;
 pub mod child;
 pub mod clock;
+pub mod confine;
 pub mod decide;
 pub mod downloads;
 pub mod error;

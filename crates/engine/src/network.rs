@@ -289,6 +289,12 @@ impl Network {
         Ok(())
     }
 
+    /// The files that it names, which may be relative to the station's directory.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.sections()
+            .flat_map(|(_, s)| [&s.ca_file, &s.proxy_password_file, &s.api_key_file].into_iter().flatten())
+    }
+
     fn sections(&self) -> impl Iterator<Item = (String, &Section)> {
         let sources = self.source.iter().map(|s| (format!("[[network.source]] {}", s.prefix), &s.section));
         std::iter::once(("[network]".to_owned(), &self.all)).chain(sources)

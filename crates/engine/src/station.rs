@@ -117,6 +117,15 @@ fn default_listen() -> String {
 }
 
 impl Config {
+    /// That of the station in `dir`.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(dir.join(CONFIG)).map_err(|e| {
+            Error::usage(format!("{} is no station: {e}", dir.display()))
+                .hint("make one with `airlock init DIR`, or name one with --station DIR")
+        })?;
+        Self::parse(&text)
+    }
+
     /// Reads a configuration. Errors name the line but never repeat it: it may hold a password.
     pub fn parse(text: &str) -> Result<Self> {
         let config: Self = toml::from_str(text).map_err(|e| {
@@ -246,12 +255,7 @@ impl Station {
 
     /// Opens the station in `dir`.
     pub async fn open(dir: &Path, options: Options) -> Result<Self> {
-        let path = dir.join(CONFIG);
-        let text = std::fs::read_to_string(&path).map_err(|e| {
-            Error::usage(format!("{} is no station: {e}", dir.display()))
-                .hint("make one with `airlock init DIR`, or name one with --station DIR")
-        })?;
-        let config = Config::parse(&text)?;
+        let config = Config::read(dir)?;
         config.network.check(dir)?;
         let key = StationKey::open(&dir.join("keys"))?;
         let store = Store::open(dir, false).await?;

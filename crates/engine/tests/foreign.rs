@@ -414,7 +414,7 @@ async fn whoever_looks_at_what_comes_in_looks_at_the_files_of_trees_too() {
     let bad = put(&kit, "tree", "eicar", "1.0");
     let looks = "case \"$AIRLOCK_FILE\" in eicar*) echo Eicar; exit 1;; *) test -s \"$0\";; esac";
     let command = ["/bin/sh", "-c", looks].map(str::to_owned).to_vec();
-    kit.station.config.import = Importing { clamd: None, command };
+    kit.station.config.import = Importing { command, ..Importing::default() };
     let report = take(&kit, "tree", "main").await.unwrap();
     let faults = &report.outcome.fetched.faults;
     assert!(

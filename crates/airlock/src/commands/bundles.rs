@@ -184,6 +184,7 @@ pub async fn verify(cx: &Cx, VerifyArgs { dir, key, header }: VerifyArgs) -> Res
             "recipient": m.recipient, "created": m.created, "channels": channels, "files": m.files.len(),
             "bytes": m.files.iter().map(|f| f.size).fold(0, u64::saturating_add), "released": released, "parts": parts,
             "volumes": m.volumes, "whole": is_whole, "files_here": files, "bytes_here": size,
+            "confined": cx.confined,
         }))
     };
     let text = || {
@@ -251,6 +252,7 @@ pub async fn import(cx: &Cx, dirs: &[PathBuf], receipt_out: Option<PathBuf>) -> 
             json["bundles"] = reports.iter().map(taken).collect();
             let not = |(dirs, e): &(Vec<String>, Error)| serde_json::json!({"folder": dirs.first(), "error": e.message, "hint": e.hint});
             json["refused"] = refused.iter().map(not).collect();
+            json["confined"] = serde_json::to_value(cx.confined)?;
             Ok(json)
         };
         judging::tell(cx, &station, "import", &outcomes, json).await?;

@@ -88,14 +88,7 @@ pub fn fetch_status(outcome: &Outcome) -> u8 {
 
 /// Reads the feeds that were added and never read: judging without them would hold everything.
 pub async fn read_new_feeds(cx: &Cx, station: &Station) -> Result<()> {
-    let refs = station.store.db.refs("feed/").await?;
-    let never = |name: &str| !refs.contains_key(&format!("feed/{name}/head"));
-    let new: Vec<String> = refs
-        .keys()
-        .filter_map(|r| r.strip_prefix("feed/")?.strip_suffix("/def"))
-        .filter(|name| never(name))
-        .map(str::to_owned)
-        .collect();
+    let new: Vec<String> = feeds::never_read(station).await?.into_keys().collect();
     if !new.is_empty() {
         let updated = feeds::update(station, &new).await?;
         advisories::say_reports(cx, &updated.read);

@@ -5,6 +5,7 @@ mod blast;
 mod bundles;
 mod channels;
 mod client_config;
+mod confined;
 mod downloads;
 mod evidence;
 mod findings;
@@ -26,9 +27,10 @@ mod station;
 mod trees;
 mod waiting;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use airlock_engine::confine::Confinement;
 use airlock_engine::error::{Error, Result};
 use airlock_engine::station::{CONFIG, Clock, Options, Station};
 use airlock_engine::sync::Wish;
@@ -36,6 +38,7 @@ use airlock_engine::sync::Wish;
 use crate::cli::{Cli, ClockCommand, Command, Habits, WhoArgs};
 use crate::output::Output;
 
+pub use confined::confine;
 pub use serve::{listen, serve as serve_until_interrupted};
 
 /// What a command works with.
@@ -45,6 +48,8 @@ pub struct Cx {
     who: WhoArgs,
     /// How it speaks.
     pub out: Output,
+    /// How far this process is confined, if it reads what others wrote.
+    pub confined: Option<Confinement>,
 }
 
 impl Cx {
@@ -55,15 +60,10 @@ impl Cx {
 
     /// The station that the command line, the environment or the current directory names.
     pub async fn open(&self) -> Result<Station> {
-        let here = PathBuf::from(".");
-        let dir = match &self.station {
-            Some(dir) => dir.clone(),
-            None if here.join(CONFIG).exists() => here,
-            None => {
-                return Err(Error::usage("there is no station here")
-                    .hint("make one with `airlock init DIR`, or name one with --station DIR"));
-            }
-        };
+        let dir = station_dir(self.station.as_deref()).ok_or_else(|| {
+            Error::usage("there is no station here")
+                .hint("make one with `airlock init DIR`, or name one with --station DIR")
+        })?;
         people::known(Station::open(&dir, self.options()).await?, &self.who).await
     }
 
@@ -71,6 +71,12 @@ impl Cx {
     pub fn named_station(&self) -> Option<PathBuf> {
         self.station.clone()
     }
+}
+
+/// The directory of the station that was named, or of that which is here.
+fn station_dir(named: Option<&Path>) -> Option<PathBuf> {
+    let here = || Path::new(CONFIG).exists().then(|| PathBuf::from("."));
+    named.map(Path::to_owned).or_else(here)
 }
 
 /// What the operating system calls whoever acts, in characters that cannot be taken for anything else that records tell of
@@ -82,20 +88,25 @@ fn system_user() -> String {
     if name.is_empty() { "unknown".to_owned() } else { name }
 }
 
+/// The processors that this process may use.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 /// How stations are opened by this command line.
 pub fn options(habits: Habits) -> Options {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Options {
         clock: habits.now.map_or(Clock::System, Clock::Fixed),
         actor: system_user(),
-        threads: if habits.threads == 0 { cores } else { habits.threads },
+        threads: if habits.threads == 0 { cores() } else { habits.threads },
         progress: crate::progress::progress(habits),
     }
 }
 
 /// Runs a command.
-pub async fn run(cli: Cli) -> Result<ExitCode> {
-    let cx = Cx { station: cli.station, habits: cli.habits, who: cli.who, out: Output::new(cli.habits) };
+pub async fn run(cli: Cli, confined: Option<Confinement>) -> Result<ExitCode> {
+    let out = Output::new(cli.habits);
+    let cx = Cx { station: cli.station, habits: cli.habits, who: cli.who, out, confined };
     match cli.command {
         Command::Demo { port, dir, exit } => crate::demo::run(&cx, port, dir, exit).await,
         Command::Init { dir, name, side } => station::init(&cx, dir, name, side.into()).await,

@@ -14,6 +14,7 @@ use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 
+use crate::confine::Needs;
 use crate::error::{Error, Result};
 
 /// How long a scanner may think about one file.
@@ -39,6 +40,16 @@ pub struct Importing {
     /// `AIRLOCK_FILE`: 0 says that the file may come in, 1 that it may not, anything else that it could not tell.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
+    /// What the importing process and the program may read, and start programs from, beyond what every import needs and where
+    /// systems keep programs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reads: Vec<PathBuf>,
+    /// What they may write to: the process beyond the station's own folders, the program nothing else.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub writes: Vec<PathBuf>,
+    /// Where they may connect to over TCP.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<u16>,
 }
 
 impl Importing {
@@ -62,7 +73,7 @@ impl Importing {
             clamd(socket, path, name)?;
         }
         match self.command.split_first() {
-            Some((program, arguments)) => run((program, arguments), path, name, PATIENCE),
+            Some((program, arguments)) => run((program, arguments), &self.writes, (path, name), PATIENCE),
             None => Ok(()),
         }
     }
@@ -81,7 +92,8 @@ fn refused(name: &str, who: &str, said: &str) -> Error {
 fn silent(name: &str, who: &str, why: &str) -> Error {
     let why = shown(why);
     Error::fault(format!("{name} was not looked at: {who}: {why}")).hint(
-        "nothing of the bundle counts yet; mend what `[import]` of airlock.toml names, then run it again",
+        "nothing of the bundle counts yet; mend what `[import]` of airlock.toml names, then run it again. A program reaches what \
+         `reads`, `writes` and `ports` there say, and little else",
     )
 }
 
@@ -131,13 +143,26 @@ fn exchange(socket: &Path, path: &Path) -> std::io::Result<String> {
     if answer.is_empty() { sent.and(read.map(|_| answer)) } else { Ok(answer) }
 }
 
-/// Starts a program for a file and waits for it, within `patience`. What it says beyond the longest answer is read and thrown away,
+/// Starts a program for a file and waits for it, within `patience`. It writes to `writes` and to nothing else: not to the file, of
+/// which the hash was compared before, and not to what lies beside it. What it says beyond the longest answer is read and thrown away,
 /// so that no answer comes of who stopped listening; and what it leaves running keeps nobody.
-fn run((program, arguments): (&str, &[String]), path: &Path, name: &str, patience: Duration) -> Result<()> {
+fn run(
+    (program, arguments): (&str, &[String]),
+    writes: &[PathBuf],
+    (path, name): (&Path, &str),
+    patience: Duration,
+) -> Result<()> {
     let mut command = Command::new(program);
     command.args(arguments).arg(path).env("AIRLOCK_FILE", name).process_group(0);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().map_err(|e| silent(name, program, &e.to_string()))?;
+    // A thread of its own, since what it gives up is gone for it.
+    let spawn = || {
+        Needs::write_only_to(writes).map_err(std::io::Error::other)?;
+        command.spawn()
+    };
+    let spawned = std::thread::scope(|scope| scope.spawn(spawn).join());
+    let spawned = spawned.unwrap_or_else(|_| Err(std::io::Error::other("a thread stopped")));
+    let mut child = spawned.map_err(|e| silent(name, program, &e.to_string()))?;
     let (ended, said) = match watch(&mut child, patience) {
         Ok(Some(ended)) => ended,
         other => {
@@ -255,7 +280,7 @@ mod tests {
         std::fs::write(&file, "x").unwrap();
         let asked = |script: &str| {
             let command = ["sh", "-c", script, "sh"].map(str::to_owned).to_vec();
-            Importing { clamd: None, command }.ask(&file, "a.whl")
+            Importing { command, ..Importing::default() }.ask(&file, "a.whl")
         };
         asked("test \"$AIRLOCK_FILE\" = a.whl && grep -q x \"$1\"").unwrap();
         // One that talks much is heard out, whatever it does about a reader who left.
@@ -266,8 +291,26 @@ mod tests {
         assert!(error.kind == Kind::Unsafe && error.message.contains("not this one"), "{error}");
         assert_eq!(asked("exit 2").unwrap_err().kind, Kind::Fault);
         assert_eq!(asked("kill -9 $$").unwrap_err().kind, Kind::Fault);
-        let none = Importing { clamd: None, command: vec!["/nowhere/scanner".to_owned()] };
+        let none = Importing { command: vec!["/nowhere/scanner".to_owned()], ..Importing::default() };
         assert_eq!(none.ask(&file, "a.whl").unwrap_err().kind, Kind::Fault);
+    }
+
+    #[test]
+    fn a_program_changes_neither_the_file_nor_what_lies_beside_it() {
+        if !std::thread::spawn(|| Needs::write_only_to(&[]).unwrap()).join().unwrap() {
+            println!("skipped: what a scanner may write, because this kernel has no Landlock");
+            return;
+        }
+        let (dir, notes) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let file = dir.path().join("file");
+        std::fs::write(&file, "x").unwrap();
+        let script = "grep -q x \"$1\" && echo > \"$0/note\" || exit 2; \
+                      echo >> \"$1\" || echo > \"$1.new\" || mv \"$1\" \"$1.new\" || rm -f \"$1\" || exit 0; exit 1";
+        let command = ["sh", "-c", script, notes.path().to_str().unwrap()].map(str::to_owned).to_vec();
+        let asked = Importing { command, writes: vec![notes.path().to_owned()], ..Importing::default() };
+        asked.ask(&file, "a.whl").unwrap();
+        // What this process may is as before.
+        std::fs::write(&file, "y").unwrap();
     }
 
     #[test]
@@ -278,7 +321,7 @@ mod tests {
         let (patience, began) = (Duration::from_secs(1), Instant::now());
         let asked = |script: &str| {
             let arguments = ["-c", script, "sh"].map(str::to_owned);
-            run(("sh", &arguments), &file, "a.whl", patience)
+            run(("sh", &arguments), &[dir.path().to_owned()], (&file, "a.whl"), patience)
         };
         for script in ["sleep 600; exit 0", "exec yes", "sleep 600 & echo $! > \"$1.child\"; wait"] {
             let error = asked(script).unwrap_err();

@@ -202,6 +202,18 @@ pub struct Reading {
     pub anew: bool,
 }
 
+/// The feeds of this station that nobody has read yet, and where each lies.
+pub async fn never_read(station: &Station) -> Result<BTreeMap<String, String>> {
+    let db = &station.store.db;
+    let mut out = BTreeMap::new();
+    for (name, id) in defs(station).await? {
+        if db.find_ref(&format!("feed/{name}/head")).await?.is_none() {
+            out.insert(name, db.get(Id::<FeedDef>::new(id)).await?.location);
+        }
+    }
+    Ok(out)
+}
+
 /// Reads every feed of this station again, or those named. One that cannot be read never keeps another from
 /// being read. The set of everything known follows; judging is the caller's.
 pub async fn update(station: &Station, names: &[String]) -> Result<Updated> {

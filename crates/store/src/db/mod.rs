@@ -93,6 +93,8 @@ impl Db {
             .create_if_missing(create)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
+            // Not in files of some folder that the system has for that: a process may have given up to write there.
+            .pragma("temp_store", "memory")
             .busy_timeout(BUSY);
         let pool = SqlitePoolOptions::new()
             .max_connections(4)
@@ -102,6 +104,11 @@ impl Db {
         let db = Self { pool };
         db.migrate().await?;
         Ok(db)
+    }
+
+    /// Ends its connections, and the threads behind them. Whoever has it still is told that it is closed.
+    pub async fn close(&self) {
+        self.pool.close().await;
     }
 
     async fn migrate(&self) -> Result<(), StoreError> {
