@@ -18,9 +18,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     run(cli::Cli::parse()).unwrap_or_else(|error| {
-        eprintln!("error: {}", error.message);
+        eprintln!("error: {}", output::plain_lines(&error.message));
         if let Some(hint) = &error.hint {
-            eprintln!("  hint: {hint}");
+            eprintln!("  hint: {}", output::plain_lines(hint));
         }
         ExitCode::from(match error.kind {
             Kind::No => 1,

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use airlock_core::time::{Span, Time};
+use airlock_core::unseen::plain;
 use airlock_engine::error::{Error, Result};
 use serde_json::Value;
 
@@ -39,7 +40,7 @@ impl Output {
     /// Something that is only told while working.
     pub fn say(self, text: &str) {
         if !self.habits.quiet {
-            eprintln!("{text}");
+            eprintln!("{}", plain_lines(text));
         }
     }
 }
@@ -50,6 +51,11 @@ pub fn write(text: &str) -> Result<()> {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::fault(format!("stdout: {e}"))),
         _ => Ok(()),
     }
+}
+
+/// Text with what strangers may have chosen, as it may be shown; its lines are ours.
+pub fn plain_lines(text: &str) -> String {
+    text.split('\n').map(plain).collect::<Vec<_>>().join("\n")
 }
 
 /// Bytes as disks are sold: powers of a thousand.

@@ -197,3 +197,26 @@ async fn a_bundle_keeps_its_own_names() {
     high.run(&["import", disk, "--policy", "default"]).exits(2).says("--channel");
     high.run(&["import", disk]).exits(0);
 }
+
+#[tokio::test]
+async fn names_that_strangers_chose_do_nothing_to_a_terminal() {
+    let world = World::new().await;
+    let inside = station(&world);
+    let package = conda("leaf", "1.0");
+    let folder = world.path("tree/noarch");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join(package.file_name("conda")), package.conda().unwrap()).unwrap();
+    let name = "evil-\u{1b}[2J\u{202e}fdp\r\nleaf: 1 admitted-1.0-0.conda";
+    std::fs::write(folder.join(name), "x").unwrap();
+    let path = world.path("tree");
+    let answer = inside.run(&["--verbose", "import", path.to_str().unwrap(), "--channel", "tree"]);
+    let shown = answer.stdout.clone() + &answer.stderr;
+    assert!(
+        shown.contains("evil-\u{fffd}[2J\u{fffd}fdp\u{fffd}\u{fffd}leaf: 1 admitted-1.0-0.conda"),
+        "{answer:?}"
+    );
+    assert!(!shown.contains(|c: char| c != '\n' && (c.is_control() || c == '\u{202e}')), "{answer:?}");
+    // Scripts get the name as it is.
+    let all = inside.json(&["import", path.to_str().unwrap(), "--channel", "tree"]);
+    assert_eq!(all["channels"][0]["left_out"]["records"][0]["file"], format!("noarch/{name}"));
+}

@@ -10,6 +10,7 @@ use airlock_core::roles::Action;
 use airlock_core::shard::ShardKey;
 use airlock_core::spec::Spec;
 use airlock_core::time::Time;
+use airlock_core::unseen::plain;
 use airlock_engine::channel;
 use airlock_engine::child;
 use airlock_engine::error::{Error, Result};
@@ -212,7 +213,8 @@ pub fn text(cx: &Cx, outcomes: &[Outcome]) -> String {
             out += &format!("  left out {} that cannot be read:\n", count(o.bad_count, "record"));
             let shown = if cx.out.is_verbose() { o.bad.len() } else { 3 };
             for bad in o.bad.iter().take(shown) {
-                out += &format!("    {} in {}: {}\n", bad.file, bad.index, bad.reason);
+                let (file, index, reason) = (plain(&bad.file), plain(&bad.index), plain(&bad.reason));
+                out += &format!("    {file} in {index}: {reason}\n");
             }
         }
         if o.fetched.unprobed > 0 {
@@ -222,7 +224,7 @@ pub fn text(cx: &Cx, outcomes: &[Outcome]) -> String {
             );
         }
         for (file, fault) in &o.fetched.faults {
-            out += &format!("  did not come: {file}: {}\n", fault.detail());
+            out += &format!("  did not come: {}: {}\n", plain(file), plain(fault.detail()));
         }
         let shown = if cx.out.is_verbose() { o.changes.len() } else { CHANGES_SHOWN };
         let rows: Vec<Vec<String>> = o

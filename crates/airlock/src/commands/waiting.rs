@@ -5,14 +5,13 @@ use std::process::ExitCode;
 use airlock_core::compare::{Changed, Changes, Told, Unknown};
 use airlock_core::spec::Spec;
 use airlock_core::time::Time;
-use airlock_core::unseen::is_unseen;
 use airlock_engine::error::{Error, Result};
 use airlock_engine::review::{self, AskedFor, Held, Shown, Since};
 use airlock_engine::station::Station;
 use airlock_engine::status::{self, BrokenGlass};
 
 use super::{Cx, judging};
-use crate::output::{ago, bytes, count};
+use crate::output::{ago, bytes, count, plain_lines};
 
 /// Requests and files of a version that are told for people; `--json` tells all.
 const SHOWN_MAX: usize = 5;
@@ -73,13 +72,7 @@ fn held_text(held: &Held, now: Time) -> String {
     };
     out += &requests_text(&held.requests, now);
     out += &dependents_text(held);
-    plain(&out)
-}
-
-/// What comes of strangers, without what a terminal would obey.
-fn plain(text: &str) -> String {
-    let shown = |c: char| if is_unseen(c) && c != '\n' { char::REPLACEMENT_CHARACTER } else { c };
-    text.chars().map(shown).collect()
+    plain_lines(&out)
 }
 
 fn next(channel: &str, held: &Held, is_queue: bool) -> String {
@@ -171,7 +164,7 @@ fn shown_text(channel: &str, shown: &Shown, now: Time) -> String {
         let more = files(untold as u64);
         out += &format!("  {more} more: name one to see what changed in it\n");
     }
-    held_text(held, now) + &plain(&out) + &next(channel, held, false)
+    held_text(held, now) + &plain_lines(&out) + &next(channel, held, false)
 }
 
 /// Which two files are compared, and what is another.
