@@ -367,6 +367,7 @@ async fn a_scanner_is_asked_when_nothing_is_missing_and_its_no_throws_nothing_aw
         import(&high, &[volume], &[]).exits(1);
     }
     assert!(!asked.exists());
+    high.run(&["gc"]).exits(0).shows(" of bundle 1 of ").shows(", which is not whole yet, until ");
     import(&high, &[last], &[]).exits(3).says("may not come in");
     assert!(asked.exists());
     // The others are on their way back already.

@@ -15,13 +15,14 @@ use airlock_core::roles::Action;
 use airlock_core::time::Span;
 use airlock_store::Stored;
 
+use crate::bundle::unfinished::{self, Unfinished};
 use crate::error::{Error, Result, joined};
 use crate::graph::Role;
 use crate::people;
 use crate::progress::Unit;
 use crate::station::Station;
 use crate::walk::{self, Need, Place, Roots, Walk};
-use crate::{channel, downloads, retention};
+use crate::{channel, downloads, foreign, retention};
 
 /// What is younger than this is kept, unless somebody says otherwise: longer than any command runs.
 pub const GRACE: Span = Span::days(1);
@@ -66,6 +67,12 @@ pub struct Report {
     pub blobs_removed: u64,
     /// Their bytes.
     pub blob_bytes: u64,
+    /// Files that killed imports of trees had unpacked.
+    pub unpacked_removed: u64,
+    /// Their bytes.
+    pub unpacked_bytes: u64,
+    /// Bundles that began to come in and are not whole; what came of those that can never be was removed.
+    pub unfinished: Vec<Unfinished>,
     /// What was left in staging.
     pub staged_removed: u64,
     /// Its bytes.
@@ -115,6 +122,8 @@ pub async fn gc(station: &Station, how: How) -> Result<Report> {
     let staged =
         joined(tokio::task::spawn_blocking(move || Ok(blobs.sweep_staging(cutoff.time, how.dry)?)).await)?;
     (report.staged_removed, report.staged_bytes) = staged;
+    (report.unpacked_removed, report.unpacked_bytes) = foreign::sweep(station, how.dry).await?;
+    report.unfinished = unfinished::sweep(station, how.dry).await?;
     report.database_free_bytes = db.free_bytes().await?;
     if !how.dry && report.objects_removed + report.blobs_removed > 0 {
         station.commit(Vec::new(), "store.collect", "store", &serde_json::to_value(&report)?).await?;

@@ -11,7 +11,7 @@ use airlock_engine::error::{Error, Kind as Fails};
 use airlock_engine::foreign::{self, Kind, Report, Wish};
 use airlock_engine::people::{self, Login};
 use airlock_engine::view::FileAnswer;
-use airlock_engine::{channel, sync};
+use airlock_engine::{channel, gc, policy, sync};
 use airlock_testkit::archives::{gzip, tar, zip};
 use airlock_testkit::{Kit, conda, osv, sdist, wheel};
 use serde_json::{Value, json};
@@ -236,8 +236,40 @@ async fn a_tree_that_lists_less_than_half_waits_for_a_person() {
     assert!(error.kind == Fails::Unsafe && error.message.contains("lists 1 names"), "{error}");
     assert_eq!(state(&kit).await, before);
     let wish = Wish { accept_shrink: true, ..wish("main") };
+    // Another policy rules what is listed, and changes nothing in what is asked of whom.
+    policy::set(&kit.station, "other", airlock_core::policy::DEFAULT).await.unwrap();
+    channel::set_policy(&kit.station, "main", "other").await.unwrap();
+    let error = take(&kit, "less", "main").await.unwrap_err();
+    assert!(error.kind == Fails::Unsafe && error.message.contains("lists 1 names"), "{error}");
     let report = foreign::import(&kit.station, &[kit.path().join("less")], &wish).await.unwrap();
     assert_eq!(report.outcome.records, 1);
+}
+
+#[tokio::test]
+async fn what_a_killed_unpacking_left_is_collected_and_what_somebody_works_on_is_not() {
+    let kit = Kit::new(&[]).await;
+    for n in 0..3 {
+        kit.write(&format!("station/cache/trees/0123456789ab/0/noarch/left-{n}-0.conda"), b"four");
+    }
+    kit.write("station/cache/trees/ba9876543210/0/noarch/busy-1-0.conda", b"four");
+    let how = |dry| gc::How { dry, grace: gc::GRACE, now: std::time::SystemTime::now() };
+    let busy = kit.station.lease("tree/ba9876543210", "import").await.unwrap();
+    for dry in [true, false] {
+        let report = gc::gc(&kit.station, how(dry)).await.unwrap();
+        assert_eq!((report.unpacked_removed, report.unpacked_bytes), (3, 12));
+        assert_eq!(left_behind(&kit), 1 + usize::from(dry));
+    }
+    drop(busy);
+    let report = gc::gc(&kit.station, how(false)).await.unwrap();
+    assert_eq!((report.unpacked_removed, left_behind(&kit)), (1, 0));
+    // Whoever unpacks has that lease.
+    put(&kit, "tree", "a", "1.0");
+    let short = airlock_core::id::Digest::of(b"main").short();
+    let busy = kit.station.lease(&format!("tree/{short}"), "import").await.unwrap();
+    let error = take(&kit, "tree", "main").await.unwrap_err();
+    assert!(error.message.contains("is being changed by"), "{error}");
+    drop(busy);
+    take(&kit, "tree", "main").await.unwrap();
 }
 
 #[tokio::test]

@@ -10,8 +10,10 @@ use airlock_core::id::Id;
 use airlock_core::policy::PolicyText;
 use airlock_core::request::Requests;
 use airlock_core::snapshot::Snapshot;
-use airlock_core::time::Span;
+use airlock_core::time::{Span, Time};
 use airlock_engine::bundle::export::{self, What};
+use airlock_engine::bundle::scan::Importing;
+use airlock_engine::bundle::unfinished::Void;
 use airlock_engine::bundle::{import, receipt};
 use airlock_engine::fsck;
 use airlock_engine::gc::{self, GRACE, How, Report};
@@ -264,6 +266,76 @@ async fn deltas_cross_after_both_sides_collected() {
         is_whole(&kit.station).await;
         is_whole(&high).await;
     }
+}
+
+#[tokio::test]
+async fn what_came_of_a_bundle_waits_for_the_rest_unless_it_can_never_be_whole() {
+    let (kit, mut source) = grown(1).await;
+    let options = kit.station.options.clone();
+    let mut high = Station::init(&kit.path().join("high"), "high", Side::Isolated, options).await.unwrap();
+    let (key, print) = (kit.station.key.public(), kit.station.key.fingerprint());
+    trust::add(&high, "low", key, &print, trust::Limits::default()).await.unwrap();
+    let mut disks = Vec::new();
+    for name in ["first", "second"] {
+        source.add(&conda(name, "1.0"), &json!({}));
+        source.write();
+        kit.sync("main").await;
+        let disk = kit.path().join(name);
+        export::export(&kit.station, &disk, &What::default()).await.unwrap();
+        disks.push(disk);
+    }
+    let stream = export::stream_of(&kit.station, None);
+    let found = |report: &Report| -> Vec<(Option<u64>, u64, Option<Void>)> {
+        report.unfinished.iter().map(|one| (one.number, one.files, one.void)).collect()
+    };
+    let collect = async |high: &Station, dry: bool| gc::gc(high, How { dry, ..later() }).await.unwrap();
+    // What came stays where a scanner says no.
+    let no =
+        Importing { command: ["sh", "-c", "exit 1"].map(str::to_owned).to_vec(), ..Importing::default() };
+    high.config.import = no;
+    for disk in &disks {
+        assert!(import::import(&high, disk).await.unwrap_err().is_opinion);
+    }
+    let mut report = collect(&high, false).await;
+    report.unfinished.sort_by_key(|one| one.number);
+    assert_eq!(found(&report), [(Some(1), 2, None), (Some(2), 3, None)]);
+    assert!(report.unfinished.iter().all(|one| one.stream.as_ref() == Some(&stream) && one.bytes > 0));
+    let kept = report.unfinished[0].until.since(Time::from_seconds(unix_seconds())).as_seconds();
+    assert!((29 * 86_400..=30 * 86_400).contains(&kept), "{kept}");
+    // A later one is in: the first is refused from now on.
+    high.config.import = Importing::default();
+    import::import(&high, &disks[1]).await.unwrap();
+    for dry in [true, false] {
+        assert_eq!(found(&collect(&high, dry).await), [(Some(1), 2, Some(Void::Superseded))]);
+    }
+    assert_eq!(collect(&high, false).await.unfinished, []);
+    is_whole(&high).await;
+    // Nobody is trusted any more by whose word it would count.
+    source.add(&conda("third", "1.0"), &json!({}));
+    source.write();
+    kit.sync("main").await;
+    let disk = kit.path().join("third");
+    export::export(&kit.station, &disk, &What::default()).await.unwrap();
+    high.config.import = Importing { command: vec!["false".to_owned()], ..Importing::default() };
+    assert!(import::import(&high, &disk).await.unwrap_err().is_opinion);
+    assert_eq!(found(&collect(&high, false).await), [(Some(3), 1, None)]);
+    trust::revoke(&high, "low").await.unwrap();
+    let manifest = collect(&high, true).await.unfinished[0].manifest.clone();
+    // Whoever works on it keeps it; what no program labelled waits for its time.
+    let busy = high.store.blobs.intake(&manifest).unwrap();
+    assert_eq!(collect(&high, false).await.unfinished, []);
+    drop(busy);
+    let unknown = high.store.blobs.intake("ff").unwrap();
+    drop(unknown);
+    let swept = found(&collect(&high, false).await);
+    assert_eq!(swept, [(Some(3), 1, Some(Void::NotTrusted)), (None, 0, None)]);
+    assert_eq!(found(&collect(&high, false).await), [(None, 0, None)]);
+    is_whole(&high).await;
+}
+
+fn unix_seconds() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    i64::try_from(since.as_secs()).unwrap()
 }
 
 #[tokio::test]

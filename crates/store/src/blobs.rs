@@ -19,7 +19,7 @@ use airlock_core::id::Digest;
 use crate::error::StoreError;
 use crate::intake::{self, Intake};
 
-pub use sweep::Lying;
+pub use sweep::{Begun, Lying};
 
 /// After how long without a write a staged file that no process owns counts as left behind.
 const ABANDONED: std::time::Duration = std::time::Duration::from_secs(24 * 3600);

@@ -25,6 +25,8 @@ const LARGE_BYTES: u64 = 4 << 20;
 const STRETCH_BYTES: u64 = 8 << 20;
 /// What the folders of intakes are called in the staging folder.
 pub(crate) const PREFIX: &str = "import-";
+/// The file in an intake's folder that says whose it is.
+pub(crate) const LABEL: &str = "label";
 /// How long an intake that was broken off waits for being resumed.
 pub(crate) const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -54,6 +56,12 @@ impl Intake {
         // So that nobody takes it for abandoned.
         lock.set_modified(SystemTime::now()).map_err(fail())?;
         Ok(Self { blobs, dir: dir.clone(), is_resumed, whole: Mutex::default(), _lock: lock })
+    }
+
+    /// Says whose it is, for whoever finds it after it was broken off.
+    pub fn label(&self, label: &[u8]) -> Result<(), StoreError> {
+        let path = self.dir.join(LABEL);
+        std::fs::write(&path, label).map_err(StoreError::file(path))
     }
 
     /// Where a blob lies that this intake has taken in.

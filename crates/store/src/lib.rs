@@ -13,7 +13,7 @@ mod intake;
 mod lease;
 mod pack;
 
-pub use blobs::{Batch, Blobs, Lying, Staged, Verified};
+pub use blobs::{Batch, Begun, Blobs, Lying, Staged, Verified};
 pub use db::{
     Change, Db, Download, DownloadLimits, DownloadRoom, NameChange, NewEntry, RefChange, ShardName, Stored,
     Wanted,

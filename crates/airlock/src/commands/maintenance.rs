@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use airlock_core::time::Span;
+use airlock_engine::bundle::unfinished::{Unfinished, Void};
 use airlock_engine::clock;
 use airlock_engine::error::Result;
 use airlock_engine::fsck::{self, Damage, Kind};
@@ -43,19 +44,40 @@ fn text(report: &gc::Report) -> String {
     let kept = if kept.is_empty() { "no snapshot".to_owned() } else { kept.join(", ") };
     format!(
         "{did} {files} ({file_bytes}), {objects} ({object_bytes}) and {staged} left over ({staged_bytes}).\n\
-         Kept: {kept}; {stay} and {objects_stay}.\n\
+         {unfinished}Kept: {kept}; {stay} and {objects_stay}.\n\
          The database file has {free} to be used again; it does not shrink.\n",
         did = if report.dry_run { "Would remove" } else { "Removed" },
         files = count(report.blobs_removed, "file"),
         file_bytes = bytes(report.blob_bytes),
         objects = count(report.objects_removed, "object"),
+        unfinished = unfinished(report),
         object_bytes = bytes(report.object_bytes),
-        staged = count(report.staged_removed, "file"),
-        staged_bytes = bytes(report.staged_bytes),
+        staged = count(report.staged_removed + report.unpacked_removed, "file"),
+        staged_bytes = bytes(report.staged_bytes + report.unpacked_bytes),
         stay = count(report.blobs_kept, "file"),
         objects_stay = count(report.objects_kept, "object"),
         free = bytes(report.database_free_bytes),
     )
+}
+
+/// What came of bundles that are not whole, one line each.
+fn unfinished(report: &gc::Report) -> String {
+    let line = |one: &Unfinished| {
+        let what = match (&one.stream, one.number) {
+            (Some(stream), Some(number)) => format!("bundle {number} of {stream}"),
+            _ => format!("a bundle (manifest {})", one.manifest.get(..12).unwrap_or(&one.manifest)),
+        };
+        let came = format!("{} ({}) of {what}, which", count(one.files, "file"), bytes(one.bytes));
+        let did = if report.dry_run { "Would remove" } else { "Removed" };
+        match one.void {
+            None => format!("Kept: {came} is not whole yet, until {}.\n", one.until),
+            Some(Void::Superseded) => format!("{did} {came} can never come in: it or a later one is in.\n"),
+            Some(Void::NotTrusted) => {
+                format!("{did} {came} can never come in: its sender is trusted no longer.\n")
+            }
+        }
+    };
+    report.unfinished.iter().map(line).collect()
 }
 
 pub async fn fsck(cx: &Cx, channels: Vec<String>, repair: bool) -> Result<ExitCode> {

@@ -20,7 +20,7 @@ use super::admission::{self, Entry, admission, choose};
 use super::parts::{Parts, Taken};
 use super::signing::{SignedBy, Trusted};
 use super::verify::Opened;
-use super::{ImportState, channels, objects};
+use super::{ImportState, channels, objects, unfinished};
 use crate::clock;
 use crate::error::{Error, Kind, Result, joined};
 use crate::feeds::{self, StoredHead};
@@ -116,7 +116,7 @@ async fn take_in(station: &Station, parts: &Arc<Parts>, trust: &Trust, entry: &E
     let begin = move || {
         bundle.check_listing()?;
         bundle.with_objects()?;
-        Ok(Arc::new(store.blobs.intake(&bundle.first().digest.to_string())?))
+        Ok(Arc::new(unfinished::intake(&store.blobs, bundle.first())?))
     };
     let intake = joined(tokio::task::spawn_blocking(begin).await).map_err(|e| parts.unless_gone(e))?;
     let verified = verified(station, parts, (trust, entry), &intake).await.map_err(|e| parts.unless_gone(e));

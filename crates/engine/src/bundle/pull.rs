@@ -22,7 +22,7 @@ use airlock_store::StoreError;
 use super::parts::Parts;
 use super::signing::Trusted;
 use super::verify::{self, Opened};
-use super::{admission, import, volumes};
+use super::{admission, import, unfinished, volumes};
 use crate::error::{Error, Kind, Result, file_error, joined};
 use crate::progress::Unit;
 use crate::station::Station;
@@ -209,7 +209,7 @@ pub async fn import(station: &Station, at: &Location) -> Result<import::Report> 
     published.fetch_few().await?;
     let (opened, store) = (published.opened.clone(), station.store.clone());
     let look = move || {
-        let intake = store.blobs.intake(&opened.digest.to_string())?;
+        let intake = unfinished::intake(&store.blobs, &opened)?;
         let parts = Parts::from(opened);
         parts.check_room(&store, &intake)?;
         Ok((parts.not_here(&store, &intake)?, intake))

@@ -9,6 +9,7 @@
 //! first sight and judged. The channel keeps no source (`ChannelFeed::Tree`), since the medium is gone tomorrow; what was taken in
 //! lies in the store. The next tree replaces what this one listed.
 
+mod leftovers;
 mod recognise;
 mod unpack;
 
@@ -23,6 +24,7 @@ use airlock_core::id::{Digest, Id};
 use airlock_core::policy::DEFAULT_NAME;
 use airlock_core::roles::Action;
 use airlock_core::snapshot::Upstream;
+use airlock_store::Lease;
 
 use crate::channel::ref_name;
 use crate::clock;
@@ -34,13 +36,19 @@ use crate::station::Station;
 use crate::sync::{self, Outcome};
 use crate::{channel, feeds, judge, people};
 
+pub(crate) use leftovers::sweep;
 pub use recognise::{Kind, Recognised, is_bundle, recognise};
 pub use unpack::{Archive, is_packed};
 
 use recognise::Part;
 
-/// Where archives are unpacked, below the station's directory; one folder for each channel, whose lease is held meanwhile.
+/// Where archives are unpacked, below the station's directory; one folder for each channel, which has a lease of its own.
 const FOLDER: &str = "cache/trees";
+
+/// The lease of a folder below it. Unlike that of the channel it can be told from what lies there.
+fn lease_of(folder: &str) -> String {
+    format!("tree/{folder}")
+}
 
 /// What is to be done with a tree.
 #[derive(Clone, Debug, Default)]
@@ -95,6 +103,8 @@ struct Tree {
     archives: Vec<Archive>,
     /// Where it was unpacked, and what is read of it is kept; gone when it is dropped.
     folder: tempfile::TempDir,
+    /// That somebody works there; it ends after the folder does.
+    _lease: Lease,
 }
 
 /// Takes a tree into a channel, which is made where there is none. Several paths are archives of one channel.
@@ -131,7 +141,7 @@ pub async fn import(station: &Station, paths: &[PathBuf], wish: &Wish) -> Result
     let (reading, read) = mirrored(station, &channel, &tree, wish.accept_shrink).await?;
     feeds::catch_up(station).await?;
     let (channel, reading) = match is_new {
-        true => added(station, channel, reading).await?,
+        true => (channel::add(station, channel).await?, reading),
         false => (channel, reading),
     };
     let detail = serde_json::json!({
@@ -180,13 +190,6 @@ fn made(wish: &Wish, ecosystem: Ecosystem) -> Channel {
     Channel { name: wish.channel.clone(), ecosystem, feed: ChannelFeed::Tree {}, policy }
 }
 
-/// Adds the channel that was read already, and says so in what is remembered of the reading.
-async fn added(station: &Station, channel: Channel, mut reading: Read) -> Result<(Channel, Read)> {
-    let channel = channel::add(station, channel).await?;
-    reading.state.definition = Some(airlock_core::object::encode(&channel)?.0.digest());
-    Ok((channel, reading))
-}
-
 /// Reads the tree. No ref moves.
 async fn mirrored(
     station: &Station,
@@ -225,6 +228,7 @@ async fn open(station: &Station, paths: &[PathBuf], wish: &Wish) -> Result<Tree>
     let beside = station.dir.join(FOLDER);
     let name = Digest::of(wish.channel.as_bytes()).short();
     let (paths, ecosystem) = (paths.to_vec(), wish.ecosystem);
+    let lease = station.lease(&lease_of(&name), "import").await?;
     let work = move || {
         std::fs::create_dir_all(&beside).map_err(file_error(&beside))?;
         // What a killed import of this channel left: whoever runs has the lease.
@@ -237,7 +241,7 @@ async fn open(station: &Station, paths: &[PathBuf], wish: &Wish) -> Result<Tree>
         let (found, archives) = found(&paths, folder.path())?;
         let kind = found.kind;
         let (ecosystem, part, left) = found.choose(ecosystem)?;
-        Ok(Tree { part, ecosystem, kind, left, archives, folder })
+        Ok(Tree { part, ecosystem, kind, left, archives, folder, _lease: lease })
     };
     joined(tokio::task::spawn_blocking(work).await)
 }

@@ -37,7 +37,7 @@ const SHRINK_NAMES_MIN: usize = 20;
 /// What a station remembers of a source between two readings. It changes no result, only what must be asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MirrorState {
-    /// The channel's definition that it was made under; another one asks for other names.
+    /// What is asked of which source; programs before this one kept the channel's whole definition here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub definition: Option<Digest>,
     /// By what each index recognises that it did not change, by reference.
@@ -203,6 +203,11 @@ impl Origin {
     }
 }
 
+/// What is asked of which source. By which policy that is judged changes nothing in it.
+fn definition(channel: &Channel) -> Result<Digest> {
+    Ok(object::encode(&Channel { policy: String::new(), ..channel.clone() })?.0.digest())
+}
+
 /// Reads a channel's source and writes the upstream tree. No ref moves: the caller judges first.
 ///
 /// # Errors
@@ -215,12 +220,14 @@ pub async fn mirror(
     accept_shrink: bool,
 ) -> Result<(Id<Upstream>, MirrorState, Mirrored)> {
     let db = &station.store.db;
-    let definition = db.find_ref(&ref_name(&channel.name, "def")).await?;
+    let definition = Some(definition(channel)?);
+    let whole = db.find_ref(&ref_name(&channel.name, "def")).await?;
     let before = match db.find_ref(&ref_name(&channel.name, "mirror")).await? {
         Some(id) => db.get::<MirrorState>(Id::new(id)).await?,
         None => MirrorState::default(),
     };
-    let before = if before.definition == definition { before } else { MirrorState::default() };
+    let is_of_it = before.definition.is_some() && [definition, whole].contains(&before.definition);
+    let before = if is_of_it { before } else { MirrorState::default() };
     let previous = match db.find_ref(&ref_name(&channel.name, "upstream")).await? {
         Some(id) if before != MirrorState::default() => Some(db.get::<Upstream>(Id::new(id)).await?),
         _ => None,

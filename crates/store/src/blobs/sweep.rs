@@ -10,11 +10,14 @@ use sha2::{Digest as _, Sha256};
 
 use airlock_core::id::Digest;
 
-use super::Blobs;
+use super::{Blobs, lock};
 use crate::error::StoreError;
+use crate::intake;
 
 /// The first two digits of a name, and so the folders of blobs.
 const FOLDERS: u32 = 256;
+/// Bytes that are read of what an intake says of itself.
+const LABEL_BYTES_MAX: u64 = 4096;
 /// Bytes that are read at once.
 const READ_BYTES: usize = 1 << 20;
 
@@ -29,7 +32,63 @@ pub struct Lying {
     pub since: SystemTime,
 }
 
+/// An intake that is not committed: it was broken off, or somebody works on it at this moment.
+#[derive(Clone, Debug)]
+pub struct Begun {
+    /// By which it is opened.
+    pub name: String,
+    /// What it says whose it is; empty if nobody said so.
+    pub label: Vec<u8>,
+    /// Blobs in it.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Until when it waits for being resumed.
+    pub until: SystemTime,
+}
+
 impl Blobs {
+    /// Every intake that was begun, sorted by name.
+    pub fn begun(&self) -> Result<Vec<Begun>, StoreError> {
+        let mut out = Vec::new();
+        for entry in entries(&self.staging())? {
+            let name = entry.file_name();
+            let Some(name) = name.to_str().and_then(|name| name.strip_prefix(intake::PREFIX)) else {
+                continue;
+            };
+            // It may have been committed since.
+            let Ok(since) = entry.metadata().and_then(|meta| meta.modified()) else { continue };
+            let mut label = Vec::new();
+            if let Ok(file) = File::open(entry.path().join(intake::LABEL)) {
+                let _ = file.take(LABEL_BYTES_MAX).read_to_end(&mut label);
+            }
+            let mut one =
+                Begun { name: name.to_owned(), label, files: 0, bytes: 0, until: since + intake::KEPT };
+            for folder in
+                entries(&entry.path())?.iter().filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir()))
+            {
+                for lying in list(&folder.path())? {
+                    one.files += 1;
+                    one.bytes += lying.size;
+                }
+            }
+            out.push(one);
+        }
+        out.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(out)
+    }
+
+    /// Removes an intake. False: somebody works on it, or it is gone.
+    pub fn forget(&self, begun: &Begun) -> Result<bool, StoreError> {
+        let path = self.staging().join(format!("{}{}", intake::PREFIX, begun.name));
+        if !path.exists() {
+            return Ok(false);
+        }
+        let Some(_held) = lock(&path)? else { return Ok(false) };
+        std::fs::remove_dir_all(&path).map_err(StoreError::file(path))?;
+        Ok(true)
+    }
+
     /// Says that somebody is about to refer to a blob, so that it is not collected in between. False: it is not here.
     pub fn touch(&self, digest: Digest) -> Result<bool, StoreError> {
         let path = self.path(digest);
