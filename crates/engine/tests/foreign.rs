@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::fact::Fault;
+use airlock_core::id::Id;
 use airlock_core::roles::{Grant, Role};
 use airlock_engine::bundle::scan::Importing;
 use airlock_engine::error::{Error, Kind as Fails};
 use airlock_engine::foreign::{self, Kind, Report, Wish};
+use airlock_engine::mirror::MirrorState;
 use airlock_engine::people::{self, Login};
 use airlock_engine::view::FileAnswer;
 use airlock_engine::{channel, gc, policy, sync};
+use airlock_store::RefChange;
 use airlock_testkit::archives::{gzip, tar, zip};
 use airlock_testkit::{Kit, conda, osv, sdist, wheel};
 use serde_json::{Value, json};
@@ -236,6 +239,17 @@ async fn a_tree_that_lists_less_than_half_waits_for_a_person() {
     assert!(error.kind == Fails::Unsafe && error.message.contains("lists 1 names"), "{error}");
     assert_eq!(state(&kit).await, before);
     let wish = Wish { accept_shrink: true, ..wish("main") };
+    // Also where a program before this one remembered the reading, by the whole of the channel's definition.
+    let (db, name) = (&kit.station.store.db, "channel/main/mirror".to_owned());
+    let from = db.find_ref(&name).await.unwrap();
+    let mut remembered: MirrorState = db.get(Id::new(from.unwrap())).await.unwrap();
+    remembered.definition = db.find_ref("channel/main/def").await.unwrap();
+    let to = Some(db.put(&remembered).await.unwrap().digest());
+    assert_ne!(from, to);
+    kit.station.commit(vec![RefChange { name, from, to }], "test", "main", &json!({})).await.unwrap();
+    let error = take(&kit, "less", "main").await.unwrap_err();
+    assert!(error.message.contains("lists 1 names"), "{error}");
+    take(&kit, "tree", "main").await.unwrap();
     // Another policy rules what is listed, and changes nothing in what is asked of whom.
     policy::set(&kit.station, "other", airlock_core::policy::DEFAULT).await.unwrap();
     channel::set_policy(&kit.station, "main", "other").await.unwrap();
