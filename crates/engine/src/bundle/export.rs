@@ -21,6 +21,7 @@ use airlock_store::{Blobs, Db};
 
 use super::needs::Needs;
 use super::signing::Released;
+use super::source::Sources;
 use super::write::Folder;
 use super::{ExportState, Exported, ImportState, objects, resend, volumes};
 use crate::channel::ref_name;
@@ -243,11 +244,11 @@ async fn in_one(
     manifest: Manifest,
     ids: &BTreeSet<Digest>,
 ) -> Result<(Vec<Folder>, Manifest)> {
-    let (into, blobs) = (dir.to_owned(), station.store.blobs.clone());
+    let (into, sources) = (dir.to_owned(), Sources::of(&station.store.blobs));
     let progress = station.options.progress.clone();
     let whole = move || {
         let folder = Folder::prepare(&into, Part::Whole, &manifest)?;
-        folder.copy(&blobs, &manifest, &progress)?;
+        folder.copy(&sources, &manifest, &progress)?;
         Ok((folder, manifest))
     };
     let (folder, manifest) = joined(tokio::task::spawn_blocking(whole).await)?;
@@ -278,7 +279,7 @@ async fn write(
     root: Option<&Chain>,
 ) -> Result<(Vec<Folder>, Canonical, Report)> {
     let root = root.map(|chain| roots::text(chain.file())).transpose()?;
-    let blobs = station.store.blobs.clone();
+    let sources = Sources::of(&station.store.blobs);
     let (progress, fingerprint) = (station.options.progress.clone(), station.key.fingerprint());
     let whole = move || {
         for folder in &folders {
@@ -288,7 +289,7 @@ async fn write(
         }
         for folder in &folders {
             folder.sync()?;
-            folder.read_back(&blobs, &manifest, &progress)?;
+            folder.read_back(&sources, &manifest, &progress)?;
         }
         let dirs: Vec<PathBuf> = folders.iter().map(|folder| folder.dir().to_owned()).collect();
         report.volumes = volumes::told(&dirs, &manifest);

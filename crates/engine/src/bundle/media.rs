@@ -5,7 +5,7 @@
 //! so the medium writes some while others are read.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write as _};
 use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -17,6 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 use airlock_core::id::Digest;
 
+use super::source::Source;
 use crate::error::{Error, Result, file_error};
 
 /// Bytes that are read at once.
@@ -121,15 +122,15 @@ pub(super) fn forget(file: &File) {
     let _ = fadvise(file, 0, None, Advice::DontNeed);
 }
 
-/// Hands the bytes of a file on.
+/// Hands the bytes of a file on, or of a stretch of one.
 pub(super) fn pass(
-    mut file: &File,
+    mut from: impl Read,
     path: &Path,
     buffer: &mut [u8],
     mut each: impl FnMut(&[u8]) -> Result<()>,
 ) -> Result<()> {
     loop {
-        let n = file.read(buffer).map_err(file_error(path))?;
+        let n = from.read(buffer).map_err(file_error(path))?;
         if n == 0 {
             return Ok(());
         }
@@ -137,10 +138,15 @@ pub(super) fn pass(
     }
 }
 
-/// The hash of a file.
-pub(crate) fn hash(file: &File, path: &Path, buffer: &mut [u8], mut told: impl FnMut(u64)) -> Result<Digest> {
+/// The hash of a file, or of a stretch of one.
+pub(crate) fn hash(
+    from: impl Read,
+    path: &Path,
+    buffer: &mut [u8],
+    mut told: impl FnMut(u64),
+) -> Result<Digest> {
     let mut hasher = Sha256::new();
-    pass(file, path, buffer, |bytes| {
+    pass(from, path, buffer, |bytes| {
         hasher.update(bytes);
         told(bytes.len() as u64);
         Ok(())
@@ -148,26 +154,20 @@ pub(crate) fn hash(file: &File, path: &Path, buffer: &mut [u8], mut told: impl F
     Ok(Digest::from_bytes(hasher.finalize().into()))
 }
 
-/// Copies a file. Where the file system can, it shares the blocks, never the file. A large one is on the medium when
-/// this returns.
-pub(super) fn copy(
-    from: &Path,
-    to: &Path,
-    size: u64,
-    buffer: &mut [u8],
-    mut told: impl FnMut(u64),
-) -> Result<()> {
-    let mut source = File::open(from).map_err(file_error(from))?;
+/// Copies what becomes a file. Where the file system can, it shares the blocks, never the file. A large one is on the medium
+/// when this returns.
+pub(super) fn copy(source: &Source, to: &Path, buffer: &mut [u8], mut told: impl FnMut(u64)) -> Result<()> {
+    let (mut bytes, from) = (source.open_at(0)?, source.path());
     let mut sink = create(to)?;
-    if !is_large(size) {
-        return pass(&source, from, buffer, |bytes| {
+    if !is_large(source.size()) {
+        return pass(bytes, from, buffer, |bytes| {
             told(bytes.len() as u64);
             sink.write_all(bytes).map_err(file_error(to))
         });
     }
     let mut copied = 0;
     loop {
-        let mut stretch = (&mut source).take(STRETCH_BYTES);
+        let mut stretch = (&mut bytes).take(STRETCH_BYTES);
         let n = std::io::copy(&mut stretch, &mut sink).map_err(|e| {
             let both = format!("{} to {}", from.display(), to.display());
             file_error(both)(e)

@@ -15,6 +15,7 @@ pub mod receipt;
 pub mod resend;
 pub mod scan;
 pub mod signing;
+mod source;
 pub mod unfinished;
 pub mod verify;
 pub mod volumes;

@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{BufReader, Read as _, Seek as _, SeekFrom, Take, Write as _};
 use std::path::PathBuf;
 
 use reed_solomon_simd::{ReedSolomonDecoder, ReedSolomonEncoder};
@@ -23,6 +23,7 @@ use airlock_core::volume::{PARITY_FILE_BYTES, Parity, ParityFile, SHARD_BYTES, V
 use airlock_store::{Blobs, Incoming, Intake};
 
 use super::media;
+use super::source::{Source, Sources};
 use super::verify::Opened;
 use super::write::Folder;
 use crate::error::{Error, Result, file_error};
@@ -62,7 +63,7 @@ struct Reading {
     first: u64,
     /// How far it was read.
     at: u64,
-    reader: BufReader<File>,
+    reader: BufReader<Take<File>>,
     path: PathBuf,
 }
 
@@ -77,7 +78,7 @@ impl<'a> Stream<'a> {
         &mut self,
         start: u64,
         shard: &mut [u8],
-        find: &impl Fn(&BundledFile) -> Option<PathBuf>,
+        find: &impl Fn(&BundledFile) -> Option<Source>,
     ) -> Result<()> {
         shard.fill(0);
         let end = start + shard.len() as u64;
@@ -108,14 +109,12 @@ impl<'a> Stream<'a> {
         file: &BundledFile,
         at: u64,
         part: &mut [u8],
-        find: &impl Fn(&BundledFile) -> Option<PathBuf>,
+        find: &impl Fn(&BundledFile) -> Option<Source>,
     ) -> Result<()> {
         if self.open.as_ref().is_none_or(|open| open.first != first || open.at != at) {
-            let Some(path) = find(file) else { return Ok(()) };
-            let mut source = File::open(&path).map_err(file_error(&path))?;
-            source.seek(SeekFrom::Start(at)).map_err(file_error(&path))?;
-            let reader = BufReader::with_capacity(STREAM_BUFFER_BYTES, source);
-            self.open = Some(Reading { first, at, reader, path });
+            let Some(source) = find(file) else { return Ok(()) };
+            let reader = BufReader::with_capacity(STREAM_BUFFER_BYTES, source.open_at(at)?);
+            self.open = Some(Reading { first, at, reader, path: source.path().to_owned() });
         }
         let Some(open) = &mut self.open else { return Ok(()) };
         open.at += part.len() as u64;
@@ -168,7 +167,7 @@ impl Sink<'_> {
 /// Computes the parity of a bundle that is laid out and writes it into these folders. Gives the manifest with it.
 pub(super) fn write(
     folders: &[Folder],
-    blobs: &Blobs,
+    sources: &Sources,
     mut manifest: Manifest,
     progress: &Progress,
 ) -> Result<Manifest> {
@@ -179,7 +178,7 @@ pub(super) fn write(
         let mut encoder = ReedSolomonEncoder::new(members.len(), folders.len(), shard).map_err(failed)?;
         let mut reading: Vec<Stream<'_>> = members.iter().map(|members| Stream::new(members)).collect();
         let mut sinks = sinks(folders, manifest.volumes.len())?;
-        let find = |file: &BundledFile| blobs.find(file.sha256).map(|blob| blob.path().to_owned());
+        let find = |file: &BundledFile| sources.find(file);
         let task = progress.task("computing parity".to_owned(), Unit::Bytes, Some(longest));
         let mut buffer = vec![0; shard];
         for row in 0..longest.div_ceil(u64::from(SHARD_BYTES)) {
@@ -290,9 +289,10 @@ pub(super) fn rebuild(
     let size = index(shards.bytes);
     let decoder = ReedSolomonDecoder::new(members.len(), parity.volumes as usize, size).map_err(failed)?;
     let reading = members.iter().map(|members| Stream::new(members)).collect();
-    let find = |file: &BundledFile| match blobs.find(file.sha256) {
-        Some(blob) => Some(blob.path().to_owned()),
-        None => Some(intake.path_of(file.sha256)).filter(|path| path.exists()),
+    let sources = Sources::of(blobs);
+    let find = |file: &BundledFile| {
+        let path = || Some(intake.path_of(file.sha256)).filter(|path| path.exists());
+        sources.find(file).or_else(|| Some(Source::stretch(path()?, 0, file.size)))
     };
     let mut rebuilding = Rebuilding {
         members: &members,
@@ -341,7 +341,7 @@ impl Rebuilding<'_> {
         row: u64,
         lacking: &[usize],
         shards: &Shards<'_>,
-        find: &impl Fn(&BundledFile) -> Option<PathBuf>,
+        find: &impl Fn(&BundledFile) -> Option<Source>,
     ) -> Result<()> {
         let start = row * shards.bytes;
         let mut shard = vec![0; index(shards.bytes)];

@@ -14,6 +14,7 @@ use airlock_core::root::ROOT_BYTES_MAX;
 use airlock_core::volume::Part;
 
 use super::export::{self, Report};
+use super::source::Sources;
 use super::write::Folder;
 use super::{ExportState, verify, volumes};
 use crate::error::{Error, Result, file_error, joined};
@@ -112,18 +113,18 @@ pub async fn resend(station: &Station, dir: &Path, stream: &str, missing: &Missi
     let has_root = manifest.extra.iter().any(|file| file.path == ROOT);
     let root = if has_root { Some(kept(&station.dir, bundle, "root", ROOT_BYTES_MAX)?) } else { None };
     let signature = station.key.sign(text.as_bytes()).to_string();
-    let (blobs, progress) = (station.store.blobs.clone(), station.options.progress.clone());
+    let (sources, progress) = (Sources::of(&station.store.blobs), station.options.progress.clone());
     let report = report(&manifest, &parts, ids.len() as u64);
     let whole = move || {
         let mut folders = Vec::new();
         for (path, part) in parts {
             let folder = Folder::prepare(&path, part, &manifest)?;
             folder.copy_objects(objects.path(), &manifest)?;
-            folder.copy(&blobs, &manifest, &progress)?;
+            folder.copy(&sources, &manifest, &progress)?;
             folder.put_readme(&page)?;
             root.as_ref().map(|text| folder.write_root(text)).transpose()?;
             folder.sync()?;
-            folder.read_back(&blobs, &manifest, &progress)?;
+            folder.read_back(&sources, &manifest, &progress)?;
             folder.write_manifest(&text)?;
             folders.push(folder);
         }

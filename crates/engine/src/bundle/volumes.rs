@@ -8,9 +8,9 @@ use airlock_core::bundle::{Manifest, ObjectFile};
 use airlock_core::id::Digest;
 use airlock_core::litter;
 use airlock_core::volume::{self, Part, SHARD_BYTES, Unpacked, Volume};
-use airlock_store::Blobs;
 
 use super::export::{OBJECTS, OnMedium, What};
+use super::source::Sources;
 use super::write::{Folder, MANIFEST_LINE_BYTES};
 use super::{media, objects, parity, verify};
 use crate::error::{Error, Result, file_error, joined};
@@ -343,12 +343,12 @@ pub(super) async fn lay_out(
     let (objects, file) = objects_beside(station, ids).await?;
     manifest.objects = vec![file];
     let layout = media.assign(&mut manifest, parity)?;
-    let (blobs, progress) = (station.store.blobs.clone(), station.options.progress.clone());
+    let (sources, progress) = (Sources::of(&station.store.blobs), station.options.progress.clone());
     let whole = move || {
         media.unseal_torn()?;
         media.check_within(&layout)?;
         check_room(&layout, &manifest)?;
-        let written = fill(&layout, objects.path(), &blobs, manifest, &progress)?;
+        let written = fill(&layout, objects.path(), &sources, manifest, &progress)?;
         drop(objects);
         Ok(written)
     };
@@ -370,7 +370,7 @@ pub(super) async fn objects_beside(
 fn fill(
     layout: &Layout,
     objects: &Path,
-    blobs: &Blobs,
+    sources: &Sources,
     manifest: Manifest,
     progress: &Progress,
 ) -> Result<(Vec<Folder>, Manifest)> {
@@ -381,11 +381,11 @@ fn fill(
         folders.push(folder);
     }
     for folder in &folders {
-        folder.copy(blobs, &manifest, progress)?;
+        folder.copy(sources, &manifest, progress)?;
     }
     let of_files = folders.len() - layout.parity;
     let manifest = match folders.get(of_files..) {
-        Some(of_parity) if !of_parity.is_empty() => parity::write(of_parity, blobs, manifest, progress)?,
+        Some(of_parity) if !of_parity.is_empty() => parity::write(of_parity, sources, manifest, progress)?,
         _ => manifest,
     };
     Ok((folders, manifest))

@@ -12,9 +12,9 @@ use airlock_core::bundle::{BundledFile, ExtraFile, MANIFEST, Manifest, README, R
 use airlock_core::id::Digest;
 use airlock_core::litter;
 use airlock_core::volume::{LABEL, Part};
-use airlock_store::Blobs;
 
 use super::media;
+use super::source::{Source, Sources};
 use super::verify::{self, PARTIAL};
 use crate::error::{Error, Result, file_error};
 use crate::progress::{Progress, Unit};
@@ -87,11 +87,11 @@ impl Folder {
 
     /// Copies artifacts. They are not looked at: all of them are read back when everything is written, since a medium
     /// may lose to a later file what it had of an earlier one.
-    pub fn copy(&self, blobs: &Blobs, manifest: &Manifest, progress: &Progress) -> Result<()> {
-        self.copy_files(blobs, &self.files(manifest), progress)
+    pub fn copy(&self, sources: &Sources, manifest: &Manifest, progress: &Progress) -> Result<()> {
+        self.copy_files(sources, &self.files(manifest), progress)
     }
 
-    fn copy_files(&self, blobs: &Blobs, files: &[&BundledFile], progress: &Progress) -> Result<()> {
+    fn copy_files(&self, sources: &Sources, files: &[&BundledFile], progress: &Progress) -> Result<()> {
         let total = files.iter().map(|f| f.size).sum();
         let task = progress.task(format!("writing {}", self.dir.display()), Unit::Bytes, Some(total));
         media::each(
@@ -102,11 +102,8 @@ impl Folder {
                     task.add(file.size);
                     return Ok(());
                 }
-                let blob = blobs
-                    .find(file.sha256)
-                    .ok_or_else(|| Error::fault(format!("{} left the store", file.name)))?;
                 let path = self.dir.join(&file.path);
-                media::copy(blob.path(), &path, file.size, buffer, |n| task.add(n))
+                media::copy(&sources.get(file)?, &path, buffer, |n| task.add(n))
             },
         )
     }
@@ -134,13 +131,14 @@ impl Folder {
     pub fn copy_objects(&self, from: &Path, manifest: &Manifest) -> Result<()> {
         let mut buffer = vec![0; media::BUFFER_BYTES];
         for file in &manifest.objects {
-            media::copy(&from.join(&file.path), &self.dir.join(&file.path), file.size, &mut buffer, |_| ())?;
+            let source = Source::stretch(from.join(&file.path), 0, file.size);
+            media::copy(&source, &self.dir.join(&file.path), &mut buffer, |_| ())?;
         }
         Ok(())
     }
 
     /// Compares everything that the manifest lists, as the medium gives it back, with its hash.
-    pub fn read_back(&self, blobs: &Blobs, manifest: &Manifest, progress: &Progress) -> Result<()> {
+    pub fn read_back(&self, sources: &Sources, manifest: &Manifest, progress: &Progress) -> Result<()> {
         let files = self.files(manifest);
         let total = files.iter().map(|f| f.size).sum();
         let task = progress.task(format!("reading back {}", self.dir.display()), Unit::Bytes, Some(total));
@@ -154,12 +152,12 @@ impl Folder {
                 return Err(damaged(&path));
             }
         }
-        self.read_back_files(blobs, &files, |n| task.add(n))
+        self.read_back_files(sources, &files, |n| task.add(n))
     }
 
     fn read_back_files(
         &self,
-        blobs: &Blobs,
+        sources: &Sources,
         files: &[&BundledFile],
         told: impl Fn(u64) + Sync,
     ) -> Result<()> {
@@ -168,26 +166,23 @@ impl Folder {
             |f| f.size,
             |file, buffer| match gives_back(&self.dir.join(&file.path), file.sha256, buffer, &told)? {
                 true => Ok(()),
-                false => Err(self.whose_fault(blobs, file, buffer)),
+                false => Err(self.whose_fault(sources, file, buffer)),
             },
         )
     }
 
     /// Says whether the store or the medium has other bytes than it should.
-    fn whose_fault(&self, blobs: &Blobs, file: &BundledFile, buffer: &mut [u8]) -> Error {
+    fn whose_fault(&self, sources: &Sources, file: &BundledFile, buffer: &mut [u8]) -> Error {
         let path = self.dir.join(&file.path);
-        let Some(blob) = blobs.find(file.sha256) else {
-            return Error::fault(format!("{} left the store", file.name));
+        let source = match sources.get(file) {
+            Ok(source) => source,
+            Err(error) => return error,
         };
-        let held = media::open(blob.path()).and_then(|held| match held {
-            Some(held) => media::hash(&held, blob.path(), buffer, |_| ()),
-            None => Err(Error::fault(format!("{} is no ordinary file", blob.path().display()))),
-        });
-        match held {
+        match source.hash(buffer) {
             Ok(found) if found == file.sha256 => damaged(&path),
             Ok(_) => Error::fault(format!(
                 "{}: the store's copy of {} has changed",
-                blob.path().display(),
+                source.path().display(),
                 file.name
             ))
             .hint("restore the blobs from a backup; nothing was released"),
@@ -359,10 +354,12 @@ fn check_empty(dir: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use airlock_store::Blobs;
+
     use super::*;
 
     /// A store with a large file and a small one, and a folder that a broken-off export left.
-    fn planted(dir: &Path) -> (Blobs, Folder, Vec<BundledFile>) {
+    fn planted(dir: &Path) -> (Sources, Folder, Vec<BundledFile>) {
         let blobs = Blobs::open(&dir.join("blobs"), true).unwrap();
         let mut batch = blobs.batch();
         let mut files = Vec::new();
@@ -382,13 +379,13 @@ mod tests {
         assert_eq!(files.iter().map(|f| media::is_large(f.size)).collect::<Vec<_>>(), [true, false]);
         let disk = dir.join("disk");
         fs::create_dir(&disk).unwrap();
-        (blobs, Folder { dir: disk, is_resumed: true, part: Part::Whole }, files)
+        (Sources::of(&blobs), Folder { dir: disk, is_resumed: true, part: Part::Whole }, files)
     }
 
     #[test]
     fn what_a_broken_off_export_left_is_believed_as_far_as_it_hashes() {
         let dir = tempfile::tempdir().unwrap();
-        let (blobs, folder, files) = planted(dir.path());
+        let (sources, folder, files) = planted(dir.path());
         // Of the right size, and other bytes.
         for file in &files {
             let size = usize::try_from(file.size).unwrap();
@@ -396,7 +393,7 @@ mod tests {
         }
         let all: Vec<&BundledFile> = files.iter().collect();
         for _ in 0..2 {
-            folder.copy_files(&blobs, &all, &Progress::default()).unwrap();
+            folder.copy_files(&sources, &all, &Progress::default()).unwrap();
             for file in &files {
                 assert_eq!(Digest::of(&fs::read(folder.dir.join(&file.path)).unwrap()), file.sha256);
             }
@@ -406,15 +403,15 @@ mod tests {
     #[test]
     fn what_changed_in_the_store_or_on_the_medium_is_found_when_everything_is_written() {
         let dir = tempfile::tempdir().unwrap();
-        let (blobs, folder, files) = planted(dir.path());
+        let (sources, folder, files) = planted(dir.path());
         let harm = |path: &Path| {
             let mut bytes = fs::read(path).unwrap();
             *bytes.last_mut().unwrap() ^= 1;
             fs::write(path, bytes).unwrap();
         };
         let all: Vec<&BundledFile> = files.iter().collect();
-        let read_back = || folder.read_back_files(&blobs, &all, |_| ());
-        folder.copy_files(&blobs, &all, &Progress::default()).unwrap();
+        let read_back = || folder.read_back_files(&sources, &all, |_| ());
+        folder.copy_files(&sources, &all, &Progress::default()).unwrap();
         read_back().unwrap();
         for file in &files {
             // As a medium does that is smaller than it says.
@@ -423,9 +420,9 @@ mod tests {
             assert!(read_back().unwrap_err().message.contains(&path.display().to_string()));
             harm(&path);
         }
-        harm(blobs.find(files[0].sha256).unwrap().path());
+        harm(sources.get(&files[0]).unwrap().path());
         fs::remove_file(folder.dir.join("large")).unwrap();
-        folder.copy_files(&blobs, &all, &Progress::default()).unwrap();
+        folder.copy_files(&sources, &all, &Progress::default()).unwrap();
         let error = read_back().unwrap_err();
         assert!(error.message.contains("the store's copy of large has changed"), "{error}");
     }
