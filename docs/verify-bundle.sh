@@ -115,4 +115,15 @@ sha256sum -c --quiet "$work/sums" || fail "files are missing, changed or damaged
 awk '{ print $2 }' "$work/sums" | sort > "$work/wanted"
 strangers=$(comm -13 "$work/wanted" "$work/there")
 [ -z "$strangers" ] || fail "nobody listed: $strangers"
+
+# 6. Files that travel in parts, where all parts are here: one after another they are the file.
+awk '$2 ~ /^files\// { print $2 }' "$work/listed" > "$work/files"
+grep -o '{"first":[0-9]*,"parts":[0-9]*,"sha256":"[0-9a-f]*"' AIRLOCK.json |
+  sed 's/[^0-9]*\([0-9]*\)[^0-9]*\([0-9]*\),"sha256":"\([0-9a-f]*\)"/\1 \2 \3/' > "$work/joined"
+while read -r first parts sum; do
+  sed -n "$((first + 1)),$((first + parts))p" "$work/files" > "$work/parts"
+  [ -z "$(sort "$work/parts" | comm -23 - "$work/wanted")" ] || continue
+  found=$(while read -r path; do cat "$path"; done < "$work/parts" | sha256sum | cut -c1-64)
+  [ "$found" = "$sum" ] || fail "the parts do not make the file with the hash $sum: $(head -n 1 "$work/parts")"
+done < "$work/joined"
 echo "GOOD: $what, $(($(wc -l < "$work/sums"))) files"

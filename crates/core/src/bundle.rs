@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::advisory::{FeedHead, FeedKind};
+use crate::cut::{self, Joined};
 use crate::ecosystem::Ecosystem;
 use crate::fact::Facts;
 use crate::id::{Digest, Id};
@@ -17,19 +18,20 @@ use crate::request::Answers;
 use crate::snapshot::Snapshot;
 use crate::time::Time;
 use crate::trie::TreeId;
-use crate::volume::{Parity, Part, Ranges, Volume};
+use crate::volume::{self, Parity, Part, Ranges, Volume};
 
 /// The newest layout that this program reads. A bundle states the oldest one that has what is in it ([`format_of`]), so that
 /// a station that was not updated yet takes whatever it can.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = cut::FORMAT;
 /// The newest layout of receipts that this program reads. A receipt without missing files has layout 1.
 pub const RECEIPT_FORMAT: u32 = 2;
 
 /// The layout of a bundle in one folder that carries these feeds, and perhaps a root: 2 where a feed is of a kind that programs
-/// which read layout 1 do not know. One with a root has layout 3, and so has one that is split over volumes.
+/// which read layout 1 do not know. One with a root has layout 3, and so has one that is split over volumes; with files in parts
+/// it has layout 4.
 pub fn format_of<'a>(feeds: impl IntoIterator<Item = &'a FeedHead>, has_root: bool) -> u32 {
     if has_root {
-        return FORMAT;
+        return volume::FORMAT;
     }
     let is_first = |head: &FeedHead| {
         use FeedKind::{Epss, Identities, Kev, Nvd, Osv};
@@ -71,10 +73,13 @@ pub struct Manifest {
     pub extra: Vec<ExtraFile>,
     /// The sender's feeds of advisories and identities.
     pub feeds: BTreeMap<String, FeedHead>,
-    /// The artifacts, sorted by path.
+    /// The artifacts, or parts of them, sorted by path.
     pub files: Vec<BundledFile>,
     /// [`FORMAT`] of the program that wrote it.
     pub format: u32,
+    /// Which of the files are parts of one that is larger than a medium takes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub joined: Vec<Joined>,
     /// Where the sender's ledger stood.
     pub ledger: LedgerHead,
     /// The bundle's place in the stream, from 1.
@@ -181,7 +186,7 @@ pub struct ObjectFile {
 pub struct BundledFile {
     /// What the file is called where it came from.
     pub name: String,
-    /// Path within the bundle, from [`file_path`].
+    /// Path within the bundle, from [`file_path`]; of a part with its number behind.
     pub path: String,
     /// SHA-256.
     pub sha256: Digest,

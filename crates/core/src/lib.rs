@@ -13,6 +13,7 @@ pub mod channel;
 pub mod closure;
 pub mod compare;
 pub mod cpe;
+pub mod cut;
 pub mod decision;
 pub mod ecosystem;
 pub mod evidence;

@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 use crate::bundle::Manifest;
 use crate::id::Digest;
 
+/// The layout of bundles in volumes.
+pub const FORMAT: u32 = 3;
 /// The file that says which part of a bundle a folder holds: `volume 2`, `files 3-17,20`, or `files none`.
 pub const LABEL: &str = "AIRLOCK.volume";
 /// Longest label, in bytes. No receipt is longer, so that whatever one says is missing can be sent.

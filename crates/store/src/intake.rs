@@ -5,9 +5,9 @@
 //! before [`Intake::commit`].
 
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Read, Seek as _, SeekFrom, Write as _};
 use std::num::NonZeroU64;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -29,6 +29,19 @@ pub(crate) const PREFIX: &str = "import-";
 pub(crate) const LABEL: &str = "label";
 /// How long an intake that was broken off waits for being resumed.
 pub(crate) const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// A stretch of a blob that comes by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The blob.
+    pub blob: Digest,
+    /// Where in it the part begins.
+    pub first: u64,
+    /// SHA-256 of the part.
+    pub sha256: Digest,
+    /// Its bytes.
+    pub size: u64,
+}
 
 /// Blobs that are being collected.
 #[derive(Debug)]
@@ -80,26 +93,44 @@ impl Intake {
             return Ok(false);
         }
         let path = self.path_of(digest);
-        let mut file = match File::open(&path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
-            Err(e) => return Err(StoreError::file(path)(e)),
-        };
-        if file.metadata().map_err(StoreError::file(&path))?.len() != size {
-            return Ok(false);
-        }
-        let mut hasher = Sha256::new();
-        loop {
-            match file.read(buffer).map_err(StoreError::file(&path))? {
-                0 => break,
-                n => hasher.update(&buffer[..n]),
-            }
-        }
-        let is_whole = Digest::from_bytes(hasher.finalize().into()) == digest;
+        let Some((file, length)) = opened(&path)? else { return Ok(false) };
+        let is_whole = length == size && hash(file, &path, buffer)? == digest;
         if is_whole {
             self.note(digest);
         }
         Ok(is_whole)
+    }
+
+    /// Whether a process that was killed had taken in this part of a blob.
+    pub fn holds_part(&self, part: &Part, buffer: &mut [u8]) -> Result<bool, StoreError> {
+        if !self.is_resumed {
+            return Ok(false);
+        }
+        let path = self.path_of(part.blob);
+        let Some((mut file, length)) = opened(&path)? else { return Ok(false) };
+        if part.first.checked_add(part.size).is_none_or(|end| end > length) {
+            return Ok(false);
+        }
+        file.seek(SeekFrom::Start(part.first)).map_err(StoreError::file(&path))?;
+        Ok(hash(file.take(part.size), &path, buffer)? == part.sha256)
+    }
+
+    /// Whether the parts that came of a blob make it. From then on it counts as any other.
+    pub fn join(&self, blob: Digest, size: u64, buffer: &mut [u8]) -> Result<bool, StoreError> {
+        let path = self.path_of(blob);
+        let Some((file, length)) = opened(&path)? else { return Ok(false) };
+        let is_whole = length == size && hash(file, &path, buffer)? == blob;
+        if is_whole {
+            self.note(blob);
+        }
+        Ok(is_whole)
+    }
+
+    /// How many bytes a process that was killed may have taken in of a blob that comes in parts.
+    pub fn may_hold_of(&self, blob: Digest) -> u64 {
+        use std::os::unix::fs::MetadataExt as _;
+        let there = std::fs::metadata(self.path_of(blob)).ok().filter(|_| self.is_resumed);
+        there.map_or(0, |meta| meta.blocks().saturating_mul(512))
     }
 
     /// Whether a process that was killed had begun to take in this blob.
@@ -109,9 +140,24 @@ impl Intake {
 
     /// Starts to write the blob of this hash.
     pub fn begin(&self, digest: Digest) -> Result<Incoming<'_>, StoreError> {
-        let path = self.path_of(digest);
+        self.open_to_write(digest, None, digest)
+    }
+
+    /// Starts to write a part of a blob. It lies in its place in the blob from the first byte on, so that nothing need be copied when
+    /// the last part is there; [`Intake::join`] says then whether they make the blob.
+    pub fn begin_part(&self, part: &Part) -> Result<Incoming<'_>, StoreError> {
+        self.open_to_write(part.blob, Some(*part), part.sha256)
+    }
+
+    fn open_to_write(
+        &self,
+        blob: Digest,
+        part: Option<Part>,
+        wanted: Digest,
+    ) -> Result<Incoming<'_>, StoreError> {
+        let path = self.path_of(blob);
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true);
+        options.write(true).create(true).truncate(part.is_none());
         let file = match options.open(&path) {
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 if let Some(folder) = path.parent() {
@@ -121,12 +167,16 @@ impl Intake {
             }
             other => other,
         };
-        let file = file.map_err(StoreError::file(&path))?;
+        let mut file = file.map_err(StoreError::file(&path))?;
+        if let Some(Part { first, .. }) = part {
+            file.seek(SeekFrom::Start(first)).map_err(StoreError::file(&path))?;
+        }
         Ok(Incoming {
             intake: self,
             file,
             path,
-            wanted: digest,
+            part,
+            wanted,
             hasher: Sha256::new(),
             size: 0,
             begun: 0,
@@ -179,13 +229,37 @@ impl Intake {
     }
 }
 
-/// A blob of an intake that is being written and hashed. Dropped before [`Incoming::finish`] said that it is whole,
-/// it leaves nothing behind.
+/// The file at a place and its length, if there is one.
+fn opened(path: &Path) -> Result<Option<(File, u64)>, StoreError> {
+    match File::open(path) {
+        Ok(file) => {
+            let length = file.metadata().map_err(StoreError::file(path))?.len();
+            Ok(Some((file, length)))
+        }
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(StoreError::file(path)(e)),
+    }
+}
+
+fn hash(mut from: impl Read, path: &Path, buffer: &mut [u8]) -> Result<Digest, StoreError> {
+    let mut hasher = Sha256::new();
+    loop {
+        match from.read(buffer).map_err(StoreError::file(path))? {
+            0 => return Ok(Digest::from_bytes(hasher.finalize().into())),
+            n => hasher.update(&buffer[..n]),
+        }
+    }
+}
+
+/// A blob of an intake, or a part of one, that is being written and hashed. Dropped before [`Incoming::finish`] said that it is
+/// whole, it leaves nothing behind, or nothing that would be believed where other parts lie beside it.
 #[derive(Debug)]
 pub struct Incoming<'a> {
     intake: &'a Intake,
     file: File,
     path: PathBuf,
+    /// Of a blob that comes in parts, which: nothing is written beside it, whatever comes.
+    part: Option<Part>,
     wanted: Digest,
     hasher: Sha256,
     size: u64,
@@ -195,15 +269,23 @@ pub struct Incoming<'a> {
 }
 
 impl Incoming<'_> {
+    /// Where in the file it begins.
+    fn first(&self) -> u64 {
+        self.part.map_or(0, |part| part.first)
+    }
+
     /// Appends bytes.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.hasher.update(bytes);
-        self.file.write_all(bytes).map_err(StoreError::file(&self.path))?;
+        let room = self.part.map_or(u64::MAX, |part| part.size.saturating_sub(self.size));
+        let fits = usize::try_from(room).unwrap_or(usize::MAX).min(bytes.len());
+        self.file.write_all(bytes.get(..fits).unwrap_or_default()).map_err(StoreError::file(&self.path))?;
         self.size += bytes.len() as u64;
         let waiting = self.size - self.begun;
         if waiting >= STRETCH_BYTES {
             // What is not on the disk yet cannot be forgotten: the wish only starts the writing.
-            let _ = fadvise(&self.file, self.begun, NonZeroU64::new(waiting), Advice::DontNeed);
+            let begun = self.first().saturating_add(self.begun);
+            let _ = fadvise(&self.file, begun, NonZeroU64::new(waiting), Advice::DontNeed);
             self.begun = self.size;
         }
         Ok(())
@@ -211,8 +293,10 @@ impl Incoming<'_> {
 
     /// Forgets all bytes: the blob comes from its beginning again.
     pub fn restart(&mut self) -> Result<(), StoreError> {
-        use std::io::Seek as _;
-        let emptied = self.file.set_len(0).and_then(|()| self.file.rewind());
+        let emptied = match self.part {
+            Some(part) => self.file.seek(SeekFrom::Start(part.first)).map(|_| ()),
+            None => self.file.set_len(0).and_then(|()| self.file.rewind()),
+        };
         emptied.map_err(StoreError::file(&self.path))?;
         (self.hasher, self.size, self.begun) = (Sha256::new(), 0, 0);
         Ok(())
@@ -232,17 +316,19 @@ impl Incoming<'_> {
             // Its bytes travel while the next blob is read, not all of them at the end.
             self.file.sync_data().map_err(StoreError::file(&self.path))?;
             // Taking in much more than memory holds pushes nothing else out of it.
-            let _ = fadvise(&self.file, 0, None, Advice::DontNeed);
+            let _ = fadvise(&self.file, self.first(), NonZeroU64::new(self.size), Advice::DontNeed);
         }
         self.is_whole = true;
-        self.intake.note(found);
+        if self.part.is_none() {
+            self.intake.note(found);
+        }
         Ok(())
     }
 }
 
 impl Drop for Incoming<'_> {
     fn drop(&mut self) {
-        if !self.is_whole {
+        if !self.is_whole && self.part.is_none() {
             let _ = std::fs::remove_file(&self.path);
         }
     }

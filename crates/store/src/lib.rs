@@ -19,7 +19,7 @@ pub use db::{
     Wanted,
 };
 pub use error::StoreError;
-pub use intake::{Incoming, Intake};
+pub use intake::{Incoming, Intake, Part};
 pub use lease::{Lease, Leased};
 pub use pack::Packed;
 

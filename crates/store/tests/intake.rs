@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use airlock_core::id::Digest;
-use airlock_store::{Blobs, Intake, StoreError};
+use airlock_store::{Blobs, Intake, Part, StoreError};
 
 #[test]
 fn an_intake_that_was_broken_off_is_resumed_and_believes_nothing_but_hashes() {
@@ -39,6 +39,48 @@ fn an_intake_that_was_broken_off_is_resumed_and_believes_nothing_but_hashes() {
     let again = blobs.intake("y").unwrap();
     put(&again, b"refused");
     again.discard().unwrap();
+    assert_eq!(std::fs::read_dir(dir.path().join("blobs/staging")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_blob_comes_in_parts_in_any_order_and_is_one_when_all_of_it_hashes_to_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = Blobs::open(&dir.path().join("blobs"), true).unwrap();
+    let (whole, cut): (&[u8], [&[u8]; 3]) = (b"abcdefgh", [b"abc", b"def", b"gh"]);
+    let (blob, mut buffer) = (Digest::of(whole), vec![0; 2]);
+    let part = |n: usize| {
+        let (sha256, size) = (Digest::of(cut[n]), cut[n].len() as u64);
+        Part { blob, first: n as u64 * 3, sha256, size }
+    };
+    let write = |intake: &Intake, n: usize, bytes: &[u8]| {
+        let mut part = intake.begin_part(&part(n)).unwrap();
+        part.write(b"void and more than fits").unwrap();
+        part.restart().unwrap();
+        part.write(bytes).unwrap();
+        part.finish()
+    };
+    let intake = blobs.intake("x").unwrap();
+    write(&intake, 2, cut[2]).unwrap();
+    write(&intake, 0, cut[0]).unwrap();
+    assert!(matches!(write(&intake, 1, b"dEf"), Err(StoreError::Hash { .. })));
+    assert!(!intake.join(blob, 8, &mut buffer).unwrap(), "a part is wrong");
+    // Killed, and gone on with: what came is known by its hash, and takes its place once.
+    drop(intake);
+    let intake = blobs.intake("x").unwrap();
+    let held = |n: usize| intake.holds_part(&part(n), &mut [0; 2]).unwrap();
+    assert_eq!([0, 1, 2].map(held), [true, false, true]);
+    assert!(intake.may_hold_of(blob) > 0 && !intake.holds(blob, 8, &mut buffer).unwrap());
+    assert!(!intake.holds_part(&Part { first: u64::MAX, ..part(0) }, &mut buffer).unwrap());
+    write(&intake, 1, cut[1]).unwrap();
+    assert!(intake.join(blob, 8, &mut buffer).unwrap());
+    let lie = Digest::of(b"another");
+    let of_lie = Part { blob: lie, first: 0, sha256: Digest::of(b"x"), size: 1 };
+    intake.begin_part(&of_lie).unwrap().write(b"x").unwrap();
+    assert!(!intake.join(lie, 1, &mut buffer).unwrap());
+    assert!(!intake.join(Digest::of(b"nothing of it"), 1, &mut buffer).unwrap());
+    intake.commit().unwrap();
+    assert_eq!(std::fs::read(blobs.find(blob).unwrap().path()).unwrap(), whole);
+    assert!(blobs.find(lie).is_none() && cut.iter().all(|part| blobs.find(Digest::of(part)).is_none()));
     assert_eq!(std::fs::read_dir(dir.path().join("blobs/staging")).unwrap().count(), 0);
 }
 

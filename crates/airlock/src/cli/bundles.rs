@@ -29,6 +29,10 @@ pub struct ExportArgs {
     /// for all further ones; with several, for all of them or given once for each.
     #[arg(long = "capacity", value_name = "SIZE", value_parser = capacity)]
     pub capacities: Vec<u64>,
+    /// The most that one file may have, such as 4GB: larger ones travel cut in parts. What FAT32 takes is known where one is
+    /// mounted, and what a medium holds from --capacity.
+    #[arg(long, value_name = "SIZE", value_parser = capacity)]
+    pub max_file: Option<u64>,
     /// So many further volumes, or of the folders, hold parity: any so many that are lost or damaged can be rebuilt.
     #[arg(long, value_name = "K", default_value_t = 0)]
     pub parity: u32,

@@ -34,21 +34,22 @@ fn answered(station: &Station, receipt_file: Option<&Path>, to: Option<&str>) ->
 }
 
 pub async fn export(cx: &Cx, args: ExportArgs) -> Result<ExitCode> {
-    let ExportArgs { mut dirs, channels, to, receipt, full: _, capacities, parity, plan } = args;
+    let ExportArgs { mut dirs, channels, to, receipt, full: _, capacities, max_file, parity, plan } = args;
     let station = cx.open().await?;
     let receipt = answered(&station, receipt.as_deref(), to.as_deref())?;
     let (dir, further) = (dirs.remove(0), dirs);
     if let Some(missing) = receipt.as_ref().and_then(|receipt| receipt.missing.as_ref()) {
-        if plan || !further.is_empty() || !capacities.is_empty() || parity > 0 || !channels.is_empty() {
+        let is_asked = plan || max_file.is_some() || parity > 0 || !channels.is_empty();
+        if is_asked || !further.is_empty() || !capacities.is_empty() {
             return Err(Error::usage("what a receipt misses is written again as it was, into one folder")
-                .hint("give one folder, without --plan, --channel, --capacity and --parity"));
+                .hint("give one folder, without --plan, --channel, --capacity, --max-file and --parity"));
         }
         let stream = export::stream_of(&station, to.as_deref());
         let report = resend::resend(&station, &dir, &stream, missing).await?;
         return answer_export(cx, &report, "Wrote what was missing of");
     }
     let base = receipt.and_then(|receipt| receipt.last);
-    let what = What { channels, to, base, plan, advisories: false, further, capacities, parity };
+    let what = What { channels, to, base, plan, advisories: false, further, capacities, max_file, parity };
     let report = export::export(&station, &dir, &what).await?;
     answer_export(cx, &report, if plan { "Would write" } else { "Wrote" })
 }
@@ -84,10 +85,14 @@ fn answer_export(cx: &Cx, report: &export::Report, verb: &str) -> Result<ExitCod
         let time =
             |seconds: f64| format!("  about {} on this medium, with reading back\n", duration(seconds));
         let time = report.seconds.map(time).unwrap_or_default();
+        let cut = match report.cut {
+            0 => String::new(),
+            n => format!(" ({} of them in parts)", n),
+        };
         let release =
             report.release.as_ref().map(|release| format!("It is {release}.\n")).unwrap_or_default();
         format!(
-            "{verb} bundle {} of stream {}{base}: {}, {}, {}, {}.\n{volumes}{time}{release}",
+            "{verb} bundle {} of stream {}{base}: {}{cut}, {}, {}, {}.\n{volumes}{time}{release}",
             report.number,
             report.stream,
             count(report.files, "file"),

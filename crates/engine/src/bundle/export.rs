@@ -23,7 +23,7 @@ use super::needs::Needs;
 use super::signing::Released;
 use super::source::Sources;
 use super::write::Folder;
-use super::{ExportState, Exported, ImportState, objects, resend, volumes};
+use super::{ExportState, Exported, ImportState, cut, objects, resend, volumes};
 use crate::channel::ref_name;
 use crate::error::{Error, Result, joined};
 use crate::people;
@@ -50,6 +50,8 @@ pub struct What {
     pub further: Vec<PathBuf>,
     /// What media hold, in bytes: for all, for each folder, or for as many volumes within one folder as it takes.
     pub capacities: Vec<u64>,
+    /// The most bytes that a file may have: larger ones are cut in parts.
+    pub max_file: Option<u64>,
     /// How many volumes of parity are added, or how many of the folders hold it.
     pub parity: u32,
 }
@@ -81,6 +83,8 @@ pub struct Report {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// How many of them are cut in parts.
+    pub cut: u64,
     /// Objects in it.
     pub objects: u64,
     /// Published artifacts that the base brought already.
@@ -131,6 +135,7 @@ pub fn stream_of(station: &Station, to: Option<&str>) -> String {
 pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report> {
     check_peer(what.to.as_deref())?;
     let (media, root) = (volumes::media(dir, what)?, roots::of_station(station)?);
+    let limit = cut::limit(what.further.iter().map(PathBuf::as_path).chain([dir]), what.max_file)?;
     let stream = stream_of(station, what.to.as_deref());
     let mut lease = None;
     if !what.plan {
@@ -159,6 +164,7 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     let manifest = Manifest {
         answers: answers.as_ref().map(|(id, _)| *id),
         format: bundle::format_of(heads.values(), root.is_some()),
+        joined: Vec::new(),
         number: last.map_or(0, |l| l.number) + 1,
         predecessor: last.map(|l| l.manifest),
         base: what.base,
@@ -177,11 +183,13 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     };
     let report = report(&manifest, needs.objects.len() as u64, left_out);
     if what.plan {
-        return plan(station, dir, media, what.parity, (manifest, report, needs.objects)).await;
+        return plan(station, dir, media, (what.parity, limit), (manifest, report, needs.objects)).await;
     }
     let (folders, manifest) = match media {
-        Some(media) => volumes::lay_out(station, media, what.parity, manifest, &needs.objects).await?,
-        None => in_one(station, dir, manifest, &needs.objects).await?,
+        Some(media) => {
+            volumes::lay_out(station, media, (what.parity, limit), manifest, &needs.objects).await?
+        }
+        None => in_one(station, dir, limit, manifest, &needs.objects).await?,
     };
     drop(needs.objects);
     let (folders, text, report) = write(station, folders, manifest, report, root.as_ref()).await?;
@@ -202,6 +210,7 @@ pub(super) fn report(manifest: &Manifest, objects: u64, left_out: u64) -> Report
         manifest: None,
         files: manifest.files.len() as u64,
         bytes: manifest.files.iter().map(|f| f.size).sum(),
+        cut: manifest.joined.len() as u64,
         objects,
         left_out,
         channels: manifest.channels.keys().cloned().collect(),
@@ -216,17 +225,21 @@ async fn plan(
     station: &Station,
     dir: &Path,
     media: Option<volumes::Media>,
-    parity: u32,
+    (parity, limit): (u32, u64),
     (mut manifest, mut report, ids): (Manifest, Report, BTreeSet<Digest>),
 ) -> Result<Report> {
     let mut bytes = report.bytes;
     if let Some(media) = media {
         let (_beside, objects) = volumes::objects_beside(station, &ids).await?;
         manifest.objects = vec![objects];
-        let layout = media.assign(&mut manifest, parity)?;
+        let layout = media.assign(&mut manifest, parity, limit)?;
         report.volumes = volumes::planned(&layout, &manifest);
         bytes = report.volumes.iter().map(|volume| volume.bytes).sum();
+    } else {
+        let files = std::mem::take(&mut manifest.files);
+        cut::list(&mut manifest, &files, limit)?;
     }
+    report.cut = manifest.joined.len() as u64;
     bytes += manifest.objects.iter().map(|file| file.size).sum::<u64>();
     if let Some(there) = dir.ancestors().find(|path| path.is_dir()) {
         let there = there.to_owned();
@@ -241,19 +254,25 @@ async fn plan(
 async fn in_one(
     station: &Station,
     dir: &Path,
-    manifest: Manifest,
+    limit: u64,
+    mut manifest: Manifest,
     ids: &BTreeSet<Digest>,
 ) -> Result<(Vec<Folder>, Manifest)> {
-    let (into, sources) = (dir.to_owned(), Sources::of(&station.store.blobs));
+    let (into, blobs) = (dir.to_owned(), station.store.blobs.clone());
     let progress = station.options.progress.clone();
     let whole = move || {
+        let files = std::mem::take(&mut manifest.files);
+        cut::list(&mut manifest, &files, limit)?;
         let folder = Folder::prepare(&into, Part::Whole, &manifest)?;
-        folder.copy(&sources, &manifest, &progress)?;
+        cut::hash_parts(&blobs, &mut manifest, &progress)?;
+        folder.copy(&Sources::of(&blobs, &manifest), &manifest, &progress)?;
         Ok((folder, manifest))
     };
     let (folder, manifest) = joined(tokio::task::spawn_blocking(whole).await)?;
     let objects = objects::write(&station.store.db, dir, OBJECTS, ids).await?;
-    Ok((vec![folder], Manifest { objects: vec![objects], ..manifest }))
+    let manifest = Manifest { objects: vec![objects], ..manifest };
+    cut::check_objects(&manifest, limit)?;
+    Ok((vec![folder], manifest))
 }
 
 /// Where a stream stands before a bundle, and what the bundle brings.
@@ -279,7 +298,7 @@ async fn write(
     root: Option<&Chain>,
 ) -> Result<(Vec<Folder>, Canonical, Report)> {
     let root = root.map(|chain| roots::text(chain.file())).transpose()?;
-    let sources = Sources::of(&station.store.blobs);
+    let sources = Sources::of(&station.store.blobs, &manifest);
     let (progress, fingerprint) = (station.options.progress.clone(), station.key.fingerprint());
     let whole = move || {
         for folder in &folders {
@@ -293,6 +312,7 @@ async fn write(
         }
         let dirs: Vec<PathBuf> = folders.iter().map(|folder| folder.dir().to_owned()).collect();
         report.volumes = volumes::told(&dirs, &manifest);
+        report.cut = manifest.joined.len() as u64;
         let text = Canonical::of(&manifest)?;
         drop(manifest);
         folders.iter().try_for_each(|folder| folder.write_manifest(text.as_str()))?;

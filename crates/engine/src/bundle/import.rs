@@ -183,7 +183,7 @@ async fn verified(
     for (name, head) in &m.channels {
         refs.extend(channels::refs(station, name, head, opened).await?);
     }
-    let came: Arc<HashSet<Digest>> = Arc::new(m.files.iter().map(|f| f.sha256).collect());
+    let came: Arc<HashSet<Digest>> = Arc::new(m.wholes().map(|whole| whole.sha256).collect());
     for (name, head) in &m.channels {
         channels::check_bytes(station, name, head, &came).await?;
     }

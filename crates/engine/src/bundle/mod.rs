@@ -2,6 +2,7 @@
 
 pub(crate) mod admission;
 mod channels;
+mod cut;
 pub mod export;
 pub mod file;
 pub mod import;
@@ -16,6 +17,7 @@ pub mod resend;
 pub mod scan;
 pub mod signing;
 mod source;
+mod target;
 pub mod unfinished;
 pub mod verify;
 pub mod volumes;

@@ -24,6 +24,7 @@ use airlock_store::{Blobs, Incoming, Intake};
 
 use super::media;
 use super::source::{Source, Sources};
+use super::target::Target;
 use super::verify::Opened;
 use super::write::Folder;
 use crate::error::{Error, Result, file_error};
@@ -78,11 +79,12 @@ impl<'a> Stream<'a> {
         &mut self,
         start: u64,
         shard: &mut [u8],
-        find: &impl Fn(&BundledFile) -> Option<Source>,
+        find: &impl Fn(&Member<'_>) -> Option<Source>,
     ) -> Result<()> {
         shard.fill(0);
         let end = start + shard.len() as u64;
-        while let Some((first, _, file)) = self.members.get(self.next) {
+        while let Some(member) = self.members.get(self.next) {
+            let (first, _, file) = member;
             let last = first + file.size;
             if last <= start {
                 self.next += 1;
@@ -93,7 +95,7 @@ impl<'a> Stream<'a> {
             }
             let (from, to) = (start.max(*first), end.min(last));
             if let Some(part) = shard.get_mut(index(from - start)..index(to - start)) {
-                self.read(*first, file, from - first, part, find)?;
+                self.read(member, from - first, part, find)?;
             }
             if last > end {
                 break;
@@ -105,14 +107,14 @@ impl<'a> Stream<'a> {
 
     fn read(
         &mut self,
-        first: u64,
-        file: &BundledFile,
+        member: &Member<'_>,
         at: u64,
         part: &mut [u8],
-        find: &impl Fn(&BundledFile) -> Option<Source>,
+        find: &impl Fn(&Member<'_>) -> Option<Source>,
     ) -> Result<()> {
+        let first = member.0;
         if self.open.as_ref().is_none_or(|open| open.first != first || open.at != at) {
-            let Some(source) = find(file) else { return Ok(()) };
+            let Some(source) = find(member) else { return Ok(()) };
             let reader = BufReader::with_capacity(STREAM_BUFFER_BYTES, source.open_at(at)?);
             self.open = Some(Reading { first, at, reader, path: source.path().to_owned() });
         }
@@ -131,17 +133,18 @@ fn failed(error: reed_solomon_simd::Error) -> Error {
     Error::fault(format!("parity cannot be computed: {error}"))
 }
 
-/// A parity volume that is being written, in files of at most [`PARITY_FILE_BYTES`].
+/// A parity volume that is being written, in files of at most so many bytes.
 struct Sink<'a> {
     folder: &'a Folder,
     volume: u32,
+    limit: u64,
     open: Option<(File, PathBuf, Sha256, u64)>,
     files: Vec<ParityFile>,
 }
 
 impl Sink<'_> {
     fn write(&mut self, shard: &[u8]) -> Result<()> {
-        if self.open.as_ref().is_some_and(|(_, _, _, size)| size + shard.len() as u64 > PARITY_FILE_BYTES) {
+        if self.open.as_ref().is_some_and(|(_, _, _, size)| size + shard.len() as u64 > self.limit) {
             self.close()?;
         }
         if self.open.is_none() {
@@ -164,11 +167,13 @@ impl Sink<'_> {
     }
 }
 
-/// Computes the parity of a bundle that is laid out and writes it into these folders. Gives the manifest with it.
+/// Computes the parity of a bundle that is laid out and writes it into these folders, in files of `limit` bytes at most. Gives the
+/// manifest with it.
 pub(super) fn write(
     folders: &[Folder],
     sources: &Sources,
     mut manifest: Manifest,
+    limit: u64,
     progress: &Progress,
 ) -> Result<Manifest> {
     let (parity, volumes) = {
@@ -177,8 +182,8 @@ pub(super) fn write(
         let shard = SHARD_BYTES as usize;
         let mut encoder = ReedSolomonEncoder::new(members.len(), folders.len(), shard).map_err(failed)?;
         let mut reading: Vec<Stream<'_>> = members.iter().map(|members| Stream::new(members)).collect();
-        let mut sinks = sinks(folders, manifest.volumes.len())?;
-        let find = |file: &BundledFile| sources.find(file);
+        let mut sinks = sinks(folders, manifest.volumes.len(), limit.min(PARITY_FILE_BYTES))?;
+        let find = |(_, _, file): &Member<'_>| sources.find(file);
         let task = progress.task("computing parity".to_owned(), Unit::Bytes, Some(longest));
         let mut buffer = vec![0; shard];
         for row in 0..longest.div_ceil(u64::from(SHARD_BYTES)) {
@@ -208,13 +213,13 @@ pub(super) fn write(
     Ok(manifest)
 }
 
-fn sinks(folders: &[Folder], before: usize) -> Result<Vec<Sink<'_>>> {
+fn sinks(folders: &[Folder], before: usize, limit: u64) -> Result<Vec<Sink<'_>>> {
     let mut out = Vec::new();
     for (at, folder) in folders.iter().enumerate() {
         let path = folder.dir().join("parity");
         std::fs::create_dir_all(&path).map_err(file_error(&path))?;
         let volume = u32::try_from(before + at + 1).unwrap_or(u32::MAX);
-        out.push(Sink { folder, volume, open: None, files: Vec::new() });
+        out.push(Sink { folder, volume, limit, open: None, files: Vec::new() });
     }
     Ok(out)
 }
@@ -289,15 +294,12 @@ pub(super) fn rebuild(
     let size = index(shards.bytes);
     let decoder = ReedSolomonDecoder::new(members.len(), parity.volumes as usize, size).map_err(failed)?;
     let reading = members.iter().map(|members| Stream::new(members)).collect();
-    let sources = Sources::of(blobs);
-    let find = |file: &BundledFile| {
-        let path = || Some(intake.path_of(file.sha256)).filter(|path| path.exists());
-        sources.find(file).or_else(|| Some(Source::stretch(path()?, 0, file.size)))
-    };
+    let find = |(_, at, file): &Member<'_>| Target::of(manifest, *at, file).find(blobs, intake);
     let mut rebuilding = Rebuilding {
         members: &members,
         reading,
         decoder,
+        manifest,
         intake,
         missing,
         open: BTreeMap::new(),
@@ -319,6 +321,7 @@ struct Rebuilding<'a> {
     members: &'a [Vec<Member<'a>>],
     reading: Vec<Stream<'a>>,
     decoder: ReedSolomonDecoder,
+    manifest: &'a Manifest,
     intake: &'a Intake,
     /// What is missing, by place.
     missing: BTreeSet<usize>,
@@ -341,7 +344,7 @@ impl Rebuilding<'_> {
         row: u64,
         lacking: &[usize],
         shards: &Shards<'_>,
-        find: &impl Fn(&BundledFile) -> Option<Source>,
+        find: &impl Fn(&Member<'_>) -> Option<Source>,
     ) -> Result<()> {
         let start = row * shards.bytes;
         let mut shard = vec![0; index(shards.bytes)];
@@ -388,18 +391,18 @@ impl Rebuilding<'_> {
     /// Gives the bytes of a rebuilt shard to the files that they belong to.
     fn hand_out(&mut self, volume: usize, start: u64, bytes: &[u8]) -> Result<()> {
         let end = start + bytes.len() as u64;
-        let touched: Vec<(u64, usize, Digest, u64)> = self
+        let touched: Vec<(u64, usize, Target, u64)> = self
             .touched(volume, start, bytes.len() as u64)
-            .map(|(first, at, file)| (*first, *at, file.sha256, file.size))
+            .map(|(first, at, file)| (*first, *at, Target::of(self.manifest, *at, file), file.size))
             .collect();
-        for (first, at, sha256, size) in touched {
+        for (first, at, target, size) in touched {
             if self.lost.contains(&at) {
                 continue;
             }
             let (from, to) = (start.max(first), end.min(first + size));
             let part = bytes.get(index(from - start)..index(to - start)).unwrap_or_default();
             if from == first {
-                self.open.insert(at, self.intake.begin(sha256)?);
+                self.open.insert(at, target.begin(self.intake)?);
             }
             if let Some(incoming) = self.open.get_mut(&at) {
                 incoming.write(part)?;

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use airlock_core::bundle::{Base, BundledFile, MANIFEST, Manifest, Missing};
+use airlock_core::cut::Whole;
 use airlock_core::id::Digest;
 use airlock_core::volume::{LABEL, Part, Ranges};
 use airlock_store::{Intake, Store, StoreError};
 
 use super::scan::Importing;
 use super::signing::Trusted;
+use super::target::{self, Target};
 use super::verify::{self, Opened};
 use super::{media, parity};
 use crate::error::{Error, Result};
@@ -162,6 +164,9 @@ impl Parts {
                 parity::rebuild(&all, m, (&store.blobs, intake), missing, progress)?
             }
         };
+        if missing.is_empty() {
+            target::join(m, (store, intake), progress)?;
+        }
         if asked.asks() && missing.is_empty() {
             self.ask(asked, (store, intake), progress)?;
         }
@@ -171,28 +176,29 @@ impl Parts {
 
     /// Has those who are to be asked look at each file that came.
     fn ask(&self, asked: &Importing, (store, intake): (&Store, &Intake), progress: &Progress) -> Result<()> {
-        let files = self.manifest().files.iter();
-        let came: Vec<&BundledFile> = files.filter(|f| store.blobs.find(f.sha256).is_none()).collect();
+        let is_new = |whole: &Whole<'_>| store.blobs.find(whole.sha256).is_none();
+        let came: Vec<Whole<'_>> = self.manifest().wholes().filter(is_new).collect();
         let total = came.iter().map(|f| f.size).sum();
         let task = progress.task("having files looked at".to_owned(), Unit::Bytes, Some(total));
         media::each(
             &came,
             |f| f.size,
             |file, _| {
-                asked.ask(&intake.path_of(file.sha256), &file.name)?;
+                asked.ask(&intake.path_of(file.sha256), file.name)?;
                 task.add(file.size);
                 Ok(())
             },
         )
     }
 
-    /// The files that neither the store has nor a run that was broken off had taken in.
-    pub fn not_here(&self, store: &Store, intake: &Intake) -> Result<Vec<BundledFile>> {
+    /// The files that neither the store has nor a run that was broken off had taken in, and their places in the list.
+    pub fn not_here(&self, store: &Store, intake: &Intake) -> Result<Vec<(usize, BundledFile)>> {
         let mut out = Vec::new();
         let mut buffer = vec![0; media::BUFFER_BYTES];
-        for file in &self.manifest().files {
-            if !store.blobs.touch(file.sha256)? && !intake.holds(file.sha256, file.size, &mut buffer)? {
-                out.push(file.clone());
+        for (at, file) in self.manifest().files.iter().enumerate() {
+            let target = Target::of(self.manifest(), at, file);
+            if !target.is_stored(&store.blobs)? && !target.is_held(intake, &mut buffer)? {
+                out.push((at, file.clone()));
             }
         }
         Ok(out)
@@ -201,10 +207,9 @@ impl Parts {
     /// There must be room for what the store does not have, and for the objects.
     pub fn check_room(&self, store: &Store, intake: &Intake) -> Result<()> {
         let m = self.manifest();
-        let is_missing =
-            |f: &&BundledFile| store.blobs.find(f.sha256).is_none() && !intake.may_hold(f.sha256);
-        let files = m.files.iter().filter(is_missing).map(|f| f.size);
-        media::check_room(store.blobs.root(), media::room_for(files.chain(m.objects.iter().map(|f| f.size))))
+        let objects = media::room_for(m.objects.iter().map(|f| f.size));
+        let files = target::room(m, store, intake)?;
+        media::check_room(store.blobs.root(), files.saturating_add(objects))
     }
 
     /// What is missing, by volumes where all of one is and files otherwise.
@@ -262,19 +267,20 @@ impl Parts {
         told: &(impl Fn(u64) + Sync),
     ) -> Result<Took> {
         // What is not written again must not be collected meanwhile.
-        if store.blobs.touch(file.sha256)? {
+        let target = Target::of(self.manifest(), usize::try_from(at).unwrap_or(usize::MAX), file);
+        if target.is_stored(&store.blobs)? {
             if self.is_whole() {
                 self.first.check_file(&file.path, file.size, file.sha256, buffer, told)?;
             }
             return Ok(Took::Here(Vec::new()));
         }
-        if intake.holds(file.sha256, file.size, buffer)? {
+        if target.is_held(intake, buffer)? {
             told(file.size);
             return Ok(Took::Here(Vec::new()));
         }
         let mut hurt = Vec::new();
         for part in self.all().filter(|part| part.part.has_file(at, file.volume)) {
-            match from_medium(part, file, intake, buffer, told)? {
+            match from_medium(part, file, (&target, intake), buffer, told)? {
                 Ok(()) => return Ok(Took::Here(hurt)),
                 Err(e) if part.part == Part::Whole || !part.is_there() => return Err(e),
                 // The medium is there and does not give the file: another may, and the rest of this one.
@@ -289,11 +295,11 @@ impl Parts {
 fn from_medium(
     part: &Opened,
     file: &BundledFile,
-    intake: &Intake,
+    (target, intake): (&Target, &Intake),
     buffer: &mut [u8],
     told: &(impl Fn(u64) + Sync),
 ) -> Result<Result<()>> {
-    let mut incoming = intake.begin(file.sha256)?;
+    let mut incoming = target.begin(intake)?;
     let mut own = None;
     let passed = part.pass(&file.path, file.size, buffer, |bytes| {
         told(bytes.len() as u64);

@@ -21,6 +21,7 @@ use airlock_store::StoreError;
 
 use super::parts::Parts;
 use super::signing::Trusted;
+use super::target::Target;
 use super::verify::{self, Opened};
 use super::{admission, import, unfinished, volumes};
 use crate::error::{Error, Kind, Result, file_error, joined};
@@ -100,14 +101,14 @@ impl Published {
     async fn fetch_files<S: Sink>(
         &self,
         station: &Station,
-        wanted: &[BundledFile],
-        sink: impl Fn(&BundledFile) -> Result<S>,
+        wanted: &[(usize, BundledFile)],
+        sink: impl Fn(usize, &BundledFile) -> Result<S>,
     ) -> Result<()> {
-        let total = wanted.iter().map(|f| f.size).fold(0, u64::saturating_add);
+        let total = wanted.iter().map(|(_, f)| f.size).fold(0, u64::saturating_add);
         let task =
             station.options.progress.task(format!("fetching {}", self.at.shown()), Unit::Bytes, Some(total));
-        let fetch = |file: &BundledFile| {
-            let (file, opened, place) = (file.clone(), sink(file), self.place(&file.path, file.volume));
+        let fetch = |(at, file): &(usize, BundledFile)| {
+            let (file, opened, place) = (file.clone(), sink(*at, file), self.place(&file.path, file.volume));
             let task = &task;
             async move {
                 let (mut into, place) = (opened?, place?);
@@ -215,7 +216,7 @@ pub async fn import(station: &Station, at: &Location) -> Result<import::Report> 
         Ok((parts.not_here(&store, &intake)?, intake))
     };
     let (wanted, intake) = joined(tokio::task::spawn_blocking(look).await)?;
-    let begin = |file: &BundledFile| Ok(intake.begin(file.sha256)?);
+    let begin = |at: usize, file: &BundledFile| Target::of(m, at, file).begin(&intake);
     published.fetch_files(station, &wanted, begin).await?;
     joined(tokio::task::spawn_blocking(move || Ok(intake.keep()?)).await)?;
     import::import_parts(station, &folder).await
@@ -233,7 +234,8 @@ pub async fn check(
         published.fetch_few().await?;
         published.opened.check_listing()?;
         published.opened.check_files(station.options.threads, &station.options.progress)?;
-        published.fetch_files(station, &published.manifest().files, |_| Ok(Sha256::new())).await?;
+        let all: Vec<_> = published.manifest().files.iter().cloned().enumerate().collect();
+        published.fetch_files(station, &all, |_, _| Ok(Sha256::new())).await?;
     }
     Ok(published.opened)
 }

@@ -113,7 +113,8 @@ pub async fn resend(station: &Station, dir: &Path, stream: &str, missing: &Missi
     let has_root = manifest.extra.iter().any(|file| file.path == ROOT);
     let root = if has_root { Some(kept(&station.dir, bundle, "root", ROOT_BYTES_MAX)?) } else { None };
     let signature = station.key.sign(text.as_bytes()).to_string();
-    let (sources, progress) = (Sources::of(&station.store.blobs), station.options.progress.clone());
+    let (sources, progress) =
+        (Sources::of(&station.store.blobs, &manifest), station.options.progress.clone());
     let report = report(&manifest, &parts, ids.len() as u64);
     let whole = move || {
         let mut folders = Vec::new();

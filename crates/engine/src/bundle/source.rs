@@ -3,11 +3,12 @@
 //! A manifest lists what travels, and the store holds artifacts. What lies between the two is told here, and by nobody else who
 //! writes: copying, reading back, parity and what is written again all ask for the source of a file that the manifest lists.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek as _, SeekFrom, Take};
 use std::path::{Path, PathBuf};
 
-use airlock_core::bundle::BundledFile;
+use airlock_core::bundle::{BundledFile, Manifest};
 use airlock_core::id::Digest;
 use airlock_store::Blobs;
 
@@ -18,23 +19,40 @@ use crate::error::{Error, Result, file_error};
 #[derive(Clone, Debug)]
 pub(super) struct Sources {
     blobs: Blobs,
+    /// Of the hash of each part: the blob, and where in it the part begins.
+    parts: BTreeMap<Digest, (Digest, u64)>,
 }
 
 impl Sources {
     /// Of a bundle whose artifacts lie in this store.
-    pub fn of(blobs: &Blobs) -> Self {
-        Self { blobs: blobs.clone() }
+    pub fn of(blobs: &Blobs, manifest: &Manifest) -> Self {
+        let mut parts = BTreeMap::new();
+        for joined in &manifest.joined {
+            let mut first = 0;
+            for part in manifest.files.get(joined.places()).unwrap_or_default() {
+                parts.insert(part.sha256, (joined.sha256, first));
+                first += part.size;
+            }
+        }
+        Self { blobs: blobs.clone(), parts }
+    }
+
+    /// Of a bundle without parts.
+    #[cfg(test)]
+    pub fn of_wholes(blobs: &Blobs) -> Self {
+        Self { blobs: blobs.clone(), parts: BTreeMap::new() }
     }
 
     /// Whence the bytes of a file come, if they are here.
     pub fn find(&self, file: &BundledFile) -> Option<Source> {
-        let blob = self.blobs.find(file.sha256)?;
-        Some(Source::stretch(blob.path().to_owned(), 0, file.size))
+        // What has the hash of a part has its bytes, also where it is no part.
+        let (blob, first) = self.parts.get(&file.sha256).copied().unwrap_or((file.sha256, 0));
+        Some(Source::stretch(self.blobs.find(blob)?.path().to_owned(), first, file.size))
     }
 
     /// Whence the bytes of a file come, which were here a moment ago.
     pub fn get(&self, file: &BundledFile) -> Result<Source> {
-        self.find(file).ok_or_else(|| Error::fault(format!("{} left the store", file.name)))
+        self.find(file).ok_or_else(|| left(&file.name))
     }
 }
 
@@ -77,4 +95,15 @@ impl Source {
     pub fn hash(&self, buffer: &mut [u8]) -> Result<Digest> {
         media::hash(&mut self.open_at(0)?, &self.path, buffer, |_| ())
     }
+}
+
+/// What was here a moment ago is not any more.
+pub(super) fn left(name: &str) -> Error {
+    Error::fault(format!("{name} left the store"))
+}
+
+/// The store has other bytes than those that came.
+pub(super) fn changed(path: &Path, name: &str) -> Error {
+    Error::fault(format!("{}: the store's copy of {name} has changed", path.display()))
+        .hint("restore the blobs from a backup; nothing was released")
 }

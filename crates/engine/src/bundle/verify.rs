@@ -5,15 +5,18 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use airlock_core::bundle::{self, MANIFEST, MANIFEST_BYTES_MAX, Manifest, SIGNATURES};
+use sha2::{Digest as _, Sha256};
+
+use airlock_core::bundle::{self, BundledFile, MANIFEST, MANIFEST_BYTES_MAX, Manifest, SIGNATURES};
 use airlock_core::canon::Canonical;
+use airlock_core::cut::{self, Joined};
 use airlock_core::id::Digest;
 use airlock_core::litter;
 use airlock_core::unseen::has_unseen;
 use airlock_core::volume::{self, LABEL, LABEL_BYTES_MAX, ParityFile, Part};
 
 use super::signing::{self, SignedBy, Trusted};
-use super::{media, objects};
+use super::{media, objects, target};
 use crate::error::{Error, Kind, Result, file_error};
 use crate::progress::{Progress, Unit};
 
@@ -158,7 +161,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Manifest> {
     if let Some(path) = paths.iter().find(|path| !bundle::is_bundle_path(path)) {
         return Err(bad(format!("names a file outside the bundle: `{}`", path.escape_default())));
     }
-    if let Some(fault) = volume::fault(&manifest) {
+    if let Some(fault) = volume::fault(&manifest).or_else(|| cut::fault(&manifest)) {
         return Err(bad(fault));
     }
     // People read these before they sign or believe.
@@ -317,12 +320,31 @@ impl Opened {
         size: u64,
         sha256: Digest,
         buffer: &mut [u8],
-        told: impl FnMut(u64),
+        mut told: impl FnMut(u64),
+    ) -> Result<()> {
+        self.look_through(path, size, sha256, buffer, |bytes| told(bytes.len() as u64))
+    }
+
+    /// The same, and hands on what was read.
+    fn look_through(
+        &self,
+        path: &str,
+        size: u64,
+        sha256: Digest,
+        buffer: &mut [u8],
+        mut each: impl FnMut(&[u8]),
     ) -> Result<()> {
         let path = self.dir.join(path);
         let file = self.open_file(&path, size)?;
         media::forget(&file);
-        if media::hash(&file, &path, buffer, told)? == sha256 { Ok(()) } else { Err(changed(&path)) }
+        let mut hasher = Sha256::new();
+        media::pass(&file, &path, buffer, |bytes| {
+            hasher.update(bytes);
+            each(bytes);
+            Ok(())
+        })?;
+        let found = Digest::from_bytes(hasher.finalize().into());
+        if found == sha256 { Ok(()) } else { Err(changed(&path)) }
     }
 
     /// Compares the files beside the artifacts with their hashes.
@@ -363,17 +385,49 @@ impl Opened {
         for file in &self.manifest.objects {
             objects::read(&self.dir, file, threads, |_| Ok(()))?;
         }
-        let files: Vec<(&str, u64, Digest)> =
-            self.manifest.files_of(&self.part).map(|(_, f)| (f.path.as_str(), f.size, f.sha256)).collect();
-        let parity: Vec<_> = self.parity().map(|f| (f.path.as_str(), f.size, f.sha256)).collect();
-        for all in [files, parity] {
-            media::each(
-                &all,
-                |(_, size, _)| *size,
-                |(path, size, sha256), buffer| self.check_file(path, *size, *sha256, buffer, |n| task.add(n)),
-            )?;
+        media::each(
+            &self.runs(),
+            |(files, _)| files.iter().map(|f| f.size).fold(0, u64::saturating_add),
+            |(files, made), buffer| {
+                let mut whole = made.map(|_| Sha256::new());
+                for file in *files {
+                    self.look_through(&file.path, file.size, file.sha256, buffer, |bytes| {
+                        whole.iter_mut().for_each(|whole| whole.update(bytes));
+                        task.add(bytes.len() as u64);
+                    })?;
+                }
+                let found = whole.map(|whole| Digest::from_bytes(whole.finalize().into()));
+                match (files.first(), found == made.map(|made| made.sha256)) {
+                    (Some(file), false) => Err(target::not_made(&file.name)),
+                    _ => Ok(()),
+                }
+            },
+        )?;
+        let parity: Vec<&ParityFile> = self.parity().collect();
+        media::each(
+            &parity,
+            |f| f.size,
+            |f, buffer| self.check_file(&f.path, f.size, f.sha256, buffer, |n| task.add(n)),
+        )
+    }
+
+    /// The files that belong here, each by itself; but one after another those that make one, if all of them are here.
+    fn runs(&self) -> Vec<(&[BundledFile], Option<&Joined>)> {
+        let m = &self.manifest;
+        let is_here = |place: usize| {
+            m.files.get(place).is_some_and(|file| self.part.has_file(place as u64, file.volume))
+        };
+        let (mut out, mut end) = (Vec::new(), 0);
+        for place in m.files_of(&self.part).filter_map(|(place, _)| usize::try_from(place).ok()) {
+            if place < end {
+                continue;
+            }
+            let made = m.part_of(place).filter(|(made, first)| *first == 0 && made.places().all(is_here));
+            let places = made.map_or(place..place + 1, |(made, _)| made.places());
+            end = places.end;
+            out.push((m.files.get(places).unwrap_or_default(), made.map(|(made, _)| made)));
         }
-        Ok(())
+        out
     }
 }
 

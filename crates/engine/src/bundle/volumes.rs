@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use airlock_core::bundle::{Manifest, ObjectFile};
+use airlock_core::cut::LIMIT_MIN;
 use airlock_core::id::Digest;
 use airlock_core::litter;
 use airlock_core::volume::{self, Part, SHARD_BYTES, Unpacked, Volume};
@@ -12,13 +13,11 @@ use airlock_core::volume::{self, Part, SHARD_BYTES, Unpacked, Volume};
 use super::export::{OBJECTS, OnMedium, What};
 use super::source::Sources;
 use super::write::{Folder, MANIFEST_LINE_BYTES};
-use super::{media, objects, parity, verify};
+use super::{cut, media, objects, parity, verify};
 use crate::error::{Error, Result, file_error, joined};
 use crate::progress::Progress;
 use crate::station::Station;
 
-/// The layout of bundles in volumes.
-const FORMAT: u32 = 3;
 /// What a volume holds beside manifest, objects and files, in bytes, at most.
 const BESIDE_BYTES: u64 = 256 << 10;
 /// The part of a medium, one in so many, that is set apart for folders without a look at how many files there are.
@@ -78,28 +77,17 @@ struct Room {
     step: u64,
 }
 
-/// How files are spread.
-#[derive(Clone, Debug)]
-pub(super) struct Layout {
-    /// The folders of the volumes that hold files, then those of parity.
-    pub dirs: Vec<PathBuf>,
-    /// How many are of parity.
-    pub parity: usize,
-}
-
-impl Media {
-    /// Decides which file goes where: the manifest's files get their volumes.
-    pub(super) fn assign(&self, manifest: &mut Manifest, parity: u32) -> Result<Layout> {
-        let parity = parity as usize;
-        let Room { capacities, grows, step } = self.room()?;
-        let beside = beside(manifest, step);
-        if let Some(small) = capacities.iter().find(|capacity| **capacity < beside) {
+impl Room {
+    /// What of the media is left for files, where so many lines are listed, and what each file takes beside its bytes.
+    fn for_files(&self, manifest: &Manifest, lines: u64, parity: usize) -> Result<(Vec<u64>, u64)> {
+        let beside = beside(manifest, lines, self.step);
+        if let Some(small) = self.capacities.iter().find(|capacity| **capacity < beside) {
             return Err(too_small(*small, beside));
         }
-        let (of_all, of_each) = folders(manifest.files.len() as u64, &capacities, step);
+        let (of_all, of_each) = folders(lines, &self.capacities, self.step);
         let beside = beside.saturating_add(of_all);
-        let net: Vec<u64> = capacities.iter().map(|capacity| capacity.saturating_sub(beside)).collect();
-        let (for_files, for_parity) = match grows {
+        let net: Vec<u64> = self.capacities.iter().map(|capacity| capacity.saturating_sub(beside)).collect();
+        let (for_files, for_parity) = match self.grows {
             true => (&net[..], net.last().map_or(&[][..], std::slice::from_ref)),
             false => net.split_at(net.len() - parity),
         };
@@ -108,7 +96,49 @@ impl Media {
             Some(least) if parity > 0 => least.saturating_sub(u64::from(SHARD_BYTES)),
             _ => u64::MAX,
         };
-        let for_files: Vec<u64> = for_files.iter().map(|net| (*net).min(longest)).collect();
+        Ok((for_files.iter().map(|net| (*net).min(longest)).collect(), of_each))
+    }
+
+    /// Lists the files of a manifest, which are whole so far, cut as far as they must be. Gives what is left for them, and what each
+    /// takes beside its bytes.
+    fn list(&self, manifest: &mut Manifest, parity: usize, limit: u64) -> Result<(Vec<u64>, u64)> {
+        let files = std::mem::take(&mut manifest.files);
+        let mut lines = files.len() as u64;
+        loop {
+            let (for_files, of_each) = self.for_files(manifest, lines, parity)?;
+            let largest = for_files.iter().max().map_or(0, |most| most.saturating_sub(of_each));
+            // What must be smaller than any limit may be finds no room, and that is said then.
+            let fits = Some(largest / self.step * self.step).filter(|fits| *fits >= LIMIT_MIN);
+            cut::list(manifest, &files, limit.min(fits.unwrap_or(u64::MAX)))?;
+            // Parts have lines, too, which leave less room.
+            let listed = (manifest.files.len() + manifest.joined.len()) as u64;
+            if listed <= lines {
+                return Ok((for_files, of_each));
+            }
+            lines = listed;
+        }
+    }
+}
+
+/// How files are spread.
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    /// The folders of the volumes that hold files, then those of parity.
+    pub dirs: Vec<PathBuf>,
+    /// How many are of parity.
+    pub parity: usize,
+    /// The most bytes that a file may have.
+    pub limit: u64,
+}
+
+impl Media {
+    /// Decides which file goes where: the manifest's files get their volumes. Those that no medium has room for, or that have more than
+    /// `limit` bytes, are cut.
+    pub(super) fn assign(&self, manifest: &mut Manifest, parity: u32, limit: u64) -> Result<Layout> {
+        let parity = parity as usize;
+        let room = self.room()?;
+        let (grows, step) = (room.grows, room.step);
+        let (for_files, of_each) = room.list(manifest, parity, limit)?;
         let sizes: Vec<u64> = manifest.files.iter().map(|file| rounded(file.size, step) + of_each).collect();
         let packed =
             volume::pack(&sizes, &for_files, grows).map_err(|e| unpacked(e, manifest, &for_files))?;
@@ -125,8 +155,8 @@ impl Media {
                 volume.bytes += file.size;
             }
         }
-        manifest.format = FORMAT;
-        Ok(Layout { dirs: self.dirs(count as usize, parity), parity })
+        manifest.format = manifest.format.max(volume::FORMAT);
+        Ok(Layout { dirs: self.dirs(count as usize, parity), parity, limit })
     }
 
     fn room(&self) -> Result<Room> {
@@ -211,9 +241,9 @@ fn rounded(bytes: u64, step: u64) -> u64 {
     bytes.div_ceil(step).saturating_mul(step)
 }
 
-/// What a volume holds beside files and parity, in bytes.
-fn beside(manifest: &Manifest, step: u64) -> u64 {
-    let lines = (manifest.files.len() as u64).saturating_add(1).saturating_mul(MANIFEST_LINE_BYTES);
+/// What a volume holds beside files and parity, in bytes, where so many lines are listed.
+fn beside(manifest: &Manifest, lines: u64, step: u64) -> u64 {
+    let lines = lines.saturating_add(1).saturating_mul(MANIFEST_LINE_BYTES);
     let objects = manifest.objects.iter().map(|f| f.size);
     rounded(objects.chain([lines]).sum(), step).saturating_add(BESIDE_BYTES)
 }
@@ -304,7 +334,8 @@ fn check_room(layout: &Layout, manifest: &Manifest) -> Result<()> {
             false => rounded(parity, step),
         };
         let folders = media::room_for_folders(files.count() as u64, step);
-        let all = content + folders + beside(manifest, step);
+        let lines = (manifest.files.len() + manifest.joined.len()) as u64;
+        let all = content + folders + beside(manifest, lines, step);
         let sum = needed.entry(device).or_insert((there, 0));
         sum.1 += all.saturating_sub(written(dir, step)?);
     }
@@ -336,18 +367,21 @@ pub fn within(dirs: &[PathBuf]) -> Vec<PathBuf> {
 pub(super) async fn lay_out(
     station: &Station,
     media: Media,
-    parity: u32,
+    (parity, limit): (u32, u64),
     mut manifest: Manifest,
     ids: &BTreeSet<Digest>,
 ) -> Result<(Vec<Folder>, Manifest)> {
     let (objects, file) = objects_beside(station, ids).await?;
     manifest.objects = vec![file];
-    let layout = media.assign(&mut manifest, parity)?;
-    let (sources, progress) = (Sources::of(&station.store.blobs), station.options.progress.clone());
+    cut::check_objects(&manifest, limit)?;
+    let layout = media.assign(&mut manifest, parity, limit)?;
+    let (blobs, progress) = (station.store.blobs.clone(), station.options.progress.clone());
     let whole = move || {
         media.unseal_torn()?;
         media.check_within(&layout)?;
         check_room(&layout, &manifest)?;
+        cut::hash_parts(&blobs, &mut manifest, &progress)?;
+        let sources = Sources::of(&blobs, &manifest);
         let written = fill(&layout, objects.path(), &sources, manifest, &progress)?;
         drop(objects);
         Ok(written)
@@ -385,7 +419,9 @@ fn fill(
     }
     let of_files = folders.len() - layout.parity;
     let manifest = match folders.get(of_files..) {
-        Some(of_parity) if !of_parity.is_empty() => parity::write(of_parity, sources, manifest, progress)?,
+        Some(of_parity) if !of_parity.is_empty() => {
+            parity::write(of_parity, sources, manifest, layout.limit, progress)?
+        }
         _ => manifest,
     };
     Ok((folders, manifest))

@@ -14,7 +14,7 @@ use airlock_core::litter;
 use airlock_core::volume::{LABEL, Part};
 
 use super::media;
-use super::source::{Source, Sources};
+use super::source::{self, Source, Sources};
 use super::verify::{self, PARTIAL};
 use crate::error::{Error, Result, file_error};
 use crate::progress::{Progress, Unit};
@@ -180,12 +180,7 @@ impl Folder {
         };
         match source.hash(buffer) {
             Ok(found) if found == file.sha256 => damaged(&path),
-            Ok(_) => Error::fault(format!(
-                "{}: the store's copy of {} has changed",
-                source.path().display(),
-                file.name
-            ))
-            .hint("restore the blobs from a backup; nothing was released"),
+            Ok(_) => source::changed(source.path(), &file.name),
             Err(error) => error,
         }
     }
@@ -284,9 +279,16 @@ fn readme(manifest: &Manifest, fingerprint: &str) -> String {
             )
         }
     };
+    let cut = match manifest.joined.is_empty() {
+        true => "",
+        false => {
+            "Files that are larger than the medium takes are cut: parts end in .001, .002 and so on, and are the file when they are put\n\
+             together again, such as by\n\n    cat files/ab/NAME.whl.001 files/ab/NAME.whl.002 > NAME.whl\n\n"
+        }
+    };
     format!(
         "This is an Airlock bundle: packages that a station released for another network.\n\n\
-         Sender       {} (key fingerprint {fingerprint})\nStream       {}\nNumber       {}\nChannels     {}\nFiles        {}\n\n{split}\
+         Sender       {} (key fingerprint {fingerprint})\nStream       {}\nNumber       {}\nChannels     {}\nFiles        {}\n\n{split}{cut}\
          To verify it with nothing but the sender's public key:\n\n    airlock verify DIR --key station.pub\n\n\
          By hand: AIRLOCK.json lists every file with its SHA-256; AIRLOCK.sig holds, on each line, `ed25519`, a public key and\n\
          a signature over the exact bytes of AIRLOCK.json, in hexadecimal:\n\n    \
@@ -379,7 +381,7 @@ mod tests {
         assert_eq!(files.iter().map(|f| media::is_large(f.size)).collect::<Vec<_>>(), [true, false]);
         let disk = dir.join("disk");
         fs::create_dir(&disk).unwrap();
-        (Sources::of(&blobs), Folder { dir: disk, is_resumed: true, part: Part::Whole }, files)
+        (Sources::of_wholes(&blobs), Folder { dir: disk, is_resumed: true, part: Part::Whole }, files)
     }
 
     #[test]

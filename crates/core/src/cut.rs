@@ -1,0 +1,295 @@
+//! Files over a medium's limit, which travel cut in parts.
+//!
+//! What travels is what [`Manifest::files`] lists, each with its own hash: a file that is cut is listed as its parts, one after
+//! another, and [`Manifest::joined`] says what they make. So whatever carries, checks, resends or rebuilds files knows nothing of
+//! parts; only who reads the store knows, and who fills one.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::bundle::{BundledFile, Manifest};
+use crate::id::Digest;
+
+/// The layout of bundles with files in parts.
+pub const FORMAT: u32 = 4;
+/// The most parts of a file: the number at the end of a part's path has three digits.
+pub const PARTS_MAX: u64 = 999;
+/// The smallest limit of files, in bytes.
+pub const LIMIT_MIN: u64 = 64 << 10;
+/// The largest file on FAT32, in bytes.
+pub const FAT32_MAX: u64 = u32::MAX as u64;
+
+/// A file that travels in parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    /// The place of the first part in the list of files; the others follow it.
+    pub first: u64,
+    /// How many there are.
+    pub parts: u64,
+    /// SHA-256 of all of them together.
+    pub sha256: Digest,
+    /// Their bytes together.
+    pub size: u64,
+}
+
+impl Joined {
+    /// The places of its parts.
+    pub fn places(&self) -> std::ops::Range<usize> {
+        let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        at(self.first)..at(self.first.saturating_add(self.parts))
+    }
+}
+
+/// A file as a store holds it, whatever it travels as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Whole<'a> {
+    /// What it is called where it came from.
+    pub name: &'a str,
+    /// Where it lies in a bundle, or would if it were not cut.
+    pub path: &'a str,
+    /// SHA-256.
+    pub sha256: Digest,
+    /// Bytes.
+    pub size: u64,
+    /// What it makes whole of parts, if it travels in parts.
+    pub joined: Option<&'a Joined>,
+}
+
+/// Where a part lies, counted from 1.
+fn part_path(whole: &str, number: u64) -> String {
+    format!("{whole}.{number:03}")
+}
+
+/// Where the whole would lie of which this is the first part.
+fn whole_path(first: &str) -> Option<&str> {
+    first.strip_suffix(".001")
+}
+
+impl Manifest {
+    /// The files as a store holds them, in the order of their paths.
+    pub fn wholes(&self) -> impl Iterator<Item = Whole<'_>> {
+        let (mut joined, mut at) = (self.joined.iter().peekable(), 0usize);
+        std::iter::from_fn(move || {
+            let file = self.files.get(at)?;
+            let (name, path) = (file.name.as_str(), file.path.as_str());
+            let made = joined.next_if(|joined| joined.places().start == at);
+            at += made.map_or(1, |joined| joined.places().len().max(1));
+            Some(match made {
+                Some(made) => Whole {
+                    name,
+                    path: whole_path(path).unwrap_or(path),
+                    sha256: made.sha256,
+                    size: made.size,
+                    joined: Some(made),
+                },
+                None => Whole { name, path, sha256: file.sha256, size: file.size, joined: None },
+            })
+        })
+    }
+
+    /// Of what the file at a place of the list is a part, if it is one, and where in it it begins.
+    pub fn part_of(&self, place: usize) -> Option<(&Joined, u64)> {
+        let after = self.joined.partition_point(|joined| joined.places().start <= place);
+        let joined =
+            self.joined.get(after.checked_sub(1)?).filter(|joined| joined.places().contains(&place))?;
+        let before = self.files.get(joined.places().start..place)?;
+        Some((joined, before.iter().map(|part| part.size).fold(0, u64::saturating_add)))
+    }
+}
+
+/// Cuts the files that are larger than `limit` bytes. The hashes of the parts are not known by that: until somebody reads them, each
+/// bears that of its whole.
+///
+/// # Errors
+///
+/// The place of a file that would have more than [`PARTS_MAX`] parts.
+pub fn cut(files: &[BundledFile], limit: u64) -> Result<(Vec<BundledFile>, Vec<Joined>), usize> {
+    let (mut out, mut all) = (Vec::with_capacity(files.len()), Vec::new());
+    for (at, file) in files.iter().enumerate() {
+        if file.size <= limit {
+            out.push(file.clone());
+            continue;
+        }
+        let parts = match file.size.checked_div(limit) {
+            Some(_) => file.size.div_ceil(limit),
+            None => return Err(at),
+        };
+        if parts > PARTS_MAX {
+            return Err(at);
+        }
+        all.push(Joined { first: out.len() as u64, parts, sha256: file.sha256, size: file.size });
+        out.extend((0..parts).map(|part| BundledFile {
+            path: part_path(&file.path, part + 1),
+            size: limit.min(file.size - part * limit),
+            ..file.clone()
+        }));
+    }
+    Ok((out, all))
+}
+
+/// What is wrong with what a manifest says of files in parts, if anything is.
+pub fn fault(m: &Manifest) -> Option<String> {
+    if m.joined.is_empty() {
+        return None;
+    }
+    if m.format < FORMAT {
+        return Some(format!("has files in parts, which layout {} has not", m.format));
+    }
+    let (paths, mut hashes): (BTreeSet<&str>, BTreeSet<Digest>) =
+        m.files.iter().map(|file| (file.path.as_str(), file.sha256)).unzip();
+    let mut end = 0;
+    for joined in &m.joined {
+        let first = joined.first;
+        let bad = |what: &str| Some(format!("has a file in parts, from place {first} on, {what}"));
+        let places = joined.places();
+        if joined.parts < 2 || joined.parts > PARTS_MAX {
+            return bad("with an impossible number of parts");
+        }
+        if places.start < end {
+            return bad("out of order or with parts of another");
+        }
+        end = places.end;
+        let Some(parts) = m.files.get(places) else { return bad("with parts that are not there") };
+        let whole = parts.first().and_then(|part| whole_path(&part.path));
+        let is_called = |whole: &str| {
+            (1..).zip(parts).all(|(number, part)| part.path == part_path(whole, number))
+                && !paths.contains(whole)
+        };
+        if !whole.is_some_and(is_called) {
+            return bad("whose parts are not called as parts of one file are");
+        }
+        let size = parts.iter().try_fold(0u64, |sum, part| sum.checked_add(part.size));
+        if size != Some(joined.size) || parts.iter().any(|part| part.size == 0) {
+            return bad("whose parts have other bytes together than it");
+        }
+        if !hashes.insert(joined.sha256) {
+            return bad("that is listed twice");
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::bundle::file_path;
+
+    fn manifest(sizes: &[u64]) -> Manifest {
+        let text = r#"{"channels":{},"created":"2026-03-01T00:00:00Z","extra":[],"feeds":{},"files":[],"format":4,"ledger":{"hash":"0707070707070707070707070707070707070707070707070707070707070707","number":1},"number":1,"objects":[],"sender":{"name":"low","public_key":""},"stream":"s"}"#;
+        let mut manifest: Manifest = serde_json::from_str(text).unwrap();
+        manifest.files = sizes
+            .iter()
+            .zip(0u32..)
+            .map(|(size, n)| {
+                let (name, sha256) = (format!("p{n}-1.0-py3-none-any.whl"), Digest::of(&n.to_be_bytes()));
+                BundledFile { path: file_path(sha256, &name), name, sha256, size: *size, volume: None }
+            })
+            .collect();
+        manifest.files.sort_by(|a, b| a.path.cmp(&b.path));
+        manifest
+    }
+
+    /// With every part's hash, as if somebody had read them.
+    fn cut_at(sizes: &[u64], limit: u64) -> Manifest {
+        let mut m = manifest(sizes);
+        (m.files, m.joined) = cut(&m.files, limit).unwrap();
+        for joined in m.joined.clone() {
+            for (n, part) in m.files[joined.places()].iter_mut().enumerate() {
+                part.sha256 = Digest::of(format!("{} {n}", joined.sha256).as_bytes());
+            }
+        }
+        m
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_cut_is_listed_in_order_and_is_what_it_was(
+            sizes in proptest::collection::vec(0u64..400, 0..30),
+            limit in 10u64..400,
+        ) {
+            let (before, m) = (manifest(&sizes), cut_at(&sizes, limit));
+            prop_assert_eq!(fault(&m), None);
+            prop_assert!(m.files.iter().all(|file| file.size <= limit));
+            prop_assert!(m.files.is_sorted_by(|a, b| a.path < b.path));
+            prop_assert!(m.files.iter().all(|file| crate::bundle::is_bundle_path(&file.path)));
+            let now: Vec<_> = m.wholes().map(|w| (w.name, w.path, w.sha256, w.size)).collect();
+            let was: Vec<_> =
+                before.files.iter().map(|f| (f.name.as_str(), f.path.as_str(), f.sha256, f.size)).collect();
+            prop_assert_eq!(now, was);
+            // Every byte of a file is in one part, at its place.
+            let mut reached = std::collections::BTreeMap::new();
+            for (place, part) in m.files.iter().enumerate() {
+                if let Some((joined, first)) = m.part_of(place) {
+                    let end = reached.entry(joined.sha256).or_insert(0);
+                    prop_assert_eq!(*end, first);
+                    *end += part.size;
+                }
+            }
+            prop_assert_eq!(reached.len(), m.joined.len());
+            prop_assert!(m.joined.iter().all(|joined| reached.get(&joined.sha256) == Some(&joined.size)));
+        }
+    }
+
+    #[test]
+    fn a_file_has_no_more_parts_than_their_names_can_number() {
+        let most = manifest(&[5, PARTS_MAX * 10]);
+        let at = most.files.iter().position(|file| file.size > 5).unwrap();
+        assert_eq!(cut(&most.files, 10).unwrap().1[0].parts, PARTS_MAX);
+        assert_eq!(cut(&most.files, 9), Err(at));
+        assert_eq!(cut(&most.files, 0).map(|_| ()), Err(0));
+    }
+
+    #[test]
+    fn parts_that_contradict_each_other_or_their_whole_are_found() {
+        let good = cut_at(&[5, 25, 17], 10);
+        assert_eq!((good.files.len(), good.joined.len(), fault(&good)), (6, 2, None));
+        type Harm = fn(&mut Manifest);
+        let harms: &[(&str, Harm)] = &[
+            ("which layout 3 has not", |m| m.format = 3),
+            ("impossible number", |m| m.joined[0].parts = 1),
+            ("impossible number", |m| m.joined[0].parts = 0),
+            ("impossible number", |m| m.joined[1].parts = PARTS_MAX + 1),
+            ("impossible number", |m| m.joined[1].parts = u64::MAX),
+            ("not there", |m| m.joined[1].first = 6),
+            ("not there", |m| m.joined[1].first = u64::MAX),
+            ("not there", |m| m.joined[1].parts = 40),
+            ("out of order", |m| m.joined.swap(0, 1)),
+            ("out of order", |m| m.joined[1] = m.joined[0]),
+            ("out of order", |m| m.joined[1].first = m.joined[0].first + 1),
+            ("not called", |m| m.joined[0].first += 1),
+            ("not called", |m| m.joined[0].parts += 1),
+            ("not called", |m| {
+                let at = m.joined[0].places().start;
+                m.files.swap(at, at + 1);
+            }),
+            ("not called", |m| {
+                // The whole is listed beside its parts.
+                let whole = m.wholes().find(|w| w.joined.is_some()).map(|w| w.path.to_owned());
+                let own = m.files.iter().position(|f| f.size == 5).unwrap();
+                m.files[own].path = whole.unwrap();
+            }),
+            ("other bytes", |m| m.joined[0].size += 1),
+            ("other bytes", |m| {
+                let at = m.joined[0].places().start;
+                m.files[at].size = u64::MAX;
+            }),
+            ("other bytes", |m| {
+                let at = m.joined[0].places().start;
+                let all = m.files[at].size + m.files[at + 1].size;
+                (m.files[at].size, m.files[at + 1].size) = (all, 0);
+            }),
+            ("listed twice", |m| m.joined[1].sha256 = m.joined[0].sha256),
+            ("listed twice", |m| m.joined[0].sha256 = m.files.iter().find(|f| f.size == 5).unwrap().sha256),
+            ("listed twice", |m| m.joined[0].sha256 = m.files[m.joined[0].places().start].sha256),
+        ];
+        for (word, harm) in harms {
+            let mut m = good.clone();
+            harm(&mut m);
+            let found = fault(&m).unwrap_or_default();
+            assert!(found.contains(word), "{word}: {found}");
+        }
+    }
+}

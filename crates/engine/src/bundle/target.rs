@@ -1,0 +1,127 @@
+//! Where the bytes of a bundle's files go on the side that takes them in: what [`super::source`] is on the other.
+//!
+//! A file that is a blob lies under its hash. A part of one lies in its place in the blob that it is a part of, from the first byte on, so
+//! that the blob is there when its last part is, and nothing is copied; then it has to hash to what the manifest says of it.
+
+use airlock_core::bundle::{BundledFile, Manifest};
+use airlock_core::cut::Whole;
+use airlock_core::id::Digest;
+use airlock_store::{Blobs, Incoming, Intake, Part, Store};
+
+use super::media;
+use super::source::Source;
+use crate::error::{Error, Result};
+use crate::progress::{Progress, Unit};
+
+/// Where a file goes that a manifest lists.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Target {
+    /// It is a blob.
+    Blob { sha256: Digest, size: u64 },
+    /// It is a part of one.
+    Part(Part),
+}
+
+impl Target {
+    /// Where the file goes that stands at this place of the list.
+    pub fn of(manifest: &Manifest, place: usize, file: &BundledFile) -> Self {
+        let (sha256, size) = (file.sha256, file.size);
+        match manifest.part_of(place) {
+            Some((joined, first)) => Self::Part(Part { blob: joined.sha256, first, sha256, size }),
+            None => Self::Blob { sha256, size },
+        }
+    }
+
+    /// The blob that it is, or is a part of.
+    fn blob(&self) -> Digest {
+        match self {
+            Self::Blob { sha256, .. } => *sha256,
+            Self::Part(part) => part.blob,
+        }
+    }
+
+    /// Whether the store has it, which keeps it from being collected.
+    pub fn is_stored(&self, blobs: &Blobs) -> Result<bool> {
+        Ok(blobs.touch(self.blob())?)
+    }
+
+    /// Whether a run that was broken off had taken it in. It is hashed to find out.
+    pub fn is_held(&self, intake: &Intake, buffer: &mut [u8]) -> Result<bool> {
+        Ok(match self {
+            Self::Blob { sha256, size } => intake.holds(*sha256, *size, buffer)?,
+            Self::Part(part) => intake.holds_part(part, buffer)?,
+        })
+    }
+
+    /// Starts to write it.
+    pub fn begin<'a>(&self, intake: &'a Intake) -> Result<Incoming<'a>> {
+        Ok(match self {
+            Self::Blob { sha256, .. } => intake.begin(*sha256)?,
+            Self::Part(part) => intake.begin_part(part)?,
+        })
+    }
+
+    /// Where it lies, if it is here.
+    pub fn find(&self, blobs: &Blobs, intake: &Intake) -> Option<Source> {
+        let path = match blobs.find(self.blob()) {
+            Some(blob) => blob.path().to_owned(),
+            None => Some(intake.path_of(self.blob())).filter(|path| path.exists())?,
+        };
+        Some(match self {
+            Self::Blob { size, .. } => Source::stretch(path, 0, *size),
+            Self::Part(part) => Source::stretch(path, part.first, part.size),
+        })
+    }
+}
+
+/// What the files that the store does not have take there, and their folders, in bytes.
+pub(super) fn room(manifest: &Manifest, store: &Store, intake: &Intake) -> Result<u64> {
+    let (_, step) = media::free(store.blobs.root())?;
+    let (mut count, mut sum) = (0u64, 0u64);
+    for whole in manifest.wholes().filter(|whole| store.blobs.find(whole.sha256).is_none()) {
+        let held = match whole.joined {
+            Some(_) => intake.may_hold_of(whole.sha256),
+            None if intake.may_hold(whole.sha256) => whole.size,
+            None => 0,
+        };
+        count += 1;
+        sum = sum.saturating_add(media::room_for(std::iter::once(whole.size.saturating_sub(held))));
+    }
+    Ok(sum.saturating_add(media::room_for_folders(count, step)))
+}
+
+/// Makes blobs of parts that are all here.
+///
+/// # Errors
+///
+/// Unsafe, if parts make something else than the manifest says.
+pub(super) fn join(
+    manifest: &Manifest,
+    (store, intake): (&Store, &Intake),
+    progress: &Progress,
+) -> Result<()> {
+    let is_new = |whole: &Whole<'_>| whole.joined.is_some() && store.blobs.find(whole.sha256).is_none();
+    let made: Vec<Whole<'_>> = manifest.wholes().filter(is_new).collect();
+    if made.is_empty() {
+        return Ok(());
+    }
+    let total = made.iter().map(|whole| whole.size).fold(0, u64::saturating_add);
+    let task = progress.task("putting parts together".to_owned(), Unit::Bytes, Some(total));
+    media::each(
+        &made,
+        |whole| whole.size,
+        |whole, buffer| match intake.join(whole.sha256, whole.size, buffer)? {
+            true => {
+                task.add(whole.size);
+                Ok(())
+            }
+            false => Err(not_made(whole.name)),
+        },
+    )
+}
+
+/// Parts are each what the manifest says, and together they are not.
+pub(super) fn not_made(name: &str) -> Error {
+    Error::unsafe_(format!("the parts of {name} do not make the file that the manifest says"))
+        .hint("whoever signed the manifest said something wrong: tell your security officer, and the sender")
+}
