@@ -10,6 +10,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use airlock_core::id::Digest;
+use airlock_testkit::osv;
 use common::{Dice, Station, World, airlock, copy, files, is_whole, kills, published, text};
 use serde_json::{Value, json};
 
@@ -559,4 +561,26 @@ async fn volumes_in_one_folder_and_what_lies_beside_their_files_must_fit_there_t
         .exits(2)
         .says("beside the files");
     assert!(!world.path("tiny").exists());
+}
+
+#[tokio::test]
+async fn one_folder_must_have_room_for_what_is_known_of_the_packages_too() {
+    let (world, low) = sender().await;
+    // Names that nothing compresses.
+    let name = |n: u32| Digest::of(&n.to_be_bytes()).to_string();
+    let records: Vec<Value> =
+        (0..8000).map(|n| osv(&format!("TEST-{n}"), "PyPI", &name(n), "2", 7.5)).collect();
+    world.know(&records);
+    low.run(&["advisories", "update"]).exits(0);
+    let plain = world.path("plain");
+    low.run(&["export", text(&plain)]).exits(0);
+    let takes =
+        |name: &str| files(&plain.join(name)).values().map(|size| size.div_ceil(4096) * 4096).sum::<u64>();
+    // More than what is set apart for folders and the manifest, so that it is the objects that find no room.
+    assert!(takes("objects") > 400 << 10, "{}", takes("objects"));
+    let room = takes("files") + takes("objects") - (64 << 10);
+    let Some(media) = Mounted::new(&world.path(""), &[&format!("{}k", room >> 10)]) else { return };
+    let disk = media.0[0].join("airlock");
+    low.run(&["export", text(&disk)]).exits(4).says("there is not enough room").says("nothing was written");
+    assert!(files(&disk).is_empty(), "{:?}", files(&disk));
 }

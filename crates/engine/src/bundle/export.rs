@@ -258,20 +258,23 @@ async fn in_one(
     mut manifest: Manifest,
     ids: &BTreeSet<Digest>,
 ) -> Result<(Vec<Folder>, Manifest)> {
-    let (into, blobs) = (dir.to_owned(), station.store.blobs.clone());
-    let progress = station.options.progress.clone();
-    let whole = move || {
+    let into = dir.to_owned();
+    let begin = move || {
         let files = std::mem::take(&mut manifest.files);
         cut::list(&mut manifest, &files, limit)?;
-        let folder = Folder::prepare(&into, Part::Whole, &manifest)?;
+        Ok((Folder::prepare(&into, Part::Whole, &manifest)?, manifest))
+    };
+    let (folder, mut manifest) = joined(tokio::task::spawn_blocking(begin).await)?;
+    manifest.objects = vec![objects::write(&station.store.db, dir, OBJECTS, ids).await?];
+    cut::check_objects(&manifest, limit)?;
+    let (blobs, progress) = (station.store.blobs.clone(), station.options.progress.clone());
+    let fill = move || {
+        folder.check_room_left(&manifest)?;
         cut::hash_parts(&blobs, &mut manifest, &progress)?;
         folder.copy(&Sources::of(&blobs, &manifest), &manifest, &progress)?;
         Ok((folder, manifest))
     };
-    let (folder, manifest) = joined(tokio::task::spawn_blocking(whole).await)?;
-    let objects = objects::write(&station.store.db, dir, OBJECTS, ids).await?;
-    let manifest = Manifest { objects: vec![objects], ..manifest };
-    cut::check_objects(&manifest, limit)?;
+    let (folder, manifest) = joined(tokio::task::spawn_blocking(fill).await)?;
     Ok((vec![folder], manifest))
 }
 

@@ -60,7 +60,8 @@ impl Folder {
         } else {
             check_empty(dir)?;
         }
-        folder.check_room(manifest, &files)?;
+        let folders = media::room_for_folders(files.len() as u64, media::free(dir)?.1);
+        folder.check_room(manifest, &files, if is_resumed { 0 } else { folders })?;
         fs::write(&marker, "").map_err(file_error(&marker))?;
         let mut folders: BTreeSet<&str> = BTreeSet::from(["files", "objects"]);
         folders.extend(files.iter().filter_map(|f| Some(f.path.rsplit_once('/')?.0)));
@@ -220,17 +221,28 @@ impl Folder {
         })
     }
 
+    /// Whether there is room still for the files, now that the objects are written. Where there is none, an export that began here
+    /// leaves nothing behind.
+    pub fn check_room_left(&self, manifest: &Manifest) -> Result<()> {
+        let room = self.check_room(manifest, &self.files(manifest), 0);
+        if room.is_err() && !self.is_resumed {
+            for folder in ["files", "objects"] {
+                let path = self.dir.join(folder);
+                fs::remove_dir_all(&path).map_err(file_error(&path))?;
+            }
+            remove(&self.dir.join(PARTIAL))?;
+        }
+        room
+    }
+
     /// What lies there already need not be written again.
-    fn check_room(&self, manifest: &Manifest, files: &[&BundledFile]) -> Result<()> {
+    fn check_room(&self, manifest: &Manifest, files: &[&BundledFile], folders: u64) -> Result<()> {
         let is_there = |file: &BundledFile| {
             self.is_resumed
                 && fs::metadata(self.dir.join(&file.path)).is_ok_and(|meta| meta.len() == file.size)
         };
         let missing = files.iter().filter(|file| !is_there(file)).map(|file| file.size);
         let lines = (manifest.files.len() as u64).saturating_mul(MANIFEST_LINE_BYTES);
-        let (_, step) = media::free(&self.dir)?;
-        let folders = media::room_for_folders(files.len() as u64, step);
-        let folders = if self.is_resumed { 0 } else { folders };
         media::check_room(&self.dir, media::room_for(missing.chain([lines, folders])))
     }
 
