@@ -5,6 +5,8 @@
 #[path = "volumes/by_hand.rs"]
 mod by_hand;
 mod common;
+#[path = "volumes/turns.rs"]
+mod turns;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use airlock_core::ecosystem::Ecosystem;
-use airlock_core::id::Id;
+use airlock_core::id::{Digest, Id};
 use airlock_core::policy::PolicyText;
 use airlock_core::request::Requests;
 use airlock_core::snapshot::Snapshot;
@@ -14,7 +14,7 @@ use airlock_core::time::{Span, Time};
 use airlock_engine::bundle::export::{self, What};
 use airlock_engine::bundle::scan::Importing;
 use airlock_engine::bundle::unfinished::Void;
-use airlock_engine::bundle::{import, receipt};
+use airlock_engine::bundle::{import, receipt, turns};
 use airlock_engine::fsck;
 use airlock_engine::gc::{self, GRACE, How, Report};
 use airlock_engine::graph::Kind;
@@ -336,6 +336,60 @@ async fn what_came_of_a_bundle_waits_for_the_rest_unless_it_can_never_be_whole()
 fn unix_seconds() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     i64::try_from(since.as_secs()).unwrap()
+}
+
+#[tokio::test]
+async fn volumes_that_follow_are_written_after_everything_else_was_collected() {
+    let (mut kit, mut source) = grown(1).await;
+    for name in ["a", "b", "c", "d", "e"] {
+        // What nothing compresses, so that a volume holds two of them.
+        let payload: Vec<u8> =
+            (0..4000u32).flat_map(|n| *Digest::of(format!("{name}{n}").as_bytes()).as_bytes()).collect();
+        let content: [(&str, &[u8]); 1] = [("share/data", &payload)];
+        let mut package = conda(name, "1.0");
+        package.files = &content;
+        source.add(&package, &json!({}));
+    }
+    source.write();
+    kit.sync("main").await;
+    let options = kit.station.options.clone();
+    let high = Station::init(&kit.path().join("high"), "high", Side::Isolated, options).await.unwrap();
+    let key = kit.station.key.public();
+    trust::add(&high, "low", key, &kit.station.key.fingerprint(), trust::Limits::default()).await.unwrap();
+    let what = What { capacities: vec![700_000], volume: Some(1), ..What::default() };
+    let first = kit.path().join("medium-1");
+    let report = export::export(&kit.station, &first, &what).await.unwrap();
+    let volumes = u32::try_from(report.volumes.len()).unwrap();
+    assert!(volumes > 1, "{report:?}");
+    let then = kit.station.store.db.get(snapshots(&kit).await[0]).await.unwrap().content.digest();
+    // Half of it is published no longer, and nothing is kept that need not be.
+    let mut source = kit.conda_source("source-of-later");
+    for name in ["p0", "a", "b", "e", "later"] {
+        source.add(&conda(name, "2.0"), &json!({}));
+    }
+    source.write();
+    let root = kit.path().join("source");
+    std::fs::remove_dir_all(&root).unwrap();
+    std::fs::rename(source.path(), &root).unwrap();
+    kit.sync("main").await;
+    kit.station.config.retention = Retention { snapshots: Span::days(0), at_least: 1 };
+    for _ in 0..3 {
+        kit.pass(Span::days(100));
+        collect(&kit.station).await;
+    }
+    let stream = export::stream_of(&kit.station, None);
+    import::import(&high, &first).await.unwrap();
+    let mut done = None;
+    for number in 2..=volumes {
+        let medium = kit.path().join(format!("medium-{number}"));
+        turns::volume_of(&kit.station, &medium, &stream, number).await.unwrap();
+        done = Some(import::import(&high, &medium).await.unwrap());
+    }
+    assert!(done.unwrap().taken.incomplete.is_none());
+    let id = high.store.db.find_ref("channel/main/snapshot").await.unwrap().unwrap();
+    let came: Snapshot = high.store.db.get(Id::new(id)).await.unwrap();
+    assert_eq!(came.content.digest(), then);
+    is_whole(&kit.station).await;
 }
 
 #[tokio::test]

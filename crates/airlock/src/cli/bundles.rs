@@ -33,6 +33,10 @@ pub struct ExportArgs {
     /// mounted, and what a medium holds from --capacity.
     #[arg(long, value_name = "SIZE", value_parser = capacity)]
     pub max_file: Option<u64>,
+    /// Only this volume, where media are put in one after another: with --capacity a bundle is begun, which takes its number;
+    /// without it the last one goes on.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub volume: Option<u32>,
     /// So many further volumes, or of the folders, hold parity: any so many that are lost or damaged can be rebuilt.
     #[arg(long, value_name = "K", default_value_t = 0)]
     pub parity: u32,

@@ -7,7 +7,7 @@ use airlock_core::bundle::{self, Receipt};
 use airlock_engine::bundle::export::{self, What};
 use airlock_engine::bundle::signing::{SignedBy, Trusted};
 use airlock_engine::bundle::verify::Opened;
-use airlock_engine::bundle::{self as bundle_engine, import, parts, pull, receipt, resend, volumes};
+use airlock_engine::bundle::{self as bundle_engine, import, parts, pull, receipt, resend, turns, volumes};
 use airlock_engine::error::{Error, Result};
 use airlock_engine::evidence;
 use airlock_engine::station::Station;
@@ -34,24 +34,48 @@ fn answered(station: &Station, receipt_file: Option<&Path>, to: Option<&str>) ->
 }
 
 pub async fn export(cx: &Cx, args: ExportArgs) -> Result<ExitCode> {
-    let ExportArgs { mut dirs, channels, to, receipt, full: _, capacities, max_file, parity, plan } = args;
+    let ExportArgs { mut dirs, channels, to, receipt, full: _, capacities, max_file, volume, parity, plan } =
+        args;
     let station = cx.open().await?;
     let receipt = answered(&station, receipt.as_deref(), to.as_deref())?;
     let (dir, further) = (dirs.remove(0), dirs);
     if let Some(missing) = receipt.as_ref().and_then(|receipt| receipt.missing.as_ref()) {
-        let is_asked = plan || max_file.is_some() || parity > 0 || !channels.is_empty();
+        let is_asked = plan || max_file.is_some() || volume.is_some() || parity > 0 || !channels.is_empty();
         if is_asked || !further.is_empty() || !capacities.is_empty() {
             return Err(Error::usage("what a receipt misses is written again as it was, into one folder")
-                .hint("give one folder, without --plan, --channel, --capacity, --max-file and --parity"));
+                .hint("give one folder, without --plan, --channel, --capacity, --max-file, --volume and --parity"));
         }
         let stream = export::stream_of(&station, to.as_deref());
         let report = resend::resend(&station, &dir, &stream, missing).await?;
         return answer_export(cx, &report, "Wrote what was missing of");
     }
+    if let Some(volume) = volume.filter(|_| capacities.is_empty()) {
+        let is_new = plan || max_file.is_some() || parity > 0 || receipt.is_some() || !channels.is_empty();
+        if is_new || !further.is_empty() {
+            return Err(Error::usage("a further volume is written as it was decided, into one folder").hint(
+                "give one folder, with --volume and the same --to; or begin a bundle, with --capacity",
+            ));
+        }
+        let stream = export::stream_of(&station, to.as_deref());
+        let report = turns::volume_of(&station, &dir, &stream, volume).await?;
+        return answer_export(cx, &report, &format!("Wrote volume {volume} of"));
+    }
     let base = receipt.and_then(|receipt| receipt.last);
-    let what = What { channels, to, base, plan, advisories: false, further, capacities, max_file, parity };
+    let advisories = false;
+    let what = What { channels, to, base, plan, advisories, further, capacities, volume, max_file, parity };
     let report = export::export(&station, &dir, &what).await?;
-    answer_export(cx, &report, if plan { "Would write" } else { "Wrote" })
+    if let Some(volume) = volume.filter(|_| !plan) {
+        cx.out.say(&format!(
+            "volume {volume} of {} is written; put in the next medium and go on with `airlock export DIR --volume N`, and the same --to",
+            report.volumes.len()
+        ));
+    }
+    let verb = match (plan, volume) {
+        (true, _) => "Would write",
+        (false, Some(_)) => "Began",
+        (false, None) => "Wrote",
+    };
+    answer_export(cx, &report, verb)
 }
 
 /// Only what is known of vulnerabilities, in one file.
@@ -74,14 +98,15 @@ fn answer_export(cx: &Cx, report: &export::Report, verb: &str) -> Result<ExitCod
             .base
             .map(|b| format!(", on top of bundle {b} ({} not carried again)", count(report.left_out, "file")))
             .unwrap_or_default();
-        let volume = |(n, v): (usize, &export::OnMedium)| {
+        let volume = |v: &export::OnMedium| {
             let what = match (v.parity, v.files) {
                 (true, _) => "parity".to_owned(),
                 (false, files) => count(files, "file"),
             };
-            format!("  volume {}  {}, {what}, in {}\n", n + 1, bytes(v.bytes), v.folder.display())
+            let part = v.volume.map_or_else(|| "files".to_owned(), |number| format!("volume {number}"));
+            format!("  {part}  {}, {what}, in {}\n", bytes(v.bytes), v.folder.display())
         };
-        let volumes: String = report.volumes.iter().enumerate().map(volume).collect();
+        let volumes: String = report.volumes.iter().map(volume).collect();
         let time =
             |seconds: f64| format!("  about {} on this medium, with reading back\n", duration(seconds));
         let time = report.seconds.map(time).unwrap_or_default();

@@ -23,7 +23,7 @@ use super::needs::Needs;
 use super::signing::Released;
 use super::source::Sources;
 use super::write::Folder;
-use super::{ExportState, Exported, ImportState, cut, objects, resend, volumes};
+use super::{ExportState, Exported, ImportState, cut, objects, resend, turns, volumes};
 use crate::channel::ref_name;
 use crate::error::{Error, Result, joined};
 use crate::people;
@@ -50,6 +50,8 @@ pub struct What {
     pub further: Vec<PathBuf>,
     /// What media hold, in bytes: for all, for each folder, or for as many volumes within one folder as it takes.
     pub capacities: Vec<u64>,
+    /// Of media that are put in one after another, the volume that is written now; the others follow.
+    pub volume: Option<u32>,
     /// The most bytes that a file may have: larger ones are cut in parts.
     pub max_file: Option<u64>,
     /// How many volumes of parity are added, or how many of the folders hold it.
@@ -107,6 +109,8 @@ pub struct Report {
 pub struct OnMedium {
     /// Its folder.
     pub folder: PathBuf,
+    /// Its number, from 1; none of single files that were missing.
+    pub volume: Option<u32>,
     /// Bytes of its files, or of parity.
     pub bytes: u64,
     /// How many files that are; none of parity where that is not made yet.
@@ -134,6 +138,7 @@ pub fn stream_of(station: &Station, to: Option<&str>) -> String {
 /// Writes a bundle into `dir`, or plans one.
 pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report> {
     check_peer(what.to.as_deref())?;
+    turns::check(dir, what)?;
     let (media, root) = (volumes::media(dir, what)?, roots::of_station(station)?);
     let limit = cut::limit(what.further.iter().map(PathBuf::as_path).chain([dir]), what.max_file)?;
     let stream = stream_of(station, what.to.as_deref());
@@ -185,19 +190,18 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     if what.plan {
         return plan(station, dir, media, (what.parity, limit), (manifest, report, needs.objects)).await;
     }
-    let (folders, manifest) = match media {
-        Some(media) => {
-            volumes::lay_out(station, media, (what.parity, limit), manifest, &needs.objects).await?
-        }
-        None => in_one(station, dir, limit, manifest, &needs.objects).await?,
-    };
+    let laid = lay(station, (dir, what), (media, limit), manifest, &needs.objects).await?;
+    let report = Report { volumes: laid.volumes, ..report };
     drop(needs.objects);
-    let (folders, text, report) = write(station, folders, manifest, report, root.as_ref()).await?;
+    let (folders, text, report) = write(station, laid.folders, laid.manifest, report, root.as_ref()).await?;
     let answered = answers.as_ref().map(|(id, _)| *id);
     let stands = Stands { snapshots, heads, state, before, base: what.base, ledger, answers: answered };
     let report = seal(station, folders, report, stands, (text, root)).await?;
     request::sent(station, answers.as_ref().map(|(_, answers)| answers), report.number).await;
     drop(lease);
+    if let Some(volume) = what.volume {
+        turns::begin(station, dir, volume, &report).await?;
+    }
     Ok(report)
 }
 
@@ -248,6 +252,36 @@ async fn plan(
         report.seconds = Some(each * bytes as f64);
     }
     Ok(report)
+}
+
+/// A bundle that lies where it is to lie, but for what people read, and its manifest.
+struct Laid {
+    folders: Vec<Folder>,
+    manifest: Manifest,
+    /// What its volumes hold, where they follow.
+    volumes: Vec<OnMedium>,
+    /// Holds the folder of a bundle whose volumes follow.
+    _beside: Option<tempfile::TempDir>,
+}
+
+async fn lay(
+    station: &Station,
+    (dir, what): (&Path, &What),
+    (media, limit): (Option<volumes::Media>, u64),
+    manifest: Manifest,
+    ids: &BTreeSet<Digest>,
+) -> Result<Laid> {
+    let (folders, manifest) = match (media, what.volume) {
+        (Some(media), Some(volume)) => {
+            let (beside, folder, manifest) =
+                turns::decide(station, (media, volume), limit, manifest, ids).await?;
+            let volumes = volumes::told(&vec![dir.to_owned(); manifest.volumes.len()], &manifest);
+            return Ok(Laid { folders: vec![folder], manifest, volumes, _beside: Some(beside) });
+        }
+        (Some(media), None) => volumes::lay_out(station, media, (what.parity, limit), manifest, ids).await?,
+        (None, _) => in_one(station, dir, limit, manifest, ids).await?,
+    };
+    Ok(Laid { folders, manifest, volumes: Vec::new(), _beside: None })
 }
 
 /// A bundle in one folder: the artifacts and the objects.
@@ -314,7 +348,9 @@ async fn write(
             folder.read_back(&sources, &manifest, &progress)?;
         }
         let dirs: Vec<PathBuf> = folders.iter().map(|folder| folder.dir().to_owned()).collect();
-        report.volumes = volumes::told(&dirs, &manifest);
+        if report.volumes.is_empty() {
+            report.volumes = volumes::told(&dirs, &manifest);
+        }
         report.cut = manifest.joined.len() as u64;
         let text = Canonical::of(&manifest)?;
         drop(manifest);

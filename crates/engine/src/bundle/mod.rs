@@ -18,6 +18,7 @@ pub mod scan;
 pub mod signing;
 mod source;
 mod target;
+pub mod turns;
 pub mod unfinished;
 pub mod verify;
 pub mod volumes;

@@ -146,8 +146,12 @@ fn parts(dir: &Path, missing: &Missing, manifest: &Manifest) -> Result<Vec<(Path
     let is_once = missing.volumes.is_sorted_by(|a, b| a < b);
     let is_some = !missing.volumes.is_empty() || !missing.files.is_empty();
     if !missing.volumes.iter().all(is_there) || !within || !is_once || !is_some {
-        return Err(Error::unsafe_("the receipt misses what the bundle never had")
-            .hint("ask the receiving station for a new one"));
+        let (volumes, files) = (manifest.volumes_of_files(), manifest.files.len());
+        return Err(Error::unsafe_(format!(
+            "what is asked for is no part of bundle {}, which has {volumes} volumes of files, and {files} files",
+            manifest.number
+        ))
+        .hint("name a volume that it has, or ask the receiving station for a new receipt"));
     }
     let mut out: Vec<(usize, Part)> =
         missing.volumes.iter().map(|number| (*number as usize, Part::Volume(*number))).collect();
@@ -167,7 +171,9 @@ fn report(manifest: &Manifest, parts: &[(PathBuf, Part)], objects: u64) -> Repor
         manifest.files_of(part).for_each(|(_, file)| (files, bytes) = (files + 1, bytes + file.size));
         report.files += files;
         report.bytes += bytes;
-        report.volumes.push(export::OnMedium { folder: folder.clone(), bytes, files, parity: false });
+        let volume = if let Part::Volume(number) = part { Some(*number) } else { None };
+        let folder = folder.clone();
+        report.volumes.push(export::OnMedium { folder, volume, bytes, files, parity: false });
     }
     report.left_out = manifest.files.len() as u64 - report.files.min(manifest.files.len() as u64);
     report

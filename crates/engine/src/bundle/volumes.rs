@@ -432,8 +432,14 @@ pub(super) fn planned(layout: &Layout, manifest: &Manifest) -> Vec<OnMedium> {
     let mut out = told(&layout.dirs, manifest);
     let longest = manifest.volumes.iter().map(|volume| volume.bytes).max().unwrap_or(0);
     let bytes = longest.next_multiple_of(u64::from(SHARD_BYTES));
-    let of_parity = layout.dirs.iter().skip(out.len());
-    out.extend(of_parity.map(|folder| OnMedium { folder: folder.clone(), bytes, files: 0, parity: true }));
+    let of_parity = layout.dirs.iter().enumerate().skip(out.len());
+    out.extend(of_parity.map(|(at, folder)| OnMedium {
+        folder: folder.clone(),
+        volume: u32::try_from(at + 1).ok(),
+        bytes,
+        files: 0,
+        parity: true,
+    }));
     out
 }
 
@@ -442,6 +448,7 @@ pub(super) fn told(dirs: &[PathBuf], manifest: &Manifest) -> Vec<OnMedium> {
     let of_files = manifest.volumes_of_files();
     let told = |(at, (folder, volume)): (usize, (&PathBuf, &Volume))| OnMedium {
         folder: folder.clone(),
+        volume: u32::try_from(at + 1).ok(),
         bytes: volume.bytes,
         files: volume.files,
         parity: at >= of_files,

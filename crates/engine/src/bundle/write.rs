@@ -356,6 +356,14 @@ fn damaged(path: &Path) -> Error {
         .hint("use another medium; nothing was released")
 }
 
+/// Whether a bundle can be written into a folder: nothing lies there, or what an export left that was broken off.
+pub(super) fn check_free(dir: &Path) -> Result<()> {
+    match dir.exists() && !dir.join(PARTIAL).exists() {
+        true => check_empty(dir),
+        false => Ok(()),
+    }
+}
+
 fn check_empty(dir: &Path) -> Result<()> {
     let names = fs::read_dir(dir).map_err(file_error(dir))?;
     let mut names = names.filter_map(|e| e.ok().map(|e| e.file_name().to_string_lossy().into_owned()));
