@@ -240,6 +240,12 @@ mod tests {
         assert_eq!(cut(&most.files, 10).unwrap().1[0].parts, PARTS_MAX);
         assert_eq!(cut(&most.files, 9), Err(at));
         assert_eq!(cut(&most.files, 0).map(|_| ()), Err(0));
+        // What FAT32 holds just so is not cut.
+        let sizes = |size| {
+            cut(&manifest(&[size]).files, FAT32_MAX).unwrap().0.iter().map(|f| f.size).collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(FAT32_MAX), [4_294_967_295]);
+        assert_eq!(sizes(2 * FAT32_MAX + 1), [4_294_967_295, 4_294_967_295, 1]);
     }
 
     #[test]

@@ -200,7 +200,7 @@ async fn a_scanner_sees_the_file_and_not_its_parts() {
     gap.high.config.import.command = ["python3", "-c", &script].map(str::to_owned).to_vec();
     let error = import::import(&gap.high, &gap.disk).await.unwrap_err();
     assert!(error.is_opinion && error.message.contains("large-1.0-0.conda may not come in"), "{error}");
-    // What came waits whole, and is not read again from a medium that lost it.
+    // What came waits whole, and its parts are nowhere beside it.
     assert_eq!(staged(&gap.high), [whole.len() as u64]);
     gap.high.config.import = plain;
     import::import(&gap.high, &gap.disk).await.unwrap();
