@@ -16,6 +16,7 @@ use airlock_core::time::Span;
 use airlock_store::Stored;
 
 use crate::bundle::unfinished::{self, Unfinished};
+use crate::bundle::waiting;
 use crate::error::{Error, Result, joined};
 use crate::graph::Role;
 use crate::people;
@@ -106,6 +107,7 @@ pub async fn gc(station: &Station, how: How) -> Result<Report> {
         }
         report.names_removed = end_names(station).await?;
         report.downloads_removed = downloads::expire(station).await?;
+        waiting::tidy(station).await?;
     }
     let cutoff = how.cutoff();
     let inventory = db.inventory().await?;

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use airlock_core::channel::Channel;
+use airlock_core::fact::Facts;
 use airlock_core::id::Id;
 use airlock_core::policy::Action;
 use airlock_core::shard::{Entry, Shard, ShardKey};
 use airlock_core::snapshot::{Snapshot, Upstream};
 use airlock_core::time::Time;
+use airlock_core::trie::TreeId;
 use airlock_core::verdict::{Judged, Judgement, RuleHit, builtin};
 
 use crate::channel::ref_name;
@@ -88,7 +90,28 @@ pub async fn rollback(
     }
     let snapshot: Snapshot = station.store.db.get(to).await?;
     let upstream = snapshot.inputs.upstream;
-    let back = comes_back(station, channel, upstream).await?;
+    check_comes_back(station, channel, (upstream, None)).await?;
+    if dry {
+        let how = How { dry: true, closure: true, ..How::default() };
+        let judgment = judge::judge(station, channel, &how, Some(upstream)).await?;
+        return Ok(sync::judged(judgment));
+    }
+    let act = Act::Rollback { channel: channel.name.clone(), snapshot: to, reason: reason.to_owned() };
+    proposals::gate(station, act).await?;
+    let before = station.store.db.find_ref(&ref_name(&channel.name, "upstream")).await?;
+    let read = Read { before, upstream, state: MirrorState::default(), accept_shrink: true };
+    let why = format!("rollback to {}: {}", to.digest().short(), reason.trim());
+    sync::publish_read(station, channel, Along { read: Some(read) }, &why).await
+}
+
+/// Refuses to go back to an older tree, with these facts or the channel's own, where that would offer without a word, or
+/// longer, what something speaks against now.
+pub(crate) async fn check_comes_back(
+    station: &Station,
+    channel: &Channel,
+    older: (Id<Upstream>, Option<TreeId<Id<Facts>>>),
+) -> Result<()> {
+    let back = comes_back(station, channel, older).await?;
     if !back.is_empty() {
         const SHOWN: usize = 5;
         let shown: Vec<&str> = back.iter().take(SHOWN).map(String::as_str).collect();
@@ -105,17 +128,7 @@ pub async fn rollback(
             channel.name
         )));
     }
-    if dry {
-        let how = How { dry: true, closure: true, ..How::default() };
-        let judgment = judge::judge(station, channel, &how, Some(upstream)).await?;
-        return Ok(sync::judged(judgment));
-    }
-    let act = Act::Rollback { channel: channel.name.clone(), snapshot: to, reason: reason.to_owned() };
-    proposals::gate(station, act).await?;
-    let before = station.store.db.find_ref(&ref_name(&channel.name, "upstream")).await?;
-    let read = Read { before, upstream, state: MirrorState::default(), accept_shrink: true };
-    let why = format!("rollback to {}: {}", to.digest().short(), reason.trim());
-    sync::publish_read(station, channel, Along { read: Some(read) }, &why).await
+    Ok(())
 }
 
 /// Whether somebody or some rule speaks against an artifact, though it may be offered until somebody looks: not that its
@@ -148,13 +161,17 @@ enum Until {
 
 /// What judging an older tree would offer, or offer longer,, though something speaks against it now: by what the index says of
 /// it today (withdrawn, quarantined, taken away), or by the station that sends it.
-async fn comes_back(station: &Station, channel: &Channel, older: Id<Upstream>) -> Result<Vec<String>> {
+async fn comes_back(
+    station: &Station,
+    channel: &Channel,
+    (older, facts): (Id<Upstream>, Option<TreeId<Id<Facts>>>),
+) -> Result<Vec<String>> {
     let db = &station.store.db;
-    let how = How { anew: true, ..How::default() };
+    let how = How { anew: true, facts, ..How::default() };
     let judgment = judge::judge(station, channel, &how, Some(older)).await?;
     let Some(would) = &judgment.snapshot else { return Ok(Vec::new()) };
     // What is published may have been judged some time ago, and something may have ended since.
-    let today = judge::judge(station, channel, &how, None).await?;
+    let today = judge::judge(station, channel, &How { facts: None, ..how }, None).await?;
     let Some(now) = today.snapshot.or(today.previous.map(|(_, snapshot)| snapshot)) else {
         return Ok(Vec::new());
     };

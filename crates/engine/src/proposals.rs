@@ -7,35 +7,35 @@
 //!
 //! A proposal is closed before it is carried out: killed in between, it is lost and proposed anew, and never done twice.
 
+mod act;
 mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use airlock_core::assess::PACKAGE;
-use airlock_core::decision::{Ruling, Terms};
+use airlock_core::decision::Ruling;
 use airlock_core::id::{Digest, Id};
 use airlock_core::object::{self, Object};
 use airlock_core::people::People;
 use airlock_core::roles::Action;
-use airlock_core::root::RootFile;
-use airlock_core::snapshot::Snapshot;
 use airlock_core::time::{Span, Time};
 use airlock_store::RefChange;
 
+use crate::bundle::waiting;
+use crate::clock;
 use crate::error::{Error, Result};
-use crate::feeds::{self, Accepted, Loosening, Reading};
 use crate::ledger::RESTORE;
+use crate::people;
 use crate::station::Station;
-use crate::sync::{self, Rejudged};
-use crate::trust::{self, Limits, Whom};
-use crate::{channel, clock, decide, history, people, policy};
+use crate::sync::Rejudged;
+
+pub use act::Act;
 
 /// How long a proposal waits, in days.
 pub const WAITS_DAYS: i64 = 14;
 /// What may be put under two persons, by the names of `docs/people.md`: what lets something in that was kept out.
-pub const PROPOSABLE: [Action; 8] = [
+pub const PROPOSABLE: [Action; 9] = [
     Action::Approve,
     Action::Rule,
     Action::Waive,
@@ -44,86 +44,8 @@ pub const PROPOSABLE: [Action; 8] = [
     Action::Trust,
     Action::Rollback,
     Action::Feeds,
+    Action::Import,
 ];
-
-/// Something to be done, with all that doing it needs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "act", rename_all = "kebab-case")]
-pub enum Act {
-    /// Make a decision.
-    Decide {
-        /// What is ruled.
-        ruling: Ruling,
-        /// On which terms.
-        terms: Terms,
-    },
-    /// Set a policy.
-    Policy {
-        /// Its name.
-        name: String,
-        /// Its text.
-        text: String,
-    },
-    /// Put a channel under another policy.
-    ChannelPolicy {
-        /// The channel.
-        channel: String,
-        /// The policy.
-        policy: String,
-    },
-    /// Trust a key, whose fingerprint was typed.
-    Trust {
-        /// What the sender is called.
-        name: String,
-        /// The key in hexadecimal; empty for a root and for a link.
-        public_key: String,
-        /// The key of a link in hexadecimal, which counts for nothing else.
-        #[serde(default, skip_serializing_if = "String::is_empty")]
-        link_key: String,
-        /// The root.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        root: Option<RootFile>,
-        /// How far.
-        limits: Limits,
-    },
-    /// Go back to what a channel held.
-    Rollback {
-        /// The channel.
-        channel: String,
-        /// The snapshot.
-        snapshot: Id<Snapshot>,
-        /// Why.
-        reason: String,
-    },
-    /// Accept what became milder.
-    Accept {
-        /// What of it.
-        accepted: Accepted,
-        /// Why.
-        reason: String,
-    },
-    /// Take a feed out.
-    RemoveFeed {
-        /// The feed.
-        feed: String,
-        /// Why.
-        reason: String,
-    },
-    /// Let what becomes milder in a feed act by itself.
-    Loosen {
-        /// The feed.
-        feed: String,
-    },
-    /// Believe a feed that lost more than half of its records.
-    Shrink {
-        /// The feed.
-        feed: String,
-        /// What was read of it.
-        content: Digest,
-        /// Whether everything was read, also what its source says not to have changed.
-        anew: bool,
-    },
-}
 
 /// How a proposal stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,117 +89,12 @@ pub struct Confirmed {
     pub act: Act,
 }
 
-impl Act {
-    /// What kind of act it is, for the rules of who may do what.
-    async fn action(&self, station: &Station) -> Result<Action> {
-        Ok(match self {
-            Self::Decide { ruling, .. } => decide::action(station, ruling).await?,
-            Self::Policy { .. } | Self::ChannelPolicy { .. } => Action::Policy,
-            Self::Trust { .. } => Action::Trust,
-            Self::Rollback { .. } => Action::Rollback,
-            Self::Accept { .. } | Self::RemoveFeed { .. } | Self::Loosen { .. } | Self::Shrink { .. } => {
-                Action::Feeds
-            }
-        })
-    }
-
-    /// The channel that it is about, if about one.
-    async fn channel(&self, station: &Station) -> Result<Option<String>> {
-        match self {
-            Self::Decide { ruling, .. } => decide::channel_of(station, ruling).await,
-            Self::Rollback { channel, .. } | Self::ChannelPolicy { channel, .. } => Ok(Some(channel.clone())),
-            _ => Ok(None),
-        }
-    }
-
-    /// The refs by which it was weighed: when one of them moves, or another one counts as well, it was weighed for another state.
-    async fn rests_on(&self, station: &Station) -> Result<Vec<String>> {
-        let policy = async |name: Option<String>| -> Result<Vec<String>> {
-            match name {
-                Some(name) => {
-                    let policy = channel::find(station, &name).await?.policy;
-                    Ok(vec![channel::ref_name(&name, "def"), format!("policy/{policy}")])
-                }
-                None => Ok(Vec::new()),
-            }
-        };
-        match self {
-            Self::Decide { ruling, .. } => {
-                let mut refs = policy(self.channel(station).await?).await?;
-                // Another feed may come to stand under the name. Those of bundles bear their stream's name, which has one key.
-                if let Ruling::Statements { source, .. } = ruling
-                    && source != PACKAGE
-                {
-                    refs.push(feeds::def_ref(source));
-                }
-                Ok(refs)
-            }
-            Self::Policy { name, .. } => {
-                let all = channel::list(station).await?;
-                let ruled = all.iter().filter(|channel| channel.policy == *name);
-                let defs = ruled.map(|channel| channel::ref_name(&channel.name, "def"));
-                Ok(defs.chain([format!("policy/{name}")]).collect())
-            }
-            Self::ChannelPolicy { channel, policy } => {
-                Ok(vec![channel::ref_name(channel, "def"), format!("policy/{policy}")])
-            }
-            Self::Trust { name, .. } => Ok(vec![format!("trust/{name}")]),
-            Self::Rollback { channel, .. } => policy(Some(channel.clone())).await,
-            Self::Accept { accepted, .. } => {
-                Ok(accepted.feeds.iter().map(|feed| feeds::kept_ref(feed)).collect())
-            }
-            Self::RemoveFeed { feed, .. } | Self::Loosen { feed } => Ok(vec![feeds::def_ref(feed)]),
-            Self::Shrink { feed, .. } => Ok(vec![feeds::def_ref(feed), feeds::head_ref(feed)]),
-        }
-    }
-
-    /// Does it, and judges by it.
-    async fn carry_out(self, station: &Station) -> Result<Rejudged> {
-        let why = match self {
-            Self::Decide { ruling, terms } => {
-                format!("decision {}", decide::decide_on(station, ruling, terms).await?.id)
-            }
-            Self::Policy { name, text } => {
-                policy::set(station, &name, &text).await?;
-                format!("policy set {name}")
-            }
-            Self::ChannelPolicy { channel, policy } => {
-                channel::set_policy(station, &channel, &policy).await?;
-                format!("channel set {channel}")
-            }
-            Self::Trust { name, public_key, link_key, root, limits } => {
-                let whom = Whom::read(&public_key, &link_key, root)?;
-                let typed = whom.fingerprint();
-                trust::add(station, &name, whom, &typed, limits).await?;
-                return Ok(Rejudged { outcomes: Vec::new(), failed: None });
-            }
-            Self::Rollback { channel, snapshot, reason } => {
-                let channel = channel::find(station, &channel).await?;
-                let outcome = history::rollback(station, &channel, snapshot, &reason, false).await?;
-                let mut judged = sync::descend(station, &[&channel.name], "snapshot rollback").await?;
-                judged.outcomes.insert(0, outcome);
-                return Ok(judged);
-            }
-            Self::Accept { accepted, reason } => {
-                feeds::accept(station, &accepted, &reason).await?;
-                "advisories accept".to_owned()
-            }
-            Self::RemoveFeed { feed, reason } => {
-                feeds::remove(station, &feed, &reason).await?;
-                "advisories remove".to_owned()
-            }
-            Self::Loosen { feed } => {
-                feeds::set_loosening(station, &feed, Loosening::Accept).await?;
-                "advisories set".to_owned()
-            }
-            Self::Shrink { feed, anew, .. } => {
-                let how = Reading { accept_shrink: true, anew };
-                feeds::update_with(station, &[feed], how).await?.failed.map_or(Ok(()), Err)?;
-                "advisories update".to_owned()
-            }
-        };
-        sync::rejudge_all(station, &why).await
-    }
+/// Whether [`gate`] would make a proposal of the import of a bundle, by whoever acts.
+pub(crate) fn would_wait(station: &Station, import: &Act) -> bool {
+    station.confirmed.is_none()
+        && station.break_glass.is_none()
+        && station.login.is_some()
+        && import.needs_two(Action::Import, &station.config.people.two_person)
 }
 
 /// Asks whether this may be done now, by whoever acts: whether they have the right, and whether a second person is needed.
@@ -303,7 +120,7 @@ pub(crate) async fn gate(station: &Station, act: Act) -> Result<()> {
     if takes_back && [Action::Waive, Action::Approve].contains(&action) {
         return Ok(());
     }
-    if !station.config.people.two_person.iter().any(|name| name == action.name()) {
+    if !act.needs_two(action, &station.config.people.two_person) {
         return Ok(());
     }
     let Some(login) = &station.login else {
@@ -357,11 +174,15 @@ async fn open(station: &Station, by: &str, act: Act, state: State) -> Result<Pro
     // What ended is of no use to anybody. One that cannot be read keeps nothing else from being proposed.
     let mut ended = Vec::new();
     for (name, id) in db.refs(&ref_name(&OPEN.to_string())).await? {
-        if let Ok(held) = held(station, id).await
-            && held.expires <= since
-        {
+        let Ok(held) = held(station, id).await else { continue };
+        if held.expires <= since {
             moved.push(RefChange { name, from: Some(id), to: None });
             ended.push(held.id);
+        } else if (&held.state, &held.act, &held.rests_on)
+            == (&proposal.state, &proposal.act, &proposal.rests_on)
+        {
+            // It is proposed already, for what is in force now.
+            return Ok(held);
         }
     }
     if !ended.is_empty() {
@@ -456,6 +277,9 @@ pub async fn confirm(station: &Station, id: &str) -> Result<Rejudged> {
     if proposal.expires <= clock::latest(station).await? {
         return Err(Error::no(format!("{id} waited until {} and has ended", proposal.expires.date()))
             .hint("have it proposed anew"));
+    }
+    if let Act::Import { manifest, .. } = &proposal.act {
+        waiting::check(station, *manifest)?;
     }
     let mut stated = as_it_was(station, &proposal).await?;
     // Nobody's rights were taken in the meantime either.

@@ -288,12 +288,15 @@ pub(crate) async fn take(station: &Station, m: &Manifest, manifest: Digest) -> R
     let held = m.base.and_then(|base| taken.bundles.iter().find(|b| b.bundle == base));
     let mut channels = held.map(|held| held.channels.clone()).unwrap_or_default();
     channels.extend(m.channels.clone());
+    // Where somebody goes back to one.
+    taken.bundles.retain(|b| b.bundle.number != m.number);
     taken.bundles.push(TakenBundle {
         bundle: Base { number: m.number, manifest },
         base: m.base,
         channels,
         feeds: m.feeds.clone(),
     });
+    taken.bundles.sort_by_key(|b| b.bundle.number);
     let numbers: Vec<u64> = taken.bundles.iter().map(|b| b.bundle.number).collect();
     let base = taken.bundles.iter().rev().find_map(|b| b.base).map(|b| b.number);
     let first = first_kept(&numbers, base);

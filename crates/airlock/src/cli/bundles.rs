@@ -69,7 +69,24 @@ pub struct ImportArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "channel")]
     pub receipt_out: Option<PathBuf>,
     #[command(flatten)]
+    pub how: ImportHow,
+    #[command(flatten)]
     pub tree: TreeArgs,
+}
+
+/// How `airlock import` takes in a bundle.
+#[derive(Debug, Default, Args)]
+pub struct ImportHow {
+    /// Only verify, and say what would change: nothing is taken in. What was read is kept, so that the import is quick.
+    #[arg(long, conflicts_with_all = ["receipt_out", "channel"])]
+    pub plan: bool,
+    /// The bundle may be older than the last that was taken in: its channels go back to what it brings, as far as nothing comes
+    /// back that something speaks against by now.
+    #[arg(long, requires = "reason", conflicts_with = "channel")]
+    pub allow_rollback: bool,
+    /// Why that is right.
+    #[arg(long, value_name = "TEXT", requires = "allow_rollback")]
+    pub reason: Option<String>,
 }
 
 /// What `airlock import` asks of trees that are no bundles.

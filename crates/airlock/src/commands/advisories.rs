@@ -15,6 +15,7 @@ use airlock_engine::sync::{self, Rejudged};
 use airlock_engine::view::View;
 
 use super::{Cx, bundles, judging};
+use crate::cli::bundles::ImportHow;
 use crate::cli::{AdvisoriesCommand, LooseningArg};
 use crate::output::{ago, count, table};
 
@@ -59,7 +60,7 @@ pub async fn run(cx: &Cx, command: AdvisoriesCommand) -> Result<ExitCode> {
             bundles::export_advisories(cx, &file, to, receipt).await?;
         }
         AdvisoriesCommand::Import { file, receipt_out } => {
-            return bundles::import(cx, &[file], receipt_out).await;
+            return bundles::import(cx, &[file], receipt_out, ImportHow::default()).await;
         }
         AdvisoriesCommand::Waiting => {
             let waiting = feeds::waiting(&station).await?;

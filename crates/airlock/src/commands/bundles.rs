@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use airlock_core::bundle::{self, Receipt};
 use airlock_engine::bundle::export::{self, What};
+use airlock_engine::bundle::import::Wish;
 use airlock_engine::bundle::signing::{SignedBy, Trusted};
 use airlock_engine::bundle::verify::Opened;
 use airlock_engine::bundle::{self as bundle_engine, import, parts, pull, receipt, resend, turns, volumes};
@@ -14,8 +15,8 @@ use airlock_engine::station::Station;
 use airlock_engine::trust::{self, Whom};
 use airlock_engine::upstream::Location;
 
-use super::{Cx, judging, signing};
-use crate::cli::bundles::{ExportArgs, VerifyArgs};
+use super::{Cx, import_plan, judging, signing};
+use crate::cli::bundles::{ExportArgs, ImportHow, VerifyArgs};
 use crate::output::{bytes, count};
 
 /// The receipt that an export answers.
@@ -243,13 +244,19 @@ pub async fn verify(cx: &Cx, VerifyArgs { dir, key, header }: VerifyArgs) -> Res
     Ok(ExitCode::SUCCESS)
 }
 
-pub async fn import(cx: &Cx, dirs: &[PathBuf], receipt_out: Option<PathBuf>) -> Result<ExitCode> {
+pub async fn import(
+    cx: &Cx,
+    dirs: &[PathBuf],
+    receipt_out: Option<PathBuf>,
+    how: ImportHow,
+) -> Result<ExitCode> {
     let station = cx.open().await?;
+    let wish = Wish { plan: how.plan, back: how.reason.filter(|_| how.allow_rollback) };
     let (mut reports, mut refused) = (Vec::new(), Vec::new());
     for group in parts::grouped(dirs)? {
         let shown: Vec<String> = group.iter().map(|dir| shown(dir)).collect();
         // Each bundle stands for itself: one that is refused, such as an older one, does not keep out the rest.
-        match take(&station, &group).await {
+        match take(&station, &group, &wish).await {
             Ok(report) => {
                 cx.out.say(&told(&report));
                 reports.push((shown, report));
@@ -280,16 +287,29 @@ pub async fn import(cx: &Cx, dirs: &[PathBuf], receipt_out: Option<PathBuf>) -> 
             let mut json = judging::json(&outcomes)?;
             let taken = |(dirs, r): &(Vec<String>, import::Report)| serde_json::json!({"folder": dirs.first(), "folders": dirs, "stream": r.stream, "number": r.number, "again": r.again, "skipped": r.skipped, "files": r.files, "bytes": r.bytes, "rebuilt": r.taken.rebuilt, "damaged": r.taken.damaged, "missing": r.taken.incomplete});
             json["bundles"] = reports.iter().map(taken).collect();
+            if wish.plan {
+                json["plan"] = reports
+                    .iter()
+                    .map(|(_, r)| serde_json::to_value(&r.plan))
+                    .collect::<std::result::Result<_, _>>()?;
+            }
             let not = |(dirs, e): &(Vec<String>, Error)| serde_json::json!({"folder": dirs.first(), "error": e.message, "hint": e.hint});
             json["refused"] = refused.iter().map(not).collect();
             json["confined"] = serde_json::to_value(cx.confined)?;
             Ok(json)
         };
-        judging::tell(cx, &station, "import", &outcomes, json).await?;
+        match wish.plan {
+            // Nothing happened of which anybody else is to be told.
+            true => cx.out.answer(json, || {
+                let plans: String = reports.iter().map(|(_, report)| import_plan::text(report)).collect();
+                plans + &judging::text(cx, &outcomes)
+            })?,
+            false => judging::tell(cx, &station, "import", &outcomes, json).await?,
+        }
     }
     let incomplete = reports.iter().any(|(_, report)| report.taken.incomplete.is_some());
     let failed = refused.into_iter().map(|(_, e)| e);
-    let mut failed = failed.chain(reports.into_iter().filter_map(|(_, r)| r.failed));
+    let mut failed = failed.chain(reports.into_iter().filter_map(|(_, r)| r.waits.or(r.failed)));
     match (failed.next(), incomplete) {
         (Some(error), _) => Err(error),
         (None, true) => Ok(ExitCode::from(1)),
@@ -346,15 +366,15 @@ async fn look_at(cx: &Cx, at: &Location, trusted: Trusted, header: bool) -> Resu
 }
 
 /// Takes in the parts of one bundle, or a bundle that is one file or is published.
-async fn take(station: &Station, group: &[PathBuf]) -> Result<import::Report> {
+async fn take(station: &Station, group: &[PathBuf], wish: &Wish) -> Result<import::Report> {
     if let [one] = group
         && let Some(at) = address(one)?
     {
-        return pull::import(station, &at).await;
+        return pull::import_with(station, &at, wish).await;
     }
     match group {
-        [one] => bundle_engine::file::import(station, one).await,
-        parts => import::import_parts(station, parts).await,
+        [one] => bundle_engine::file::import_with(station, one, wish).await,
+        parts => import::import_with(station, parts, wish).await,
     }
 }
 
@@ -379,12 +399,19 @@ fn told(report: &import::Report) -> String {
     if let Some(incomplete) = &taken.incomplete {
         return lacking(report, incomplete) + &damaged + &rebuilt;
     }
+    let which = format!("bundle {} of {}", report.number, report.stream);
+    if report.plan.is_some() {
+        return format!(
+            "{which} is whole and could be taken in: nothing was changed{skipped}{damaged}{rebuilt}"
+        );
+    }
+    if report.waits.is_some() {
+        return format!("{which} is whole, and waits for a second person{skipped}{damaged}{rebuilt}");
+    }
     match report.again {
-        true => format!("bundle {} of {} was taken in before: nothing to do", report.number, report.stream),
+        true => format!("{which} was taken in before: nothing to do"),
         false => format!(
-            "took in bundle {} of {} from {}: {}, {}{skipped}{damaged}{rebuilt}",
-            report.number,
-            report.stream,
+            "took in {which} from {}: {}, {}{skipped}{damaged}{rebuilt}",
             report.sender,
             count(report.files, "file"),
             bytes(report.bytes)

@@ -9,6 +9,7 @@ mod confined;
 mod downloads;
 mod evidence;
 mod findings;
+mod import_plan;
 mod inbox;
 mod index;
 mod judging;

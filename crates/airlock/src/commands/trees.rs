@@ -12,12 +12,12 @@ use crate::cli::bundles::{ImportArgs, TreeArgs};
 use crate::output::{bytes, count};
 
 pub async fn import(cx: &Cx, args: ImportArgs) -> Result<ExitCode> {
-    let ImportArgs { dirs, receipt_out, tree } = args;
+    let ImportArgs { dirs, receipt_out, how, tree } = args;
     match tree.channel.clone() {
         Some(channel) => take(cx, &dirs, channel, tree).await,
         None => {
             check_bundles(&dirs)?;
-            bundles::import(cx, &dirs, receipt_out).await
+            bundles::import(cx, &dirs, receipt_out, how).await
         }
     }
 }

@@ -73,18 +73,25 @@ pub(super) struct Entry {
     pub from: Option<Digest>,
     /// It is in already.
     pub again: bool,
+    /// It is older than what is in, and a person goes back to it.
+    pub back: bool,
 }
 
 /// Whether a bundle may wait to be imported: all that [`admission`] asks, but for its base, which may come by the same way.
 pub(crate) async fn may_wait(station: &Station, trusted: Vec<Trust>, opened: &Opened) -> Result<()> {
     let trust = choose(trusted, opened)?;
-    standing(station, opened, &trust).await.map(|_| ())
+    standing(station, opened, &trust, false).await.map(|_| ())
 }
 
 /// Whether the bundle may come in at all, by its number, base, stream, channels and ledger. Says whether it
-/// was taken in before.
-pub(super) async fn admission(station: &Station, opened: &Opened, trust: &Trust) -> Result<Entry> {
-    let entry = standing(station, opened, trust).await?;
+/// was taken in before. One that is older than the last may if a person goes back.
+pub(super) async fn admission(
+    station: &Station,
+    opened: &Opened,
+    trust: &Trust,
+    may_go_back: bool,
+) -> Result<Entry> {
+    let entry = standing(station, opened, trust, may_go_back).await?;
     let taken: &[Base] = entry.state.as_ref().map_or(&[], |s| &s.bundles);
     match opened.manifest.base.filter(|base| !entry.again && !taken.contains(base)) {
         None => Ok(entry),
@@ -97,7 +104,7 @@ pub(super) async fn admission(station: &Station, opened: &Opened, trust: &Trust)
 }
 
 /// How a bundle stands to what was taken in before, whatever it builds on.
-async fn standing(station: &Station, opened: &Opened, trust: &Trust) -> Result<Entry> {
+async fn standing(station: &Station, opened: &Opened, trust: &Trust, may_go_back: bool) -> Result<Entry> {
     let m = &opened.manifest;
     let db = &station.store.db;
     for name in m.channels.keys() {
@@ -117,27 +124,10 @@ async fn standing(station: &Station, opened: &Opened, trust: &Trust) -> Result<E
     }
     let this = Base { number: m.number, manifest: opened.digest };
     let taken: &[Base] = state.as_ref().map_or(&[], |s| &s.bundles);
-    if let Some(last) = taken.last() {
-        if this == *last {
-            return Ok(Entry { state, from, again: true });
-        }
-        if m.number == last.number {
-            return Err(Error::unsafe_(format!(
-                "another bundle with number {} was taken in before",
-                m.number
-            ))
-            .hint(
-                "one of the two is forged, or the sender was restored from a backup: ask its administrator",
-            ));
-        }
-        if m.number < last.number {
-            return Err(Error::unsafe_(format!(
-                "bundle {} is older than bundle {}, which is in already",
-                m.number, last.number
-            ))
-            .hint("import the newest bundle; an older one could bring back what was denied since"));
-        }
+    if state.as_ref().is_some_and(|state| state.is_at(this)) {
+        return Ok(Entry { state, from, again: true, back: false });
     }
+    let back = is_back(this, taken, may_go_back)?;
     let last = taken.last().map_or(0, |b| b.number);
     if m.number > last.saturating_add(NUMBER_STEP_MAX) {
         return Err(Error::unsafe_(format!("bundle {} lies too far ahead of bundle {last}", m.number))
@@ -145,9 +135,31 @@ async fn standing(station: &Station, opened: &Opened, trust: &Trust) -> Result<E
     }
     if let Some(state) = &state {
         check_owner(opened, state)?;
-        check_sequel(m, state)?;
+        check_sequel(m, state, back)?;
     }
-    Ok(Entry { state, from, again: false })
+    Ok(Entry { state, from, again: false, back })
+}
+
+/// Whether a bundle is older than the last that was taken in, which is refused unless a person goes back to it. No number
+/// has two bundles.
+fn is_back(this: Base, taken: &[Base], may_go_back: bool) -> Result<bool> {
+    let number = this.number;
+    if taken.iter().any(|b| b.number == number && *b != this) {
+        return Err(Error::unsafe_(format!("another bundle with number {number} was taken in before")).hint(
+            "one of the two is forged, or the sender was restored from a backup: ask its administrator",
+        ));
+    }
+    match taken.last().filter(|last| number < last.number) {
+        None => Ok(false),
+        Some(_) if may_go_back => Ok(true),
+        Some(last) => Err(Error::unsafe_(format!(
+            "bundle {number} is older than bundle {}, which is in already",
+            last.number
+        ))
+        .hint(
+            "import the newest bundle; an older one could bring back what was denied since. To go back to it all the same: --allow-rollback --reason TEXT",
+        )),
+    }
 }
 
 const ASK: &str =
@@ -189,8 +201,15 @@ fn check_owner(opened: &Opened, state: &ImportState) -> Result<()> {
     }
 }
 
-/// Whether a bundle goes on where the last one ended: the manifest before it, the ledger grown.
-fn check_sequel(m: &Manifest, state: &ImportState) -> Result<()> {
+/// Whether a bundle goes on where the last one ended: the manifest before it, the ledger grown. To which somebody goes back,
+/// the ledger has gone on from.
+fn check_sequel(m: &Manifest, state: &ImportState, back: bool) -> Result<()> {
+    if back {
+        return match m.ledger.number > state.ledger.number {
+            false => Ok(()),
+            true => Err(Error::unsafe_("an older bundle has a longer ledger of its sender").hint(ASK)),
+        };
+    }
     if let Some(last) = state.bundles.last()
         && m.number == last.number + 1
         && m.predecessor != Some(last.manifest)

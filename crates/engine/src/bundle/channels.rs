@@ -8,6 +8,7 @@ use airlock_core::channel::{Channel, ChannelFeed};
 use airlock_core::fact::{Fact, Facts, FileFact};
 use airlock_core::id::{Digest, Id};
 use airlock_core::object;
+use airlock_core::policy::DEFAULT_NAME;
 use airlock_core::record::Artifact;
 use airlock_core::shard::Shard;
 use airlock_core::snapshot::{Snapshot, Upstream};
@@ -37,13 +38,27 @@ fn lacks(name: &str, what: &str) -> Error {
         .hint("ask the sender for a full export")
 }
 
-/// The refs of one channel after the import: what the sender publishes is this channel's source.
-pub(super) async fn refs(
+/// A channel as it is when a bundle is in, and not judged yet.
+pub(super) struct Arrived {
+    /// The channel.
+    pub channel: Channel,
+    /// Whether the bundle brings it for the first time.
+    pub is_new: bool,
+    /// What its source lists then.
+    pub upstream: Id<Upstream>,
+    /// What its files are then.
+    pub facts: TreeId<Id<Facts>>,
+    /// How its refs move.
+    pub refs: Vec<RefChange>,
+}
+
+/// One channel after the import: what the sender publishes is this channel's source.
+pub(super) async fn arrived(
     station: &Station,
     name: &str,
     head: &ChannelHead,
     opened: &Opened,
-) -> Result<Vec<RefChange>> {
+) -> Result<Arrived> {
     let db = &station.store.db;
     let m = &opened.manifest;
     let missing = |e: Error| incomplete(name, e);
@@ -70,14 +85,18 @@ pub(super) async fn refs(
         return Err(lacks(name, &format!("object {absent} is not in it")));
     }
     let mut refs = Vec::new();
-    let def = Channel {
-        name: name.to_owned(),
-        ecosystem: head.ecosystem,
-        feed: ChannelFeed::Bundles { stream: m.stream.clone() },
-        policy: "default".to_owned(),
+    let def = db.find_ref(&ref_name(name, "def")).await?;
+    let channel = match def {
+        Some(id) => db.get(Id::new(id)).await?,
+        None => Channel {
+            name: name.to_owned(),
+            ecosystem: head.ecosystem,
+            feed: ChannelFeed::Bundles { stream: m.stream.clone() },
+            policy: DEFAULT_NAME.to_owned(),
+        },
     };
-    if db.find_ref(&ref_name(name, "def")).await?.is_none() {
-        let id = db.put(&def).await?;
+    if def.is_none() {
+        let id = db.put(&channel).await?;
         refs.push(RefChange { name: ref_name(name, "def"), from: None, to: Some(id.digest()) });
     }
     let upstream = Upstream {
@@ -88,13 +107,19 @@ pub(super) async fn refs(
     };
     let upstream = db.put(&upstream).await?;
     refs.push(station.move_ref(&ref_name(name, "upstream"), Some(upstream.digest())).await?);
-    refs.push(facts(station, name, head, m).await.map_err(missing)?);
-    Ok(refs)
+    let (facts, moved) = facts(station, name, head, m).await.map_err(missing)?;
+    refs.push(moved);
+    Ok(Arrived { channel, is_new: def.is_none(), upstream, facts, refs })
 }
 
 /// This station's facts with what came: first seen now, pinned at first sight. The facts of a few shards are in
 /// memory at a time.
-async fn facts(station: &Station, name: &str, head: &ChannelHead, m: &Manifest) -> Result<RefChange> {
+async fn facts(
+    station: &Station,
+    name: &str,
+    head: &ChannelHead,
+    m: &Manifest,
+) -> Result<(TreeId<Id<Facts>>, RefChange)> {
     let db = &station.store.db;
     let from = db.find_ref(&ref_name(name, "facts")).await?;
     let held = from.map(TreeId::<Id<Facts>>::new);
@@ -127,7 +152,7 @@ async fn facts(station: &Station, name: &str, head: &ChannelHead, m: &Manifest) 
         db.put_many(&encoded).await?;
     }
     let root = tree_edit::edit(db, held, &changes).await?;
-    Ok(RefChange { name: ref_name(name, "facts"), from, to: Some(root.digest()) })
+    Ok((root, RefChange { name: ref_name(name, "facts"), from, to: Some(root.digest()) }))
 }
 
 fn merge(ours: &mut Facts, sent: Facts, known: &Metadata, now: Time) {

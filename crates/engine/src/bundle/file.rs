@@ -8,7 +8,7 @@ use std::path::{Component, Path};
 use tar::{Archive, Builder, EntryType, Header};
 
 use super::export::{self, Report, What};
-use super::import;
+use super::import::{self, Wish};
 use crate::error::{Error, Result, file_error, joined};
 use crate::station::Station;
 
@@ -94,13 +94,18 @@ fn pack(folder: &Path, into: &File) -> std::io::Result<()> {
 ///
 /// As for a folder; and if the archive holds anything but plain files with plain names.
 pub async fn import(station: &Station, path: &Path) -> Result<import::Report> {
+    import_with(station, path, &Wish::default()).await
+}
+
+/// The same, as a person wishes it.
+pub async fn import_with(station: &Station, path: &Path, wish: &Wish) -> Result<import::Report> {
     if path.is_dir() {
-        return import::import(station, path).await;
+        return import::import_with(station, &[path.to_owned()], wish).await;
     }
     let folder = tempfile::tempdir_in(&station.dir).map_err(file_error(&station.dir))?;
     let (from, into) = (path.to_owned(), folder.path().to_owned());
     joined(tokio::task::spawn_blocking(move || unpack(&from, &into)).await)?;
-    import::import(station, folder.path()).await
+    import::import_with(station, &[folder.path().to_owned()], wish).await
 }
 
 /// Unpacks an archive that anybody may have made; nothing of it counts before the bundle in it was verified.

@@ -4,6 +4,7 @@ pub(crate) mod admission;
 mod channels;
 mod cut;
 pub mod export;
+pub mod feeds;
 pub mod file;
 pub mod import;
 pub(crate) mod media;
@@ -11,6 +12,7 @@ mod needs;
 mod objects;
 mod parity;
 pub mod parts;
+pub mod preview;
 pub mod pull;
 pub mod receipt;
 pub mod resend;
@@ -22,6 +24,7 @@ pub mod turns;
 pub mod unfinished;
 pub mod verify;
 pub mod volumes;
+pub(crate) mod waiting;
 mod write;
 
 use std::collections::BTreeMap;
@@ -79,6 +82,26 @@ pub struct ImportState {
     /// The way that each channel of the stream came, this stream being the last step of it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub via: BTreeMap<String, Vec<Hop>>,
+    /// The bundle at which the channels stand, where a person went back from the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stands_at: Option<Base>,
+}
+
+impl ImportState {
+    /// It with a bundle that was taken in, in the order of their numbers: those that were in stay in, so that no number is
+    /// ever free again and a delta finds its base.
+    pub(crate) fn take(&mut self, bundle: Base) {
+        if !self.bundles.contains(&bundle) {
+            self.bundles.push(bundle);
+            self.bundles.sort_by_key(|b| b.number);
+        }
+        self.stands_at = Some(bundle).filter(|_| self.bundles.last() != Some(&bundle));
+    }
+
+    /// Whether the channels stand at this bundle.
+    pub(crate) fn is_at(&self, bundle: Base) -> bool {
+        self.stands_at.as_ref().or(self.bundles.last()) == Some(&bundle)
+    }
 }
 
 impl Object for ImportState {

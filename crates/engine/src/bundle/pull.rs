@@ -14,11 +14,11 @@ use airlock_core::bundle::{
     BundledFile, MANIFEST, MANIFEST_BYTES_MAX, Manifest, ROOT, SIGNATURES, SIGNATURES_BYTES_MAX,
 };
 use airlock_core::id::Digest;
-use airlock_core::roles::Action;
 use airlock_core::root::ROOT_BYTES_MAX;
 use airlock_core::volume::{LABEL, Part, Ranges};
 use airlock_store::StoreError;
 
+use super::import::Wish;
 use super::parts::Parts;
 use super::signing::Trusted;
 use super::target::Target;
@@ -28,7 +28,7 @@ use crate::error::{Error, Kind, Result, file_error, joined};
 use crate::progress::Unit;
 use crate::station::Station;
 use crate::upstream::{Client, Location, Piece};
-use crate::{clock, people, trust};
+use crate::{clock, trust};
 
 /// Files on their way at the same time.
 const AT_ONCE: usize = 8;
@@ -194,7 +194,12 @@ async fn save(client: &Client, from: &Location, to: &Path, bytes_max: u64) -> Re
 
 /// Fetches a published bundle and takes it in. A run that was broken off goes on with the file at which it was.
 pub async fn import(station: &Station, at: &Location) -> Result<import::Report> {
-    people::allow(station, Action::Import, None).await?;
+    import_with(station, at, &Wish::default()).await
+}
+
+/// The same, as a person wishes it.
+pub async fn import_with(station: &Station, at: &Location, wish: &Wish) -> Result<import::Report> {
+    import::may_import(station, wish).await?;
     clock::check(station).await?;
     let trusted = trust::list(station).await?;
     let published = Published::open(station, at, Trusted::of(&trusted)?).await?;
@@ -203,9 +208,9 @@ pub async fn import(station: &Station, at: &Location) -> Result<import::Report> 
     // Before much is fetched: whether it may come in at all, and whether there is room.
     let trust = admission::choose(trusted, &published.opened)?;
     admission::check_names(m)?;
-    if admission::admission(station, &published.opened, &trust).await?.again {
+    if admission::admission(station, &published.opened, &trust, wish.back.is_some()).await?.again {
         published.fetch_few().await?;
-        return import::import_parts(station, &folder).await;
+        return import::import_with(station, &folder, wish).await;
     }
     published.fetch_few().await?;
     let (opened, store) = (published.opened.clone(), station.store.clone());
@@ -219,7 +224,7 @@ pub async fn import(station: &Station, at: &Location) -> Result<import::Report> 
     let begin = |at: usize, file: &BundledFile| Target::of(m, at, file).begin(&intake);
     published.fetch_files(station, &wanted, begin).await?;
     joined(tokio::task::spawn_blocking(move || Ok(intake.keep()?)).await)?;
-    import::import_parts(station, &folder).await
+    import::import_with(station, &folder, wish).await
 }
 
 /// Fetches a published bundle and compares all of it with what its manifest says; nothing of it is kept.

@@ -509,14 +509,26 @@ async fn based(station: &Station) -> Result<Base> {
     Ok(Base { set, index })
 }
 
+/// A set that counts nowhere yet, with the index that is kept when it does.
+pub(crate) struct Derived {
+    /// The set, which is in the store.
+    pub id: Id<AdvisorySet>,
+    index: FeedIndex,
+}
+
+impl Derived {
+    /// Keeps its index: to be called before the set takes the place of the current one.
+    pub async fn keep(&self, station: &Station) -> Result<()> {
+        index::keep(station, &self.index).await
+    }
+}
+
 /// The set that these feeds add up to, made from the current one where that has an index.
-async fn derive(station: &Station, feeds: BTreeMap<String, FeedHead>) -> Result<Id<AdvisorySet>> {
-    let db = &station.store.db;
+pub(crate) async fn derive(station: &Station, feeds: BTreeMap<String, FeedHead>) -> Result<Derived> {
     let base = base(station).await?;
     let assembled = build::assemble(station, base.as_ref(), feeds).await?;
-    let set = db.put(&assembled.set).await?;
-    index::keep(station, &assembled.index(set)).await?;
-    Ok(set)
+    let id = station.store.db.put(&assembled.set).await?;
+    Ok(Derived { id, index: assembled.index(id) })
 }
 
 /// Makes the set of everything known follow the heads of all feeds. A slower run never puts an older set over a
@@ -525,7 +537,9 @@ pub async fn rebuild(station: &Station) -> Result<Id<AdvisorySet>> {
     let mut tries = 0;
     loop {
         let from = station.store.db.find_ref(SET).await?;
-        let id = derive(station, heads(station).await?).await?;
+        let derived = derive(station, heads(station).await?).await?;
+        derived.keep(station).await?;
+        let id = derived.id;
         tries += 1;
         if from == Some(id.digest()) {
             return Ok(id);
@@ -562,11 +576,6 @@ pub async fn catch_up(station: &Station) -> Result<()> {
 pub(crate) async fn check(station: &Station, feeds: &BTreeMap<String, FeedHead>) -> Result<()> {
     let before = current(station).await?.1.feeds;
     check::check(&station.store.db, &before, feeds).await
-}
-
-/// The set that feeds add up to which were checked.
-pub(crate) async fn build(station: &Station, feeds: BTreeMap<String, FeedHead>) -> Result<Id<AdvisorySet>> {
-    derive(station, feeds).await
 }
 
 /// Says whether what becomes milder in a feed of this station acts by itself, or waits for a person. What waits already

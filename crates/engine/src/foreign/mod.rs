@@ -116,6 +116,7 @@ struct Tree {
 pub async fn import(station: &Station, paths: &[PathBuf], wish: &Wish) -> Result<Report> {
     let name = wish.channel.as_str();
     people::allow(station, Action::Import, Some(name)).await?;
+    check_alone(station)?;
     clock::check(station).await?;
     let existing = existing(station, wish).await?;
     let _lease = station.lease(&format!("channel/{name}"), "import").await?;
@@ -161,6 +162,16 @@ pub async fn import(station: &Station, paths: &[PathBuf], wish: &Wish) -> Result
         left: tree.left,
         outcome,
     })
+}
+
+/// Nobody signed a tree, so that nothing names what a second person would confirm.
+fn check_alone(station: &Station) -> Result<()> {
+    match station.config.people.two_person.iter().any(|name| name == Action::Import.name()) {
+        false => Ok(()),
+        true => Err(Error::no("`import` needs two persons here, and a tree that nobody signed cannot be proposed").hint(
+            "take it in on a station that may, and bring it here in a bundle; or leave `import` out of [people] two_person for it",
+        )),
+    }
 }
 
 /// The channel of this name, if there is one: it must be one that takes trees. Where there is none, one can be made.

@@ -117,9 +117,10 @@ impl Inputs {
         Ok(Self {
             upstream_id,
             upstream: db.get(upstream_id).await?,
-            facts: match above {
-                Some(above) => above.facts,
-                None => root_of(station, at("facts")).await?,
+            facts: match (above, how.facts) {
+                (Some(above), _) => above.facts,
+                (None, Some(facts)) => facts,
+                (None, None) => root_of(station, at("facts")).await?,
             },
             listed: root_of(station, at("listed")).await?,
             previous,

@@ -22,6 +22,7 @@ use airlock_core::channel::Channel;
 use airlock_core::closure::Impossible;
 use airlock_core::decision::Decisions;
 use airlock_core::ecosystem::Ecosystem;
+use airlock_core::fact::Facts;
 use airlock_core::id::{Digest, Id};
 use airlock_core::judge::{Settled, feeds_read};
 use airlock_core::matching::{self, Lookup};
@@ -61,6 +62,8 @@ pub struct How {
     pub policy: Option<String>,
     /// By another set of advisories than what is known; only to see what would be.
     pub advisories: Option<Id<AdvisorySet>>,
+    /// By other facts than the channel's; only to see what would be.
+    pub facts: Option<TreeId<Id<Facts>>>,
     /// By other decisions than those that were made; only to see what would be.
     pub decisions: Option<Id<Decisions>>,
     /// Ask what would be admitted if its bytes were here.

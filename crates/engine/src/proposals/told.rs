@@ -50,6 +50,13 @@ impl Act {
             Self::Shrink { feed, content, .. } => {
                 format!("believe feed {feed} that shrank, as it was read: {}", content.short())
             }
+            Self::Import { stream, number, manifest, sender, channels, back } => {
+                let (what, hash) = (listed(channels, "what is known of vulnerabilities"), manifest.short());
+                let back = back.as_ref().map(|reason| format!(", going back: {reason}")).unwrap_or_default();
+                format!(
+                    "take in bundle {number} of {stream} from {sender}, manifest {hash}, with {what}{back}"
+                )
+            }
         }
     }
 }

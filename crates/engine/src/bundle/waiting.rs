@@ -1,0 +1,148 @@
+//! A bundle that waits for a second person.
+//!
+//! Its files are in the intake that is named after its manifest, and all else of it is kept beside the store, so that whoever
+//! confirms needs no medium: the folder is taken in like any other, verified from its signature to its last byte. What is
+//! proposed is the manifest's hash, and nothing else is done.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use airlock_core::bundle::{MANIFEST, SIGNATURES};
+use airlock_core::id::Digest;
+use airlock_core::volume::{LABEL, Part, Ranges};
+
+use super::import::{self, Wish};
+use super::parts::Parts;
+use super::{feeds, media};
+use crate::error::{Error, Result, file_error, joined};
+use crate::proposals::{self, Act};
+use crate::station::Station;
+use crate::sync::{self, Outcome, Rejudged};
+use crate::trust::Trust;
+
+/// Where they are kept, in the station's folder.
+const FOLDER: &str = "waiting";
+
+/// The act of taking in a bundle.
+pub(super) fn act(parts: &Parts, trust: &Trust, back: Option<&String>) -> Act {
+    let m = parts.manifest();
+    Act::Import {
+        stream: m.stream.clone(),
+        number: m.number,
+        manifest: parts.first().digest,
+        sender: trust.name.clone(),
+        channels: m.channels.keys().cloned().collect(),
+        back: back.map(|reason| reason.trim().to_owned()),
+    }
+}
+
+fn folder(station: &Station, manifest: Digest) -> PathBuf {
+    station.dir.join(FOLDER).join(manifest.to_string())
+}
+
+/// Proposes to take in what is verified, and keeps it until then. What it says more strictly counts at once. Gives that it
+/// waits, in words, and what was judged anew.
+pub(super) async fn wait(station: &Station, parts: &Arc<Parts>, act: Act) -> Result<(Error, Vec<Outcome>)> {
+    let m = parts.manifest();
+    let mut outcomes = Vec::new();
+    if feeds::tighten(station, m).await? > 0 {
+        let judged =
+            sync::rejudge_all(station, &format!("bundle {} of {} waits", m.number, m.stream)).await?;
+        judged.failed.map_or(Ok(()), Err)?;
+        outcomes = judged.outcomes;
+    }
+    let waits = match proposals::gate(station, act).await {
+        Err(waits) => waits,
+        Ok(()) => return Err(Error::fault("a bundle that is to wait was let in").hint("run it again")),
+    };
+    // After it was proposed, so that nobody takes it for one that does not wait any more.
+    let (to, bundle) = (folder(station, parts.first().digest), parts.clone());
+    let beside = station.dir.clone();
+    joined(tokio::task::spawn_blocking(move || keep(&bundle, &beside, &to)).await)?;
+    tidy(station).await?;
+    Ok((waits, outcomes))
+}
+
+/// Copies all but the files.
+fn keep(parts: &Parts, beside: &Path, to: &Path) -> Result<()> {
+    if to.exists() {
+        return Ok(());
+    }
+    let part = parts.with_objects()?;
+    let m = &part.manifest;
+    media::check_room(beside, media::room_for(m.objects.iter().map(|f| f.size)))?;
+    let folder = tempfile::tempdir_in(beside).map_err(file_error(beside))?;
+    let listed = m.objects.iter().map(|f| &f.path).chain(m.extra.iter().map(|f| &f.path));
+    for path in [MANIFEST, SIGNATURES].into_iter().chain(listed.map(String::as_str)) {
+        let (from, into) = (part.dir.join(path), folder.path().join(path));
+        let above = into.parent().unwrap_or(folder.path());
+        std::fs::create_dir_all(above).map_err(file_error(above))?;
+        std::fs::copy(&from, &into).map_err(file_error(&from))?;
+    }
+    let label = folder.path().join(LABEL);
+    std::fs::write(&label, format!("{}\n", Part::Files(Ranges::default()))).map_err(file_error(&label))?;
+    let above = to.parent().unwrap_or(beside);
+    std::fs::create_dir_all(above).map_err(file_error(above))?;
+    match std::fs::rename(folder.path(), to) {
+        // Another process kept the same.
+        Err(_) if to.exists() => Ok(()),
+        renamed => renamed.map_err(file_error(to)),
+    }
+}
+
+/// Lets go of what is kept of bundles that wait no longer.
+pub(crate) async fn tidy(station: &Station) -> Result<()> {
+    let waits: BTreeSet<String> = proposals::list(station)
+        .await?
+        .iter()
+        .filter_map(|proposal| match &proposal.act {
+            Act::Import { manifest, .. } => Some(manifest.to_string()),
+            _ => None,
+        })
+        .collect();
+    let folder = station.dir.join(FOLDER);
+    let entries = match std::fs::read_dir(&folder) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        read => read.map_err(file_error(&folder))?,
+    };
+    for entry in entries {
+        let path = entry.map_err(file_error(&folder))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if !waits.contains(&name) {
+            std::fs::remove_dir_all(&path).map_err(file_error(&path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether what is kept of a bundle is there, which is asked before a proposal is closed.
+///
+/// # Errors
+///
+/// The answer is no where it is gone.
+pub(crate) fn check(station: &Station, manifest: Digest) -> Result<()> {
+    match folder(station, manifest).join(LABEL).exists() {
+        true => Ok(()),
+        false => Err(gone()),
+    }
+}
+
+fn gone() -> Error {
+    Error::no("what was kept of the bundle that waits is gone")
+        .hint("import the bundle again, as whoever proposed it did; then it can be confirmed")
+}
+
+/// Takes in what waited.
+pub(crate) async fn take(station: &Station, manifest: Digest, back: Option<String>) -> Result<Rejudged> {
+    let dirs = [folder(station, manifest)];
+    let report = import::import_with(station, &dirs, &Wish { plan: false, back }).await?;
+    if report.taken.incomplete.is_some() {
+        return Err(gone());
+    }
+    // It is in: what is left over goes with the next.
+    if let Err(error) = tidy(station).await {
+        tracing::warn!("what was kept of a bundle that waited stays: {error}");
+    }
+    Ok(Rejudged { outcomes: report.outcomes, failed: report.failed })
+}
