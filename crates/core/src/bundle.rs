@@ -15,6 +15,7 @@ use crate::fact::Facts;
 use crate::id::{Digest, Id};
 use crate::ledger::LedgerHead;
 use crate::request::Answers;
+use crate::shard::Shard;
 use crate::snapshot::Snapshot;
 use crate::time::Time;
 use crate::trie::TreeId;
@@ -22,7 +23,10 @@ use crate::volume::{self, Parity, Part, Ranges, Volume};
 
 /// The newest layout that this program reads. A bundle states the oldest one that has what is in it ([`format_of`]), so that
 /// a station that was not updated yet takes whatever it can.
-pub const FORMAT: u32 = cut::FORMAT;
+pub const FORMAT: u32 = FORMAT_HELD;
+/// The layout of a bundle that carries what its sender holds. A program that does not know it would take in bytes that it lists
+/// nowhere and collects, while the next delta leaves them out; so it refuses.
+pub const FORMAT_HELD: u32 = 6;
 /// The newest layout of receipts that this program reads. A receipt without missing files has layout 1.
 pub const RECEIPT_FORMAT: u32 = 2;
 
@@ -145,11 +149,25 @@ pub struct ChannelHead {
     pub content: Digest,
     /// Shard key to the facts of what it publishes.
     pub facts: TreeId<Id<Facts>>,
+    /// What the sender holds and carries for people on the other side to judge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Held>,
     /// How many artifacts it publishes.
     pub artifacts: u64,
     /// The bundles by which it reached the sender, from the first station on; none if the sender reads it from a source.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub via: Vec<Hop>,
+}
+
+/// What a sender holds of a channel, and carries all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// How many artifacts.
+    pub artifacts: u64,
+    /// Shard key to their facts.
+    pub facts: TreeId<Id<Facts>>,
+    /// Shard key to their records.
+    pub shards: TreeId<Id<Shard>>,
 }
 
 /// A crossing that a channel has behind it, as the station after it saw it.

@@ -126,7 +126,7 @@ pub struct State<'a> {
 
 /// The hash of what is known of some findings, but for what changes daily: names, scores, exploitation, fixes, states, and
 /// what each record says.
-fn known_of(findings: &[Finding], state: &State<'_>) -> Option<Digest> {
+pub(crate) fn known_of(findings: &[Finding], state: &State<'_>) -> Option<Digest> {
     let known: Vec<_> = findings
         .iter()
         .map(|f| {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::assess::Statement;
 use crate::canon::Canonical;
+use crate::held::Hold;
 use crate::id::Digest;
 use crate::object::Object;
 use crate::time::Time;
@@ -17,6 +18,9 @@ pub struct Facts {
     /// Facts by file name.
     #[serde(deserialize_with = "crate::ordered::read")]
     pub files: BTreeMap<String, Fact>,
+    /// By file name: by what the station that sent the channel holds it. It is listed for a person here to judge.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub held: BTreeMap<String, Vec<Hold>>,
 }
 
 impl Object for Facts {

@@ -11,6 +11,7 @@ use crate::block::{BlockSet, Leaving};
 use crate::decision::{Decision, Decisions, State, Target, Weighed};
 use crate::ecosystem::Ecosystem;
 use crate::fact::{Fact, Facts, Fault, FileFact};
+use crate::held::Hold;
 use crate::identity::{Coverage, Identity};
 use crate::matching::{self, Finding, Lookup};
 use crate::ordered::Forward;
@@ -22,6 +23,7 @@ use crate::time::{Span, Time};
 use crate::verdict::{Judged, Judgement, RuleHit, Verdict, builtin};
 
 mod grace;
+mod held;
 
 /// What is the same for every shard of a channel.
 #[derive(Clone, Copy, Debug)]
@@ -114,6 +116,7 @@ pub fn judge_local(cx: &Context<'_>, key: &ShardKey, local: &Local<'_>) -> Judge
             findings: found,
             assessing: &assessing,
             fact: facts.as_mut().and_then(|facts| facts.get(file)),
+            holds: local.facts.and_then(|facts| facts.held.get(file)).map_or(&[][..], Vec::as_slice),
             before: before.as_mut().and_then(|before| before.get(file)),
             lacks: local.lacks.and_then(|lacks| lacks.get(file)).map(String::as_str),
             gone,
@@ -224,6 +227,7 @@ struct Case<'a> {
     findings: &'a [Finding],
     assessing: &'a Assessing<'a>,
     fact: Option<&'a Fact>,
+    holds: &'a [Hold],
     before: Option<&'a Judged>,
     lacks: Option<&'a str>,
     gone: bool,
@@ -324,6 +328,9 @@ impl Case<'_> {
         let grace_end = self.grace_end(&rules, &found, now);
         rules.extend(self.blocked(now));
         rules.extend(self.rejected(now));
+        let sent: Vec<RuleHit> = self.held_by_sender(now).collect();
+        let is_held_there = sent.iter().any(|hit| hit.waived_by.is_none());
+        rules.extend(sent);
         let frozen = self.cx.decisions.frozen(self.cx.channel, now);
         rules.extend(frozen.filter(|_| self.before.is_none_or(|before| !before.is_offered())).map(
             |decision| {
@@ -341,7 +348,8 @@ impl Case<'_> {
                 )
         });
         let lacks_bytes = self.cx.needs_bytes && self.fact.is_none_or(|f| f.file.is_none());
-        let was_offered = self.before.filter(|b| b.is_offered() && !lacks_bytes);
+        // Where its sender offers it no more, it is offered here no longer than there.
+        let was_offered = self.before.filter(|b| b.is_offered() && !lacks_bytes && !is_held_there);
         let denied_from = grace_end.filter(|at| is_only_policy && !lacks_bytes && now < *at);
         let counts = |r: &&RuleHit| r.waived_by.is_none();
         let weigh =

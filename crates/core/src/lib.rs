@@ -19,6 +19,7 @@ pub mod ecosystem;
 pub mod evidence;
 pub mod explain;
 pub mod fact;
+pub mod held;
 pub mod hex;
 pub mod id;
 pub mod identity;

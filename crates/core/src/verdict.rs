@@ -52,8 +52,16 @@ pub mod builtin {
     pub const NOT_FETCHED: &str = "not-fetched";
     /// The record cannot be read.
     pub const BAD_RECORD: &str = "bad-record";
+    /// The station that sent the file holds it, and leaves it to a person here.
+    pub const HELD_BY_SENDER: &str = "held-by-sender";
     /// All of them.
-    pub const ALL: [&str; 7] = [BLOCKED, REJECTED, FROZEN, FILE_CHANGED, MISMATCH, NOT_FETCHED, BAD_RECORD];
+    pub const ALL: [&str; 8] =
+        [BLOCKED, REJECTED, FROZEN, FILE_CHANGED, MISMATCH, NOT_FETCHED, BAD_RECORD, HELD_BY_SENDER];
+
+    /// Whether a person may approve what this rule holds: a rule of the policy, or that a sender holds it.
+    pub fn may_be_approved(rule: &str) -> bool {
+        rule == HELD_BY_SENDER || !ALL.contains(&rule)
+    }
 }
 
 /// One rule that had a say.

@@ -89,7 +89,7 @@ fn what_wheels_require_is_found_where_they_were_opened() {
         ("app-2.0-py3-none-any.whl", fact(Some(&["zope.interface; extra == 'z'"]))),
         ("app-3.0-py3-none-any.whl", fact(None)),
     ];
-    let facts = Facts { files: files.map(|(file, fact)| (file.to_owned(), fact)).into() };
+    let facts = Facts { files: files.map(|(file, fact)| (file.to_owned(), fact)).into(), ..Facts::default() };
     let found = requiring_by_facts("app", &facts, |name| name == "zope-interface");
     let needs = BTreeMap::from([("zope-interface".to_owned(), texts(&["Zope.Interface (>=5)"]))]);
     let expected = Requiring { file: "app-1.0-py3-none-any.whl".into(), version: "1.0".into(), needs };

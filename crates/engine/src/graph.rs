@@ -8,6 +8,7 @@ use std::str::FromStr;
 use airlock_core::advisory::{AdvisoryRecord, AdvisorySet, Epss, FeedHead, FeedKind, Kev, Slice};
 use airlock_core::assess::Statements;
 use airlock_core::block::BlockSet;
+use airlock_core::bundle::Held;
 use airlock_core::channel::Channel;
 use airlock_core::decision::Decisions;
 use airlock_core::fact::Facts;
@@ -248,7 +249,7 @@ impl Role {
             ("channel", "def") => plain(Kind::Channel),
             ("channel", "upstream") => plain(Kind::Upstream),
             ("channel", "facts") => Some(Self::Tree(Item::Pinned)),
-            ("channel", "listed") => Some(Self::Tree(Item::Shards)),
+            ("channel", "listed" | "held") => Some(Self::Tree(Item::Shards)),
             ("channel", "snapshot") => Some(Self::Kept),
             ("channel", OLDEST) => Some(Self::Mark),
             ("channel", "blocks") => plain(Kind::Blocks),
@@ -384,8 +385,15 @@ impl Named {
             for head in bundle.channels.values() {
                 self.add(head.snapshot.digest(), Role::Sent);
                 self.add(head.facts.digest(), Role::Tree(Item::Facts));
+                head.held.iter().for_each(|held| self.add_held(held));
             }
         }
+    }
+
+    /// What a bundle carried of what its sender held.
+    pub fn add_held(&mut self, held: &Held) {
+        self.add(held.shards.digest(), Role::Tree(Item::Shards));
+        self.add(held.facts.digest(), Role::Tree(Item::Facts));
     }
 }
 

@@ -70,6 +70,9 @@ pub struct Holding {
     pub rule: String,
     /// The vulnerability.
     pub advisory: Option<String>,
+    /// By what its sender holds it, where that does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub there: Option<String>,
 }
 
 /// A finding on which a hold rests.
@@ -87,10 +90,10 @@ pub struct HeldFinding {
     pub fixed: BTreeSet<String>,
 }
 
-/// What holds an artifact and a person could lift: rules of the policy, and not that its bytes are not here.
+/// What holds an artifact and a person could lift: rules of the policy, or its sender, and not that its bytes are not here.
 fn holding(judged: &Judged) -> impl Iterator<Item = &RuleHit> {
     let lifts = |hit: &&RuleHit| {
-        hit.waived_by.is_none() && hit.action == Action::Hold && !builtin::ALL.contains(&hit.rule.as_str())
+        hit.waived_by.is_none() && hit.action == Action::Hold && builtin::may_be_approved(&hit.rule)
     };
     judged.rules.iter().filter(lifts)
 }
@@ -245,7 +248,8 @@ async fn of_shard(
 }
 
 fn of_hit(hit: &RuleHit) -> Holding {
-    Holding { rule: hit.rule.clone(), advisory: hit.advisory.clone() }
+    let there = hit.detail.clone().filter(|_| hit.rule == builtin::HELD_BY_SENDER);
+    Holding { rule: hit.rule.clone(), advisory: hit.advisory.clone(), there }
 }
 
 /// What is known of the vulnerabilities on which these rules rest, worst first.

@@ -125,6 +125,21 @@ pub(crate) async fn fetch_and_publish(
     Ok(outcome(judgment, id, fetched, read))
 }
 
+/// Fetches what a channel with a source of its own holds and has not here, so that people elsewhere can be given it to judge.
+/// It is offered to nobody by that.
+pub(crate) async fn fetch_held(station: &Station, channel: &Channel) -> Result<Fetched> {
+    let _lease = station.lease(&format!("channel/{}", channel.name), "export").await?;
+    let db = &station.store.db;
+    let at = async |part: &str| db.find_ref(&crate::channel::ref_name(&channel.name, part)).await;
+    let (Some(upstream), Some(state)) = (at("upstream").await?, at("mirror").await?) else {
+        return Ok(Fetched::default());
+    };
+    let how = How { for_fetch: true, held: true, anew: true, ..How::default() };
+    let judgment = judge::judge(station, channel, &how, None).await?;
+    let (upstream, state) = (Id::new(upstream), db.get(Id::new(state)).await?);
+    fetch::fetch(station, channel, &Origin::of(channel)?, (upstream, &state), &judgment).await
+}
+
 /// What judging gave, where nothing was read and nothing is published.
 pub(crate) fn judged(judgment: Judgment) -> Outcome {
     outcome(judgment, None, Fetched::default(), Mirrored::default())

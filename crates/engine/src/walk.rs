@@ -268,6 +268,7 @@ pub(crate) async fn roots(
                     let answers = bundle.answers.map(|id| (id.digest(), Role::Plain(Kind::Answers)));
                     out.needs.extend(snapshots.chain(answers).map(need));
                     bundle.feeds.values().for_each(|head| named.add_feed(head));
+                    bundle.held.values().for_each(|held| named.add_held(held));
                 }
                 out.needs.extend(named.objects.into_iter().map(|(id, role, _)| need((id, role))));
             }

@@ -182,7 +182,7 @@ async fn facts_only(station: &Station, channel: &Channel) {
                 let pinned = pinned(sha256, artifact.size.unwrap_or(0));
                 Some((file.clone(), Fact { first_seen: now, file: Some(pinned), fault: None }))
             };
-            let known = Facts { files: shard.entries.iter().filter_map(fact).collect() };
+            let known = Facts { files: shard.entries.iter().filter_map(fact).collect(), ..Facts::default() };
             facts.insert(key.clone(), trees::encode_into(&known, &mut encoded).unwrap());
         }
         db.put_many(&encoded).await.unwrap();

@@ -19,6 +19,10 @@ pub struct ExportArgs {
     /// The peer that it is meant for.
     #[arg(long, value_name = "PEER")]
     pub to: Option<String>,
+    /// Also carry what is held here, with records and bytes: it arrives as held, for people on the other side to judge. What
+    /// is not here yet is fetched first.
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub include: Vec<Include>,
     /// Only what the station that wrote this receipt does not have.
     #[arg(long, value_name = "FILE", conflicts_with = "full")]
     pub receipt: Option<PathBuf>,
@@ -43,6 +47,13 @@ pub struct ExportArgs {
     /// Only say what it would take, and how long: the first medium is tried with 64 MiB.
     #[arg(long)]
     pub plan: bool,
+}
+
+/// What a bundle may carry beside what is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Include {
+    /// What is held.
+    Held,
 }
 
 /// `airlock verify`

@@ -16,7 +16,7 @@ use airlock_engine::trust::{self, Whom};
 use airlock_engine::upstream::Location;
 
 use super::{Cx, import_plan, judging, signing};
-use crate::cli::bundles::{ExportArgs, ImportHow, VerifyArgs};
+use crate::cli::bundles::{ExportArgs, ImportHow, Include, VerifyArgs};
 use crate::output::{bytes, count};
 
 /// The receipt that an export answers.
@@ -35,23 +35,25 @@ fn answered(station: &Station, receipt_file: Option<&Path>, to: Option<&str>) ->
 }
 
 pub async fn export(cx: &Cx, args: ExportArgs) -> Result<ExitCode> {
-    let ExportArgs { mut dirs, channels, to, receipt, full: _, capacities, max_file, volume, parity, plan } =
-        args;
+    let ExportArgs {
+        mut dirs, channels, to, include, receipt, full: _, capacities, max_file, volume, parity, plan
+    } = args;
+    let held = include.contains(&Include::Held);
     let station = cx.open().await?;
     let receipt = answered(&station, receipt.as_deref(), to.as_deref())?;
     let (dir, further) = (dirs.remove(0), dirs);
     if let Some(missing) = receipt.as_ref().and_then(|receipt| receipt.missing.as_ref()) {
-        let is_asked = plan || max_file.is_some() || volume.is_some() || parity > 0 || !channels.is_empty();
+        let is_asked = plan || held || max_file.is_some() || volume.is_some() || parity > 0 || !channels.is_empty();
         if is_asked || !further.is_empty() || !capacities.is_empty() {
             return Err(Error::usage("what a receipt misses is written again as it was, into one folder")
-                .hint("give one folder, without --plan, --channel, --capacity, --max-file, --volume and --parity"));
+                .hint("give one folder, without --plan, --channel, --include, --capacity, --max-file, --volume and --parity"));
         }
         let stream = export::stream_of(&station, to.as_deref());
         let report = resend::resend(&station, &dir, &stream, missing).await?;
         return answer_export(cx, &report, "Wrote what was missing of");
     }
     if let Some(volume) = volume.filter(|_| capacities.is_empty()) {
-        let is_new = plan || max_file.is_some() || parity > 0 || receipt.is_some() || !channels.is_empty();
+        let is_new = plan || held || max_file.is_some() || parity > 0 || receipt.is_some() || !channels.is_empty();
         if is_new || !further.is_empty() {
             return Err(Error::usage("a further volume is written as it was decided, into one folder").hint(
                 "give one folder, with --volume and the same --to; or begin a bundle, with --capacity",
@@ -63,7 +65,7 @@ pub async fn export(cx: &Cx, args: ExportArgs) -> Result<ExitCode> {
     }
     let base = receipt.and_then(|receipt| receipt.last);
     let advisories = false;
-    let what = What { channels, to, base, plan, advisories, further, capacities, volume, max_file, parity };
+    let what = What { channels, to, base, held, plan, advisories, further, capacities, volume, max_file, parity };
     let report = export::export(&station, &dir, &what).await?;
     if let Some(volume) = volume.filter(|_| !plan) {
         cx.out.say(&format!(
@@ -111,6 +113,7 @@ fn answer_export(cx: &Cx, report: &export::Report, verb: &str) -> Result<ExitCod
         let time =
             |seconds: f64| format!("  about {} on this medium, with reading back\n", duration(seconds));
         let time = report.seconds.map(time).unwrap_or_default();
+        let held = report.held.as_ref().map(held_text).unwrap_or_default();
         let cut = match report.cut {
             0 => String::new(),
             n => format!(" ({} of them in parts)", n),
@@ -118,7 +121,7 @@ fn answer_export(cx: &Cx, report: &export::Report, verb: &str) -> Result<ExitCod
         let release =
             report.release.as_ref().map(|release| format!("It is {release}.\n")).unwrap_or_default();
         format!(
-            "{verb} bundle {} of stream {}{base}: {}{cut}, {}, {}, {}.\n{volumes}{time}{release}",
+            "{verb} bundle {} of stream {}{base}: {}{cut}, {}, {}, {}.\n{held}{volumes}{time}{release}",
             report.number,
             report.stream,
             count(report.files, "file"),
@@ -132,6 +135,18 @@ fn answer_export(cx: &Cx, report: &export::Report, verb: &str) -> Result<ExitCod
     };
     cx.out.answer(|| Ok(serde_json::to_value(report)?), text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What it carries for people on the other side to judge.
+fn held_text(held: &export::HeldFiles) -> String {
+    let not_here = match held.not_here {
+        0 => String::new(),
+        n => format!("; {} whose bytes are not here left out", count(n, "held file")),
+    };
+    format!(
+        "  {} among them, for people on the other side to judge{not_here}\n",
+        count(held.carried, "held file")
+    )
 }
 
 /// Seconds as people say them.

@@ -312,8 +312,8 @@ fn explained_text(a: &Explained) -> String {
         }
     );
     for rule in &a.rules {
-        let on =
-            rule.advisory.as_ref().or(rule.detail.as_ref()).map(|t| format!(": {t}")).unwrap_or_default();
+        let said = rule.advisory.iter().chain(&rule.detail).map(|text| format!(": {text}"));
+        let on: String = said.collect();
         let unknown = if rule.unknown { ", not known to hold" } else { "" };
         let waived = rule.waived_by.as_ref().map(|d| format!(", waived by decision {d}")).unwrap_or_default();
         out += &format!("  rule {} ({}{unknown}{waived}){on}\n", rule.rule, rule.action.name());

@@ -47,7 +47,8 @@ fn held_text(held: &Held, now: Time) -> String {
     let mut out = format!("{} {}: {files}, {}{until}\n", held.name, held.version, bytes(held.size));
     for rule in &held.rules {
         let on = rule.advisory.as_ref().map(|id| format!(": {id}")).unwrap_or_default();
-        out += &format!("  held by {}{on}\n", rule.rule);
+        let there = rule.there.as_ref().map(|there| format!(" ({there})")).unwrap_or_default();
+        out += &format!("  held by {}{on}{there}\n", rule.rule);
     }
     for f in &held.findings {
         let score =

@@ -49,7 +49,10 @@ pub fn facts(fault: Option<Fault>) -> Facts {
         run_exports: None,
         security: vec![],
     };
-    Facts { files: [(FILE.to_owned(), Fact { first_seen: day(0), file: Some(file), fault })].into() }
+    Facts {
+        files: [(FILE.to_owned(), Fact { first_seen: day(0), file: Some(file), fault })].into(),
+        ..Facts::default()
+    }
 }
 
 pub fn advisory(id: &str, score: Option<f64>) -> SliceEntry {

@@ -16,6 +16,7 @@ use airlock_core::time::Time;
 use airlock_core::trie::TreeId;
 use airlock_store::{Db, RefChange};
 
+use super::held;
 use super::verify::Opened;
 use crate::channel::ref_name;
 use crate::error::{Error, Result, joined};
@@ -99,16 +100,19 @@ pub(super) async fn arrived(
         let id = db.put(&channel).await?;
         refs.push(RefChange { name: ref_name(name, "def"), from: None, to: Some(id.digest()) });
     }
+    let (facts, from, known) = facts(station, name, head, m).await.map_err(missing)?;
+    let with_held = held::arrive(station, (name, head), &snapshot, facts, &known).await.map_err(missing)?;
     let upstream = Upstream {
         ecosystem: head.ecosystem,
-        tree: snapshot.content,
+        tree: with_held.tree,
         subdirs: snapshot.subdirs,
         origin: Some(head.snapshot),
     };
     let upstream = db.put(&upstream).await?;
     refs.push(station.move_ref(&ref_name(name, "upstream"), Some(upstream.digest())).await?);
-    let (facts, moved) = facts(station, name, head, m).await.map_err(missing)?;
-    refs.push(moved);
+    let facts = with_held.facts;
+    refs.push(RefChange { name: ref_name(name, "facts"), from, to: Some(facts.digest()) });
+    refs.extend(with_held.refs);
     Ok(Arrived { channel, is_new: def.is_none(), upstream, facts, refs })
 }
 
@@ -119,13 +123,20 @@ async fn facts(
     name: &str,
     head: &ChannelHead,
     m: &Manifest,
-) -> Result<(TreeId<Id<Facts>>, RefChange)> {
+) -> Result<(TreeId<Id<Facts>>, Option<Digest>, Metadata)> {
     let db = &station.store.db;
     let from = db.find_ref(&ref_name(name, "facts")).await?;
     let held = from.map(TreeId::<Id<Facts>>::new);
     let now = station.now().await?;
     let all: Vec<(String, Id<Facts>)> = trees::load(db, head.facts).await?.into_iter().collect();
-    let known = Metadata::of(station, m, &all).await?;
+    let known = match &head.held {
+        None => Metadata::of(station, m, &all).await?,
+        Some(held) => {
+            let held = trees::load(db, held.facts).await?;
+            let sent: Vec<(String, Id<Facts>)> = all.iter().cloned().chain(held).collect();
+            Metadata::of(station, m, &sent).await?
+        }
+    };
     let mut changes = BTreeMap::new();
     for chunk in all.chunks(SHARDS_AT_ONCE) {
         let ids: Vec<Id<Facts>> = chunk.iter().map(|(_, id)| *id).collect();
@@ -152,10 +163,11 @@ async fn facts(
         db.put_many(&encoded).await?;
     }
     let root = tree_edit::edit(db, held, &changes).await?;
-    Ok((root, RefChange { name: ref_name(name, "facts"), from, to: Some(root.digest()) }))
+    Ok((root, from, known))
 }
 
-fn merge(ours: &mut Facts, sent: Facts, known: &Metadata, now: Time) {
+/// Takes facts that a bundle brought into those of this station.
+pub(super) fn merge(ours: &mut Facts, sent: Facts, known: &Metadata, now: Time) {
     for (file, fact) in sent.files {
         let held = ours.files.entry(file).or_insert(Fact { first_seen: now, file: None, fault: None });
         // A pinned file stays pinned: other bytes under its name are an alarm, which judging raises.
@@ -168,7 +180,7 @@ fn merge(ours: &mut Facts, sent: Facts, known: &Metadata, now: Time) {
 /// What a fact may name as METADATA: what came as METADATA, or is that of the same wheel in another channel here.
 /// Any other blob may be denied.
 #[derive(Default)]
-struct Metadata {
+pub(super) struct Metadata {
     came: HashSet<Digest>,
     /// Wheel to its METADATA.
     held: HashMap<Digest, Digest>,
@@ -225,7 +237,7 @@ async fn each_file(db: &Db, ids: &[Id<Facts>], mut each: impl FnMut(&FileFact)) 
     Ok(())
 }
 
-/// Checks that the bytes of everything that a channel publishes came along or are here.
+/// Checks that the bytes of everything that a channel publishes, or holds for somebody here, came along or are here.
 pub(super) async fn check_bytes(
     station: &Station,
     name: &str,
@@ -235,8 +247,10 @@ pub(super) async fn check_bytes(
     let db = &station.store.db;
     let missing = |e: Error| incomplete(name, e);
     let snapshot: Snapshot = db.get(head.snapshot).await.map_err(|e| missing(e.into()))?;
-    let shards = trees::load::<Id<Shard>>(db, snapshot.content).await.map_err(missing)?;
-    let ids: Vec<Id<Shard>> = shards.into_values().collect();
+    let mut ids: Vec<Id<Shard>> = Vec::new();
+    for root in [Some(snapshot.content), head.held.map(|held| held.shards)].into_iter().flatten() {
+        ids.extend(trees::load::<Id<Shard>>(db, root).await.map_err(missing)?.into_values());
+    }
     for chunk in ids.chunks(SHARDS_AT_ONCE) {
         let packed = trees::packed(db, chunk).await.map_err(missing)?;
         let (came, of) = (came.clone(), name.to_owned());

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use airlock_core::advisory::FeedHead;
-use airlock_core::bundle::{self, Base, BundledFile, ChannelHead, Hop, Manifest, Sender};
+use airlock_core::bundle::{self, Base, BundledFile, ChannelHead, Held, Hop, Manifest, Sender};
 use airlock_core::canon::Canonical;
 use airlock_core::channel::{self, Channel, ChannelFeed};
 use airlock_core::id::{Digest, Id};
@@ -19,6 +19,7 @@ use airlock_core::snapshot::Snapshot;
 use airlock_core::volume::Part;
 use airlock_store::{Blobs, Db};
 
+use super::held::{self, Carried};
 use super::needs::Needs;
 use super::signing::Released;
 use super::source::Sources;
@@ -40,6 +41,8 @@ pub struct What {
     pub channels: Vec<String>,
     /// The peer that it is meant for.
     pub to: Option<String>,
+    /// Also what is held, for people on the other side to judge.
+    pub held: bool,
     /// Only what is known of vulnerabilities, and no channel.
     pub advisories: bool,
     /// What the receiver has already.
@@ -91,6 +94,9 @@ pub struct Report {
     pub objects: u64,
     /// Published artifacts that the base brought already.
     pub left_out: u64,
+    /// What it carries of what is held, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<HeldFiles>,
     /// The channels.
     pub channels: Vec<String>,
     /// The volumes that it is split over, those of parity last.
@@ -102,6 +108,15 @@ pub struct Report {
     /// Where release keys are named: who signed, and how many are missing. It counts when none is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub release: Option<Released>,
+}
+
+/// What a bundle carries of what is held.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct HeldFiles {
+    /// Files that it carries, for people on the other side to judge.
+    pub carried: u64,
+    /// Files whose bytes are not here: an export that is no plan fetches what its sources give.
+    pub not_here: u64,
 }
 
 /// What one volume holds.
@@ -147,6 +162,10 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
         people::allow(station, Action::Export, None).await?;
         lease = Some(station.lease(&state_ref(&stream), "export").await?);
         // What leaves is what may leave now: blocked or run out since the last judgement is not.
+        let faults = if what.held { fetch_held(station, what).await? } else { 0 };
+        if faults > 0 {
+            tracing::warn!("{faults} held files did not come from their sources, and are left out");
+        }
         let judged = crate::sync::rejudge_some(station, |name| what.bears_on(name), "before export").await?;
         judged.failed.map_or(Ok(()), Err)?;
     }
@@ -158,7 +177,8 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
         Some(base) => base_needs(station, &state, base).await?.beyond(),
         None => Needs::new(station.options.threads),
     };
-    let (mut needs, channels) = gather(db, needs, &snapshots, &heads).await?;
+    let held = if what.held { held::of(station, &snapshots).await? } else { Carried::default() };
+    let (mut needs, channels) = gather(db, needs, (&snapshots, &held.channels), &heads).await?;
     let answers = request::answers(station, what.to.as_deref(), &snapshots).await?;
     needs.objects.extend(answers.as_ref().map(|(id, _)| id.digest()));
     let left_out = needs.left_out();
@@ -168,7 +188,7 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     let last = state.bundles.last().map(|e| e.bundle);
     let manifest = Manifest {
         answers: answers.as_ref().map(|(id, _)| *id),
-        format: bundle::format_of(heads.values(), root.is_some()),
+        format: format_of(&heads, root.is_some(), &held),
         joined: Vec::new(),
         number: last.map_or(0, |l| l.number) + 1,
         predecessor: last.map(|l| l.manifest),
@@ -186,7 +206,8 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
         ledger,
         stream,
     };
-    let report = report(&manifest, needs.objects.len() as u64, left_out);
+    let mut report = report(&manifest, needs.objects.len() as u64, left_out);
+    report.held = what.held.then(|| held.told());
     if what.plan {
         return plan(station, dir, media, (what.parity, limit), (manifest, report, needs.objects)).await;
     }
@@ -195,7 +216,8 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     drop(needs.objects);
     let (folders, text, report) = write(station, laid.folders, laid.manifest, report, root.as_ref()).await?;
     let answered = answers.as_ref().map(|(id, _)| *id);
-    let stands = Stands { snapshots, heads, state, before, base: what.base, ledger, answers: answered };
+    let held = held.channels;
+    let stands = Stands { snapshots, held, heads, state, before, base: what.base, ledger, answers: answered };
     let report = seal(station, folders, report, stands, (text, root)).await?;
     request::sent(station, answers.as_ref().map(|(_, answers)| answers), report.number).await;
     drop(lease);
@@ -217,6 +239,7 @@ pub(super) fn report(manifest: &Manifest, objects: u64, left_out: u64) -> Report
         cut: manifest.joined.len() as u64,
         objects,
         left_out,
+        held: None,
         channels: manifest.channels.keys().cloned().collect(),
         volumes: Vec::new(),
         seconds: None,
@@ -315,6 +338,7 @@ async fn in_one(
 /// Where a stream stands before a bundle, and what the bundle brings.
 struct Stands {
     snapshots: BTreeMap<String, Id<Snapshot>>,
+    held: BTreeMap<String, Held>,
     heads: BTreeMap<String, FeedHead>,
     state: ExportState,
     before: Option<Digest>,
@@ -368,14 +392,17 @@ async fn seal(
     stands: Stands,
     (text, root): (Canonical, Option<Chain>),
 ) -> Result<Report> {
-    let Stands { snapshots, heads, mut state, before, base, ledger, answers } = stands;
+    let Stands { snapshots, held: carried, heads, mut state, before, base, ledger, answers } = stands;
     let digest = Digest::of(text.as_str().as_bytes());
     let bundle = Base { number: report.number, manifest: digest };
     // What the receiver has after it: of channels that it does not bring, what its base did.
     let held = base.and_then(|base| state.bundles.iter().find(|e| e.bundle == base));
-    let mut channels = held.map(|held| held.channels.clone()).unwrap_or_default();
+    let (mut channels, mut held) =
+        held.map(|held| (held.channels.clone(), held.held.clone())).unwrap_or_default();
+    held.retain(|name, _| !snapshots.contains_key(name));
+    held.extend(carried);
     channels.extend(snapshots);
-    state.bundles.push(Exported { bundle, channels, feeds: heads, ledger: Some(ledger), answers });
+    state.bundles.push(Exported { bundle, channels, held, feeds: heads, ledger: Some(ledger), answers });
     if let Some(folder) = folders.first() {
         resend::keep(&station.dir, text.as_str(), folder.dir())?;
     }
@@ -428,17 +455,36 @@ fn check_known(what: &What, heads: &BTreeMap<String, FeedHead>) -> Result<()> {
     }
 }
 
+/// The layout that has all that is in a bundle.
+fn format_of(heads: &BTreeMap<String, FeedHead>, has_root: bool, held: &Carried) -> u32 {
+    let format = bundle::format_of(heads.values(), has_root);
+    if held.channels.is_empty() { format } else { format.max(bundle::FORMAT_HELD) }
+}
+
+/// Fetches what the channels hold whose sources this station reads. Gives how many files did not come.
+async fn fetch_held(station: &Station, what: &What) -> Result<u64> {
+    let mut faults = 0;
+    for channel in crate::sync::sourced(station).await?.iter().filter(|c| what.bears_on(&c.name)) {
+        faults += crate::sync::fetch_held(station, channel).await?.faults.len() as u64;
+    }
+    Ok(faults)
+}
+
 /// Everything that these snapshots and feeds need, and the heads of the channels.
 async fn gather(
     db: &Db,
     mut needs: Needs,
-    snapshots: &BTreeMap<String, Id<Snapshot>>,
+    (snapshots, held): (&BTreeMap<String, Id<Snapshot>>, &BTreeMap<String, Held>),
     heads: &BTreeMap<String, FeedHead>,
 ) -> Result<(Needs, BTreeMap<String, ChannelHead>)> {
     let mut channels = BTreeMap::new();
     for (name, id) in snapshots {
         let snapshot: Snapshot = db.get(*id).await?;
         let (facts, artifacts) = needs.add_snapshot(db, *id).await?;
+        let held = held.get(name).copied();
+        if let Some(held) = &held {
+            needs.add_held(db, held).await?;
+        }
         let content = snapshot.content.digest();
         let via = via(db, name).await?;
         if via.len() > bundle::HOPS_MAX {
@@ -448,8 +494,15 @@ async fn gather(
             ))
             .hint("export it from a station that is nearer to its source"));
         }
-        let head =
-            ChannelHead { ecosystem: snapshot.ecosystem, snapshot: *id, content, facts, artifacts, via };
+        let head = ChannelHead {
+            ecosystem: snapshot.ecosystem,
+            snapshot: *id,
+            content,
+            facts,
+            artifacts,
+            held,
+            via,
+        };
         channels.insert(name.clone(), head);
     }
     for head in heads.values() {
@@ -522,7 +575,8 @@ pub(super) async fn objects_of(
         None => Needs::new(station.options.threads),
     };
     let snapshots = manifest.channels.iter().map(|(name, head)| (name.clone(), head.snapshot)).collect();
-    let (mut needs, _) = gather(&station.store.db, needs, &snapshots, &manifest.feeds).await?;
+    let held = manifest.channels.iter().filter_map(|(name, head)| Some((name.clone(), head.held?))).collect();
+    let (mut needs, _) = gather(&station.store.db, needs, (&snapshots, &held), &manifest.feeds).await?;
     needs.objects.extend(manifest.answers.map(|id| id.digest()));
     Ok(needs.objects)
 }
@@ -547,6 +601,9 @@ async fn base_needs(station: &Station, state: &ExportState, base: Base) -> Resul
     };
     for id in known.channels.values() {
         has.add_snapshot(db, *id).await.map_err(long_ago)?;
+    }
+    for held in known.held.values() {
+        has.add_held(db, held).await.map_err(long_ago)?;
     }
     for head in known.feeds.values() {
         has.add_feed(db, head).await.map_err(long_ago)?;

@@ -6,6 +6,7 @@ mod cut;
 pub mod export;
 pub mod feeds;
 pub mod file;
+mod held;
 pub mod import;
 pub(crate) mod media;
 mod needs;
@@ -32,7 +33,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use airlock_core::advisory::FeedHead;
-use airlock_core::bundle::{Base, Hop};
+use airlock_core::bundle::{Base, Held, Hop};
 use airlock_core::id::{Digest, Id};
 use airlock_core::ledger::LedgerHead;
 use airlock_core::object::Object;
@@ -46,6 +47,9 @@ pub struct Exported {
     pub bundle: Base,
     /// The snapshots that it brought.
     pub channels: BTreeMap<String, Id<Snapshot>>,
+    /// What it brought of what is held here, by channel.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub held: BTreeMap<String, Held>,
     /// The feeds that it brought.
     pub feeds: BTreeMap<String, FeedHead>,
     /// Where the ledger stood, as the bundle says; none of those that were written before it was noted.

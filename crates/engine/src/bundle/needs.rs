@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use airlock_core::advisory::{AdvisoryRecord, FeedHead, FeedKind};
 use airlock_core::assess::Statements;
+use airlock_core::bundle::Held;
 use airlock_core::fact::Facts;
 use airlock_core::id::{Digest, Id};
 use airlock_core::identity::Identity;
@@ -103,6 +104,23 @@ impl Needs {
         Ok((root, artifacts))
     }
 
+    /// What is held of a channel and carried all the same.
+    pub async fn add_held(&mut self, db: &Db, held: &Held) -> Result<()> {
+        let (nodes, shards) = trees::walk::<Id<Shard>>(db, held.shards).await?;
+        self.add_objects(nodes);
+        self.add_objects(shards.into_values().map(|id| id.digest()));
+        let (nodes, facts) = trees::walk::<Id<Facts>>(db, held.facts).await?;
+        self.add_objects(nodes);
+        for id in facts.into_values() {
+            self.add_objects([id.digest()]);
+            let facts: Facts = db.get(id).await?;
+            for (name, sha256) in files_of(facts) {
+                self.add_file(sha256, name);
+            }
+        }
+        Ok(())
+    }
+
     /// Facts of what is published, and of nothing else: what was left out stays on this side.
     async fn add_facts(
         &mut self,
@@ -172,15 +190,18 @@ fn published(key: String, shard: &Packed, held: Id<Facts>, facts: &Packed) -> Re
     let shard: Shard = object::decode(&shard.unpack()?)?;
     let mut facts: Facts = object::decode(&facts.unpack()?)?;
     facts.files.retain(|file, _| shard.entries.contains_key(file));
+    // What a sender held and a person here let in is offered by this station.
+    facts.held.clear();
     let (id, encoded) = object::encode(&facts)?;
     let artifacts = facts.files.len() as u64;
-    let mut files = Vec::with_capacity(facts.files.len());
-    for (name, fact) in facts.files {
-        let Some(file) = fact.file else { continue };
-        if let Some(metadata) = file.metadata {
-            files.push((metadata, format!("{name}.metadata")));
-        }
-        files.push((file.sha256, name));
-    }
+    let files = files_of(facts).map(|(name, sha256)| (sha256, name)).collect();
     Ok(Published { key, id, encoded: (id != held).then_some(encoded), artifacts, files })
+}
+
+/// The bytes that facts name, with what they are called.
+fn files_of(facts: Facts) -> impl Iterator<Item = (String, Digest)> {
+    facts.files.into_iter().filter_map(|(name, fact)| Some((name, fact.file?))).flat_map(|(name, file)| {
+        let metadata = file.metadata.map(|digest| (format!("{name}.metadata"), digest));
+        metadata.into_iter().chain([(name, file.sha256)])
+    })
 }

@@ -18,7 +18,7 @@ use futures_util::{StreamExt as _, stream};
 use airlock_core::advisory::{AdvisorySet, Epss, Kev, Ranks, Slice};
 use airlock_core::assess::Statements;
 use airlock_core::block::BlockSet;
-use airlock_core::channel::Channel;
+use airlock_core::channel::{Channel, ChannelFeed};
 use airlock_core::closure::Impossible;
 use airlock_core::decision::Decisions;
 use airlock_core::ecosystem::Ecosystem;
@@ -70,6 +70,8 @@ pub struct How {
     pub without_bytes: bool,
     /// Look also at what still lacks its bytes, so that it is tried to fetch it.
     pub for_fetch: bool,
+    /// Fetch also what is held, for people elsewhere to judge.
+    pub held: bool,
     /// Only to see what would be: nothing is written.
     pub dry: bool,
     /// Judge everything, also what nothing reached since the last time.
@@ -262,6 +264,7 @@ async fn common(
         needs_bytes: !how.without_bytes,
         dry: how.dry,
         compare: how.compare,
+        fetches_held: how.held || matches!(channel.feed, ChannelFeed::Tree {}),
         parts: None,
     })
 }

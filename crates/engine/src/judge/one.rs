@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use airlock_core::advisory::{Epss, Kev, Ranks, Slice};
 use airlock_core::assess::{By, Statements};
-use airlock_core::channel::{Channel, ChannelFeed};
+use airlock_core::channel::Channel;
 use airlock_core::closure::{Known, Part};
 use airlock_core::decision::Decisions;
 use airlock_core::fact::Facts;
@@ -43,6 +43,8 @@ pub(super) struct Common {
     pub needs_bytes: bool,
     pub dry: bool,
     pub compare: bool,
+    /// Whether what is held is fetched as well.
+    pub fetches_held: bool,
     /// Whether to tell what closure needs to know.
     pub parts: Option<ForClosure>,
 }
@@ -168,7 +170,7 @@ pub(super) fn judge(common: &Common, task: Task) -> Result<One> {
     let touched = Touched {
         before: task.content,
         now,
-        wanted: wanted(&judgement, facts.as_ref(), matches!(common.channel.feed, ChannelFeed::Tree {})),
+        wanted: wanted(&judgement, facts.as_ref(), common.fetches_held),
         has_unseen: has_unseen(upstream.as_ref(), facts.as_ref()),
         lacks_bytes: judgement.artifacts.values().any(lacks_bytes),
     };
@@ -213,20 +215,21 @@ fn is_wanted(judged: &Judged) -> bool {
         && against(judged).all(|hit| hit.unopened || is_about_bytes(hit))
 }
 
-/// Whether it is held and not here: of a tree that comes as well, since the medium is gone when somebody lets it in.
+/// Whether it is held and not here: of a tree that comes as well, since the medium is gone when somebody lets it in, and so
+/// does what is carried for others to judge.
 fn is_held_outside(file: &str, judged: &Judged, facts: Option<&Facts>) -> bool {
     let is_here = facts.and_then(|facts| facts.files.get(file)).is_some_and(|fact| fact.file.is_some());
     !judged.gone && !is_here && against(judged).all(|hit| hit.action == Action::Hold)
 }
 
 /// The files to fetch.
-fn wanted(judgement: &Judgement, facts: Option<&Facts>, is_tree: bool) -> Vec<Wanted> {
+fn wanted(judgement: &Judgement, facts: Option<&Facts>, with_held: bool) -> Vec<Wanted> {
     let comes = |(file, judged): &(&String, &Judged)| {
-        is_wanted(judged) || (is_tree && is_held_outside(file, judged, facts))
+        is_wanted(judged) || (with_held && is_held_outside(file, judged, facts))
     };
     let wanted = judgement.artifacts.iter().filter(comes);
     // What is only warned of is admitted, and fetched as such.
-    let probed = |judged: &Judged| !is_tree && against(judged).any(|hit| hit.unopened);
+    let probed = |judged: &Judged| !with_held && against(judged).any(|hit| hit.unopened);
     wanted.map(|(file, judged)| Wanted { file: file.clone(), is_probe: probed(judged) }).collect()
 }
 

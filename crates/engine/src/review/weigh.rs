@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use airlock_core::decision::{Scope, State, Target, Weighed, is_grave};
+use airlock_core::held::Hold;
 use airlock_core::id::Digest;
 use airlock_core::judge;
 use airlock_core::matching::Finding;
@@ -10,7 +11,7 @@ use airlock_core::policy::Policy;
 use airlock_core::record::Artifact;
 use airlock_core::shard::ShardKey;
 use airlock_core::spec::Spec;
-use airlock_core::verdict::{Judged, RuleHit};
+use airlock_core::verdict::{Judged, RuleHit, builtin};
 
 use super::known;
 use crate::error::{Error, Result};
@@ -69,6 +70,7 @@ pub(super) async fn weigh(
                 shard.as_ref().and_then(|shard| Artifact::read(shard, file, shard.entries.get(file)?).ok());
             let Some(artifact) = entry else { continue };
             let fact = facts.as_ref().and_then(|facts| facts.files.get(file)?.file.as_ref());
+            let held = facts.as_ref().and_then(|facts| facts.held.get(file)).map_or(&[][..], Vec::as_slice);
             let target = Target {
                 ecosystem,
                 channel: &channel.channel.name,
@@ -91,7 +93,7 @@ pub(super) async fn weigh(
                 lacks: None,
             };
             let weighed: BTreeSet<Weighed> =
-                hits.iter().filter_map(|hit| one(&policy, hit, &found, state)).collect();
+                hits.iter().filter_map(|hit| one((&policy, held), hit, &found, state)).collect();
             if !weighed.is_empty() {
                 out.push(Found {
                     artifact: target.place(),
@@ -110,7 +112,16 @@ pub(super) async fn weigh(
 }
 
 /// What is weighed of one rule.
-fn one(policy: &Policy, hit: &RuleHit, found: &[Finding], state: State<'_>) -> Option<Weighed> {
+fn one(
+    (policy, held): (&Policy, &[Hold]),
+    hit: &RuleHit,
+    found: &[Finding],
+    state: State<'_>,
+) -> Option<Weighed> {
+    if hit.rule == builtin::HELD_BY_SENDER {
+        let hold = held.iter().find(|hold| hold.hit(hit.waived_by.clone()) == *hit)?;
+        return hold.weighed(&state);
+    }
     let rule = policy.rules.iter().find(|rule| rule.name == hit.rule)?;
     let finding = match &hit.advisory {
         Some(id) => Some(found.iter().find(|f| f.advisory == *id)?),
