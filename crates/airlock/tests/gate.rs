@@ -241,6 +241,9 @@ async fn a_bundle_that_was_let_go_leaves_what_it_said_more_strictly() {
     // What is kept of it goes with garbage.
     gate.run("adam", &["gc"]).exits(0);
     assert_eq!(gate.waiting(), 0);
+    // Nobody signed a tree, so that there is nothing that a second person could confirm.
+    let tree = gate.world.path("conda");
+    gate.run("adam", &["import", text(&tree), "--channel", "tree"]).exits(1).says("cannot be proposed");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ mod common;
 
 use std::path::PathBuf;
 
-use airlock_testkit::osv;
+use airlock_testkit::{conda, osv};
 use common::{Answer, Station, World, copy, is_whole, text};
 use serde_json::{Value, json};
 
@@ -155,6 +155,27 @@ async fn what_the_sender_denies_or_lets_in_is_held_no_more() {
     gate.explained("requests==1.0").exits(0);
     let low = gate.low.json(&["snapshot", "show", "main"])["content"].clone();
     assert_eq!(gate.high.json(&["snapshot", "show", "main"])["content"], low);
+    is_whole(&gate.high);
+}
+
+#[tokio::test]
+async fn what_the_sender_has_no_more_is_offered_by_no_going_back() {
+    let mut gate = Gate::new(Some(SILENT)).await;
+    gate.cross(&["--include", "held"]);
+    let list = gate.high.json(&["snapshot", "list", "main"]);
+    let older = list["snapshots"][0]["id"].as_str().unwrap().to_owned();
+    let mut source = gate.world.kit.conda_source("conda");
+    for (name, version) in [("idna", "3.6"), ("idna", "3.10"), ("requests", "2.0"), ("other", "1.0")] {
+        source.add(&conda(name, version), &json!({}));
+    }
+    source.write();
+    gate.low.run(&["sync"]).exits(0);
+    gate.delta();
+    let queue = gate.high.run(&["review", "queue", "main"]).exits(0);
+    assert!(!queue.stdout.contains("requests"), "{queue:?}");
+    // Nobody knows by what it would be held, and it is all the same.
+    gate.high.run(&["snapshot", "rollback", &format!("main@{older}"), "--reason", "r"]).exits(0);
+    gate.explained("requests==1.0").exits(1).shows("rule held-by-sender (hold)");
     is_whole(&gate.high);
 }
 

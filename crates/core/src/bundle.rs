@@ -27,6 +27,19 @@ pub const FORMAT: u32 = FORMAT_HELD;
 /// The layout of a bundle that carries what its sender holds. A program that does not know it would take in bytes that it lists
 /// nowhere and collects, while the next delta leaves them out; so it refuses.
 pub const FORMAT_HELD: u32 = 6;
+/// What stations read whose receipts do not say it.
+pub const FORMAT_UNSAID: u32 = 3;
+
+/// What a bundle has that needs this layout, for people.
+pub const fn needed_for(format: u32) -> &'static str {
+    match format {
+        0 | 1 => "channels and feeds",
+        2 => "feeds of newer kinds",
+        FORMAT_RELEASED => "volumes, or persons who release",
+        FORMAT_HELD => "files that are held",
+        _ => "something newer",
+    }
+}
 /// The newest layout of receipts that this program reads. A receipt without missing files has layout 1.
 pub const RECEIPT_FORMAT: u32 = 2;
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use airlock_core::advisory::FeedHead;
 use airlock_core::block::BlockSet;
-use airlock_core::bundle::{Base, ChannelHead, Manifest};
+use airlock_core::bundle::{Base, ChannelHead, FORMAT_UNSAID, Manifest};
 use airlock_core::id::{Digest, Id};
 use airlock_core::object::{Encoded, Object};
 use airlock_core::shard::Shard;
@@ -263,6 +263,18 @@ impl Object for Taken {
 pub struct LastBase {
     /// Its number and manifest.
     pub bundle: Base,
+    /// The newest layout of bundles that the receiver read then.
+    #[serde(default = "unsaid", skip_serializing_if = "is_unsaid")]
+    pub reads: u32,
+}
+
+const fn unsaid() -> u32 {
+    FORMAT_UNSAID
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+const fn is_unsaid(reads: &u32) -> bool {
+    *reads == FORMAT_UNSAID
 }
 
 impl Object for LastBase {
@@ -309,10 +321,22 @@ pub(crate) fn base_ref(stream: &str) -> String {
     format!("base/{stream}")
 }
 
+/// The newest layout of bundles that the receiver of a stream reads, by its last receipt; none where there was none.
+pub(crate) async fn reads(station: &Station, stream: &str) -> Result<Option<u32>> {
+    match station.store.db.find_ref(&base_ref(stream)).await? {
+        Some(id) => Ok(Some(station.store.db.get::<LastBase>(Id::new(id)).await?.reads)),
+        None => Ok(None),
+    }
+}
+
 /// How the memory of a sender changes with a receipt.
-pub(crate) async fn based_on(station: &Station, stream: &str, base: Option<Base>) -> Result<Vec<RefChange>> {
+pub(crate) async fn based_on(
+    station: &Station,
+    stream: &str,
+    (base, reads): (Option<Base>, Option<u32>),
+) -> Result<Vec<RefChange>> {
     let Some(bundle) = base else { return Ok(Vec::new()) };
-    let id = station.store.db.put(&LastBase { bundle }).await?;
+    let id = station.store.db.put(&LastBase { bundle, reads: reads.unwrap_or(FORMAT_UNSAID) }).await?;
     Ok(vec![station.move_ref(&base_ref(stream), Some(id.digest())).await?])
 }
 

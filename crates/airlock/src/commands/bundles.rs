@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use airlock_core::bundle::{self, Receipt};
+use airlock_core::bundle;
 use airlock_engine::bundle::export::{self, What};
 use airlock_engine::bundle::import::Wish;
+use airlock_engine::bundle::receipt::Answer;
 use airlock_engine::bundle::signing::{SignedBy, Trusted};
 use airlock_engine::bundle::verify::Opened;
 use airlock_engine::bundle::{self as bundle_engine, import, parts, pull, receipt, resend, turns, volumes};
@@ -20,9 +21,10 @@ use crate::cli::bundles::{ExportArgs, ImportHow, Include, VerifyArgs};
 use crate::output::{bytes, count};
 
 /// The receipt that an export answers.
-fn answered(station: &Station, receipt_file: Option<&Path>, to: Option<&str>) -> Result<Option<Receipt>> {
+fn answered(station: &Station, receipt_file: Option<&Path>, to: Option<&str>) -> Result<Option<Answer>> {
     let Some(path) = receipt_file else { return Ok(None) };
-    let receipt = receipt::read(path)?;
+    let answer = receipt::answer(path)?;
+    let receipt = &answer.receipt;
     let stream = export::stream_of(station, to);
     if receipt.stream != stream {
         return Err(Error::usage(format!(
@@ -31,7 +33,7 @@ fn answered(station: &Station, receipt_file: Option<&Path>, to: Option<&str>) ->
         ))
         .hint("give the same --to as for the bundle that the receipt answers"));
     }
-    Ok(Some(receipt))
+    Ok(Some(answer))
 }
 
 pub async fn export(cx: &Cx, args: ExportArgs) -> Result<ExitCode> {
@@ -40,7 +42,8 @@ pub async fn export(cx: &Cx, args: ExportArgs) -> Result<ExitCode> {
     } = args;
     let held = include.contains(&Include::Held);
     let station = cx.open().await?;
-    let receipt = answered(&station, receipt.as_deref(), to.as_deref())?;
+    let answer = answered(&station, receipt.as_deref(), to.as_deref())?;
+    let (receipt, reads) = answer.map(|answer| (answer.receipt, answer.reads)).unzip();
     let (dir, further) = (dirs.remove(0), dirs);
     if let Some(missing) = receipt.as_ref().and_then(|receipt| receipt.missing.as_ref()) {
         let is_asked = plan || held || max_file.is_some() || volume.is_some() || parity > 0 || !channels.is_empty();
@@ -64,8 +67,9 @@ pub async fn export(cx: &Cx, args: ExportArgs) -> Result<ExitCode> {
         return answer_export(cx, &report, &format!("Wrote volume {volume} of"));
     }
     let base = receipt.and_then(|receipt| receipt.last);
-    let advisories = false;
-    let what = What { channels, to, base, held, plan, advisories, further, capacities, volume, max_file, parity };
+    let what = What {
+        channels, to, base, reads, held, plan, advisories: false, further, capacities, volume, max_file, parity
+    };
     let report = export::export(&station, &dir, &what).await?;
     if let Some(volume) = volume.filter(|_| !plan) {
         cx.out.say(&format!(
@@ -89,8 +93,9 @@ pub async fn export_advisories(
     receipt_file: Option<PathBuf>,
 ) -> Result<()> {
     let station = cx.open().await?;
-    let base = answered(&station, receipt_file.as_deref(), to.as_deref())?.and_then(|receipt| receipt.last);
-    let what = What { to, base, advisories: true, ..What::default() };
+    let answer = answered(&station, receipt_file.as_deref(), to.as_deref())?;
+    let (base, reads) = answer.map(|answer| (answer.receipt.last, answer.reads)).unzip();
+    let what = What { to, base: base.flatten(), reads, advisories: true, ..What::default() };
     let report = bundle_engine::file::export(&station, file, &what).await?;
     answer_export(cx, &report, "Wrote").map(|_| ())
 }
@@ -113,6 +118,7 @@ fn answer_export(cx: &Cx, report: &export::Report, verb: &str) -> Result<ExitCod
         let time =
             |seconds: f64| format!("  about {} on this medium, with reading back\n", duration(seconds));
         let time = report.seconds.map(time).unwrap_or_default();
+        let unread: String = report.unread.iter().map(|what| format!("  left out: {what}\n")).collect();
         let held = report.held.as_ref().map(held_text).unwrap_or_default();
         let cut = match report.cut {
             0 => String::new(),
@@ -121,7 +127,7 @@ fn answer_export(cx: &Cx, report: &export::Report, verb: &str) -> Result<ExitCod
         let release =
             report.release.as_ref().map(|release| format!("It is {release}.\n")).unwrap_or_default();
         format!(
-            "{verb} bundle {} of stream {}{base}: {}{cut}, {}, {}, {}.\n{held}{volumes}{time}{release}",
+            "{verb} bundle {} of stream {}{base}: {}{cut}, {}, {}, {}.\n{held}{unread}{volumes}{time}{release}",
             report.number,
             report.stream,
             count(report.files, "file"),

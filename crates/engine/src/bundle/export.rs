@@ -17,13 +17,14 @@ use airlock_core::roles::Action;
 use airlock_core::root::Chain;
 use airlock_core::snapshot::Snapshot;
 use airlock_core::volume::Part;
-use airlock_store::{Blobs, Db};
+use airlock_store::{Blobs, Db, Lease};
 
 use super::held::{self, Carried};
 use super::needs::Needs;
 use super::signing::Released;
 use super::source::Sources;
 use super::write::Folder;
+use super::layout::{self, Bounds};
 use super::{ExportState, Exported, ImportState, cut, objects, resend, turns, volumes};
 use crate::channel::ref_name;
 use crate::error::{Error, Result, joined};
@@ -47,6 +48,8 @@ pub struct What {
     pub advisories: bool,
     /// What the receiver has already.
     pub base: Option<Base>,
+    /// The newest layout that it reads, as its receipt says; otherwise the last one counts that was used.
+    pub reads: Option<u32>,
     /// Only say what it would take.
     pub plan: bool,
     /// Further folders, on a medium each: the bundle is split over all of them.
@@ -94,6 +97,9 @@ pub struct Report {
     pub objects: u64,
     /// Published artifacts that the base brought already.
     pub left_out: u64,
+    /// What was asked for and left out, since the receiver does not read it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<String>,
     /// What it carries of what is held, where that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<HeldFiles>,
@@ -157,18 +163,9 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     let (media, root) = (volumes::media(dir, what)?, roots::of_station(station)?);
     let limit = cut::limit(what.further.iter().map(PathBuf::as_path).chain([dir]), what.max_file)?;
     let stream = stream_of(station, what.to.as_deref());
-    let mut lease = None;
-    if !what.plan {
-        people::allow(station, Action::Export, None).await?;
-        lease = Some(station.lease(&state_ref(&stream), "export").await?);
-        // What leaves is what may leave now: blocked or run out since the last judgement is not.
-        let faults = if what.held { fetch_held(station, what).await? } else { 0 };
-        if faults > 0 {
-            tracing::warn!("{faults} held files did not come from their sources, and are left out");
-        }
-        let judged = crate::sync::rejudge_some(station, |name| what.bears_on(name), "before export").await?;
-        judged.failed.map_or(Ok(()), Err)?;
-    }
+    let (reads, with_held) = layout::asked(station, &stream, what).await?;
+    let bounds = Bounds { file: limit, reads };
+    let lease = if what.plan { None } else { Some(readied(station, &stream, what, with_held).await?) };
     let db = &station.store.db;
     let (before, state) = state(db, &stream).await?;
     let (snapshots, heads) = (snapshots(station, what).await?, feeds::heads(station).await?);
@@ -177,7 +174,7 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
         Some(base) => base_needs(station, &state, base).await?.beyond(),
         None => Needs::new(station.options.threads),
     };
-    let held = if what.held { held::of(station, &snapshots).await? } else { Carried::default() };
+    let held = if with_held { held::of(station, &snapshots).await? } else { Carried::default() };
     let (mut needs, channels) = gather(db, needs, (&snapshots, &held.channels), &heads).await?;
     let answers = request::answers(station, what.to.as_deref(), &snapshots).await?;
     needs.objects.extend(answers.as_ref().map(|(id, _)| id.digest()));
@@ -188,7 +185,7 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     let last = state.bundles.last().map(|e| e.bundle);
     let manifest = Manifest {
         answers: answers.as_ref().map(|(id, _)| *id),
-        format: format_of(&heads, root.is_some(), &held),
+        format: layout::of(&heads, root.is_some(), &held),
         joined: Vec::new(),
         number: last.map_or(0, |l| l.number) + 1,
         predecessor: last.map(|l| l.manifest),
@@ -206,18 +203,23 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
         ledger,
         stream,
     };
+    layout::check(&manifest, reads)?;
     let mut report = report(&manifest, needs.objects.len() as u64, left_out);
-    report.held = what.held.then(|| held.told());
-    if what.plan {
-        return plan(station, dir, media, (what.parity, limit), (manifest, report, needs.objects)).await;
+    report.held = with_held.then(|| held.told());
+    if let Some(reads) = reads.filter(|_| what.held && !with_held) {
+        report.unread.push(layout::unread(bundle::FORMAT_HELD, reads));
     }
-    let laid = lay(station, (dir, what), (media, limit), manifest, &needs.objects).await?;
+    if what.plan {
+        return plan(station, dir, media, (what.parity, bounds), (manifest, report, needs.objects)).await;
+    }
+    let laid = lay(station, (dir, what), (media, bounds), manifest, &needs.objects).await?;
     let report = Report { volumes: laid.volumes, ..report };
     drop(needs.objects);
     let (folders, text, report) = write(station, laid.folders, laid.manifest, report, root.as_ref()).await?;
     let answered = answers.as_ref().map(|(id, _)| *id);
     let held = held.channels;
-    let stands = Stands { snapshots, held, heads, state, before, base: what.base, ledger, answers: answered };
+    let stands =
+        Stands { snapshots, held, heads, state, before, base: (what.base, reads), ledger, answers: answered };
     let report = seal(station, folders, report, stands, (text, root)).await?;
     request::sent(station, answers.as_ref().map(|(_, answers)| answers), report.number).await;
     drop(lease);
@@ -225,6 +227,19 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
         turns::begin(station, dir, volume, &report).await?;
     }
     Ok(report)
+}
+
+/// Makes what is published, and what is held where that goes along, ready to leave.
+async fn readied(station: &Station, stream: &str, what: &What, with_held: bool) -> Result<Lease> {
+    people::allow(station, Action::Export, None).await?;
+    let lease = station.lease(&state_ref(stream), "export").await?;
+    let faults = if with_held { held::fetch(station, |name| what.bears_on(name)).await? } else { 0 };
+    if faults > 0 {
+        tracing::warn!("{faults} held files did not come from their sources, and are left out");
+    }
+    // What leaves is what may leave now: blocked or run out since the last judgement is not.
+    let judged = crate::sync::rejudge_some(station, |name| what.bears_on(name), "before export").await?;
+    judged.failed.map_or(Ok(lease), Err)
 }
 
 /// What a manifest without its objects says.
@@ -239,6 +254,7 @@ pub(super) fn report(manifest: &Manifest, objects: u64, left_out: u64) -> Report
         cut: manifest.joined.len() as u64,
         objects,
         left_out,
+        unread: Vec::new(),
         held: None,
         channels: manifest.channels.keys().cloned().collect(),
         volumes: Vec::new(),
@@ -252,20 +268,21 @@ async fn plan(
     station: &Station,
     dir: &Path,
     media: Option<volumes::Media>,
-    (parity, limit): (u32, u64),
+    (parity, bounds): (u32, Bounds),
     (mut manifest, mut report, ids): (Manifest, Report, BTreeSet<Digest>),
 ) -> Result<Report> {
     let mut bytes = report.bytes;
     if let Some(media) = media {
         let (_beside, objects) = volumes::objects_beside(station, &ids).await?;
         manifest.objects = vec![objects];
-        let layout = media.assign(&mut manifest, parity, limit)?;
+        let layout = media.assign(&mut manifest, parity, bounds.file)?;
         report.volumes = volumes::planned(&layout, &manifest);
         bytes = report.volumes.iter().map(|volume| volume.bytes).sum();
     } else {
         let files = std::mem::take(&mut manifest.files);
-        cut::list(&mut manifest, &files, limit)?;
+        cut::list(&mut manifest, &files, bounds.file)?;
     }
+    layout::check(&manifest, bounds.reads)?;
     report.cut = manifest.joined.len() as u64;
     bytes += manifest.objects.iter().map(|file| file.size).sum::<u64>();
     if let Some(there) = dir.ancestors().find(|path| path.is_dir()) {
@@ -290,19 +307,19 @@ struct Laid {
 async fn lay(
     station: &Station,
     (dir, what): (&Path, &What),
-    (media, limit): (Option<volumes::Media>, u64),
+    (media, bounds): (Option<volumes::Media>, Bounds),
     manifest: Manifest,
     ids: &BTreeSet<Digest>,
 ) -> Result<Laid> {
     let (folders, manifest) = match (media, what.volume) {
         (Some(media), Some(volume)) => {
             let (beside, folder, manifest) =
-                turns::decide(station, (media, volume), limit, manifest, ids).await?;
+                turns::decide(station, (media, volume), bounds, manifest, ids).await?;
             let volumes = volumes::told(&vec![dir.to_owned(); manifest.volumes.len()], &manifest);
             return Ok(Laid { folders: vec![folder], manifest, volumes, _beside: Some(beside) });
         }
-        (Some(media), None) => volumes::lay_out(station, media, (what.parity, limit), manifest, ids).await?,
-        (None, _) => in_one(station, dir, limit, manifest, ids).await?,
+        (Some(media), None) => volumes::lay_out(station, media, (what.parity, bounds), manifest, ids).await?,
+        (None, _) => in_one(station, dir, bounds, manifest, ids).await?,
     };
     Ok(Laid { folders, manifest, volumes: Vec::new(), _beside: None })
 }
@@ -311,19 +328,20 @@ async fn lay(
 async fn in_one(
     station: &Station,
     dir: &Path,
-    limit: u64,
+    bounds: Bounds,
     mut manifest: Manifest,
     ids: &BTreeSet<Digest>,
 ) -> Result<(Vec<Folder>, Manifest)> {
     let into = dir.to_owned();
     let begin = move || {
         let files = std::mem::take(&mut manifest.files);
-        cut::list(&mut manifest, &files, limit)?;
+        cut::list(&mut manifest, &files, bounds.file)?;
+        layout::check(&manifest, bounds.reads)?;
         Ok((Folder::prepare(&into, Part::Whole, &manifest)?, manifest))
     };
     let (folder, mut manifest) = joined(tokio::task::spawn_blocking(begin).await)?;
     manifest.objects = vec![objects::write(&station.store.db, dir, OBJECTS, ids).await?];
-    cut::check_objects(&manifest, limit)?;
+    cut::check_objects(&manifest, bounds.file)?;
     let (blobs, progress) = (station.store.blobs.clone(), station.options.progress.clone());
     let fill = move || {
         folder.check_room_left(&manifest)?;
@@ -342,8 +360,8 @@ struct Stands {
     heads: BTreeMap<String, FeedHead>,
     state: ExportState,
     before: Option<Digest>,
-    /// What it is a delta to.
-    base: Option<Base>,
+    /// What it is a delta to, and what the receiver reads.
+    base: (Option<Base>, Option<u32>),
     /// Where the ledger stood.
     ledger: LedgerHead,
     /// What the peer is answered.
@@ -396,7 +414,7 @@ async fn seal(
     let digest = Digest::of(text.as_str().as_bytes());
     let bundle = Base { number: report.number, manifest: digest };
     // What the receiver has after it: of channels that it does not bring, what its base did.
-    let held = base.and_then(|base| state.bundles.iter().find(|e| e.bundle == base));
+    let held = base.0.and_then(|base| state.bundles.iter().find(|e| e.bundle == base));
     let (mut channels, mut held) =
         held.map(|held| (held.channels.clone(), held.held.clone())).unwrap_or_default();
     held.retain(|name, _| !snapshots.contains_key(name));
@@ -453,21 +471,6 @@ fn check_known(what: &What, heads: &BTreeMap<String, FeedHead>) -> Result<()> {
             .hint("run `airlock advisories update`")),
         false => Ok(()),
     }
-}
-
-/// The layout that has all that is in a bundle.
-fn format_of(heads: &BTreeMap<String, FeedHead>, has_root: bool, held: &Carried) -> u32 {
-    let format = bundle::format_of(heads.values(), has_root);
-    if held.channels.is_empty() { format } else { format.max(bundle::FORMAT_HELD) }
-}
-
-/// Fetches what the channels hold whose sources this station reads. Gives how many files did not come.
-async fn fetch_held(station: &Station, what: &What) -> Result<u64> {
-    let mut faults = 0;
-    for channel in crate::sync::sourced(station).await?.iter().filter(|c| what.bears_on(&c.name)) {
-        faults += crate::sync::fetch_held(station, channel).await?.faults.len() as u64;
-    }
-    Ok(faults)
 }
 
 /// Everything that these snapshots and feeds need, and the heads of the channels.

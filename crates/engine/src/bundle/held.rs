@@ -23,7 +23,7 @@ use super::export::HeldFiles;
 use crate::channel::ref_name;
 use crate::error::{Error, Result, joined};
 use crate::station::Station;
-use crate::{tree_edit, trees};
+use crate::{sync, tree_edit, trees};
 
 /// Shards that are held in memory at once.
 const SHARDS_AT_ONCE: usize = 500;
@@ -45,6 +45,15 @@ impl Carried {
             not_here: self.not_here,
         }
     }
+}
+
+/// Fetches what the wanted channels hold whose sources this station reads. Gives how many files did not come.
+pub(super) async fn fetch(station: &Station, wanted: impl Fn(&str) -> bool) -> Result<u64> {
+    let mut faults = 0;
+    for channel in sync::sourced(station).await?.iter().filter(|channel| wanted(&channel.name)) {
+        faults += sync::fetch_held(station, channel).await?.faults.len() as u64;
+    }
+    Ok(faults)
 }
 
 /// What these snapshots hold for a person, as far as it is here.

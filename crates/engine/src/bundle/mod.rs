@@ -8,6 +8,7 @@ pub mod feeds;
 pub mod file;
 mod held;
 pub mod import;
+mod layout;
 pub(crate) mod media;
 mod needs;
 mod objects;

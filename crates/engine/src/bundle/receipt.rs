@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use airlock_core::bundle::{self, Missing, Receipt, Sender, SignatureLine};
+use airlock_core::bundle::{self, FORMAT, FORMAT_UNSAID, Missing, Receipt, Sender, SignatureLine};
 use airlock_core::canon::Canonical;
 use airlock_core::channel::ChannelFeed;
 use airlock_core::id::{Digest, Id};
@@ -27,6 +27,35 @@ struct Signed {
     receipt: Receipt,
     /// A [`SignatureLine`] over the canonical JSON of `receipt`.
     signature: String,
+    /// What the receiver reads. It stands beside the receipt, since programs that do not know it take the receipt for what
+    /// they know of it, and would hold its signature against that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reads: Option<Reads>,
+}
+
+/// Up to which layout the receiver reads bundles.
+#[derive(Debug, Serialize, Deserialize)]
+struct Reads {
+    format: u32,
+    /// A [`SignatureLine`] over [`reads_message`].
+    signature: String,
+}
+
+/// What is signed of that: it belongs to one receipt.
+fn reads_message(format: u32, receipt: &Canonical) -> Result<Canonical> {
+    let receipt = Digest::of(receipt.as_str().as_bytes());
+    Ok(Canonical::of(
+        &serde_json::json!({"format": format, "kind": "airlock.receipt-reads.v1", "receipt": receipt}),
+    )?)
+}
+
+/// A receipt that was read and is whole.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The receipt.
+    pub receipt: Receipt,
+    /// The newest layout of bundles that its receiver reads.
+    pub reads: u32,
 }
 
 /// Writes the receipt of a stream to a file, with what is missing of a bundle that came in part.
@@ -65,7 +94,9 @@ pub async fn write(
         ledger: db.ledger_head().await?,
     };
     let message = Canonical::of(&receipt)?;
-    let signed = Signed { signature: station.key.sign(message.as_str().as_bytes()).to_string(), receipt };
+    let sign = |message: &Canonical| station.key.sign(message.as_str().as_bytes()).to_string();
+    let reads = Reads { format: FORMAT, signature: sign(&reads_message(FORMAT, &message)?) };
+    let signed = Signed { signature: sign(&message), receipt, reads: Some(reads) };
     let text = serde_json::to_string_pretty(&signed)?;
     std::fs::write(path, text + "\n").map_err(file_error(path))?;
     Ok(signed.receipt)
@@ -73,7 +104,13 @@ pub async fn write(
 
 /// Reads a receipt and checks that it is whole: signed by the key that it names.
 pub fn read(path: &Path) -> Result<Receipt> {
-    Ok(signed(path)?.receipt)
+    Ok(answer(path)?.receipt)
+}
+
+/// The same, with what its receiver reads.
+pub fn answer(path: &Path) -> Result<Answer> {
+    let Signed { receipt, reads, .. } = signed(path)?;
+    Ok(Answer { receipt, reads: reads.map_or(FORMAT_UNSAID, |reads| reads.format) })
 }
 
 /// A receipt in as few bytes as its file may have.
@@ -101,12 +138,19 @@ fn signed(path: &Path) -> Result<Signed> {
         ))
         .hint("update this station's airlock"));
     }
-    let lines = SignatureLine::parse_all(&signed.signature).unwrap_or_default();
-    let [line] = lines.as_slice() else { return Err(bad("it has no signature")) };
     let message = Canonical::of(&signed.receipt)?;
     let named = airlock_core::hex::decode::<32>(&signed.receipt.receiver.public_key);
-    if named != Some(line.public_key) || !keys::verifies(line, message.as_str().as_bytes()) {
-        return Err(bad("its signature does not fit"));
+    let check = |signature: &str, message: &Canonical| {
+        let lines = SignatureLine::parse_all(signature).unwrap_or_default();
+        let [line] = lines.as_slice() else { return Err(bad("it has no signature")) };
+        match named == Some(line.public_key) && keys::verifies(line, message.as_str().as_bytes()) {
+            true => Ok(()),
+            false => Err(bad("its signature does not fit")),
+        }
+    };
+    check(&signed.signature, &message)?;
+    if let Some(reads) = &signed.reads {
+        check(&reads.signature, &reads_message(reads.format, &message)?)?;
     }
     Ok(signed)
 }

@@ -14,6 +14,7 @@ use airlock_core::id::Digest;
 use airlock_core::volume::{Part, Ranges};
 
 use super::export::{self, Report, What};
+use super::layout::{self, Bounds};
 use super::volumes::{self, Media};
 use super::write::{self, Folder};
 use super::{cut, resend};
@@ -44,14 +45,15 @@ pub(super) fn check(dir: &Path, what: &What) -> Result<()> {
 pub(super) async fn decide(
     station: &Station,
     (media, volume): (Media, u32),
-    limit: u64,
+    bounds: Bounds,
     mut manifest: Manifest,
     ids: &BTreeSet<Digest>,
 ) -> Result<(TempDir, Folder, Manifest)> {
     let (objects, file) = volumes::objects_beside(station, ids).await?;
     manifest.objects = vec![file];
-    cut::check_objects(&manifest, limit)?;
-    media.assign(&mut manifest, 0, limit)?;
+    cut::check_objects(&manifest, bounds.file)?;
+    media.assign(&mut manifest, 0, bounds.file)?;
+    layout::check(&manifest, bounds.reads)?;
     if volume == 0 || volume as usize > manifest.volumes.len() {
         return Err(Error::usage(format!(
             "there is no volume {volume}: it takes {}",

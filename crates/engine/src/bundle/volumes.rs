@@ -13,6 +13,7 @@ use airlock_core::volume::{self, Part, SHARD_BYTES, Unpacked, Volume};
 use super::export::{OBJECTS, OnMedium, What};
 use super::source::Sources;
 use super::write::{Folder, MANIFEST_LINE_BYTES};
+use super::layout::{self, Bounds};
 use super::{cut, media, objects, parity, verify};
 use crate::error::{Error, Result, file_error, joined};
 use crate::progress::Progress;
@@ -367,14 +368,15 @@ pub fn within(dirs: &[PathBuf]) -> Vec<PathBuf> {
 pub(super) async fn lay_out(
     station: &Station,
     media: Media,
-    (parity, limit): (u32, u64),
+    (parity, bounds): (u32, Bounds),
     mut manifest: Manifest,
     ids: &BTreeSet<Digest>,
 ) -> Result<(Vec<Folder>, Manifest)> {
     let (objects, file) = objects_beside(station, ids).await?;
     manifest.objects = vec![file];
-    cut::check_objects(&manifest, limit)?;
-    let layout = media.assign(&mut manifest, parity, limit)?;
+    cut::check_objects(&manifest, bounds.file)?;
+    let layout = media.assign(&mut manifest, parity, bounds.file)?;
+    layout::check(&manifest, bounds.reads)?;
     let (blobs, progress) = (station.store.blobs.clone(), station.options.progress.clone());
     let whole = move || {
         media.unseal_torn()?;

@@ -1,0 +1,53 @@
+//! Which layout a bundle has, and whether its receiver reads that.
+
+use std::collections::BTreeMap;
+
+use airlock_core::advisory::FeedHead;
+use airlock_core::bundle::{self, Manifest};
+
+use super::export::What;
+use super::held::Carried;
+use crate::error::{Error, Result};
+use crate::station::Station;
+
+/// What the media and the receiver of a bundle take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// The largest file, in bytes.
+    pub file: u64,
+    /// The newest layout that the receiver reads, if anybody said it.
+    pub reads: Option<u32>,
+}
+
+/// What the receiver of a stream reads, as far as anybody said it, and whether what is held goes along.
+pub(super) async fn asked(station: &Station, stream: &str, what: &What) -> Result<(Option<u32>, bool)> {
+    let reads = match what.reads {
+        Some(reads) => Some(reads),
+        None => crate::retention::reads(station, stream).await?,
+    };
+    Ok((reads, what.held && reads.is_none_or(|reads| reads >= bundle::FORMAT_HELD)))
+}
+
+/// Refuses a bundle that its receiver would refuse. What cannot be left out without a person's word stays.
+pub(super) fn check(manifest: &Manifest, reads: Option<u32>) -> Result<()> {
+    match reads.filter(|reads| *reads < manifest.format) {
+        None => Ok(()),
+        Some(reads) => Err(Error::no(unread(manifest.format, reads)).hint(
+            "update the other station, and give its next receipt with --receipt; or export without that, such as into one folder",
+        )),
+    }
+}
+
+/// That a receiver does not read something, in words.
+pub(super) fn unread(format: u32, reads: u32) -> String {
+    format!(
+        "{} need layout {format} of bundles, and the last receipt says that the other station reads up to {reads}",
+        bundle::needed_for(format)
+    )
+}
+
+/// The layout that has all that is in a bundle.
+pub(super) fn of(heads: &BTreeMap<String, FeedHead>, has_root: bool, held: &Carried) -> u32 {
+    let format = bundle::format_of(heads.values(), has_root);
+    if held.channels.is_empty() { format } else { format.max(bundle::FORMAT_HELD) }
+}
