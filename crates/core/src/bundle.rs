@@ -35,7 +35,8 @@ pub const fn needed_for(format: u32) -> &'static str {
     match format {
         0 | 1 => "channels and feeds",
         2 => "feeds of newer kinds",
-        FORMAT_RELEASED => "volumes, or persons who release",
+        volume::FORMAT => "volumes, or persons who release",
+        cut::FORMAT => "files in parts",
         FORMAT_HELD => "files that are held",
         _ => "something newer",
     }

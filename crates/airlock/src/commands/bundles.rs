@@ -38,7 +38,17 @@ fn answered(station: &Station, receipt_file: Option<&Path>, to: Option<&str>) ->
 
 pub async fn export(cx: &Cx, args: ExportArgs) -> Result<ExitCode> {
     let ExportArgs {
-        mut dirs, channels, to, include, receipt, full: _, capacities, max_file, volume, parity, plan
+        mut dirs,
+        channels,
+        to,
+        include,
+        receipt,
+        full: _,
+        capacities,
+        max_file,
+        volume,
+        parity,
+        plan,
     } = args;
     let held = include.contains(&Include::Held);
     let station = cx.open().await?;
@@ -46,7 +56,8 @@ pub async fn export(cx: &Cx, args: ExportArgs) -> Result<ExitCode> {
     let (receipt, reads) = answer.map(|answer| (answer.receipt, answer.reads)).unzip();
     let (dir, further) = (dirs.remove(0), dirs);
     if let Some(missing) = receipt.as_ref().and_then(|receipt| receipt.missing.as_ref()) {
-        let is_asked = plan || held || max_file.is_some() || volume.is_some() || parity > 0 || !channels.is_empty();
+        let is_asked =
+            plan || held || max_file.is_some() || volume.is_some() || parity > 0 || !channels.is_empty();
         if is_asked || !further.is_empty() || !capacities.is_empty() {
             return Err(Error::usage("what a receipt misses is written again as it was, into one folder")
                 .hint("give one folder, without --plan, --channel, --include, --capacity, --max-file, --volume and --parity"));
@@ -56,7 +67,8 @@ pub async fn export(cx: &Cx, args: ExportArgs) -> Result<ExitCode> {
         return answer_export(cx, &report, "Wrote what was missing of");
     }
     if let Some(volume) = volume.filter(|_| capacities.is_empty()) {
-        let is_new = plan || held || max_file.is_some() || parity > 0 || receipt.is_some() || !channels.is_empty();
+        let is_new =
+            plan || held || max_file.is_some() || parity > 0 || receipt.is_some() || !channels.is_empty();
         if is_new || !further.is_empty() {
             return Err(Error::usage("a further volume is written as it was decided, into one folder").hint(
                 "give one folder, with --volume and the same --to; or begin a bundle, with --capacity",
@@ -68,7 +80,18 @@ pub async fn export(cx: &Cx, args: ExportArgs) -> Result<ExitCode> {
     }
     let base = receipt.and_then(|receipt| receipt.last);
     let what = What {
-        channels, to, base, reads, held, plan, advisories: false, further, capacities, volume, max_file, parity
+        channels,
+        to,
+        base,
+        reads,
+        held,
+        plan,
+        advisories: false,
+        further,
+        capacities,
+        volume,
+        max_file,
+        parity,
     };
     let report = export::export(&station, &dir, &what).await?;
     if let Some(volume) = volume.filter(|_| !plan) {

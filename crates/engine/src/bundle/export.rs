@@ -20,11 +20,11 @@ use airlock_core::volume::Part;
 use airlock_store::{Blobs, Db, Lease};
 
 use super::held::{self, Carried};
+use super::layout::{self, Bounds};
 use super::needs::Needs;
 use super::signing::Released;
 use super::source::Sources;
 use super::write::Folder;
-use super::layout::{self, Bounds};
 use super::{ExportState, Exported, ImportState, cut, objects, resend, turns, volumes};
 use crate::channel::ref_name;
 use crate::error::{Error, Result, joined};

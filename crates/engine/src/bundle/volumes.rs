@@ -11,9 +11,9 @@ use airlock_core::litter;
 use airlock_core::volume::{self, Part, SHARD_BYTES, Unpacked, Volume};
 
 use super::export::{OBJECTS, OnMedium, What};
+use super::layout::{self, Bounds};
 use super::source::Sources;
 use super::write::{Folder, MANIFEST_LINE_BYTES};
-use super::layout::{self, Bounds};
 use super::{cut, media, objects, parity, verify};
 use crate::error::{Error, Result, file_error, joined};
 use crate::progress::Progress;
