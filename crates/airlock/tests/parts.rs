@@ -5,9 +5,10 @@ mod common;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use airlock_testkit::conda;
-use common::{Dice, Station, World, airlock, copy, files, hash, is_whole, published, text};
+use common::{Dice, Station, World, airlock, copy, files, hash, is_whole, kills, published, text};
 use serde_json::{Value, json};
 
 /// The most that a file may have, which cuts each large package in ten.
@@ -196,6 +197,42 @@ async fn files_that_no_volume_has_room_for_are_spread_over_several_and_rebuilt_o
     }
     airlock(&["verify", text(&patch), "--key", text(&key)]).exits(0);
     import(&high, &[&patch], &[]).exits(0);
+    assert_eq!(published(&high), published(&low));
+    assert_eq!(blobs(&high), blobs(&low));
+    is_whole(&high);
+}
+
+#[tokio::test]
+async fn runs_with_parts_that_are_killed_again_and_again_end_as_undisturbed_ones_do() {
+    let (world, low) = sender().await;
+    let (disk, high) = (world.path("disk"), receiver(&world, "high", &low));
+    let mut dice = Dice(5);
+    let began = Instant::now();
+    low.run(&["export", text(&world.path("calm")), "--max-file", LIMIT]).exits(0);
+    let took = began.elapsed();
+    let mut killed = |station: &Station, args: &[&str]| {
+        let mut child = station.start(args);
+        std::thread::sleep(dice.within(took));
+        let _ = child.kill();
+        child.wait().unwrap().code().is_none()
+    };
+    let is_done = || disk.join("AIRLOCK.sig").exists() && !disk.join("AIRLOCK.partial").exists();
+    let args = ["export", text(&disk), "--max-file", LIMIT];
+    let mut kills_met = 0;
+    for _ in 0..kills() {
+        if !is_done() {
+            kills_met += u32::from(killed(&low, &args));
+        }
+    }
+    if !is_done() {
+        low.run(&args).exits(0);
+    }
+    airlock(&["verify", text(&disk), "--key", text(&low.key())]).exits(0).shows("Whole and unchanged");
+    for _ in 0..kills() {
+        kills_met += u32::from(killed(&high, &["import", text(&disk)]));
+    }
+    assert!(kills_met > 0, "nothing was killed");
+    import(&high, &[&disk], &[]).exits(0);
     assert_eq!(published(&high), published(&low));
     assert_eq!(blobs(&high), blobs(&low));
     is_whole(&high);
