@@ -163,8 +163,7 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     let (media, root) = (volumes::media(dir, what)?, roots::of_station(station)?);
     let limit = cut::limit(what.further.iter().map(PathBuf::as_path).chain([dir]), what.max_file)?;
     let stream = stream_of(station, what.to.as_deref());
-    let (reads, with_held) = layout::asked(station, &stream, what).await?;
-    let bounds = Bounds { file: limit, reads };
+    let (bounds, with_held) = layout::asked(station, &stream, what, limit).await?;
     let lease = if what.plan { None } else { Some(readied(station, &stream, what, with_held).await?) };
     let db = &station.store.db;
     let (before, state) = state(db, &stream).await?;
@@ -203,12 +202,12 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
         ledger,
         stream,
     };
-    layout::check(&manifest, reads)?;
-    let mut report = report(&manifest, needs.objects.len() as u64, left_out);
-    report.held = with_held.then(|| held.told());
-    if let Some(reads) = reads.filter(|_| what.held && !with_held) {
-        report.unread.push(layout::unread(bundle::FORMAT_HELD, reads));
-    }
+    layout::check(&manifest, bounds.reads)?;
+    let report = Report {
+        held: with_held.then(|| held.told()),
+        unread: layout::left_out(what, bounds, with_held),
+        ..report(&manifest, needs.objects.len() as u64, left_out)
+    };
     if what.plan {
         return plan(station, dir, media, (what.parity, bounds), (manifest, report, needs.objects)).await;
     }
@@ -218,8 +217,16 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     let (folders, text, report) = write(station, laid.folders, laid.manifest, report, root.as_ref()).await?;
     let answered = answers.as_ref().map(|(id, _)| *id);
     let held = held.channels;
-    let stands =
-        Stands { snapshots, held, heads, state, before, base: (what.base, reads), ledger, answers: answered };
+    let stands = Stands {
+        snapshots,
+        held,
+        heads,
+        state,
+        before,
+        base: (what.base, bounds.reads),
+        ledger,
+        answers: answered,
+    };
     let report = seal(station, folders, report, stands, (text, root)).await?;
     request::sent(station, answers.as_ref().map(|(_, answers)| answers), report.number).await;
     drop(lease);

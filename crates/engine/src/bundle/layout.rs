@@ -19,13 +19,13 @@ pub(super) struct Bounds {
     pub reads: Option<u32>,
 }
 
-/// What the receiver of a stream reads, as far as anybody said it, and whether what is held goes along.
-pub(super) async fn asked(station: &Station, stream: &str, what: &What) -> Result<(Option<u32>, bool)> {
+/// What the media and the receiver of a stream take, as far as anybody said it, and whether what is held goes along.
+pub(super) async fn asked(station: &Station, stream: &str, what: &What, file: u64) -> Result<(Bounds, bool)> {
     let reads = match what.reads {
         Some(reads) => Some(reads),
         None => crate::retention::reads(station, stream).await?,
     };
-    Ok((reads, what.held && reads.is_none_or(|reads| reads >= bundle::FORMAT_HELD)))
+    Ok((Bounds { file, reads }, what.held && reads.is_none_or(|reads| reads >= bundle::FORMAT_HELD)))
 }
 
 /// Refuses a bundle that its receiver would refuse. What cannot be left out without a person's word stays.
@@ -36,6 +36,12 @@ pub(super) fn check(manifest: &Manifest, reads: Option<u32>) -> Result<()> {
             "update the other station, and give its next receipt with --receipt; or export without that, such as into one folder",
         )),
     }
+}
+
+/// What was asked for and is left out, since the receiver does not read it.
+pub(super) fn left_out(what: &What, bounds: Bounds, with_held: bool) -> Vec<String> {
+    let reads = bounds.reads.filter(|_| what.held && !with_held);
+    reads.map(|reads| unread(bundle::FORMAT_HELD, reads)).into_iter().collect()
 }
 
 /// That a receiver does not read something, in words.
