@@ -229,8 +229,13 @@ impl Station {
 
     /// Serves on a free port until dropped.
     pub fn serve(&self) -> Server {
+        self.serve_at(NOW)
+    }
+
+    /// The same at another moment.
+    pub fn serve_at(&self, now: &str) -> Server {
         let mut child = Command::new(env!("CARGO_BIN_EXE_airlock"))
-            .args(["--station", self.dir.to_str().unwrap(), "--now", NOW, "serve", "--listen", "127.0.0.1:0"])
+            .args(["--station", self.dir.to_str().unwrap(), "--now", now, "serve", "--listen", "127.0.0.1:0"])
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
