@@ -19,14 +19,15 @@ mod requirement;
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::canon::Canonical;
 use crate::ecosystem::{self, Ecosystem};
 use crate::fact::Facts;
 use crate::ordered::Forward;
 use crate::policy::Action;
-use crate::record::string;
+use crate::record::{self, Written};
 use crate::shard::{Entry, Shard, ShardKey};
 use crate::verdict::{Judged, Judgement, RuleHit, Verdict, builtin};
 
@@ -88,33 +89,23 @@ enum Needs<'a> {
 }
 
 /// A list of a record, as it is written.
-#[derive(PartialEq, Eq, Hash)]
-struct List<'a>(&'a str);
+type List<'a> = Written<'a>;
 
-impl Default for List<'_> {
-    fn default() -> Self {
-        Self("[]")
-    }
+/// A list without anything in it.
+const fn no_list<'a>() -> List<'a> {
+    Written("[]")
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for List<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        <&RawValue>::deserialize(deserializer).map(|raw| Self(raw.get()))
-    }
-}
-
-impl<'a> List<'a> {
-    /// The texts in it; none if it is no list.
-    fn read(&self) -> Option<Vec<Cow<'a, str>>> {
-        let all: Vec<&'a RawValue> = serde_json::from_str(self.0).ok()?;
-        Some(all.into_iter().filter_map(string).take(DEPENDS_MAX).collect())
-    }
+/// The texts in a list; none if it is no list.
+fn read_list<'a>(list: &List<'a>) -> Option<Vec<Cow<'a, str>>> {
+    let all: Vec<&'a RawValue> = serde_json::from_str(list.0).ok()?;
+    Some(all.into_iter().filter_map(|one| record::string(one.get())).take(DEPENDS_MAX).collect())
 }
 
 impl<'a> Needs<'a> {
     fn read(&self) -> Option<[Vec<Cow<'a, str>>; 2]> {
         match self {
-            Self::Written(depends, constrains) => Some([depends.read()?, constrains.read()?]),
+            Self::Written(depends, constrains) => Some([read_list(depends)?, read_list(constrains)?]),
             Self::Required(all) => {
                 let all = all.iter().take(DEPENDS_MAX);
                 Some([all.map(|one| Cow::Borrowed(one.as_str())).collect(), Vec::new()])
@@ -125,28 +116,54 @@ impl<'a> Needs<'a> {
 
 /// What matters of a conda record, of which there are hundreds of thousands: nothing is copied that need not be.
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(Debug, PartialEq))]
 struct Record<'a> {
     #[serde(borrow)]
     version: Cow<'a, str>,
     #[serde(borrow, default)]
     build: Cow<'a, str>,
     #[serde(borrow)]
-    build_number: Option<&'a RawValue>,
-    #[serde(borrow, default)]
+    build_number: Option<Written<'a>>,
+    #[serde(borrow, default = "no_list")]
     depends: List<'a>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default = "no_list")]
     constrains: List<'a>,
+}
+
+impl<'a> Record<'a> {
+    fn read(record: &'a Canonical) -> Option<Self> {
+        Self::plain(record).or_else(|| record.read().ok())
+    }
+
+    /// The same without a parser; none of anything unusual.
+    fn plain(record: &'a Canonical) -> Option<Self> {
+        let mut version = None;
+        let (mut build, mut build_number) = ("", None);
+        let (mut depends, mut constrains) = (no_list(), no_list());
+        for (key, value) in record.fields() {
+            match key {
+                "version" => version = Some(record::plain(value)?),
+                "build" => build = record::plain(value)?,
+                "build_number" => build_number = (value != "null").then_some(Written(value)),
+                "depends" => depends = Written(value),
+                "constrains" => constrains = Written(value),
+                _ => {}
+            }
+        }
+        let (version, build) = (Cow::Borrowed(version?), Cow::Borrowed(build));
+        Some(Self { version, build, build_number, depends, constrains })
+    }
 }
 
 impl<'a> Said<'a> {
     fn of(shard: &'a Shard, file: &str, entry: &'a Entry, facts: Option<&'a Facts>) -> Option<Self> {
         match shard.ecosystem {
             Ecosystem::Conda => {
-                let record: Record<'a> = entry.record.read().ok()?;
+                let record = Record::read(&entry.record)?;
                 Some(Self {
                     version: record.version,
                     build: record.build,
-                    build_number: record.build_number.and_then(|n| n.get().parse().ok()).unwrap_or_default(),
+                    build_number: record.build_number.and_then(|n| n.0.parse().ok()).unwrap_or_default(),
                     needs: Needs::Written(record.depends, record.constrains),
                 })
             }
@@ -263,4 +280,22 @@ fn is_offered(judged: &Judged, if_fetched: bool) -> bool {
     let against = || judged.rules.iter().filter(|hit| hit.waived_by.is_none() && hit.action >= Action::Hold);
     let only_lacks_bytes = || against().next().is_some() && against().all(is_about_bytes);
     !judged.gone && (judged.verdict == Verdict::Admit || (if_fetched && only_lacks_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::record::tests::{member, of_members};
+
+    proptest! {
+        #[test]
+        fn what_is_read_without_a_parser_is_what_a_parser_reads(members in proptest::collection::vec(member(), 0..12)) {
+            let record = of_members(members);
+            if let Some(plain) = Record::plain(&record) {
+                prop_assert_eq!(plain, record.read::<Record<'_>>().unwrap());
+            }
+        }
+    }
 }

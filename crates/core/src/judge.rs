@@ -100,12 +100,13 @@ pub fn judge_local(cx: &Context<'_>, key: &ShardKey, local: &Local<'_>) -> Judge
                 continue;
             }
         };
-        let found = findings.entry(artifact.version.clone()).or_insert_with(|| {
+        if !findings.contains_key(&artifact.version) {
             let mut found = matching::match_version(local.slices, &artifact.version);
             matching::join_exploitation(&mut found, cx.kev, cx.epss, cx.ranks);
             matching::choose_scores(&mut found, &cx.policy.scores);
-            found
-        });
+            findings.insert(artifact.version.clone(), found);
+        }
+        let found = findings.get(&artifact.version).map_or(&[][..], Vec::as_slice);
         let case = Case {
             cx,
             key,

@@ -56,6 +56,9 @@ struct KindOnly {
     kind: String,
 }
 
+/// What is no text is no canonical JSON either.
+const NOT_UTF8: CanonError = CanonError::Syntax { at: 0, what: "not UTF-8" };
+
 /// An object's name and bytes, ready to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Encoded {
@@ -78,7 +81,9 @@ pub fn encode<T: Object>(value: &T) -> Result<(Id<T>, Encoded), ObjectError> {
 /// Reads an object of kind `T` from bytes whose hash was checked before.
 pub fn decode<T: Object>(bytes: &[u8]) -> Result<T, ObjectError> {
     let mut kind = None;
-    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    // Once for all of it, and not once for each string.
+    let text = std::str::from_utf8(bytes).map_err(|_| NOT_UTF8)?;
+    let mut reader = serde_json::Deserializer::from_str(text);
     let read = T::deserialize(Kinded { reader: &mut reader, kind: &mut kind });
     match read.and_then(|value| reader.end().map(|()| value)) {
         Ok(value) if kind.as_deref() == Some(T::KIND) => Ok(value),
@@ -106,7 +111,7 @@ pub fn check(wanted: Digest, bytes: &[u8]) -> Result<(), ObjectError> {
     if found != wanted {
         return Err(ObjectError::Hash { wanted, found });
     }
-    let text = std::str::from_utf8(bytes).map_err(|_| CanonError::Syntax { at: 0, what: "not UTF-8" })?;
+    let text = std::str::from_utf8(bytes).map_err(|_| NOT_UTF8)?;
     if Canonical::parse(text)?.as_str() != text {
         return Err(CanonError::Syntax { at: 0, what: "not in canonical form" }.into());
     }
@@ -161,6 +166,7 @@ mod tests {
         let more = br#"{"a":"","b":1,"kind":"airlock.sample.v1"} {}"#;
         assert!(matches!(decode::<Sample>(more), Err(ObjectError::Shape { .. })));
         assert!(matches!(decode::<Sample>(br#"{"a":"","b":1}"#), Err(ObjectError::Shape { .. })));
+        assert!(matches!(decode::<Sample>(b"{\"a\":\"\xff\"}"), Err(ObjectError::Canon(_))));
         let clash = encode(&Clash { kind: 1 }).unwrap_err().to_string();
         assert!(clash.contains("the key `kind` stands twice"), "{clash}");
     }

@@ -6,10 +6,11 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::canon::Canonical;
 use crate::ecosystem::{self, ArtifactKind, Ecosystem};
 use crate::hex;
 use crate::id::Digest;
@@ -73,37 +74,88 @@ pub enum BadRecord {
 
 /// What matters of a conda record. A channel has hundreds of thousands of them, so that nothing is copied that need
 /// not be.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[cfg_attr(test, derive(Debug, PartialEq))]
 struct CondaRecord<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
-    version: String,
-    build: Option<String>,
     #[serde(borrow)]
-    build_number: Option<&'a RawValue>,
+    version: Cow<'a, str>,
     #[serde(borrow)]
-    sha256: Option<&'a RawValue>,
+    build: Option<Cow<'a, str>>,
     #[serde(borrow)]
-    md5: Option<&'a RawValue>,
+    build_number: Option<Written<'a>>,
+    #[serde(borrow)]
+    sha256: Option<Written<'a>>,
+    #[serde(borrow)]
+    md5: Option<Written<'a>>,
     size: Option<u64>,
     #[serde(borrow)]
-    timestamp: Option<&'a RawValue>,
+    timestamp: Option<Written<'a>>,
     #[serde(borrow)]
-    license: Option<&'a RawValue>,
+    license: Option<Written<'a>>,
     #[serde(borrow)]
-    revoked: Option<&'a RawValue>,
+    revoked: Option<Written<'a>>,
     #[serde(borrow)]
-    url: Option<&'a RawValue>,
+    url: Option<Written<'a>>,
+}
+
+impl<'a> CondaRecord<'a> {
+    fn read(record: &'a Canonical) -> Result<Self, serde_json::Error> {
+        Self::plain(record).map_or_else(|| record.read(), Ok)
+    }
+
+    /// The same without a parser; none of anything unusual, of which a parser has more to say.
+    fn plain(record: &'a Canonical) -> Option<Self> {
+        let mut out = Self::default();
+        let (mut has_name, mut has_version) = (false, false);
+        for (key, value) in record.fields() {
+            let written = (value != "null").then_some(Written(value));
+            match key {
+                "name" => (out.name, has_name) = (Cow::Borrowed(plain(value)?), true),
+                "version" => (out.version, has_version) = (Cow::Borrowed(plain(value)?), true),
+                "build" => out.build = Some(Cow::Borrowed(plain(value)?)),
+                "size" => out.size = Some(value.parse().ok()?),
+                "build_number" => out.build_number = written,
+                "sha256" => out.sha256 = written,
+                "md5" => out.md5 = written,
+                "timestamp" => out.timestamp = written,
+                "license" => out.license = written,
+                "revoked" => out.revoked = written,
+                "url" => out.url = written,
+                _ => {}
+            }
+        }
+        (has_name && has_version).then_some(out)
+    }
+}
+
+/// A value as it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Written<'a>(pub &'a str);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Written<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <&RawValue>::deserialize(deserializer).map(|raw| Self(raw.get()))
+    }
+}
+
+impl<'a> Written<'a> {
+    /// The text, if it is a string.
+    pub fn string(self) -> Option<Cow<'a, str>> {
+        string(self.0)
+    }
 }
 
 /// The text of a value, if it is a string.
-pub(crate) fn string(value: &RawValue) -> Option<Cow<'_, str>> {
-    let quoted = value.get().strip_prefix('"')?.strip_suffix('"')?;
-    if quoted.contains('\\') {
-        serde_json::from_str(value.get()).ok().map(Cow::Owned)
-    } else {
-        Some(quoted.into())
-    }
+pub(crate) fn string(value: &str) -> Option<Cow<'_, str>> {
+    let quoted = value.strip_prefix('"')?.strip_suffix('"')?;
+    if quoted.contains('\\') { serde_json::from_str(value).ok().map(Cow::Owned) } else { Some(quoted.into()) }
+}
+
+/// The text of a value that is a string without escapes.
+pub(crate) fn plain(value: &str) -> Option<&str> {
+    value.strip_prefix('"')?.strip_suffix('"').filter(|text| !text.contains('\\'))
 }
 
 #[derive(Deserialize)]
@@ -150,7 +202,7 @@ impl Artifact {
     }
 
     fn conda(name: &str, file: &str, kind: ArtifactKind, entry: &Entry) -> Result<Self, BadRecord> {
-        let record: CondaRecord<'_> = entry.record.read().map_err(|e| BadRecord::Shape(e.to_string()))?;
+        let record = CondaRecord::read(&entry.record).map_err(|e| BadRecord::Shape(e.to_string()))?;
         if ecosystem::canonical_name(Ecosystem::Conda, &record.name).as_deref() != Some(name) {
             return Err(BadRecord::Name(record.name.chars().take(80).collect()));
         }
@@ -160,37 +212,35 @@ impl Artifact {
             ArtifactKind::Wheel => file.strip_suffix(".whl"),
             ArtifactKind::Sdist => None,
         };
-        let build = record.build.unwrap_or_default();
+        let build = record.build.unwrap_or_default().into_owned();
         // Clients and servers take a file name apart at its last two dashes (CEP 26).
         if record.version.contains('-') || build.contains('-') || build.is_empty() {
             return Err(BadRecord::Stem);
         }
-        if stem != Some(&format!("{}-{}-{build}", record.name, record.version)) {
+        let fits = stem.and_then(|stem| stem.strip_prefix(&*record.name)?.strip_prefix('-'));
+        let fits = fits.and_then(|rest| rest.strip_prefix(&*record.version)?.strip_prefix('-'));
+        if fits != Some(&build) {
             return Err(BadRecord::Stem);
         }
         let number = |text: &str| text.parse().ok().or_else(|| text.parse().ok().map(truncate));
-        let stamp: Option<i64> = record.timestamp.and_then(|t| number(t.get()));
-        let sha256 = match record.sha256.map(|text| string(text).ok_or(BadRecord::Hash)).transpose()? {
+        let stamp: Option<i64> = record.timestamp.and_then(|t| number(t.0));
+        let sha256 = match record.sha256.map(|text| text.string().ok_or(BadRecord::Hash)).transpose()? {
             Some(text) => Some(text.parse().map_err(|_| BadRecord::Hash)?),
             None => None,
         };
         Ok(Self {
             file: file.to_owned(),
             kind,
-            version: record.version,
+            version: record.version.into_owned(),
             build: Some(build),
-            build_number: record.build_number.and_then(|number| number.get().parse().ok()),
+            build_number: record.build_number.and_then(|number| number.0.parse().ok()),
             sha256,
-            md5: record.md5.and_then(string).and_then(|text| hex::decode(&text)),
+            md5: record.md5.and_then(Written::string).and_then(|text| hex::decode(&text)),
             size: record.size,
             time: stamp.map(Time::from_conda),
-            licence: record
-                .license
-                .and_then(|l| serde_json::from_str(l.get()).ok())
-                .as_ref()
-                .and_then(licence),
-            yanked: record.revoked.is_some_and(|r| r.get() == "true"),
-            url: record.url.and_then(string).map(Cow::into_owned),
+            licence: record.license.and_then(|l| serde_json::from_str(l.0).ok()).as_ref().and_then(licence),
+            yanked: record.revoked.is_some_and(|r| r.0 == "true"),
+            url: record.url.and_then(Written::string).map(Cow::into_owned),
         })
     }
 
@@ -233,9 +283,10 @@ fn truncate(stamp: f64) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::canon::Canonical;
 
     fn read(ecosystem: Ecosystem, name: &str, file: &str, record: &str) -> Result<Artifact, BadRecord> {
         let entry = Entry { table: "files".into(), record: Canonical::parse(record).unwrap() };
@@ -249,6 +300,61 @@ mod tests {
         assert_eq!(artifact.time, Some(Time::from_seconds(1_500_000_000)));
         assert_eq!(artifact.licence.as_deref(), Some("MIT"));
         assert_eq!((artifact.sha256, artifact.md5.is_some()), (None, true));
+    }
+
+    /// Members of records, as they should be and as they should not.
+    pub(crate) fn member() -> impl Strategy<Value = (String, String)> {
+        let keys = "name|version|build|build_number|sha256|md5|size|timestamp|license|revoked|url|depends|constrains|fn";
+        let values = [
+            "null",
+            "true",
+            "7",
+            "7.5",
+            "-1",
+            "99999999999999999999",
+            "\"\"",
+            "\"x\"",
+            "\"1.0\"",
+            "\"a\\\"b\"",
+            "\"a\\u0001\"",
+            "[]",
+            "{}",
+            "[\"y >=1\",\"z\"]",
+            "[1,{\"a\":\"}\"}]",
+            "\"é\"",
+        ];
+        (keys, proptest::sample::select(values.to_vec())).prop_map(|(key, value)| (key, value.to_owned()))
+    }
+
+    /// A record of these members, of which each key counts once.
+    pub(crate) fn of_members(members: Vec<(String, String)>) -> Canonical {
+        let members: std::collections::BTreeMap<String, String> = members.into_iter().collect();
+        let text: Vec<String> = members.iter().map(|(key, value)| format!("{key:?}:{value}")).collect();
+        Canonical::parse(&format!("{{{}}}", text.join(","))).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_without_a_parser_is_what_a_parser_reads(members in proptest::collection::vec(member(), 0..12)) {
+            let mut members = members;
+            members.extend([("name".to_owned(), "\"x\"".to_owned()), ("version".to_owned(), "\"1\"".to_owned())]);
+            for of in [members.clone(), members.split_off(1)] {
+                let record = of_members(of);
+                if let Some(plain) = CondaRecord::plain(&record) {
+                    prop_assert_eq!(plain, record.read::<CondaRecord<'_>>().unwrap());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn most_records_need_no_parser() {
+        let record = r#"{"build":"py_0","build_number":0,"depends":["y >=1"],"license":null,"md5":"00","name":"x","sha256":"00","size":7,"version":"1"}"#;
+        let record = Canonical::parse(record).unwrap();
+        assert_eq!(CondaRecord::plain(&record), Some(record.read().unwrap()));
+        for unusual in [r#"{"name":"x"}"#, r#"{"name":"x","version":1}"#, r#"{"name":"x\"","version":"1"}"#] {
+            assert_eq!(CondaRecord::plain(&Canonical::parse(unusual).unwrap()), None, "{unusual}");
+        }
     }
 
     #[test]

@@ -63,6 +63,9 @@ impl FromStr for Time {
 
     /// RFC 3339, the same without an offset (NVD writes UTC that way), or a date (its first second).
     fn from_str(text: &str) -> Result<Self, NotATime> {
+        if let Some(seconds) = written(text) {
+            return Ok(Self(seconds));
+        }
         let error = || NotATime(text.chars().take(60).collect());
         let stamp = text
             .parse::<jiff::Timestamp>()
@@ -72,6 +75,36 @@ impl FromStr for Time {
         let seconds = stamp.as_second();
         if (0..=LAST_SECOND).contains(&seconds) { Ok(Self(seconds)) } else { Err(error()) }
     }
+}
+
+/// The seconds of `2026-11-23T12:00:00Z`, as [`Time`] writes itself and objects hold it by the hundred thousand; none of any
+/// other form, and of what is no moment.
+fn written(text: &str) -> Option<i64> {
+    let bytes: &[u8; 20] = text.as_bytes().try_into().ok()?;
+    let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'Z')];
+    if marks.iter().any(|(at, mark)| bytes[*at] != *mark) {
+        return None;
+    }
+    let digit = |byte: u8| byte.is_ascii_digit().then(|| i64::from(byte - b'0'));
+    let pair = |at: usize| Some(digit(bytes[at])? * 10 + digit(bytes[at + 1])?);
+    let (year, month, day) = (pair(0)? * 100 + pair(2)?, pair(5)?, pair(8)?);
+    let (hour, minute, second) = (pair(11)?, pair(14)?, pair(17)?);
+    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let length = match month {
+        2 => 28 + i64::from(is_leap),
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    };
+    let is_moment = year >= 1970
+        && (1..=12).contains(&month)
+        && (1..=length).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second < 60;
+    // Days since 1970, of years that begin in March, so that the day that some lack is the last one.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 719_469;
+    is_moment.then_some(days * 86_400 + hour * 3_600 + minute * 60 + second)
 }
 
 impl Serialize for Time {
@@ -152,6 +185,33 @@ mod tests {
         assert_eq!("2023-09-08".parse::<Time>().unwrap().to_string(), "2023-09-08T00:00:00Z");
         assert!("yesterday".parse::<Time>().is_err());
         assert!("-000001-01-01T00:00:00Z".parse::<Time>().is_err());
+    }
+
+    #[test]
+    fn what_was_written_is_read_as_any_other_form_is() {
+        // Some hours more than a day, so that each day of 8,030 years and each hour are met.
+        for step in 0..(LAST_SECOND / 100_003) {
+            let time = Time::from_seconds(step * 100_003);
+            let text = time.to_string();
+            assert_eq!(written(&text), Some(time.0), "{text}");
+        }
+        assert_eq!(written("9999-12-31T23:59:59Z"), Some(LAST_SECOND));
+        assert_eq!(written("1970-01-01T00:00:00Z"), Some(0));
+        for (none, is_a_time) in [
+            ("2023-02-29T00:00:00Z", false),
+            ("2024-04-31T00:00:00Z", false),
+            ("2024-00-01T00:00:00Z", false),
+            ("2024-13-01T00:00:00Z", false),
+            ("2024-01-00T00:00:00Z", false),
+            ("2024-01-01T24:00:00Z", false),
+            ("1969-12-31T23:59:59Z", false),
+            ("2024-01-01T00:60:00Z", false),
+            ("2024-01-01 00:00:00Z", true),
+            ("2024-01-01T00:00:60Z", true),
+            ("2024-01-01T00:00:0éZ", false),
+        ] {
+            assert_eq!((written(none), none.parse::<Time>().is_ok()), (None, is_a_time), "{none}");
+        }
     }
 
     #[test]

@@ -112,6 +112,49 @@ async fn what_could_no_longer_be_installed_is_told_before_anything_changes() {
     }
 }
 
+/// A policy with these rules: what each does, and when.
+fn rules(of: &[(&str, &str)]) -> String {
+    let rule = |(n, (action, when)): (usize, &(&str, &str))| {
+        format!("[[rule]]\nname = \"r{n}\"\naction = \"{action}\"\nwhen = {when}\n")
+    };
+    let rules: String = of.iter().enumerate().map(rule).collect();
+    format!("[policy]\nname = \"p\"\n{rules}")
+}
+
+#[tokio::test]
+async fn a_preview_is_what_publishing_by_that_policy_then_does() {
+    let kit = world(None).await;
+    kit.know(&[vulnerable(), osv("PYSEC-2", "PyPI", "lib", "1.5", 0.0)]).await;
+    let lib = "{ all = [{ name = [\"lib\"] }, { version = \">=2\" }] }";
+    let closed = ("deny", "{ dependency_denied = true }");
+    // One after the other: each is a change of the one before it, and some give back what that took.
+    let policies = [
+        rules(&[("deny", "{ cvss = { above = 7.0 } }")]),
+        rules(&[("deny", lib)]),
+        rules(&[("hold", "{ cvss = \"missing\" }"), ("deny", lib), closed]),
+        rules(&[("warn", "{ name = [\"*\"] }")]),
+        rules(&[("hold", lib), closed]),
+        rules(&[("deny", "{ name = [\"lib\"] }"), closed]),
+        rules(&[("deny", "{ name = [\"lib\"] }")]),
+        rules(&[("deny", "{ licence = [\"MIT\"] }")]),
+        rules(&[("warn", "{ kev = true }")]),
+    ];
+    let mut changed = 0;
+    for text in &policies {
+        let would = policy::preview(&kit.station, "default", text).await.unwrap();
+        assert!(would.failed.is_none(), "{text}");
+        policy::set(&kit.station, "default", text).await.unwrap();
+        for would in &would.outcomes {
+            let done = kit.judge(&would.channel).await;
+            assert_eq!(would.counts, done.counts, "{text}");
+            assert_eq!(would.changes, done.changes, "{text}");
+            assert_eq!(would.findings, done.findings, "{text}");
+            changed += done.changes.len();
+        }
+    }
+    assert!(changed > 30, "{changed}");
+}
+
 #[tokio::test]
 async fn what_cannot_be_installed_is_kept_out_where_a_rule_says_so_and_comes_back_by_itself() {
     let kit = world(Some(CLOSED)).await;

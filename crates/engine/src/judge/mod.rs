@@ -177,7 +177,10 @@ async fn run(
 ) -> Result<Judgment> {
     let scope = Scope::of(station, channel, how, &inputs).await?;
     let maps = Maps::read(station, channel, &inputs, &scope).await?;
-    let common = common(station, channel, how, &inputs, &maps).await?;
+    let common = Common {
+        in_part: matches!(scope, Scope::Some(_)),
+        ..common(station, channel, how, &inputs, &maps).await?
+    };
     let asks = inputs.asks_dependencies();
     let parts = (how.closure || asks).then_some(ForClosure { before_fetch: how.for_fetch });
     let mut lacks = Lacks::new();
@@ -251,20 +254,22 @@ async fn common(
         true => (Kev::default(), Epss::default()),
         false => (db.get(inputs.set.kev).await?, db.get(inputs.set.epss).await?),
     };
+    let asks_percentile = inputs.policy.rules.iter().any(|rule| rule.when.asks_percentile());
     Ok(Common {
         channel: channel.clone(),
         source: inputs.source.clone(),
-        ranks: inputs.policy.rules.iter().any(|rule| rule.when.asks_percentile()).then(|| Ranks::of(&epss)),
+        ranks: asks_percentile.then(|| Arc::new(Ranks::of(&epss))),
         policy: inputs.policy.clone(),
         decisions: inputs.decisions.clone(),
-        kev,
-        epss,
+        kev: Arc::new(kev),
+        epss: Arc::new(epss),
         feeds_read: feeds_read(&inputs.set),
         now: inputs.now,
         needs_bytes: !how.without_bytes,
         dry: how.dry,
         compare: how.compare,
         fetches_held: how.held || matches!(channel.feed, ChannelFeed::Tree {}),
+        in_part: false,
         parts: None,
     })
 }

@@ -35,9 +35,10 @@ pub(super) struct Common {
     pub source: String,
     pub policy: Policy,
     pub decisions: Decisions,
-    pub kev: Kev,
-    pub epss: Epss,
-    pub ranks: Option<Ranks>,
+    /// They are large.
+    pub kev: Arc<Kev>,
+    pub epss: Arc<Epss>,
+    pub ranks: Option<Arc<Ranks>>,
     pub feeds_read: Option<Time>,
     pub now: Time,
     pub needs_bytes: bool,
@@ -45,6 +46,8 @@ pub(super) struct Common {
     pub compare: bool,
     /// Whether what is held is fetched as well.
     pub fetches_held: bool,
+    /// Whether a part of the channel is judged, whose sums take the place of what it added before.
+    pub in_part: bool,
     /// Whether to tell what closure needs to know.
     pub parts: Option<ForClosure>,
 }
@@ -66,7 +69,7 @@ impl Common {
             decisions: &self.decisions,
             kev: &self.kev,
             epss: &self.epss,
-            ranks: self.ranks.as_ref(),
+            ranks: self.ranks.as_deref(),
             feeds_read: self.feeds_read,
             now: self.now,
             needs_bytes: self.needs_bytes,
@@ -113,7 +116,7 @@ pub(super) struct One {
 }
 
 fn unpack<T: Object>(packed: Option<&Arc<Packed>>) -> Result<Option<T>> {
-    packed.map(|p| Ok(object::decode(&p.unpack()?)?)).transpose()
+    packed.map(|p| Ok(p.read(object::decode)??)).transpose()
 }
 
 /// Judges one shard.
@@ -149,6 +152,7 @@ pub(super) fn judge(common: &Common, task: Task) -> Result<One> {
         (Some(upstream), Some(facts)) if !common.dry => publish::publish(upstream, &judgement, facts),
         _ => Published::Nothing,
     };
+    let added = before.as_ref().filter(|_| common.in_part);
     let mut objects = Vec::new();
     let now = match (published, &task.upstream) {
         (Published::Part(shard), _) => {
@@ -179,7 +183,7 @@ pub(super) fn judge(common: &Common, task: Task) -> Result<One> {
         objects,
         touched,
         settled: settle(&judgement),
-        before: before.as_ref().map(settle).map(|s| (s.counts, s.covered)).unwrap_or_default(),
+        before: added.map(settle).map(|s| (s.counts, s.covered)).unwrap_or_default(),
         changes: changes(before.as_ref(), &judgement),
         differences: differences(common, &task.key, before.as_ref(), &judgement),
         findings: FindingChanges::between(before.as_ref(), &judgement),

@@ -23,7 +23,7 @@ use airlock_store::Db;
 use super::How;
 use super::inputs::Inputs;
 use crate::channel::ref_name;
-use crate::error::Result;
+use crate::error::{Result, joined};
 use crate::feeds;
 use crate::publish::{Pending, Subdirs};
 use crate::station::Station;
@@ -201,16 +201,14 @@ impl Maps {
     pub async fn read(station: &Station, channel: &Channel, inputs: &Inputs, scope: &Scope) -> Result<Self> {
         let db = &station.store.db;
         let before = inputs.previous.as_ref().map(|(_, snapshot)| snapshot);
-        let upstream = scope.read(db, inputs.upstream.tree).await?;
-        let listed = scope.read(db, inputs.listed).await?;
-        let judgements = match before {
-            Some(before) => scope.read(db, before.judgement).await?,
-            None => BTreeMap::new(),
-        };
-        let content = match before {
-            Some(before) => scope.read(db, before.content).await?,
-            None => BTreeMap::new(),
-        };
+        // Side by side: of a large channel each of them takes a while.
+        let (upstream, listed, judgements, content, facts) = tokio::try_join!(
+            scope.read(db, Some(inputs.upstream.tree)),
+            scope.read(db, Some(inputs.listed)),
+            scope.read(db, before.map(|before| before.judgement)),
+            scope.read(db, before.map(|before| before.content)),
+            scope.read(db, Some(inputs.facts)),
+        )?;
         let keys: BTreeSet<&String> = match scope {
             // A name that is nowhere any more is judged to be gone.
             Scope::All => upstream.keys().chain(listed.keys()).chain(judgements.keys()).collect(),
@@ -243,7 +241,7 @@ impl Maps {
             statements,
             ruled,
             slices: tree_edit::find_many(db, inputs.set.slices, matched.iter().map(String::as_str)).await?,
-            facts: scope.read(db, inputs.facts).await?,
+            facts,
             keys,
             upstream,
             listed,
@@ -262,10 +260,19 @@ impl Maps {
 }
 
 impl Scope {
-    async fn read<T>(&self, db: &Db, root: TreeId<Id<T>>) -> Result<BTreeMap<String, Id<T>>> {
-        match self {
-            Self::All => trees::load(db, root).await,
-            Self::Some(keys) => Ok(tree_edit::find_many(db, root, keys.iter().map(String::as_str)).await?),
+    async fn read<T>(&self, db: &Db, root: Option<TreeId<Id<T>>>) -> Result<BTreeMap<String, Id<T>>>
+    where
+        T: Send + 'static,
+    {
+        match (self, root) {
+            (_, None) => Ok(BTreeMap::new()),
+            (Self::All, Some(root)) => {
+                let db = db.clone();
+                joined(tokio::spawn(async move { trees::load(&db, root).await }).await)
+            }
+            (Self::Some(keys), Some(root)) => {
+                Ok(tree_edit::find_many(db, root, keys.iter().map(String::as_str)).await?)
+            }
         }
     }
 }
