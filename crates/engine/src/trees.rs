@@ -1,6 +1,6 @@
 //! Trees of the store as maps, and many objects at once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
@@ -26,10 +26,26 @@ pub async fn walk<V>(db: &Db, root: TreeId<V>) -> Result<(Vec<Digest>, BTreeMap<
 where
     V: Clone + Serialize + DeserializeOwned,
 {
+    walk_beyond(db, root, &HashSet::new()).await
+}
+
+/// The same without these nodes, and without all below them.
+pub async fn walk_beyond<V>(
+    db: &Db,
+    root: TreeId<V>,
+    known: &HashSet<Digest>,
+) -> Result<(Vec<Digest>, BTreeMap<String, V>)>
+where
+    V: Clone + Serialize + DeserializeOwned,
+{
     let mut map = BTreeMap::new();
     let mut all = Vec::new();
     let mut level = vec![root.digest()];
-    while !level.is_empty() {
+    loop {
+        level.retain(|id| !known.contains(id));
+        if level.is_empty() {
+            break;
+        }
         all.extend(&level);
         let mut nodes = db.get_many(&level).await?;
         let mut next = Vec::new();
@@ -83,7 +99,7 @@ pub async fn packed<T: Object>(db: &Db, ids: &[Id<T>]) -> Result<Vec<Packed>> {
     digests.dedup();
     let found = db.get_packed(&digests).await?;
     if found.len() < digests.len() {
-        let there: std::collections::HashSet<Digest> = found.iter().map(Packed::digest).collect();
+        let there: HashSet<Digest> = found.iter().map(Packed::digest).collect();
         let missing = digests.into_iter().find(|d| !there.contains(d));
         return Err(missing
             .map_or_else(|| Error::fault("an object is missing"), |d| StoreError::MissingObject(d).into()));

@@ -2,6 +2,7 @@
 //!
 //!     plant STATION --files N --bytes B     a channel `planted` of N conda packages of B bytes of noise each
 //!     plant STATION CHANNEL --facts-only    every record of the channel's source counts as fetched, with what it declares
+//!     plant STATION CHANNEL --carried FILE  what the channel publishes counts as carried; FILE is the receipt of who has it
 //!
 //! The station is made where there is none. The planted channel is judged and published in the end; where only facts
 //! are planted, the next `sync` has everything to do but the fetching.
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use airlock_core::advisory::FeedKind;
+use airlock_core::bundle::Base;
 use airlock_core::canon::Canonical;
 use airlock_core::channel::{Channel, ChannelFeed};
 use airlock_core::ecosystem::Ecosystem;
@@ -20,6 +22,7 @@ use airlock_core::record::Artifact;
 use airlock_core::shard::{Entry, Shard};
 use airlock_core::snapshot::Upstream;
 use airlock_core::trie::TreeId;
+use airlock_engine::bundle::{ExportState, Exported, ImportState, export, receipt};
 use airlock_engine::judge::How;
 use airlock_engine::progress::Progress;
 use airlock_engine::station::{CONFIG, Clock, Options, Side, Station};
@@ -44,12 +47,17 @@ async fn main() {
             let station = open(Path::new(dir)).await;
             facts_only(&station, &channel::find(&station, name).await.unwrap()).await;
         }
+        ([dir, name, flag, receipt], ..) if flag == "--carried" => {
+            carried(&open(Path::new(dir)).await, name, Path::new(receipt)).await;
+        }
         ([dir, ..], Some(files), Some(bytes)) => {
             let station = open(Path::new(dir)).await;
             files_too(&station, files, bytes).await;
         }
         _ => {
-            eprintln!("plant STATION --files N --bytes B | plant STATION CHANNEL --facts-only");
+            eprintln!(
+                "plant STATION --files N --bytes B | plant STATION CHANNEL --facts-only | plant STATION CHANNEL --carried FILE"
+            );
             std::process::exit(2);
         }
     }
@@ -189,6 +197,40 @@ async fn facts_only(station: &Station, channel: &Channel) {
     }
     let root: TreeId<Id<Facts>> = trees::store(db, &facts).await.unwrap();
     point(station, channel, &[("facts", root.digest())]).await;
+}
+
+/// The stream's first bundle brought what the channel publishes now, with all that is known of vulnerabilities; and a
+/// station that took it in answers.
+async fn carried(station: &Station, name: &str, receipt: &Path) {
+    let db = &station.store.db;
+    let stream = export::stream_of(station, None);
+    let bundle = Base { number: 1, manifest: Digest::of(b"a bundle that nobody wrote") };
+    let snapshot = db.find_ref(&channel::ref_name(name, "snapshot")).await.unwrap().unwrap();
+    let brought = Exported {
+        bundle,
+        channels: BTreeMap::from([(name.to_owned(), Id::new(snapshot))]),
+        feeds: feeds::heads(station).await.unwrap(),
+        ledger: Some(db.ledger_head().await.unwrap()),
+        answers: None,
+    };
+    let state = db.put(&ExportState { bundles: vec![brought] }).await.unwrap();
+    refer(station, &format!("export/{stream}"), state.digest()).await;
+    let receiver = open(&receipt.with_extension("receiver")).await;
+    let taken = ImportState {
+        bundles: vec![bundle],
+        public_key: station.key.public_hex(),
+        root: None,
+        ledger: db.ledger_head().await.unwrap(),
+        via: BTreeMap::new(),
+    };
+    let taken = receiver.store.db.put(&taken).await.unwrap();
+    refer(&receiver, &format!("import/{stream}"), taken.digest()).await;
+    receipt::write(&receiver, &stream, None, receipt).await.unwrap();
+}
+
+async fn refer(station: &Station, name: &str, to: Digest) {
+    let change = station.move_ref(name, Some(to)).await.unwrap();
+    station.commit(vec![change], "test.plant", name, &json!({})).await.unwrap();
 }
 
 async fn point(station: &Station, channel: &Channel, parts: &[(&str, Digest)]) {

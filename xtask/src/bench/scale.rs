@@ -69,6 +69,8 @@ fn measure(airlock: &Path, data: &Path, index: &Path, dir: &Path) -> Result<()> 
     let explained = super::median_of(|| run(&["explain", "main", "zlib"]))?;
     println!("scale, one package explained, the disk warm: {explained} (target 0.05 s)");
     println!("scale, nothing new: {}", run(&["judge", "main"])?);
+    let receipt = dir.join("receipt.json");
+    super::timed(super::example("plant").args([&at, "main", "--carried"]).arg(&receipt))?;
     changed_advisory(airlock, &at, Path::new(&one))?;
     println!("scale, everything known of what is published: {}", run(&["findings", "main", "--json"])?);
     let block = ["block", "main", "zlib", "--reason", "measured"];
@@ -76,6 +78,11 @@ fn measure(airlock: &Path, data: &Path, index: &Path, dir: &Path) -> Result<()> 
     println!(
         "scale, one name blocked: verdict, shard and index of shards rendered after {shards:.3} s, all forms and the refs that serve them after {all:.3} s"
     );
+    // What changed since is seven times an advisory and once a block: nothing has to be fetched for it, nor to be carried.
+    let (receipt, nowhere) = (receipt.to_string_lossy(), dir.join("bundle"));
+    let plan = ["export", &nowhere.to_string_lossy(), "--receipt", &receipt, "--plan"];
+    let planned = super::median_of(|| run(&plan))?;
+    println!("scale, delta-plan, what a bundle would bring to who has the rest: {planned} (target 3 s)");
     println!("scale, matching alone: {}", said(super::example("matching").args([&at, "main"]))?);
     Ok(())
 }

@@ -604,7 +604,7 @@ pub(super) fn never_written(bundle: Base) -> Error {
 async fn base_needs(station: &Station, state: &ExportState, base: Base) -> Result<Needs> {
     let known = state.bundles.iter().find(|e| e.bundle == base).ok_or_else(|| never_written(base))?;
     let db = &station.store.db;
-    let mut has = Needs::new(station.options.threads);
+    let mut has = Needs::of_base(station.options.threads);
     let long_ago = |e: Error| {
         e.while_(&format!("bundle {} was written too long ago to build on it", base.number))
             .hint("export with --full")

@@ -1,6 +1,6 @@
 //! What has to travel with a snapshot.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use airlock_core::advisory::{AdvisoryRecord, FeedHead, FeedKind};
 use airlock_core::assess::Statements;
@@ -12,7 +12,6 @@ use airlock_core::object::{self, Encoded};
 use airlock_core::shard::Shard;
 use airlock_core::snapshot::Snapshot;
 use airlock_core::trie::{self, TreeId};
-use airlock_core::verdict::Judgement;
 use airlock_store::{Db, Packed};
 
 use crate::error::Result;
@@ -26,6 +25,16 @@ const SHARDS_AT_ONCE: usize = 500;
 struct Has {
     objects: HashSet<Digest>,
     files: HashSet<Digest>,
+    /// What was made of each shard and the facts that are held of it: most of them are the same in the next bundle.
+    shards: HashMap<(Digest, Digest), Known>,
+}
+
+/// What became of a shard that the receiver has.
+#[derive(Debug)]
+struct Known {
+    id: Id<Facts>,
+    artifacts: u64,
+    files: Box<[Digest]>,
 }
 
 /// Everything that something published needs on the other side.
@@ -37,6 +46,8 @@ pub(super) struct Needs {
     pub files: BTreeMap<Digest, Box<str>>,
     /// What the receiver has: it is not needed.
     has: Has,
+    /// Whether it is noted what the receiver has, and not what it needs.
+    is_base: bool,
     left_out: HashSet<Digest>,
     /// Threads that may be used.
     threads: usize,
@@ -45,6 +56,8 @@ pub(super) struct Needs {
 /// One package's published facts.
 struct Published {
     key: String,
+    /// The shard, and the facts that are held.
+    from: (Digest, Digest),
     id: Id<Facts>,
     /// Their bytes, where they are not in the store as they are.
     encoded: Option<Encoded>,
@@ -59,11 +72,14 @@ impl Needs {
         Self { threads, ..Self::default() }
     }
 
+    /// What a receiver has already: nothing so far.
+    pub fn of_base(threads: usize) -> Self {
+        Self { threads, is_base: true, ..Self::default() }
+    }
+
     /// What is needed beyond this.
     pub fn beyond(self) -> Self {
-        let has =
-            Has { objects: self.objects.into_iter().collect(), files: self.files.into_keys().collect() };
-        Self { has, threads: self.threads, ..Self::default() }
+        Self { has: self.has, threads: self.threads, ..Self::default() }
     }
 
     /// How many files the receiver has already.
@@ -72,11 +88,19 @@ impl Needs {
     }
 
     fn add_objects(&mut self, ids: impl IntoIterator<Item = Digest>) {
+        if self.is_base {
+            self.has.objects.extend(ids);
+            return;
+        }
         let has = &self.has.objects;
         self.objects.extend(ids.into_iter().filter(|id| !has.contains(id)));
     }
 
     fn add_file(&mut self, sha256: Digest, name: String) {
+        if self.is_base {
+            self.has.files.insert(sha256);
+            return;
+        }
         if self.has.files.contains(&sha256) {
             self.left_out.insert(sha256);
             return;
@@ -89,9 +113,7 @@ impl Needs {
     pub async fn add_snapshot(&mut self, db: &Db, id: Id<Snapshot>) -> Result<(TreeId<Id<Facts>>, u64)> {
         let snapshot: Snapshot = db.get(id).await?;
         self.add_objects([id.digest()]);
-        let (nodes, judgements) = trees::walk::<Id<Judgement>>(db, snapshot.judgement).await?;
-        self.add_objects(nodes);
-        self.add_objects(judgements.into_values().map(|id| id.digest()));
+        self.add_tree_of(db, snapshot.judgement).await?;
         let (nodes, shards) = trees::walk::<Id<Shard>>(db, snapshot.content).await?;
         self.add_objects(nodes);
         self.add_objects(shards.values().map(Id::digest));
@@ -131,6 +153,7 @@ impl Needs {
         let (mut ids, mut artifacts) = (BTreeMap::new(), 0);
         let both: Vec<(&String, Id<Shard>, Id<Facts>)> =
             shards.iter().filter_map(|(key, shard)| Some((key, *shard, *held.get(key)?))).collect();
+        let both = self.without_known(both, &mut ids, &mut artifacts);
         for chunk in both.chunks(SHARDS_AT_ONCE) {
             let shards: Vec<Id<Shard>> = chunk.iter().map(|(_, id, _)| *id).collect();
             let facts: Vec<Id<Facts>> = chunk.iter().map(|(.., id)| *id).collect();
@@ -150,6 +173,13 @@ impl Needs {
                 artifacts += one.artifacts;
                 ids.insert(one.key, one.id);
                 fresh.extend(one.encoded);
+                if self.is_base {
+                    let files: Box<[Digest]> = one.files.into_iter().map(|(sha256, _)| sha256).collect();
+                    self.has.files.extend(&files);
+                    let known = Known { id: one.id, artifacts: one.artifacts, files };
+                    self.has.shards.insert(one.from, known);
+                    continue;
+                }
                 for (sha256, name) in one.files {
                     self.add_file(sha256, name);
                 }
@@ -159,22 +189,50 @@ impl Needs {
         Ok((ids, artifacts))
     }
 
+    /// A tree with all that it names. Whoever has a node of it has what is below, too.
+    async fn add_tree_of<T>(&mut self, db: &Db, root: TreeId<Id<T>>) -> Result<()> {
+        let (nodes, named) = trees::walk_beyond(db, root, &self.has.objects).await?;
+        self.add_objects(nodes);
+        self.add_objects(named.into_values().map(|id| id.digest()));
+        Ok(())
+    }
+
+    /// Of these shards with their facts, those that the receiver has not; what it has is counted.
+    fn without_known<'a>(
+        &mut self,
+        both: Vec<(&'a String, Id<Shard>, Id<Facts>)>,
+        ids: &mut BTreeMap<String, Id<Facts>>,
+        artifacts: &mut u64,
+    ) -> Vec<(&'a String, Id<Shard>, Id<Facts>)> {
+        let mut rest = Vec::new();
+        for (key, shard, held) in both {
+            match self.has.shards.get(&(shard.digest(), held.digest())) {
+                Some(known) => {
+                    ids.insert(key.clone(), known.id);
+                    *artifacts += known.artifacts;
+                    if !self.is_base {
+                        self.left_out.extend(&known.files);
+                    }
+                }
+                None => rest.push((key, shard, held)),
+            }
+        }
+        rest
+    }
+
     /// What a feed needs.
     pub async fn add_feed(&mut self, db: &Db, head: &FeedHead) -> Result<()> {
         match head.kind {
             FeedKind::Osv | FeedKind::Nvd | FeedKind::Cve | FeedKind::Openssl | FeedKind::Curl => {
-                let (nodes, records) = trees::walk::<Id<AdvisoryRecord>>(db, head.records()).await?;
-                self.add_objects(nodes);
-                self.add_objects(records.into_values().map(|id| id.digest()));
+                self.add_tree_of::<AdvisoryRecord>(db, head.records()).await?;
             }
             FeedKind::Identities => {
-                let (nodes, _) = trees::walk::<Identity>(db, TreeId::new(head.content)).await?;
+                let root = TreeId::<Identity>::new(head.content);
+                let (nodes, _) = trees::walk_beyond(db, root, &self.has.objects).await?;
                 self.add_objects(nodes);
             }
             FeedKind::Vex => {
-                let (nodes, said) = trees::walk::<Id<Statements>>(db, TreeId::new(head.content)).await?;
-                self.add_objects(nodes);
-                self.add_objects(said.into_values().map(|id| id.digest()));
+                self.add_tree_of::<Statements>(db, TreeId::new(head.content)).await?;
             }
             FeedKind::Kev | FeedKind::Epss => self.add_objects([head.content]),
         }
@@ -186,16 +244,25 @@ fn by_digest(packed: Vec<Packed>) -> BTreeMap<Digest, Packed> {
     packed.into_iter().map(|p| (p.digest(), p)).collect()
 }
 
-fn published(key: String, shard: &Packed, held: Id<Facts>, facts: &Packed) -> Result<Published> {
-    let shard: Shard = object::decode(&shard.unpack()?)?;
-    let mut facts: Facts = object::decode(&facts.unpack()?)?;
+fn published(key: String, packed: &Packed, held: Id<Facts>, facts: &Packed) -> Result<Published> {
+    let from = (packed.digest(), held.digest());
+    let shard: Shard = packed.read(object::decode)??;
+    let mut facts: Facts = facts.read(object::decode)??;
+    let all = facts.files.len();
     facts.files.retain(|file, _| shard.entries.contains_key(file));
     // What a sender held and a person here let in is offered by this station.
-    facts.held.clear();
-    let (id, encoded) = object::encode(&facts)?;
+    let is_ours = std::mem::take(&mut facts.held).is_empty();
     let artifacts = facts.files.len() as u64;
+    // Mostly all of it is published, and the facts go as they are.
+    let (id, encoded) = match is_ours && facts.files.len() == all {
+        true => (held, None),
+        false => {
+            let (id, encoded) = object::encode(&facts)?;
+            (id, Some(encoded))
+        }
+    };
     let files = files_of(facts).map(|(name, sha256)| (sha256, name)).collect();
-    Ok(Published { key, id, encoded: (id != held).then_some(encoded), artifacts, files })
+    Ok(Published { key, from, id, encoded, artifacts, files })
 }
 
 /// The bytes that facts name, with what they are called.
