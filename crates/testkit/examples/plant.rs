@@ -207,6 +207,7 @@ async fn carried(station: &Station, name: &str, receipt: &Path) {
     let bundle = Base { number: 1, manifest: Digest::of(b"a bundle that nobody wrote") };
     let snapshot = db.find_ref(&channel::ref_name(name, "snapshot")).await.unwrap().unwrap();
     let brought = Exported {
+        held: BTreeMap::new(),
         bundle,
         channels: BTreeMap::from([(name.to_owned(), Id::new(snapshot))]),
         feeds: feeds::heads(station).await.unwrap(),
@@ -217,6 +218,7 @@ async fn carried(station: &Station, name: &str, receipt: &Path) {
     refer(station, &format!("export/{stream}"), state.digest()).await;
     let receiver = open(&receipt.with_extension("receiver")).await;
     let taken = ImportState {
+        stands_at: None,
         bundles: vec![bundle],
         public_key: station.key.public_hex(),
         root: None,

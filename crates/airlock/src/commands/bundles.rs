@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use airlock_core::bundle;
+use airlock_core::bundle::{self, Missing};
 use airlock_engine::bundle::export::{self, What};
 use airlock_engine::bundle::import::Wish;
 use airlock_engine::bundle::receipt::Answer;
@@ -55,34 +55,11 @@ pub async fn export(cx: &Cx, args: ExportArgs) -> Result<ExitCode> {
     let answer = answered(&station, receipt.as_deref(), to.as_deref())?;
     let (receipt, reads) = answer.map(|answer| (answer.receipt, answer.reads)).unzip();
     let (dir, further) = (dirs.remove(0), dirs);
-    if let Some(missing) = receipt.as_ref().and_then(|receipt| receipt.missing.as_ref()) {
-        let is_asked =
-            plan || held || max_file.is_some() || volume.is_some() || parity > 0 || !channels.is_empty();
-        if is_asked || !further.is_empty() || !capacities.is_empty() {
-            return Err(Error::usage("what a receipt misses is written again as it was, into one folder")
-                .hint("give one folder, without --plan, --channel, --include, --capacity, --max-file, --volume and --parity"));
-        }
-        let stream = export::stream_of(&station, to.as_deref());
-        let report = resend::resend(&station, &dir, &stream, missing).await?;
-        return answer_export(cx, &report, "Wrote what was missing of");
-    }
-    if let Some(volume) = volume.filter(|_| capacities.is_empty()) {
-        let is_new =
-            plan || held || max_file.is_some() || parity > 0 || receipt.is_some() || !channels.is_empty();
-        if is_new || !further.is_empty() {
-            return Err(Error::usage("a further volume is written as it was decided, into one folder").hint(
-                "give one folder, with --volume and the same --to; or begin a bundle, with --capacity",
-            ));
-        }
-        let stream = export::stream_of(&station, to.as_deref());
-        let report = turns::volume_of(&station, &dir, &stream, volume).await?;
-        return answer_export(cx, &report, &format!("Wrote volume {volume} of"));
-    }
-    let base = receipt.and_then(|receipt| receipt.last);
+    let (missing, base) = receipt.map(|receipt| (receipt.missing, receipt.last)).unzip();
     let what = What {
         channels,
         to,
-        base,
+        base: base.flatten(),
         reads,
         held,
         plan,
@@ -93,6 +70,13 @@ pub async fn export(cx: &Cx, args: ExportArgs) -> Result<ExitCode> {
         max_file,
         parity,
     };
+    let has_receipt = missing.is_some();
+    if let Some(missing) = missing.flatten() {
+        return export_missing(cx, &station, &dir, &what, &missing).await;
+    }
+    if let Some(volume) = volume.filter(|_| what.capacities.is_empty()) {
+        return export_further(cx, &station, &dir, (&what, has_receipt), volume).await;
+    }
     let report = export::export(&station, &dir, &what).await?;
     if let Some(volume) = volume.filter(|_| !plan) {
         cx.out.say(&format!(
@@ -106,6 +90,46 @@ pub async fn export(cx: &Cx, args: ExportArgs) -> Result<ExitCode> {
         (false, None) => "Wrote",
     };
     answer_export(cx, &report, verb)
+}
+
+/// Whether what a bundle holds, or how it is laid out, is asked for anew.
+fn is_anew(what: &What) -> bool {
+    let is_new = what.plan || what.held || what.max_file.is_some() || what.parity > 0;
+    is_new || !what.channels.is_empty() || !what.further.is_empty() || !what.capacities.is_empty()
+}
+
+/// Writes what a receipt misses, under the manifest that was signed for all.
+async fn export_missing(
+    cx: &Cx,
+    station: &Station,
+    dir: &Path,
+    what: &What,
+    missing: &Missing,
+) -> Result<ExitCode> {
+    if is_anew(what) || what.volume.is_some() {
+        return Err(Error::usage("what a receipt misses is written again as it was, into one folder")
+            .hint("give one folder, without --plan, --channel, --include, --capacity, --max-file, --volume and --parity"));
+    }
+    let stream = export::stream_of(station, what.to.as_deref());
+    let report = resend::resend(station, dir, &stream, missing).await?;
+    answer_export(cx, &report, "Wrote what was missing of")
+}
+
+/// Writes a further volume of a bundle that was begun.
+async fn export_further(
+    cx: &Cx,
+    station: &Station,
+    dir: &Path,
+    (what, has_receipt): (&What, bool),
+    volume: u32,
+) -> Result<ExitCode> {
+    if is_anew(what) || has_receipt {
+        return Err(Error::usage("a further volume is written as it was decided, into one folder")
+            .hint("give one folder, with --volume and the same --to; or begin a bundle, with --capacity"));
+    }
+    let stream = export::stream_of(station, what.to.as_deref());
+    let report = turns::volume_of(station, dir, &stream, volume).await?;
+    answer_export(cx, &report, &format!("Wrote volume {volume} of"))
 }
 
 /// Only what is known of vulnerabilities, in one file.

@@ -7,9 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use airlock_core::advisory::FeedHead;
-use airlock_core::bundle::{self, Base, BundledFile, ChannelHead, Held, Hop, Manifest, Sender};
+use airlock_core::bundle::{Base, Held, Manifest, Sender};
 use airlock_core::canon::Canonical;
-use airlock_core::channel::{self, Channel, ChannelFeed};
 use airlock_core::id::{Digest, Id};
 use airlock_core::ledger::LedgerHead;
 use airlock_core::request::Answers;
@@ -17,16 +16,16 @@ use airlock_core::roles::Action;
 use airlock_core::root::Chain;
 use airlock_core::snapshot::Snapshot;
 use airlock_core::volume::Part;
-use airlock_store::{Blobs, Db, Lease};
+use airlock_store::{Db, Lease};
 
+use super::gather;
 use super::held::{self, Carried};
 use super::layout::{self, Bounds};
 use super::needs::Needs;
 use super::signing::Released;
 use super::source::Sources;
 use super::write::Folder;
-use super::{ExportState, Exported, ImportState, cut, objects, resend, turns, volumes};
-use crate::channel::ref_name;
+use super::{ExportState, Exported, cut, objects, resend, turns, volumes};
 use crate::error::{Error, Result, joined};
 use crate::people;
 use crate::station::Station;
@@ -167,19 +166,19 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     let lease = if what.plan { None } else { Some(readied(station, &stream, what, with_held).await?) };
     let db = &station.store.db;
     let (before, state) = state(db, &stream).await?;
-    let (snapshots, heads) = (snapshots(station, what).await?, feeds::heads(station).await?);
+    let (snapshots, heads) = (gather::snapshots(station, what).await?, feeds::heads(station).await?);
     check_known(what, &heads)?;
     let needs = match what.base {
-        Some(base) => base_needs(station, &state, base).await?.beyond(),
+        Some(base) => gather::base_needs(station, &state, base).await?.beyond(),
         None => Needs::new(station.options.threads),
     };
     let held = if with_held { held::of(station, &snapshots).await? } else { Carried::default() };
-    let (mut needs, channels) = gather(db, needs, (&snapshots, &held.channels), &heads).await?;
+    let (mut needs, channels) = gather::gather(db, needs, (&snapshots, &held.channels), &heads).await?;
     let answers = request::answers(station, what.to.as_deref(), &snapshots).await?;
     needs.objects.extend(answers.as_ref().map(|(id, _)| id.digest()));
     let left_out = needs.left_out();
     let (blobs, wanted) = (station.store.blobs.clone(), needs.files);
-    let files = joined(tokio::task::spawn_blocking(move || sized(&blobs, wanted)).await)?;
+    let files = joined(tokio::task::spawn_blocking(move || gather::sized(&blobs, wanted)).await)?;
     let ledger = db.ledger_head().await?;
     let last = state.bundles.last().map(|e| e.bundle);
     let manifest = Manifest {
@@ -211,29 +210,32 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     if what.plan {
         return plan(station, dir, media, (what.parity, bounds), (manifest, report, needs.objects)).await;
     }
-    let laid = lay(station, (dir, what), (media, bounds), manifest, &needs.objects).await?;
-    let report = Report { volumes: laid.volumes, ..report };
-    drop(needs.objects);
-    let (folders, text, report) = write(station, laid.folders, laid.manifest, report, root.as_ref()).await?;
-    let answered = answers.as_ref().map(|(id, _)| *id);
+    let (base, answered) = ((what.base, bounds.reads), answers.as_ref().map(|(id, _)| *id));
     let held = held.channels;
-    let stands = Stands {
-        snapshots,
-        held,
-        heads,
-        state,
-        before,
-        base: (what.base, bounds.reads),
-        ledger,
-        answers: answered,
-    };
-    let report = seal(station, folders, report, stands, (text, root)).await?;
+    let stands = Stands { snapshots, held, heads, state, before, base, ledger, answers: answered };
+    let made = (manifest, report, needs.objects);
+    let report = make(station, (dir, what), (media, bounds), made, (stands, root)).await?;
     request::sent(station, answers.as_ref().map(|(_, answers)| answers), report.number).await;
     drop(lease);
     if let Some(volume) = what.volume {
         turns::begin(station, dir, volume, &report).await?;
     }
     Ok(report)
+}
+
+/// Writes a bundle, and signs it.
+async fn make(
+    station: &Station,
+    (dir, what): (&Path, &What),
+    (media, bounds): (Option<volumes::Media>, Bounds),
+    (manifest, report, ids): (Manifest, Report, BTreeSet<Digest>),
+    (stands, root): (Stands, Option<Chain>),
+) -> Result<Report> {
+    let laid = lay(station, (dir, what), (media, bounds), manifest, &ids).await?;
+    let report = Report { volumes: laid.volumes, ..report };
+    drop(ids);
+    let (folders, text, report) = write(station, laid.folders, laid.manifest, report, root.as_ref()).await?;
+    seal(station, folders, report, stands, (text, root)).await
 }
 
 /// Makes what is published, and what is held where that goes along, ready to leave.
@@ -478,160 +480,4 @@ fn check_known(what: &What, heads: &BTreeMap<String, FeedHead>) -> Result<()> {
             .hint("run `airlock advisories update`")),
         false => Ok(()),
     }
-}
-
-/// Everything that these snapshots and feeds need, and the heads of the channels.
-async fn gather(
-    db: &Db,
-    mut needs: Needs,
-    (snapshots, held): (&BTreeMap<String, Id<Snapshot>>, &BTreeMap<String, Held>),
-    heads: &BTreeMap<String, FeedHead>,
-) -> Result<(Needs, BTreeMap<String, ChannelHead>)> {
-    let mut channels = BTreeMap::new();
-    for (name, id) in snapshots {
-        let snapshot: Snapshot = db.get(*id).await?;
-        let (facts, artifacts) = needs.add_snapshot(db, *id).await?;
-        let held = held.get(name).copied();
-        if let Some(held) = &held {
-            needs.add_held(db, held).await?;
-        }
-        let content = snapshot.content.digest();
-        let via = via(db, name).await?;
-        if via.len() > bundle::HOPS_MAX {
-            return Err(Error::usage(format!(
-                "`{name}` has more than {} crossings behind it",
-                bundle::HOPS_MAX
-            ))
-            .hint("export it from a station that is nearer to its source"));
-        }
-        let head = ChannelHead {
-            ecosystem: snapshot.ecosystem,
-            snapshot: *id,
-            content,
-            facts,
-            artifacts,
-            held,
-            via,
-        };
-        channels.insert(name.clone(), head);
-    }
-    for head in heads.values() {
-        needs.add_feed(db, head).await?;
-    }
-    Ok((needs, channels))
-}
-
-/// The crossings that a channel has behind it: those of the channel that bundles feed and from which it comes.
-async fn via(db: &Db, name: &str) -> Result<Vec<Hop>> {
-    let mut name = name.to_owned();
-    loop {
-        let Some(id) = db.find_ref(&ref_name(&name, "def")).await? else { return Ok(Vec::new()) };
-        match db.get::<Channel>(Id::new(id)).await?.feed {
-            ChannelFeed::Source { .. } | ChannelFeed::Tree {} => return Ok(Vec::new()),
-            ChannelFeed::Parent { .. } => match channel::parent_of(&name) {
-                Some(parent) => name = parent.to_owned(),
-                None => return Ok(Vec::new()),
-            },
-            ChannelFeed::Bundles { stream } => {
-                let Some(id) = db.find_ref(&format!("import/{stream}")).await? else { return Ok(Vec::new()) };
-                let state: ImportState = db.get(Id::new(id)).await?;
-                return Ok(state.via.get(&name).cloned().unwrap_or_default());
-            }
-        }
-    }
-}
-
-/// The newest snapshots of the channels that are wanted.
-async fn snapshots(station: &Station, what: &What) -> Result<BTreeMap<String, Id<Snapshot>>> {
-    let (mut out, wanted) = (BTreeMap::new(), &what.channels);
-    if what.advisories {
-        return Ok(out);
-    }
-    for channel in crate::channel::list(station).await? {
-        if !wanted.is_empty() && !wanted.contains(&channel.name) {
-            continue;
-        }
-        match station.store.db.find_ref(&ref_name(&channel.name, "snapshot")).await? {
-            Some(id) => {
-                out.insert(channel.name, Id::new(id));
-            }
-            None if wanted.is_empty() => {}
-            None => {
-                return Err(Error::usage(format!("channel `{}` was never published", channel.name))
-                    .hint(format!("run `airlock sync {}`", channel.name)));
-            }
-        }
-    }
-    if let Some(absent) = wanted.iter().find(|w| !out.contains_key(*w)) {
-        return Err(Error::usage(format!("there is no channel `{absent}`"))
-            .hint("`airlock channel list` shows what is there"));
-    }
-    if out.is_empty() {
-        return Err(
-            Error::usage("there is nothing to export: no channel was published").hint("run `airlock sync`")
-        );
-    }
-    Ok(out)
-}
-
-/// The objects that a bundle carried.
-pub(super) async fn objects_of(
-    station: &Station,
-    state: &ExportState,
-    manifest: &Manifest,
-) -> Result<BTreeSet<Digest>> {
-    let needs = match manifest.base {
-        Some(base) => base_needs(station, state, base).await?.beyond(),
-        None => Needs::new(station.options.threads),
-    };
-    let snapshots = manifest.channels.iter().map(|(name, head)| (name.clone(), head.snapshot)).collect();
-    let held = manifest.channels.iter().filter_map(|(name, head)| Some((name.clone(), head.held?))).collect();
-    let (mut needs, _) = gather(&station.store.db, needs, (&snapshots, &held), &manifest.feeds).await?;
-    needs.objects.extend(manifest.answers.map(|id| id.digest()));
-    Ok(needs.objects)
-}
-
-/// What a receipt is told that names another bundle than those that were written.
-pub(super) fn never_written(bundle: Base) -> Error {
-    Error::unsafe_(format!(
-        "the receipt names bundle {} of this stream, but this station never wrote that one",
-        bundle.number
-    ))
-    .hint("if this station was restored from a backup, export with --full")
-}
-
-/// What the base brought.
-async fn base_needs(station: &Station, state: &ExportState, base: Base) -> Result<Needs> {
-    let known = state.bundles.iter().find(|e| e.bundle == base).ok_or_else(|| never_written(base))?;
-    let db = &station.store.db;
-    let mut has = Needs::of_base(station.options.threads);
-    let long_ago = |e: Error| {
-        e.while_(&format!("bundle {} was written too long ago to build on it", base.number))
-            .hint("export with --full")
-    };
-    for id in known.channels.values() {
-        has.add_snapshot(db, *id).await.map_err(long_ago)?;
-    }
-    for held in known.held.values() {
-        has.add_held(db, held).await.map_err(long_ago)?;
-    }
-    for head in known.feeds.values() {
-        has.add_feed(db, head).await.map_err(long_ago)?;
-    }
-    Ok(has)
-}
-
-/// The files with their sizes, sorted by path. All of them must be in the store.
-fn sized(blobs: &Blobs, files: BTreeMap<Digest, Box<str>>) -> Result<Vec<BundledFile>> {
-    let mut out = Vec::with_capacity(files.len());
-    for (sha256, name) in files {
-        let blob = blobs.find(sha256).ok_or_else(|| {
-            Error::fault(format!("{name} is published, but its bytes are not in the store"))
-                .hint("run `airlock fsck --repair`: it fetches again what can be fetched")
-        })?;
-        let path = bundle::file_path(sha256, &name);
-        out.push(BundledFile { path, sha256, size: blob.size(), name: name.into(), volume: None });
-    }
-    out.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-    Ok(out)
 }

@@ -6,6 +6,7 @@ mod cut;
 pub mod export;
 pub mod feeds;
 pub mod file;
+mod gather;
 mod held;
 pub mod import;
 mod layout;

@@ -14,6 +14,7 @@ use airlock_core::root::ROOT_BYTES_MAX;
 use airlock_core::volume::Part;
 
 use super::export::{self, Report};
+use super::gather;
 use super::source::Sources;
 use super::write::Folder;
 use super::{ExportState, verify, volumes};
@@ -91,7 +92,7 @@ pub async fn resend(station: &Station, dir: &Path, stream: &str, missing: &Missi
     let bundle = missing.bundle;
     let (_, state) = export::state(&station.store.db, stream).await?;
     if !state.bundles.iter().any(|sent| sent.bundle == bundle) {
-        return Err(export::never_written(bundle));
+        return Err(gather::never_written(bundle));
     }
     let text = kept(&station.dir, bundle, "json", MANIFEST_BYTES_MAX)?;
     let page = kept(&station.dir, bundle, "txt", README_BYTES_MAX)?;
@@ -101,7 +102,7 @@ pub async fn resend(station: &Station, dir: &Path, stream: &str, missing: &Missi
     }
     let manifest = verify::parse(text.as_bytes())?;
     let parts = parts(dir, missing, &manifest)?;
-    let ids = export::objects_of(station, &state, &manifest).await?;
+    let ids = gather::objects_of(station, &state, &manifest).await?;
     let (objects, again) = volumes::objects_beside(station, &ids).await?;
     if manifest.objects != [again] {
         return Err(Error::fault(format!(
