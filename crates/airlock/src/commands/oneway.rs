@@ -91,7 +91,7 @@ pub async fn receive(cx: &Cx, args: ReceiveArgs) -> Result<ExitCode> {
 pub fn is_whole(outcome: Outcome) -> Result<ExitCode> {
     match outcome {
         Outcome::Complete { .. } => Ok(ExitCode::SUCCESS),
-        Outcome::Refused { error } => Err(error),
+        Outcome::Refused { error } | Outcome::Broken { error } => Err(error),
         Outcome::Incomplete { list, .. } => Err(Error::fault("the bundle is not whole").hint(format!(
             "give {} to the sending side: airlock send DIR --to URL --only LIST",
             list.display()
@@ -184,6 +184,13 @@ pub fn outcome_text(outcome: &Outcome, figures: &str) -> String {
             )
         }
         Outcome::Refused { error } => format!("Refused: {}\n  {figures}\n", error.message),
+        Outcome::Broken { error } => {
+            let hint = error.hint.as_ref().map(|hint| format!("  {hint}\n")).unwrap_or_default();
+            format!(
+                "Broken off on this side: {}\n{hint}  What came is kept; what still comes is taken when it can be written.\n  {figures}\n",
+                error.message
+            )
+        }
         Outcome::Nothing => format!("Nothing came of which it could be told what it is.\n  {figures}\n"),
         Outcome::UnderWay => format!("{figures}\n"),
     }
@@ -202,6 +209,9 @@ pub fn outcome_value(outcome: &Outcome, mut out: Value) -> Value {
         Outcome::Nothing => json!({ "outcome": "nothing" }),
         Outcome::Refused { error } => {
             json!({ "outcome": "refused", "error": error.message, "hint": error.hint })
+        }
+        Outcome::Broken { error } => {
+            json!({ "outcome": "broken", "error": error.message, "hint": error.hint })
         }
         Outcome::Complete { manifest, stream, number, bundle, bytes } => json!({
             "outcome": "complete", "manifest": manifest, "stream": stream, "number": number, "bundle": bundle, "bytes": bytes,

@@ -154,7 +154,7 @@ impl Flow {
             },
             Ok(End::Nothing) => Outcome::Nothing,
             // Whatever is wrong with one sending, or with room for it, ends no other.
-            Err(error) => Outcome::Refused { error },
+            Err(error) => Outcome::of(error),
         };
         self.report(outcome)
     }

@@ -234,7 +234,7 @@ impl Inbox {
                 if is_due { quota::expire(&inbox.incoming, inbox.wish.keep) } else { Ok(()) }
             };
             if let Err(error) = joined(tokio::task::spawn_blocking(look).await) {
-                self.tell(Outcome::Refused { error }, None);
+                self.tell(Outcome::of(error), None);
             }
         }
     }
@@ -245,7 +245,7 @@ impl Inbox {
         for slot in slots {
             let mut slot = held(&slot);
             if let Err(error) = self.settle(&mut slot) {
-                self.tell(Outcome::Refused { error }, None);
+                self.tell(Outcome::of(error), None);
                 continue;
             }
             let Slot::Open(bundle) = &mut *slot else { continue };
@@ -255,7 +255,7 @@ impl Inbox {
             }
             if !bundle.is_told {
                 bundle.is_told = true;
-                let outcome = incomplete(&bundle.spool).unwrap_or_else(|error| Outcome::Refused { error });
+                let outcome = incomplete(&bundle.spool).unwrap_or_else(Outcome::of);
                 self.tell(outcome, Some(bundle));
             }
             if quiet >= OPEN_MAX {
@@ -280,7 +280,7 @@ impl Inbox {
                 Some(hint) => Error { kind: error.kind, ..Error::fault(&error.message) }.hint(hint),
                 None => Error { kind: error.kind, ..Error::fault(&error.message) },
             };
-            self.tell(Outcome::Refused { error }, None);
+            self.tell(Outcome::of(error), None);
         }
     }
 

@@ -30,7 +30,7 @@ use super::window::Pool;
 use super::writer::{Place, Shared};
 use super::{quota, spool};
 use crate::bundle::signing::Trusted;
-use crate::error::{Error, Result, file_error, joined};
+use crate::error::{self, Error, Result, file_error, joined};
 use crate::people;
 use crate::station::Station;
 use crate::trust;
@@ -47,6 +47,8 @@ const MEMORY_MIN: usize = 8 << 20;
 
 /// Sendings of which nothing comes any more and which are being written still; while there are as many, no other begins.
 const ENDING_MAX: usize = 16;
+/// How long nothing of a sender is taken after this side could not write.
+const REST: Duration = Duration::from_secs(10);
 
 /// How to receive.
 #[derive(Clone, Debug)]
@@ -107,6 +109,21 @@ pub enum Outcome {
         /// Why.
         error: Error,
     },
+    /// This side could not write. What came is kept, and what still comes is taken once it can.
+    Broken {
+        /// Why.
+        error: Error,
+    },
+}
+
+impl Outcome {
+    /// What an error makes of a sending.
+    pub(super) fn of(error: Error) -> Self {
+        match error.kind {
+            error::Kind::Fault => Self::Broken { error },
+            _ => Self::Refused { error },
+        }
+    }
 }
 
 /// What was counted of one sending.
@@ -215,6 +232,8 @@ struct Intake {
     /// Of which nothing comes any more, and which are being written still.
     ending: Vec<Flow>,
     over: Vec<Report>,
+    /// When writing for a sender failed on this side: another try is a while later.
+    failed: BTreeMap<[u8; 4], Instant>,
     dropped: Dropped,
     shared: Shared,
     place: Place,
@@ -233,6 +252,7 @@ impl Intake {
             flows: BTreeMap::new(),
             ending: Vec::new(),
             over: Vec::new(),
+            failed: BTreeMap::new(),
             dropped: Dropped::default(),
             shared: Shared { pool, turns: Arc::new(Turns::default()), sessions: Arc::new(sessions) },
             place,
@@ -306,6 +326,9 @@ impl Intake {
         }
         match pair.seal(&header.session).filter(|seal| seal.fits(header.sequence, packet)) {
             Some(_) if self.ending.len() >= ENDING_MAX => self.dropped.crowded += 1,
+            Some(_) if self.failed.get(&sender).is_some_and(|at| at.elapsed() < REST) => {
+                self.dropped.crowded += 1;
+            }
             Some(seal) => {
                 self.end(sender);
                 self.shared.sessions.note(header.session, false);
@@ -333,7 +356,14 @@ impl Intake {
         over.into_iter().for_each(|sender| self.end(sender));
         let (written, ending) = std::mem::take(&mut self.ending).into_iter().partition(Flow::is_written);
         self.ending = ending;
-        self.over.extend(Vec::into_iter(written).map(Flow::finish));
+        for flow in Vec::into_iter(written) {
+            let sender = flow.session.sender;
+            let report = flow.finish();
+            if matches!(report.outcome, Outcome::Broken { .. }) {
+                self.failed.insert(sender, Instant::now());
+            }
+            self.over.push(report);
+        }
     }
 
     /// Waits until nothing is written any more.

@@ -24,7 +24,7 @@ use super::spool::{self, Spool};
 use super::turns::{Turn, Turns};
 use super::window::{Got, Pool};
 use crate::bundle::media;
-use crate::error::{Error, Result, file_error};
+use crate::error::{Error, Kind, Result, file_error};
 use crate::progress::{Progress, Task, Unit};
 
 /// Between two looks at what was hashed meanwhile.
@@ -145,8 +145,13 @@ impl Writer {
     pub fn run(mut self, events: &Receiver<Event>) -> Result<End> {
         let (tally, sessions, session) = (self.tally.clone(), self.sessions.clone(), self.session);
         let end = sessions.save(session.sender).and_then(|()| self.work(events));
-        // One that broke off may go on: what comes of it then is taken as before.
-        if matches!(end, Ok(End::Complete { .. }) | Err(_)) {
+        // One that broke off may go on, also where this side could not write: what comes of it then is taken as before.
+        let is_over = match &end {
+            Ok(End::Complete { .. }) => true,
+            Ok(_) => false,
+            Err(error) => error.kind != Kind::Fault,
+        };
+        if is_over {
             sessions.note(session, true);
         }
         let saved = sessions.save(session.sender);
