@@ -100,7 +100,12 @@ fn staged(station: &Station) -> Vec<u64> {
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let (entry, path) = entry.map(|e| (e.metadata().unwrap(), e.path())).unwrap();
-            if entry.is_dir() { folders.push(path) } else { out.push(entry.len()) }
+            match entry.is_dir() {
+                true => folders.push(path),
+                // Whose it is.
+                false if path.ends_with("label") => {}
+                false => out.push(entry.len()),
+            }
         }
     }
     out

@@ -74,13 +74,20 @@ fn verify(cli: &Cli, args: &VerifyArgs, needs: &mut Needs) -> Result<()> {
 }
 
 fn receive(cli: &Cli, args: &ReceiveArgs, needs: &mut Needs) -> Result<()> {
+    let is_http = !args.listen.starts_with("udp:");
+    if is_http {
+        super::inbox::check(args)?;
+    }
     std::fs::create_dir_all(&args.into).map_err(|e| {
         Error::fault(format!("{}: {e}", args.into.display())).hint("make room or choose another place")
     })?;
     needs.write(&args.into);
     needs.find_hosts();
-    if !args.listen.starts_with("udp:") {
+    if is_http {
         needs.listen();
+    }
+    for file in [&args.tls_cert, &args.tls_key].into_iter().flatten() {
+        needs.read(file);
     }
     let dir = station_dir(cli.station.as_deref());
     dir.map_or(Ok(()), |dir| needs.station(&dir).map(|_| ()))

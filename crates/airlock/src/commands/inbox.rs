@@ -72,17 +72,24 @@ fn place(text: &str) -> Result<(String, String, bool)> {
     Ok((address.to_owned(), base, scheme == "https"))
 }
 
-pub async fn receive(cx: &Cx, args: ReceiveArgs) -> Result<ExitCode> {
-    let station = cx.open().await?;
-    let ReceiveArgs { listen: at, into, once, silence, quota, keep, memory, tls_cert, tls_key } = args;
-    if memory.is_some() {
+/// What is wrong with what was asked for, before anything is made for it.
+pub fn check(args: &ReceiveArgs) -> Result<()> {
+    if args.memory.is_some() {
         return Err(Error::usage("--memory is of udp://").hint("leave it out; over HTTP little is held"));
     }
-    let (address, base, is_tls) = place(&at)?;
-    if is_tls != tls_cert.is_some() || tls_cert.is_some() != tls_key.is_some() {
+    let (_, _, is_tls) = place(&args.listen)?;
+    if is_tls != args.tls_cert.is_some() || args.tls_cert.is_some() != args.tls_key.is_some() {
         return Err(Error::usage("https:// needs --tls-cert and --tls-key, and http:// takes neither")
             .hint("give both files, or let a proxy in front speak TLS"));
     }
+    Ok(())
+}
+
+/// Takes bundles by PUT; `args` were checked.
+pub async fn receive(cx: &Cx, args: ReceiveArgs) -> Result<ExitCode> {
+    let station = cx.open().await?;
+    let ReceiveArgs { listen: at, into, once, silence, quota, keep, memory: _, tls_cert, tls_key } = args;
+    let (address, base, is_tls) = place(&at)?;
     let keep = super::oneway::duration(keep);
     let wish = Wish { into, quota, keep, silence: Duration::from_secs(silence) };
     let (inbox, mut told) = Inbox::open(&station, wish).await?;
