@@ -293,6 +293,8 @@ async fn going_back_to_an_older_bundle_needs_two_persons_a_reason_and_nothing_th
     planned.shows("would go back to bundle 1").shows("1 no longer listed");
     gate.run("adam", &back).exits(1).says("going back: fresh breaks the build");
     assert_eq!(published(&gate.high), of_second);
+    // Its number is behind, and it waits all the same.
+    gate.run("adam", &["gc", "--grace", "0 seconds"]).exits(0);
     gate.confirm("alma").exits(0);
     assert_eq!(published(&gate.high), of_first);
     gate.run("adam", &["import", text(&first)]).exits(0).says("was taken in before");
@@ -305,13 +307,22 @@ async fn going_back_to_an_older_bundle_needs_two_persons_a_reason_and_nothing_th
     assert_eq!(published(&gate.high), of_second);
 
     // The sender denies something, of which no feed tells.
-    gate.low.run(&["block", "main", "other", "--reason", "stolen name"]).exits(0);
+    gate.low.run(&["block", "main", "fresh", "--reason", "stolen name"]).exits(0);
     let third = gate.export(&["--receipt", text(&receipt)]);
     gate.run("adam", &["import", text(&third)]).exits(0);
     gate.run("adam", &[&["import", text(&second)], &back[2..]].concat())
         .exits(1)
         .says("would come back")
-        .says("other");
+        .says("fresh");
+    // Not in two steps either, the first of which leads to where it was not there yet.
+    gate.run("adam", &back).exits(1).says("going back");
+    gate.confirm("alma").exits(0);
+    assert_eq!(published(&gate.high), of_first);
+    gate.run("adam", &[&["import", text(&second)], &back[2..]].concat())
+        .exits(1)
+        .says("would come back")
+        .says("fresh");
+    assert_eq!(published(&gate.high), of_first);
     is_whole(&gate.high);
     assert!(Path::new(&receipt).exists());
 }

@@ -1,6 +1,6 @@
 //! Published states of a channel side by side, and going back to one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -20,6 +20,7 @@ use crate::judge::{self, How};
 use crate::mirror::MirrorState;
 use crate::proposals::{self, Act};
 use crate::publish::{Along, Read};
+use crate::retention;
 use crate::station::Station;
 use crate::sync::{self, Outcome};
 use crate::tree_edit;
@@ -176,12 +177,14 @@ async fn comes_back(
         return Ok(Vec::new());
     };
     let current: Upstream = db.get(now.inputs.upstream).await?;
-    let sent = match current.origin {
-        Some(origin) => Some(db.get(origin).await?.judgement),
-        None => None,
-    };
+    // What its sender said, also in the last bundle, where somebody went back from that before.
+    let last = retention::last_sent(station, channel).await?;
+    let mut spoken = vec![now.judgement];
+    for sent in BTreeSet::from_iter(current.origin.into_iter().chain(last)) {
+        spoken.push(db.get(sent).await?.judgement);
+    }
     let mut out = Vec::new();
-    for against in [Some(now.judgement), sent].into_iter().flatten() {
+    for against in spoken {
         for difference in tree_edit::diff(db, Some(against), Some(would.judgement)).await? {
             let (Some(held), Some(new)) = (difference.old, difference.new) else { continue };
             let (held, new): (Judgement, Judgement) = (db.get(held).await?, db.get(new).await?);

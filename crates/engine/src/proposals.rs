@@ -249,15 +249,22 @@ async fn second(station: &Station, known: &People, proposal: &Proposal) -> Resul
         return Err(Error::no(format!("{} is of {}, and needs another person", proposal.id, proposal.by))
             .hint("ask somebody else who has the right"));
     }
-    let (action, channel) = (proposal.act.action(station).await?, proposal.act.channel(station).await?);
-    people::check(known, &login.name, action, channel.as_deref())
+    may(station, known, &proposal.act, &login.name).await
+}
+
+/// Whether somebody has every right that an act asks for.
+async fn may(station: &Station, known: &People, act: &Act, who: &str) -> Result<()> {
+    let (action, channel) = (act.action(station).await?, act.channel(station).await?);
+    people::check(known, who, action, channel.as_deref())?;
+    match act {
+        Act::Import { back: Some(_), .. } => people::check(known, who, Action::Rollback, None),
+        _ => Ok(()),
+    }
 }
 
 /// Whoever proposed it must still have the right to it.
 async fn first(station: &Station, known: &People, proposal: &Proposal) -> Result<()> {
-    let (action, channel) = (proposal.act.action(station).await?, proposal.act.channel(station).await?);
-    people::check(known, &proposal.by, action, channel.as_deref())
-        .map_err(|e| e.while_("whoever proposed it"))
+    may(station, known, &proposal.act, &proposal.by).await.map_err(|e| e.while_("whoever proposed it"))
 }
 
 /// Does what somebody else proposed.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use airlock_core::advisory::FeedHead;
 use airlock_core::block::BlockSet;
 use airlock_core::bundle::{Base, ChannelHead, FORMAT_UNSAID, Manifest};
+use airlock_core::channel::{Channel, ChannelFeed};
 use airlock_core::id::{Digest, Id};
 use airlock_core::object::{Encoded, Object};
 use airlock_core::shard::Shard;
@@ -314,6 +315,15 @@ pub(crate) async fn take(station: &Station, m: &Manifest, manifest: Digest) -> R
     let first = first_kept(&numbers, base);
     taken.bundles.retain(|b| b.bundle.number >= first);
     Ok(RefChange { name, from, to: Some(db.put(&taken).await?.digest()) })
+}
+
+/// The sender's snapshot of a channel in the last bundle that was taken in, of those that bundles feed.
+pub(crate) async fn last_sent(station: &Station, channel: &Channel) -> Result<Option<Id<Snapshot>>> {
+    let ChannelFeed::Bundles { stream } = &channel.feed else { return Ok(None) };
+    let db = &station.store.db;
+    let Some(id) = db.find_ref(&format!("taken/{stream}")).await? else { return Ok(None) };
+    let taken: Taken = db.get(Id::new(id)).await?;
+    Ok(taken.bundles.iter().rev().find_map(|b| b.channels.get(&channel.name)).map(|head| head.snapshot))
 }
 
 /// The ref of the last receipt of a stream that was used.

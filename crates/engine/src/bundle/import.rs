@@ -198,7 +198,12 @@ async fn take_in(
             waiting::wait(station, parts, act).await.map(|(waits, outcomes)| (Some(waits), outcomes))?;
         return Ok(());
     }
-    proposals::gate(station, act).await?;
+    if let Err(no) = proposals::gate(station, act).await {
+        // Nobody is logged in by whom it could be proposed: what it says more strictly waits for nobody all the same.
+        keep(intake).await?;
+        report.outcomes = waiting::tighten(station, parts).await?;
+        return Err(no);
+    }
     joined(tokio::task::spawn_blocking(move || Ok(intake.commit()?)).await)?;
     would.known.set.keep(station).await?;
     commit(station, parts, (trust, entry, wish), would).await

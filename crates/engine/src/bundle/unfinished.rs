@@ -8,8 +8,8 @@ use airlock_core::time::Time;
 use airlock_store::{Begun, Blobs, Intake};
 use serde::{Deserialize, Serialize};
 
-use super::ImportState;
 use super::verify::Opened;
+use super::{ImportState, waiting};
 use crate::error::{Result, joined};
 use crate::station::Station;
 use crate::trust::{self, Trust};
@@ -88,6 +88,8 @@ pub(crate) async fn sweep(station: &Station, dry: bool) -> Result<Vec<Unfinished
     for one in begun {
         let label: Option<Label> = serde_json::from_slice(&one.label).ok();
         let void = match &label {
+            // Where a second person is asked about it, also about going back to it.
+            Some(_) if waiting::is_kept(station, &one.name) => None,
             Some(label) => label.void(station, &trusted).await?,
             None => None,
         };

@@ -41,17 +41,15 @@ fn folder(station: &Station, manifest: Digest) -> PathBuf {
     station.dir.join(FOLDER).join(manifest.to_string())
 }
 
+/// Whether a second person is asked about the bundle with this manifest.
+pub(super) fn is_kept(station: &Station, manifest: &str) -> bool {
+    station.dir.join(FOLDER).join(manifest).join(LABEL).exists()
+}
+
 /// Proposes to take in what is verified, and keeps it until then. What it says more strictly counts at once. Gives that it
 /// waits, in words, and what was judged anew.
 pub(super) async fn wait(station: &Station, parts: &Arc<Parts>, act: Act) -> Result<(Error, Vec<Outcome>)> {
-    let m = parts.manifest();
-    let mut outcomes = Vec::new();
-    if feeds::tighten(station, m).await? > 0 {
-        let judged =
-            sync::rejudge_all(station, &format!("bundle {} of {} waits", m.number, m.stream)).await?;
-        judged.failed.map_or(Ok(()), Err)?;
-        outcomes = judged.outcomes;
-    }
+    let outcomes = tighten(station, parts).await?;
     let waits = match proposals::gate(station, act).await {
         Err(waits) => waits,
         Ok(()) => return Err(Error::fault("a bundle that is to wait was let in").hint("run it again")),
@@ -64,10 +62,23 @@ pub(super) async fn wait(station: &Station, parts: &Arc<Parts>, act: Act) -> Res
     Ok((waits, outcomes))
 }
 
+/// What a bundle says more strictly counts before anybody lets it in. Judged is always: a run that was killed may have left that
+/// over.
+pub(super) async fn tighten(station: &Station, parts: &Parts) -> Result<Vec<Outcome>> {
+    let m = parts.manifest();
+    feeds::tighten(station, m).await?;
+    let judged = sync::rejudge_all(station, &format!("bundle {} of {} waits", m.number, m.stream)).await?;
+    judged.failed.map_or(Ok(judged.outcomes), Err)
+}
+
 /// Copies all but the files.
 fn keep(parts: &Parts, beside: &Path, to: &Path) -> Result<()> {
     if to.exists() {
-        return Ok(());
+        // What was damaged since is made anew.
+        match parts.first().sibling(to).and_then(|kept| kept.check_few(|_| ())) {
+            Ok(()) => return Ok(()),
+            Err(_) => std::fs::remove_dir_all(to).map_err(file_error(to))?,
+        }
     }
     let part = parts.with_objects()?;
     let m = &part.manifest;
@@ -84,6 +95,8 @@ fn keep(parts: &Parts, beside: &Path, to: &Path) -> Result<()> {
     std::fs::write(&label, format!("{}\n", Part::Files(Ranges::default()))).map_err(file_error(&label))?;
     let above = to.parent().unwrap_or(beside);
     std::fs::create_dir_all(above).map_err(file_error(above))?;
+    // The proposal outlives a power failure, and so does what it is about.
+    media::sync(folder.path())?;
     match std::fs::rename(folder.path(), to) {
         // Another process kept the same.
         Err(_) if to.exists() => Ok(()),
