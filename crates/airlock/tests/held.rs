@@ -106,6 +106,10 @@ async fn what_is_held_crosses_is_offered_to_nobody_and_waits_for_a_person_there(
         .run(&["review", "approve", "main", "--scope", "requests==1.0", "--reason", "used offline only"])
         .exits(0);
     assert_eq!(server.get(path, "*/*").0, 200);
+    // Who let it in did so for the channels below, too.
+    gate.high.run(&["channel", "add", "main/dev"]).exits(0);
+    gate.high.run(&["sync", "main/dev"]).exits(0);
+    gate.high.run(&["explain", "main/dev", "requests==1.0"]).exits(0);
     // What comes next changes nothing of that, carried again or not; nothing is carried twice.
     let again = gate.delta();
     assert_eq!((&again["files"], &again["held"]["carried"]), (&json!(0), &json!(2)));

@@ -33,6 +33,8 @@ pub fn is_held(judged: &Judged) -> bool {
     let mut against = judged.rules.iter().filter(|hit| hit.waived_by.is_none() && hit.action >= Action::Hold);
     judged.verdict == Verdict::Hold
         && !judged.gone
+        // What nothing holds, nothing would hold on the other side.
+        && judged.deciding().next().is_some()
         && against.all(|hit| hit.action == Action::Hold && builtin::may_be_approved(&hit.rule))
 }
 

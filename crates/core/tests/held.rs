@@ -6,7 +6,7 @@ mod common;
 use airlock_core::decision::{Approved, Ruling, State};
 use airlock_core::held::{self, Hold};
 use airlock_core::policy;
-use airlock_core::verdict::{Verdict, builtin};
+use airlock_core::verdict::{Judged, Verdict, builtin};
 
 use common::*;
 
@@ -47,6 +47,8 @@ fn what_a_sender_holds_is_held_until_a_person_here_approves_it() {
     assert_eq!(told, ["there by cvss-above-7, not known to hold", "there by unscored"]);
     // Who receives it from here is told the same.
     assert!(held::is_held(&judged));
+    // What nothing holds would be held by nothing on the other side.
+    assert!(!held::is_held(&Judged { rules: Vec::new(), ..judged }));
     let approval = approve(&world);
     world.decide(approval, Some(day(5)));
     assert_eq!((world.verdict(), world.judged().flips_at), (Verdict::Admit, Some(day(5))));

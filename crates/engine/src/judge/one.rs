@@ -119,6 +119,16 @@ fn unpack<T: Object>(packed: Option<&Arc<Packed>>) -> Result<Option<T>> {
     packed.map(|p| Ok(p.read(object::decode)??)).transpose()
 }
 
+/// The facts, as far as they have a say here.
+fn facts_of(common: &Common, task: &Task) -> Result<Option<Facts>> {
+    let mut facts: Option<Facts> = unpack(task.facts.as_ref())?;
+    // What a parent offers it has weighed by what its sender holds; nobody need let it in once more.
+    if let Some(facts) = facts.as_mut().filter(|_| common.channel.parent().is_some()) {
+        facts.held.clear();
+    }
+    Ok(facts)
+}
+
 /// Judges one shard.
 pub(super) fn judge(common: &Common, task: Task) -> Result<One> {
     let cx = common.context();
@@ -127,7 +137,7 @@ pub(super) fn judge(common: &Common, task: Task) -> Result<One> {
     let other: Option<Shard> =
         if same { None } else { unpack(task.listed.as_ref().map(|(_, packed)| packed))? };
     let listed = if same { upstream.as_ref() } else { other.as_ref() };
-    let facts: Option<Facts> = unpack(task.facts.as_ref())?;
+    let facts = facts_of(common, &task)?;
     let before: Option<Judgement> = unpack(task.before.as_ref())?;
     let slices: Vec<(Lookup, &Slice)> = task.slices.iter().map(|(l, s)| (l.clone(), &**s)).collect();
     let statements: Vec<(Lookup, &Statements)> =
