@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use airlock_core::bundle;
 use airlock_core::hex;
-use airlock_core::id::Id;
+use airlock_core::id::{Digest, Id};
 use airlock_core::object::Object;
 use airlock_core::roles::Action;
 use airlock_core::root::{Chain, RootFile};
@@ -359,21 +359,33 @@ pub async fn list(station: &Station) -> Result<Vec<Trust>> {
     Ok(out)
 }
 
+/// Which version of a root was known, so that none before it is trusted again when that is over.
+async fn remembered(station: &Station, held: &Trust, at: Digest) -> Result<Option<RefChange>> {
+    let Some(file) = &held.root else { return Ok(None) };
+    let chain = roots::chain(file.clone())?;
+    let name = root_ref(&chain);
+    let from = station.store.db.find_ref(&name).await?;
+    let before: Option<Trust> = match from {
+        Some(id) => Some(station.store.db.get(Id::new(id)).await?),
+        None => None,
+    };
+    let is_newer = before.is_none_or(|before| version(&before) < version(held));
+    Ok(is_newer.then_some(RefChange { name, from, to: Some(at) }))
+}
+
 /// Trusts a key or root no longer. What it brought stays; nothing more of it is taken.
 pub async fn revoke(station: &Station, name: &str) -> Result<()> {
     people::allow(station, Action::Distrust, None).await?;
-    let Some(held) = list(station).await?.into_iter().find(|held| held.name == name) else {
+    let id = station.store.db.find_ref(&format!("trust/{name}")).await?;
+    let Some(at) = id else {
         return Err(Error::usage(format!("no key is trusted under the name `{name}`"))
             .hint("`airlock trust list` shows them"));
     };
-    let id = Some(airlock_core::object::encode(&held)?.0.digest());
     let mut changes = vec![RefChange { name: format!("trust/{name}"), from: id, to: None }];
-    if let Some(file) = &held.root {
-        // Which version was known stays, so that none before it is trusted again.
-        let chain = roots::chain(file.clone())?;
-        if let_go(station, &chain).await?.is_none_or(|before| version(&before) < version(&held)) {
-            changes.push(station.move_ref(&root_ref(&chain), id).await?);
-        }
+    match station.store.db.get::<Trust>(Id::new(at)).await {
+        Ok(held) => changes.extend(remembered(station, &held, at).await?),
+        // Trust that nobody can read any more is let go of all the same.
+        Err(error) => tracing::warn!("what was trusted as `{name}` cannot be read: {error}"),
     }
     station.commit(changes, "trust.revoke", &format!("trust/{name}"), &serde_json::json!({})).await
 }

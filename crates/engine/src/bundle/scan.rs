@@ -3,7 +3,7 @@
 //! Files are asked about as they lie in the intake, whole and with the hash that the manifest says, and before anything of the
 //! bundle counts: when nothing of it is missing any more. One answer that is no refuses the bundle.
 
-use std::io::{BufReader, ErrorKind, Read as _, Write as _};
+use std::io::{BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -70,7 +70,7 @@ impl Importing {
     /// Unsafe, if somebody says no; a fault, if somebody could not tell.
     pub(crate) fn ask(&self, path: &Path, name: &str) -> Result<()> {
         if let Some(socket) = &self.clamd {
-            clamd(socket, path, name)?;
+            clamd(socket, path, name, PATIENCE)?;
         }
         match self.command.split_first() {
             Some((program, arguments)) => run((program, arguments), &self.writes, (path, name), PATIENCE),
@@ -106,9 +106,9 @@ fn shown(said: &str) -> String {
 
 /// Hands a file to `clamd`: `zINSTREAM`, then pieces with their lengths in front, then a length of 0; it answers
 /// `stream: OK`, `stream: NAME FOUND`, or that something is wrong.
-fn clamd(socket: &Path, path: &Path, name: &str) -> Result<()> {
+fn clamd(socket: &Path, path: &Path, name: &str, patience: Duration) -> Result<()> {
     let who = format!("clamd at {}", socket.display());
-    let answer = exchange(socket, path).map_err(|e| silent(name, &who, &e.to_string()))?;
+    let answer = exchange(socket, path, patience).map_err(|e| silent(name, &who, &e.to_string()))?;
     let answer = answer.trim_end_matches(['\0', '\n']).trim();
     match answer.strip_prefix("stream: ").unwrap_or(answer) {
         "OK" => Ok(()),
@@ -119,10 +119,39 @@ fn clamd(socket: &Path, path: &Path, name: &str) -> Result<()> {
     }
 }
 
-fn exchange(socket: &Path, path: &Path) -> std::io::Result<String> {
-    let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+/// A connection that has so long for all of a file: one that answers byte by byte does not begin anew with each.
+struct Timed {
+    stream: UnixStream,
+    until: Instant,
+}
+
+impl Timed {
+    fn left(&self) -> std::io::Result<Option<Duration>> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(Some(left)) }
+    }
+}
+
+impl Read for Timed {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.stream.set_read_timeout(self.left()?)?;
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Timed {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.stream.set_write_timeout(self.left()?)?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+fn exchange(socket: &Path, path: &Path, patience: Duration) -> std::io::Result<String> {
+    let mut stream = Timed { stream: UnixStream::connect(socket)?, until: Instant::now() + patience };
     let mut sent = || -> std::io::Result<()> {
         let mut file = std::fs::File::open(path)?;
         stream.write_all(b"zINSTREAM\0")?;
@@ -139,7 +168,7 @@ fn exchange(socket: &Path, path: &Path) -> std::io::Result<String> {
     // Who has enough of it hangs up, and says why all the same.
     let sent = sent();
     let mut answer = String::new();
-    let read = BufReader::new(&stream).take(ANSWER_BYTES_MAX).read_to_string(&mut answer);
+    let read = BufReader::new(&mut stream).take(ANSWER_BYTES_MAX).read_to_string(&mut answer);
     if answer.is_empty() { sent.and(read.map(|_| answer)) } else { Ok(answer) }
 }
 
@@ -271,6 +300,23 @@ mod tests {
         assert!(error.kind == Kind::Fault && error.message.contains("size limit exceeded"), "{error}");
         let gone = Importing { clamd: Some(dir.path().join("gone")), ..Importing::default() };
         assert_eq!(gone.ask(&file, "a.whl").unwrap_err().kind, Kind::Fault);
+    }
+
+    #[test]
+    fn a_daemon_that_answers_byte_by_byte_has_no_more_time_than_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let (socket, file) = (dir.path().join("clamd"), dir.path().join("file"));
+        std::fs::write(&file, "x").unwrap();
+        let listener = UnixListener::bind(&socket).unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            while stream.write_all(b"x").is_ok() {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        let began = Instant::now();
+        let error = clamd(&socket, &file, "a.whl", Duration::from_millis(500)).unwrap_err();
+        assert!(error.kind == Kind::Fault && began.elapsed() < Duration::from_secs(60), "{error}");
     }
 
     #[test]

@@ -242,7 +242,8 @@ impl Opened {
     /// What an error is that came while the bundle was read: if the manifest is gone too, it says nothing of the
     /// bundle, for the medium was pulled out.
     pub(super) fn unless_gone(&self, error: Error) -> Error {
-        if error.kind != Kind::Unsafe || self.is_there() {
+        // What a scanner says was said of a copy.
+        if error.kind != Kind::Unsafe || error.is_opinion || self.is_there() {
             return error;
         }
         Error::fault(format!(
