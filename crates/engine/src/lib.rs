@@ -1,4 +1,5 @@
 //! The use-cases, one file per verb.
+pub mod age;
 pub mod blast;
 pub mod bundle;
 pub mod channel;

@@ -2,6 +2,7 @@
 //!
 //! Like the core, this crate touches no file, network or clock; it works on bytes and on `Read + Seek`.
 
+pub mod age;
 pub mod archive;
 pub mod conda;
 pub mod environment;
