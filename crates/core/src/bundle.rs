@@ -15,6 +15,7 @@ use crate::fact::Facts;
 use crate::id::{Digest, Id};
 use crate::ledger::LedgerHead;
 use crate::request::Answers;
+use crate::sealed::{self, Sealed};
 use crate::shard::Shard;
 use crate::snapshot::Snapshot;
 use crate::time::Time;
@@ -37,6 +38,7 @@ pub const fn needed_for(format: u32) -> &'static str {
         2 => "feeds of newer kinds",
         volume::FORMAT => "volumes, or persons who release",
         cut::FORMAT => "files in parts",
+        sealed::FORMAT => "what is sealed to a recipient",
         FORMAT_HELD => "files that are held",
         _ => "something newer",
     }
@@ -113,6 +115,9 @@ pub struct Manifest {
     /// The name of the peer that it is meant for; none: whoever trusts the sender.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipient: Option<String>,
+    /// Whom it is sealed to: nobody else learns what is in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<Sealed>,
     /// The sender.
     pub sender: Sender,
     /// The stream: all bundles of one sending station to one audience.

@@ -41,6 +41,7 @@ pub mod record;
 pub mod request;
 pub mod roles;
 pub mod root;
+pub mod sealed;
 pub mod severity;
 pub mod shadow;
 pub mod shard;

@@ -8,6 +8,8 @@ use ed25519_dalek::pkcs8::{
 };
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 
+use zeroize::Zeroizing;
+
 use airlock_core::bundle::{self, SignatureLine};
 use airlock_core::hex;
 
@@ -82,6 +84,11 @@ impl StationKey {
         let other = VerifyingKey::from_bytes(other).ok().filter(|key| !key.is_weak())?;
         let shared = other.to_montgomery().mul_clamped(self.key.to_scalar_bytes()).to_bytes();
         (shared != [0; 32]).then_some(shared)
+    }
+
+    /// A secret that only this key's holder can compute, for one purpose and what it is told of.
+    pub(crate) fn derived<const N: usize>(&self, purpose: &[u8], of: &[&[u8]]) -> Option<Zeroizing<[u8; N]>> {
+        crate::age::derive(&Zeroizing::new(self.key.to_bytes())[..], purpose, of)
     }
 
     /// Signs.

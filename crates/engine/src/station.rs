@@ -12,6 +12,7 @@ use airlock_core::unseen::has_unseen;
 use airlock_store::{Change, Lease, Leased, NameChange, NewEntry, RefChange, Store};
 
 use crate::bundle::scan::Importing;
+use crate::bundle::seals::Seals;
 use crate::clock::{self, Trusted};
 use crate::downloads::Downloads;
 use crate::error::{Error, Result, file_error};
@@ -95,6 +96,9 @@ pub struct Config {
     /// Who releases bundles.
     #[serde(default, skip_serializing_if = "Release::is_default")]
     pub release: Release,
+    /// To whom bundles are sealed, by peer.
+    #[serde(default, skip_serializing_if = "Seals::is_default")]
+    pub seal: Seals,
 }
 
 /// `[notify]`.
@@ -139,6 +143,7 @@ impl Config {
         config.ledger.check()?;
         config.downloads.check()?;
         config.release.check()?;
+        config.seal.check()?;
         proposals::check_names(&config.people.two_person)?;
         Ok(config)
     }
@@ -232,6 +237,7 @@ impl Station {
             notify: Notify::default(),
             people: PeopleConfig::default(),
             release: Release::default(),
+            seal: Seals::default(),
         };
         let station = Self::of(dir, config, key, store, options);
         let policy = PolicyText { text: policy::DEFAULT.to_owned() };

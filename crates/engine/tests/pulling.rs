@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::id::Id;
 use airlock_core::snapshot::Snapshot;
+use airlock_engine::age::identity;
 use airlock_engine::bundle::export::{self, What};
 use airlock_engine::bundle::pull;
 use airlock_engine::error::Kind;
@@ -160,6 +161,26 @@ async fn a_published_bundle_that_was_changed_or_is_a_strangers_is_refused_before
     shut.config.hosts.clear();
     let error = pull::import(&shut, &location(&wire)).await.unwrap_err();
     assert!(error.message.contains("may not connect to `127.0.0.1`"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_published_bundle_that_is_sealed_comes_in_where_it_is_sealed_to_and_nobody_else_fetches_its_files()
+{
+    let (low, high) = two().await;
+    let seal = identity::ensure(&high, false).await.unwrap();
+    let disk = exported(&low, &What { seal, capacities: vec![700_000], ..What::default() }).await;
+    let wire = Wire::start(move |request, _| served(&disk, request, usize::MAX)).await;
+    let (own, aside) = (identity::path(&high.dir), high.dir.join("aside"));
+    std::fs::rename(&own, &aside).unwrap();
+    let error = pull::import(&high, &location(&wire)).await.unwrap_err();
+    assert!(error.kind == Kind::Unsafe && error.message.contains("no identity"), "{error}");
+    assert!(wire.asked().iter().all(|request| !request.target.contains("/files/")));
+    let keys = vec![low.station.key.public()];
+    pull::check(&high, &location(&wire), keys, false).await.unwrap();
+    std::fs::rename(&aside, &own).unwrap();
+    let done = pull::import(&high, &location(&wire)).await.unwrap();
+    assert_eq!((done.files, done.taken.incomplete.is_none()), (5, true));
+    assert_eq!(content(&high).await, content(&low.station).await);
 }
 
 #[tokio::test]

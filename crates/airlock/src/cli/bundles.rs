@@ -6,6 +6,7 @@ use clap::Args;
 
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::size;
+use airlock_formats::age::Recipient;
 
 /// `airlock export`
 #[derive(Debug, Args)]
@@ -44,6 +45,10 @@ pub struct ExportArgs {
     /// So many further volumes, or of the folders, hold parity: any so many that are lost or damaged can be rebuilt.
     #[arg(long, value_name = "K", default_value_t = 0)]
     pub parity: u32,
+    /// Seal it: nobody but this recipient of age (`age1...`, which `airlock key identity` prints there) learns what is in it. Whom
+    /// `[seal]` of airlock.toml names for the peer is a recipient too.
+    #[arg(long, value_name = "RECIPIENT")]
+    pub seal: Vec<Recipient>,
     /// Only say what it would take, and how long: the first medium is tried with 64 MiB.
     #[arg(long)]
     pub plan: bool,

@@ -54,6 +54,13 @@ pub enum KeyCommand {
         #[arg(long, value_name = "FILE")]
         passphrase_file: Option<PathBuf>,
     },
+    /// What others seal bundles to (`export --seal`), so that this station alone can open them. One is made where there is none yet;
+    /// its secret half stays in the station's folder.
+    Identity {
+        /// Make a further one. Those of before open what is sealed to them all the same.
+        #[arg(long)]
+        add: bool,
+    },
     /// The fingerprint of a public key.
     Show {
         /// The public key.

@@ -48,6 +48,7 @@ pub async fn export(cx: &Cx, args: ExportArgs) -> Result<ExitCode> {
         max_file,
         volume,
         parity,
+        seal,
         plan,
     } = args;
     let held = include.contains(&Include::Held);
@@ -69,6 +70,7 @@ pub async fn export(cx: &Cx, args: ExportArgs) -> Result<ExitCode> {
         volume,
         max_file,
         parity,
+        seal,
     };
     let has_receipt = missing.is_some();
     if let Some(missing) = missing.flatten() {
@@ -94,7 +96,8 @@ pub async fn export(cx: &Cx, args: ExportArgs) -> Result<ExitCode> {
 
 /// Whether what a bundle holds, or how it is laid out, is asked for anew.
 fn is_anew(what: &What) -> bool {
-    let is_new = what.plan || what.held || what.max_file.is_some() || what.parity > 0;
+    let is_new =
+        what.plan || what.held || what.max_file.is_some() || what.parity > 0 || !what.seal.is_empty();
     is_new || !what.channels.is_empty() || !what.further.is_empty() || !what.capacities.is_empty()
 }
 
@@ -108,7 +111,7 @@ async fn export_missing(
 ) -> Result<ExitCode> {
     if is_anew(what) || what.volume.is_some() {
         return Err(Error::usage("what a receipt misses is written again as it was, into one folder")
-            .hint("give one folder, without --plan, --channel, --include, --capacity, --max-file, --volume and --parity"));
+            .hint("give one folder, without --plan, --channel, --include, --capacity, --max-file, --volume, --parity and --seal"));
     }
     let stream = export::stream_of(station, what.to.as_deref());
     let report = resend::resend(station, dir, &stream, missing).await?;
@@ -173,8 +176,12 @@ fn answer_export(cx: &Cx, report: &export::Report, verb: &str) -> Result<ExitCod
         };
         let release =
             report.release.as_ref().map(|release| format!("It is {release}.\n")).unwrap_or_default();
+        let sealed = match report.sealed.is_empty() {
+            true => String::new(),
+            false => format!("It is sealed: {} can open it, and nobody else.\n", report.sealed.join(" or ")),
+        };
         format!(
-            "{verb} bundle {} of stream {}{base}: {}{cut}, {}, {}, {}.\n{held}{unread}{volumes}{time}{release}",
+            "{verb} bundle {} of stream {}{base}: {}{cut}, {}, {}, {}.\n{held}{unread}{volumes}{time}{sealed}{release}",
             report.number,
             report.stream,
             count(report.files, "file"),
@@ -282,7 +289,7 @@ pub async fn verify(cx: &Cx, VerifyArgs { dir, key, header }: VerifyArgs) -> Res
             "predecessor": m.predecessor, "sender": m.sender, "fingerprint": bundle::fingerprint(&opened.signer),
             "recipient": m.recipient, "created": m.created, "channels": channels, "files": m.files.len(),
             "bytes": m.files.iter().map(|f| f.size).fold(0, u64::saturating_add), "released": released, "parts": parts,
-            "volumes": m.volumes, "whole": is_whole, "files_here": files, "bytes_here": size,
+            "volumes": m.volumes, "whole": is_whole, "files_here": files, "bytes_here": size, "sealed": m.sealed,
             "confined": cx.confined,
         }))
     };
@@ -297,7 +304,7 @@ pub async fn verify(cx: &Cx, VerifyArgs { dir, key, header }: VerifyArgs) -> Res
         let needs = m.base.map(|b| format!("\n  needs    bundle {}", b.number)).unwrap_or_default();
         let by = released_by(&opened.by);
         format!(
-            "{state}.\n  from     {} ({}){by}\n  stream   {}, bundle {}{needs}{of}\n  written  {}\n  holds    {}, {}, for {}\n",
+            "{state}.\n  from     {} ({}){by}\n  stream   {}, bundle {}{needs}{of}\n  written  {}\n  holds    {}, {}, {}\n",
             m.sender.name,
             bundle::fingerprint(&opened.signer),
             m.stream,
@@ -305,7 +312,10 @@ pub async fn verify(cx: &Cx, VerifyArgs { dir, key, header }: VerifyArgs) -> Res
             m.created,
             count(files, "file"),
             bytes(size),
-            channels.join(", "),
+            match &m.sealed {
+                Some(sealed) => format!("sealed to {}", sealed.recipients.join(", ")),
+                None => format!("for {}", channels.join(", ")),
+            },
         )
     };
     cx.out.answer(json, text)?;

@@ -9,6 +9,7 @@ mod confined;
 mod downloads;
 mod evidence;
 mod findings;
+mod identity;
 mod import_plan;
 mod inbox;
 mod index;
@@ -138,7 +139,7 @@ pub async fn run(cli: Cli, confined: Option<Confinement>) -> Result<ExitCode> {
         Command::Verify(args) => bundles::verify(&cx, args).await,
         Command::Import(args) => trees::import(&cx, args).await,
         Command::Sign(args) => signing::sign(&cx, &args),
-        Command::Key(command) => signing::key(&cx, command),
+        Command::Key(command) => signing::key(&cx, command).await,
         Command::Trust(command) => signing::trust(&cx, command).await,
         Command::Send(args) => oneway::send(&cx, args).await,
         Command::Receive(args) => oneway::receive(&cx, args).await,

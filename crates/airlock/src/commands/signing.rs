@@ -74,7 +74,7 @@ fn told(candidate: &Candidate, is_whole: bool) -> String {
     let channels: Vec<&str> = m.channels.keys().map(String::as_str).collect();
     let (root, size) = (candidate.chain().newest(), m.files.iter().map(|f| f.size).sum());
     format!(
-        "{}\n  from     {} ({})\n  stream   {}, bundle {}{}\n  to       {}\n  written  {}\n  holds    {}, {}, for {}\n  manifest {}\n  root     {}, version {} ({})",
+        "{}\n  from     {} ({})\n  stream   {}, bundle {}{}\n  to       {}\n  written  {}\n  holds    {}, {}, {}\n  manifest {}\n  root     {}, version {} ({})",
         if is_whole { "Whole and unchanged:" } else { "Not looked at:" },
         m.sender.name,
         fingerprint(&candidate.opened().signer),
@@ -85,7 +85,12 @@ fn told(candidate: &Candidate, is_whole: bool) -> String {
         m.created,
         count(m.files.len() as u64, "file"),
         bytes(size),
-        if channels.is_empty() { "no channel: advisories alone".to_owned() } else { channels.join(", ") },
+        match (&m.sealed, channels.is_empty()) {
+            (Some(sealed), _) =>
+                format!("sealed to {}: what is in them does not show", sealed.recipients.join(", ")),
+            (None, true) => "for no channel: advisories alone".to_owned(),
+            (None, false) => format!("for {}", channels.join(", ")),
+        },
         candidate.opened().digest,
         root.name,
         root.version,
@@ -94,7 +99,7 @@ fn told(candidate: &Candidate, is_whole: bool) -> String {
 }
 
 /// `airlock key`
-pub fn key(cx: &Cx, command: KeyCommand) -> Result<ExitCode> {
+pub async fn key(cx: &Cx, command: KeyCommand) -> Result<ExitCode> {
     match command {
         KeyCommand::New { file, passphrase_file } => {
             let passphrase = passphrase::new(passphrase_file.as_deref(), &file)?;
@@ -111,6 +116,7 @@ pub fn key(cx: &Cx, command: KeyCommand) -> Result<ExitCode> {
                 },
             )?;
         }
+        KeyCommand::Identity { add } => super::identity::run(cx, add).await?,
         KeyCommand::Show { file } => {
             let print = fingerprint(&keys::read_public(&file)?);
             cx.out.answer(|| Ok(serde_json::json!({"fingerprint": print})), || format!("{print}\n"))?;

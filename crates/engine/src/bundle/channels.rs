@@ -188,7 +188,7 @@ pub(super) struct Metadata {
 
 impl Metadata {
     async fn of(station: &Station, m: &Manifest, sent: &[(String, Id<Facts>)]) -> Result<Self> {
-        let came = m.wholes().filter(|whole| whole.path.ends_with(".metadata")).map(|whole| whole.sha256);
+        let came = m.wholes().filter(|whole| whole.name.ends_with(".metadata")).map(|whole| whole.sha256);
         let mut known = Self { came: came.collect(), held: HashMap::new() };
         // A bundle without a base carries everything itself.
         if m.base.is_none() {

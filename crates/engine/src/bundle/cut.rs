@@ -12,10 +12,9 @@ use sha2::{Digest as _, Sha256};
 use airlock_core::bundle::{BundledFile, Manifest};
 use airlock_core::cut::{self, FAT32_MAX, Joined, LIMIT_MIN, PARTS_MAX};
 use airlock_core::id::Digest;
-use airlock_store::Blobs;
 
 use super::media;
-use super::source::{self, Source};
+use super::source::{self, Wholes};
 use crate::error::{Error, Result, file_error};
 use crate::progress::{Progress, Unit};
 
@@ -60,10 +59,11 @@ pub(super) fn list(manifest: &mut Manifest, files: &[BundledFile], limit: u64) -
 
 /// What is known of the packages is in one file, which is not cut.
 pub(super) fn check_objects(manifest: &Manifest, limit: u64) -> Result<()> {
-    match manifest.objects.iter().find(|file| file.size > limit) {
-        Some(file) => Err(Error::usage(format!(
-            "{} has {} bytes, and files may have {limit} at most: what is known of the packages is not cut",
-            file.path, file.size
+    let objects = manifest.objects.iter().map(|file| (&file.path, file.size));
+    let sealed = manifest.extra.iter().map(|file| (&file.path, file.size));
+    match objects.chain(sealed).find(|(_, size)| *size > limit) {
+        Some((path, size)) => Err(Error::usage(format!(
+            "{path} has {size} bytes, and files may have {limit} at most: what is known of the packages is not cut",
         ))
         .hint("let files be larger (--max-file), or export channel by channel")),
         None => Ok(()),
@@ -71,7 +71,7 @@ pub(super) fn check_objects(manifest: &Manifest, limit: u64) -> Result<()> {
 }
 
 /// Reads the files that are cut and gives their parts their hashes.
-pub(super) fn hash_parts(blobs: &Blobs, manifest: &mut Manifest, progress: &Progress) -> Result<()> {
+pub(super) fn hash_parts(wholes: &Wholes, manifest: &mut Manifest, progress: &Progress) -> Result<()> {
     if manifest.joined.is_empty() {
         return Ok(());
     }
@@ -83,7 +83,7 @@ pub(super) fn hash_parts(blobs: &Blobs, manifest: &mut Manifest, progress: &Prog
         |joined| joined.size,
         |joined, buffer| {
             let parts = manifest.files.get(joined.places()).unwrap_or_default();
-            let hashes = hashes(blobs, joined, parts, buffer, &|n| task.add(n))?;
+            let hashes = hashes(wholes, joined, parts, buffer, &|n| task.add(n))?;
             found.lock().unwrap_or_else(PoisonError::into_inner).extend(joined.places().zip(hashes));
             Ok(())
         },
@@ -97,19 +97,19 @@ pub(super) fn hash_parts(blobs: &Blobs, manifest: &mut Manifest, progress: &Prog
 }
 
 fn hashes(
-    blobs: &Blobs,
+    wholes: &Wholes,
     joined: &Joined,
     parts: &[BundledFile],
     buffer: &mut [u8],
     told: &impl Fn(u64),
 ) -> Result<Vec<Digest>> {
     let name = parts.first().map_or("", |part| part.name.as_str());
-    let blob = blobs.find(joined.sha256).ok_or_else(|| source::left(name))?;
+    let stretch = |first, size| wholes.stretch(joined.sha256, first, size).ok_or_else(|| source::left(name));
     let (mut first, mut whole, mut out) = (0, Sha256::new(), Vec::new());
     for part in parts {
         let mut hasher = Sha256::new();
-        let stretch = Source::stretch(blob.path().to_owned(), first, part.size);
-        media::pass(stretch.open_at(0)?, blob.path(), buffer, |bytes| {
+        let source = stretch(first, part.size)?;
+        media::pass(source.open_at(0)?, source.path(), buffer, |bytes| {
             hasher.update(bytes);
             whole.update(bytes);
             told(bytes.len() as u64);
@@ -120,7 +120,7 @@ fn hashes(
     }
     match Digest::from_bytes(whole.finalize().into()) == joined.sha256 {
         true => Ok(out),
-        false => Err(source::changed(blob.path(), name)),
+        false => Err(source::changed(stretch(0, 0)?.path(), name)),
     }
 }
 

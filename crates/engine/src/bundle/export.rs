@@ -15,17 +15,19 @@ use airlock_core::request::Answers;
 use airlock_core::roles::Action;
 use airlock_core::root::Chain;
 use airlock_core::snapshot::Snapshot;
-use airlock_core::volume::Part;
+use airlock_formats::age::Recipient;
 use airlock_store::{Db, Lease};
 
 use super::gather;
 use super::held::{self, Carried};
+use super::lay;
 use super::layout::{self, Bounds};
 use super::needs::Needs;
+use super::seals::{self, Inside};
 use super::signing::Released;
-use super::source::Sources;
+use super::source::{Sources, Wholes};
 use super::write::Folder;
-use super::{ExportState, Exported, cut, objects, resend, turns, volumes};
+use super::{ExportState, Exported, cut, resend, turns, volumes};
 use crate::error::{Error, Result, joined};
 use crate::people;
 use crate::station::Station;
@@ -61,6 +63,8 @@ pub struct What {
     pub max_file: Option<u64>,
     /// How many volumes of parity are added, or how many of the folders hold it.
     pub parity: u32,
+    /// To whom it is sealed, beside those whom the configuration names for the peer.
+    pub seal: Vec<Recipient>,
 }
 
 impl What {
@@ -113,6 +117,9 @@ pub struct Report {
     /// Where release keys are named: who signed, and how many are missing. It counts when none is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub release: Option<Released>,
+    /// To whom it is sealed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sealed: Vec<String>,
 }
 
 /// What a bundle carries of what is held.
@@ -179,8 +186,7 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     let left_out = needs.left_out();
     let (blobs, wanted) = (station.store.blobs.clone(), needs.files);
     let files = joined(tokio::task::spawn_blocking(move || gather::sized(&blobs, wanted)).await)?;
-    let ledger = db.ledger_head().await?;
-    let last = state.bundles.last().map(|e| e.bundle);
+    let (ledger, last) = (db.ledger_head().await?, state.bundles.last().map(|e| e.bundle));
     let manifest = Manifest {
         answers: answers.as_ref().map(|(id, _)| *id),
         format: layout::of(&heads, root.is_some(), &held),
@@ -188,6 +194,7 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
         number: last.map_or(0, |l| l.number) + 1,
         predecessor: last.map(|l| l.manifest),
         base: what.base,
+        sealed: None,
         sender: Sender { name: station.config.name.clone(), public_key: station.key.public_hex() },
         recipient: what.to.clone(),
         created: station.now().await?,
@@ -207,6 +214,7 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
         unread: layout::left_out(what, bounds, with_held),
         ..report(&manifest, needs.objects.len() as u64, left_out)
     };
+    let (manifest, inside) = seals::seal(station, manifest, &needs.objects, what).await?;
     if what.plan {
         return plan(station, dir, media, (what.parity, bounds), (manifest, report, needs.objects)).await;
     }
@@ -214,7 +222,7 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     let held = held.channels;
     let stands = Stands { snapshots, held, heads, state, before, base, ledger, answers: answered };
     let made = (manifest, report, needs.objects);
-    let report = make(station, (dir, what), (media, bounds), made, (stands, root)).await?;
+    let report = make(station, (dir, what), (media, bounds), made, (stands, inside, root)).await?;
     request::sent(station, answers.as_ref().map(|(_, answers)| answers), report.number).await;
     drop(lease);
     if let Some(volume) = what.volume {
@@ -229,13 +237,14 @@ async fn make(
     (dir, what): (&Path, &What),
     (media, bounds): (Option<volumes::Media>, Bounds),
     (manifest, report, ids): (Manifest, Report, BTreeSet<Digest>),
-    (stands, root): (Stands, Option<Chain>),
+    (stands, inside, root): (Stands, Option<Inside>, Option<Chain>),
 ) -> Result<Report> {
-    let laid = lay(station, (dir, what), (media, bounds), manifest, &ids).await?;
+    let laid = lay::lay(station, (dir, what), (media, bounds), (manifest, &ids, inside.as_ref())).await?;
     let report = Report { volumes: laid.volumes, ..report };
     drop(ids);
-    let (folders, text, report) = write(station, laid.folders, laid.manifest, report, root.as_ref()).await?;
-    seal(station, folders, report, stands, (text, root)).await
+    let by = (root.as_ref(), inside.as_ref());
+    let (folders, text, report) = write(station, laid.folders, laid.manifest, report, by).await?;
+    sign(station, folders, report, stands, (text, inside, root)).await
 }
 
 /// Makes what is published, and what is held where that goes along, ready to leave.
@@ -269,7 +278,14 @@ pub(super) fn report(manifest: &Manifest, objects: u64, left_out: u64) -> Report
         volumes: Vec::new(),
         seconds: None,
         release: None,
+        sealed: Vec::new(),
     }
+}
+
+/// What is known only of the manifest that travels: in what its files do.
+fn tell(report: &mut Report, manifest: &Manifest) {
+    report.cut = manifest.joined.len() as u64;
+    report.sealed = manifest.sealed.as_ref().map(|sealed| sealed.recipients.clone()).unwrap_or_default();
 }
 
 /// What it would take, on these media, and how long by what the first of them does now.
@@ -282,8 +298,10 @@ async fn plan(
 ) -> Result<Report> {
     let mut bytes = report.bytes;
     if let Some(media) = media {
-        let (_beside, objects) = volumes::objects_beside(station, &ids).await?;
-        manifest.objects = vec![objects];
+        if manifest.sealed.is_none() {
+            let (_beside, objects) = volumes::objects_beside(station, &ids).await?;
+            manifest.objects = vec![objects];
+        }
         let layout = media.assign(&mut manifest, parity, bounds.file)?;
         report.volumes = volumes::planned(&layout, &manifest);
         bytes = report.volumes.iter().map(|volume| volume.bytes).sum();
@@ -292,8 +310,9 @@ async fn plan(
         cut::list(&mut manifest, &files, bounds.file)?;
     }
     layout::check(&manifest, bounds.reads)?;
-    report.cut = manifest.joined.len() as u64;
+    tell(&mut report, &manifest);
     bytes += manifest.objects.iter().map(|file| file.size).sum::<u64>();
+    bytes += manifest.extra.iter().map(|file| file.size).sum::<u64>();
     if let Some(there) = dir.ancestors().find(|path| path.is_dir()) {
         let there = there.to_owned();
         let tried = move || super::media::seconds_per_byte(&there);
@@ -301,65 +320,6 @@ async fn plan(
         report.seconds = Some(each * bytes as f64);
     }
     Ok(report)
-}
-
-/// A bundle that lies where it is to lie, but for what people read, and its manifest.
-struct Laid {
-    folders: Vec<Folder>,
-    manifest: Manifest,
-    /// What its volumes hold, where they follow.
-    volumes: Vec<OnMedium>,
-    /// Holds the folder of a bundle whose volumes follow.
-    _beside: Option<tempfile::TempDir>,
-}
-
-async fn lay(
-    station: &Station,
-    (dir, what): (&Path, &What),
-    (media, bounds): (Option<volumes::Media>, Bounds),
-    manifest: Manifest,
-    ids: &BTreeSet<Digest>,
-) -> Result<Laid> {
-    let (folders, manifest) = match (media, what.volume) {
-        (Some(media), Some(volume)) => {
-            let (beside, folder, manifest) =
-                turns::decide(station, (media, volume), bounds, manifest, ids).await?;
-            let volumes = volumes::told(&vec![dir.to_owned(); manifest.volumes.len()], &manifest);
-            return Ok(Laid { folders: vec![folder], manifest, volumes, _beside: Some(beside) });
-        }
-        (Some(media), None) => volumes::lay_out(station, media, (what.parity, bounds), manifest, ids).await?,
-        (None, _) => in_one(station, dir, bounds, manifest, ids).await?,
-    };
-    Ok(Laid { folders, manifest, volumes: Vec::new(), _beside: None })
-}
-
-/// A bundle in one folder: the artifacts and the objects.
-async fn in_one(
-    station: &Station,
-    dir: &Path,
-    bounds: Bounds,
-    mut manifest: Manifest,
-    ids: &BTreeSet<Digest>,
-) -> Result<(Vec<Folder>, Manifest)> {
-    let into = dir.to_owned();
-    let begin = move || {
-        let files = std::mem::take(&mut manifest.files);
-        cut::list(&mut manifest, &files, bounds.file)?;
-        layout::check(&manifest, bounds.reads)?;
-        Ok((Folder::prepare(&into, Part::Whole, &manifest)?, manifest))
-    };
-    let (folder, mut manifest) = joined(tokio::task::spawn_blocking(begin).await)?;
-    manifest.objects = vec![objects::write(&station.store.db, dir, OBJECTS, ids).await?];
-    cut::check_objects(&manifest, bounds.file)?;
-    let (blobs, progress) = (station.store.blobs.clone(), station.options.progress.clone());
-    let fill = move || {
-        folder.check_room_left(&manifest)?;
-        cut::hash_parts(&blobs, &mut manifest, &progress)?;
-        folder.copy(&Sources::of(&blobs, &manifest), &manifest, &progress)?;
-        Ok((folder, manifest))
-    };
-    let (folder, manifest) = joined(tokio::task::spawn_blocking(fill).await)?;
-    Ok((vec![folder], manifest))
 }
 
 /// Where a stream stands before a bundle, and what the bundle brings.
@@ -383,15 +343,18 @@ async fn write(
     folders: Vec<Folder>,
     mut manifest: Manifest,
     mut report: Report,
-    root: Option<&Chain>,
+    (root, inside): (Option<&Chain>, Option<&Inside>),
 ) -> Result<(Vec<Folder>, Canonical, Report)> {
     let root = root.map(|chain| roots::text(chain.file())).transpose()?;
-    let sources = Sources::of(&station.store.blobs, &manifest);
+    let wholes = Wholes::of(&station.store.blobs, inside.map(|inside| inside.files.clone()));
+    let sources = Sources::of(&wholes, &manifest);
     let (progress, fingerprint) = (station.options.progress.clone(), station.key.fingerprint());
     let whole = move || {
+        let beside = std::mem::take(&mut manifest.extra);
         for folder in &folders {
             let mut extra = vec![folder.write_readme(&manifest, &fingerprint)?];
             extra.extend(root.as_ref().map(|text| folder.write_root(text)).transpose()?);
+            extra.extend(beside.iter().cloned());
             manifest.extra = extra;
         }
         for folder in &folders {
@@ -402,7 +365,7 @@ async fn write(
         if report.volumes.is_empty() {
             report.volumes = volumes::told(&dirs, &manifest);
         }
-        report.cut = manifest.joined.len() as u64;
+        tell(&mut report, &manifest);
         let text = Canonical::of(&manifest)?;
         drop(manifest);
         folders.iter().try_for_each(|folder| folder.write_manifest(text.as_str()))?;
@@ -412,12 +375,12 @@ async fn write(
 }
 
 /// Takes the number, which nobody else gets then, and signs.
-async fn seal(
+async fn sign(
     station: &Station,
     folders: Vec<Folder>,
     mut report: Report,
     stands: Stands,
-    (text, root): (Canonical, Option<Chain>),
+    (text, inside, root): (Canonical, Option<Inside>, Option<Chain>),
 ) -> Result<Report> {
     let Stands { snapshots, held: carried, heads, mut state, before, base, ledger, answers } = stands;
     let digest = Digest::of(text.as_str().as_bytes());
@@ -431,7 +394,8 @@ async fn seal(
     channels.extend(snapshots);
     state.bundles.push(Exported { bundle, channels, held, feeds: heads, ledger: Some(ledger), answers });
     if let Some(folder) = folders.first() {
-        resend::keep(&station.dir, text.as_str(), folder.dir())?;
+        let inner = inside.as_ref().map(|inside| inside.manifest.as_str());
+        resend::keep(&station.dir, (text.as_str(), inner), folder.dir())?;
     }
     let id = station.store.db.put(&state).await?;
     let name = state_ref(&report.stream);

@@ -14,14 +14,15 @@ use airlock_core::roles::Action;
 use airlock_core::root::Chain;
 use airlock_store::{Intake, Packed, RefChange};
 
-use super::admission::{self, Entry, admission, choose};
+use super::admission::{self, Entry, choose};
+use super::brought::{self, Brought, Intakes};
 use super::channels::Arrived;
 use super::feeds::Known;
 use super::parts::{Parts, Taken};
 use super::preview::Plan;
 use super::signing::{SignedBy, Trusted};
 use super::verify::Opened;
-use super::{ImportState, channels, feeds, objects, preview, unfinished, waiting};
+use super::{ImportState, channels, feeds, objects, preview, waiting};
 use crate::clock;
 use crate::error::{Error, Kind, Result, joined};
 use crate::history;
@@ -90,10 +91,10 @@ pub async fn import_with(station: &Station, dirs: &[PathBuf], wish: &Wish) -> Re
     let (dirs, known) = (dirs.to_owned(), Trusted::of(&trusted)?);
     let parts = Arc::new(joined(tokio::task::spawn_blocking(move || Parts::open(&dirs, known)).await)?);
     let trust = choose(trusted, parts.first())?;
-    let m = parts.manifest();
-    admission::check_names(m)?;
-    let _stream = station.lease(&format!("import/{}", m.stream), "import").await?;
-    let entry = admission(station, parts.first(), &trust, wish.back.is_some()).await?;
+    admission::check_names(parts.manifest())?;
+    let _stream = station.lease(&format!("import/{}", parts.manifest().stream), "import").await?;
+    let (entry, bundle) = brought::admit(station, parts, &trust, wish.back.is_some()).await?;
+    let m = bundle.inner().manifest();
     let mut report = Report::of(m, &trust, &entry);
     let why = format!("import {} of {}", report.number, report.stream);
     if entry.again && wish.plan {
@@ -105,7 +106,7 @@ pub async fn import_with(station: &Station, dirs: &[PathBuf], wish: &Wish) -> Re
             leases.push(station.lease(&format!("channel/{name}"), "import").await?);
         }
         // Judging, which follows, asks for the channels by itself.
-        take_in(station, &parts, (&trust, &entry, wish), &mut report).await?;
+        take_in(station, &bundle, (&trust, &entry, wish), &mut report).await?;
         if report.taken.incomplete.is_some() || report.plan.is_some() || report.waits.is_some() {
             return Ok(report);
         }
@@ -156,27 +157,28 @@ impl Report {
 /// the next try.
 async fn take_in(
     station: &Station,
-    parts: &Arc<Parts>,
+    bundle: &Brought,
     (trust, entry, wish): (&Trust, &Entry, &Wish),
     report: &mut Report,
 ) -> Result<()> {
-    let (bundle, store) = (parts.clone(), station.store.clone());
+    let (outer, parts) = (&bundle.outer, bundle.inner());
+    let (brought, store) = (bundle.clone(), station.store.clone());
     let begin = move || {
-        bundle.check_listing()?;
-        bundle.with_objects()?;
-        Ok(Arc::new(unfinished::intake(&store.blobs, bundle.first())?))
+        brought.outer.check_listing()?;
+        brought.outer.with_objects()?;
+        Ok(Arc::new(Intakes::open(&store, &brought)?))
     };
-    let intake = joined(tokio::task::spawn_blocking(begin).await).map_err(|e| parts.unless_gone(e))?;
-    let verified = verified(station, parts, (trust, entry), &intake).await.map_err(|e| parts.unless_gone(e));
-    let intake: Intake = match &verified {
+    let intake = joined(tokio::task::spawn_blocking(begin).await).map_err(|e| outer.unless_gone(e))?;
+    let verified = verified(station, bundle, (trust, entry), &intake).await.map_err(|e| outer.unless_gone(e));
+    let intake: Intakes = match &verified {
         Err(error) if error.kind != Kind::Unsafe || error.is_opinion => return verified.map(|_| ()),
         _ => Arc::into_inner(intake).ok_or_else(|| Error::fault("an intake is in use"))?,
     };
-    let keep = async |intake: Intake| joined(tokio::task::spawn_blocking(move || Ok(intake.keep()?)).await);
+    let keep = async |intake: Intakes| joined(tokio::task::spawn_blocking(move || intake.keep()).await);
     let found = match verified {
         Ok(found) => found,
         Err(error) => {
-            joined(tokio::task::spawn_blocking(move || Ok(intake.discard()?)).await)?;
+            joined(tokio::task::spawn_blocking(move || intake.discard()).await)?;
             return Err(error);
         }
     };
@@ -195,7 +197,7 @@ async fn take_in(
     if proposals::would_wait(station, &act) {
         keep(intake).await?;
         (report.waits, report.outcomes) =
-            waiting::wait(station, parts, act).await.map(|(waits, outcomes)| (Some(waits), outcomes))?;
+            waiting::wait(station, bundle, act).await.map(|(waits, outcomes)| (Some(waits), outcomes))?;
         return Ok(());
     }
     if let Err(no) = proposals::gate(station, act).await {
@@ -204,9 +206,14 @@ async fn take_in(
         report.outcomes = waiting::tighten(station, parts).await?;
         return Err(no);
     }
-    joined(tokio::task::spawn_blocking(move || Ok(intake.commit()?)).await)?;
+    let travelled = joined(tokio::task::spawn_blocking(move || intake.commit()).await)?;
     would.known.set.keep(station).await?;
-    commit(station, parts, (trust, entry, wish), would).await
+    commit(station, parts, (trust, entry, wish), would).await?;
+    // What was in it counts, whatever becomes of what travelled.
+    if let Some(Err(error)) = travelled.map(Intake::discard) {
+        tracing::warn!("what travelled of the bundle stays for a while: {error}");
+    }
+    Ok(())
 }
 
 /// Moves the refs, and says so.
@@ -279,16 +286,13 @@ struct Verified {
 /// and all of it is checked. Gives what is to move; while something is missing, nothing.
 async fn verified(
     station: &Station,
-    parts: &Arc<Parts>,
+    bundle: &Brought,
     (trust, entry): (&Trust, &Entry),
-    intake: &Arc<Intake>,
+    intakes: &Arc<Intakes>,
 ) -> Result<Verified> {
+    let parts = bundle.inner();
     let (m, opened) = (parts.manifest(), parts.first());
-    let (bundle, store, into) = (parts.clone(), station.store.clone(), intake.clone());
-    let progress = station.options.progress.clone();
-    let asked = station.config.import.clone();
-    let take = move || bundle.take_files((&store, &into), &asked, &progress);
-    let taken = joined(tokio::task::spawn_blocking(take).await)?;
+    let taken = brought::collect(station, bundle, intakes).await?;
     if taken.incomplete.is_some() {
         return Ok(Verified { taken, would: None });
     }

@@ -167,8 +167,7 @@ pub(super) fn copy(source: &Source, to: &Path, buffer: &mut [u8], mut told: impl
     }
     let mut copied = 0;
     loop {
-        let mut stretch = (&mut bytes).take(STRETCH_BYTES);
-        let n = std::io::copy(&mut stretch, &mut sink).map_err(|e| {
+        let n = bytes.copy_to(&mut sink, STRETCH_BYTES, buffer).map_err(|e| {
             let both = format!("{} to {}", from.display(), to.display());
             file_error(both)(e)
         })?;

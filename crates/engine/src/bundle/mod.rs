@@ -1,6 +1,7 @@
 //! Bundles: what they carry, and what both sides remember of them.
 
 pub(crate) mod admission;
+mod brought;
 mod channels;
 mod cut;
 pub mod export;
@@ -9,6 +10,7 @@ pub mod file;
 mod gather;
 mod held;
 pub mod import;
+mod lay;
 mod layout;
 pub(crate) mod media;
 mod needs;
@@ -20,11 +22,13 @@ pub mod pull;
 pub mod receipt;
 pub mod resend;
 pub mod scan;
+pub mod seals;
 pub mod signing;
 mod source;
 mod target;
 pub mod turns;
 pub mod unfinished;
+mod unseal;
 pub mod verify;
 pub mod volumes;
 pub(crate) mod waiting;

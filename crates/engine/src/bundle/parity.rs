@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{BufReader, Read as _, Seek as _, SeekFrom, Take, Write as _};
+use std::io::{BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::PathBuf;
 
 use reed_solomon_simd::{ReedSolomonDecoder, ReedSolomonEncoder};
@@ -23,7 +23,7 @@ use airlock_core::volume::{PARITY_FILE_BYTES, Parity, ParityFile, SHARD_BYTES, V
 use airlock_store::{Blobs, Incoming, Intake};
 
 use super::media;
-use super::source::{Source, Sources};
+use super::source::{Bytes, Source, Sources};
 use super::target::Target;
 use super::verify::Opened;
 use super::write::Folder;
@@ -64,7 +64,7 @@ struct Reading {
     first: u64,
     /// How far it was read.
     at: u64,
-    reader: BufReader<Take<File>>,
+    reader: BufReader<Bytes>,
     path: PathBuf,
 }
 

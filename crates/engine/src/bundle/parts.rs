@@ -175,7 +175,12 @@ impl Parts {
     }
 
     /// Has those who are to be asked look at each file that came.
-    fn ask(&self, asked: &Importing, (store, intake): (&Store, &Intake), progress: &Progress) -> Result<()> {
+    pub fn ask(
+        &self,
+        asked: &Importing,
+        (store, intake): (&Store, &Intake),
+        progress: &Progress,
+    ) -> Result<()> {
         let is_new = |whole: &Whole<'_>| store.blobs.find(whole.sha256).is_none();
         let came: Vec<Whole<'_>> = self.manifest().wholes().filter(is_new).collect();
         let total = came.iter().map(|f| f.size).sum();
@@ -206,10 +211,14 @@ impl Parts {
 
     /// There must be room for what the store does not have, and for the objects.
     pub fn check_room(&self, store: &Store, intake: &Intake) -> Result<()> {
+        media::check_room(store.blobs.root(), self.room_needed(store, intake)?)
+    }
+
+    /// How much room that takes, in bytes.
+    pub fn room_needed(&self, store: &Store, intake: &Intake) -> Result<u64> {
         let m = self.manifest();
         let objects = media::room_for(m.objects.iter().map(|f| f.size));
-        let files = target::room(m, store, intake)?;
-        media::check_room(store.blobs.root(), files.saturating_add(objects))
+        Ok(target::room(m, store, intake)?.saturating_add(objects))
     }
 
     /// What is missing, by volumes where all of one is and files otherwise.

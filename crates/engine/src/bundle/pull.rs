@@ -6,6 +6,7 @@
 //! everything but the files.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use sha2::{Digest as _, Sha256};
@@ -23,7 +24,7 @@ use super::parts::Parts;
 use super::signing::Trusted;
 use super::target::Target;
 use super::verify::{self, Opened};
-use super::{admission, import, unfinished, volumes};
+use super::{admission, brought, import, unfinished, volumes};
 use crate::error::{Error, Kind, Result, file_error, joined};
 use crate::progress::Unit;
 use crate::station::Station;
@@ -213,9 +214,11 @@ pub async fn import_with(station: &Station, at: &Location, wish: &Wish) -> Resul
         return import::import_with(station, &folder, wish).await;
     }
     published.fetch_few().await?;
+    let bundle = Arc::new(Parts::from(published.opened.clone()));
+    brought::admit(station, bundle, &trust, wish.back.is_some()).await?;
     let (opened, store) = (published.opened.clone(), station.store.clone());
     let look = move || {
-        let intake = unfinished::intake(&store.blobs, &opened)?;
+        let intake = unfinished::intake(&store.blobs, &opened.digest.to_string(), &opened)?;
         let parts = Parts::from(opened);
         parts.check_room(&store, &intake)?;
         Ok((parts.not_here(&store, &intake)?, intake))

@@ -15,9 +15,9 @@ use airlock_core::volume::Part;
 
 use super::export::{self, Report};
 use super::gather;
-use super::source::Sources;
+use super::source::{Sources, Wholes};
 use super::write::Folder;
-use super::{ExportState, verify, volumes};
+use super::{ExportState, seals, verify, volumes};
 use crate::error::{Error, Result, file_error, joined};
 use crate::people;
 use crate::retention;
@@ -25,17 +25,20 @@ use crate::station::Station;
 
 /// Where manifests are kept, in the station's folder.
 const SENT: &str = "sent";
+/// What the inner manifest of a sealed bundle is kept as.
+const INNER: &str = "inner";
 /// zstd level of what is kept.
 const ZSTD_LEVEL: i32 = 3;
 /// Longest page for people, in bytes.
 const README_BYTES_MAX: u64 = 1 << 20;
 
-/// Keeps what is needed to write parts of a bundle again: its manifest, and of what is written its page for people and its root.
-pub(super) fn keep(station: &Path, manifest: &str, written: &Path) -> Result<()> {
+/// Keeps what is needed to write parts of a bundle again: its manifest, the inner one where it is sealed, and of what is written its page for people and its root.
+pub(super) fn keep(station: &Path, (manifest, inner): (&str, Option<&str>), written: &Path) -> Result<()> {
     let folder = station.join(SENT);
     std::fs::create_dir_all(&folder).map_err(file_error(&folder))?;
     let digest = Digest::of(manifest.as_bytes());
     let mut all = vec![("json", manifest.as_bytes().to_vec())];
+    all.extend(inner.map(|inner| (INNER, inner.as_bytes().to_vec())));
     for (what, name) in [("txt", README), ("root", ROOT)] {
         let path = written.join(name);
         if path.exists() {
@@ -102,9 +105,14 @@ pub async fn resend(station: &Station, dir: &Path, stream: &str, missing: &Missi
     }
     let manifest = verify::parse(text.as_bytes())?;
     let parts = parts(dir, missing, &manifest)?;
-    let ids = gather::objects_of(station, &state, &manifest).await?;
+    let inner = inner(station, bundle, &manifest)?;
+    let content = inner.as_ref().map_or(&manifest, |(inner, _)| inner);
+    let ids = gather::objects_of(station, &state, content).await?;
     let (objects, again) = volumes::objects_beside(station, &ids).await?;
-    if manifest.objects != [again] {
+    let mut files = None;
+    if let Some((inner, text)) = &inner {
+        files = Some(seals::again(station, &manifest, (inner, text), objects.path(), &again)?);
+    } else if manifest.objects != [again] {
         return Err(Error::fault(format!(
             "the objects of bundle {} do not come out as they were",
             bundle.number
@@ -115,8 +123,9 @@ pub async fn resend(station: &Station, dir: &Path, stream: &str, missing: &Missi
     let root = if has_root { Some(kept(&station.dir, bundle, "root", ROOT_BYTES_MAX)?) } else { None };
     let signature = station.key.sign(text.as_bytes()).to_string();
     let (sources, progress) =
-        (Sources::of(&station.store.blobs, &manifest), station.options.progress.clone());
-    let report = report(&manifest, &parts, ids.len() as u64);
+        (Sources::of(&Wholes::of(&station.store.blobs, files), &manifest), station.options.progress.clone());
+    let mut report = report(&manifest, &parts, ids.len() as u64);
+    report.channels = content.channels.keys().cloned().collect();
     let whole = move || {
         let mut folders = Vec::new();
         for (path, part) in parts {
@@ -138,6 +147,15 @@ pub async fn resend(station: &Station, dir: &Path, stream: &str, missing: &Missi
     station.commit(Vec::new(), "bundle.resend", &format!("stream/{stream}"), &detail).await?;
     folders.iter().try_for_each(|folder| folder.sign(&signature))?;
     Ok(report)
+}
+
+/// What is in a sealed bundle, and the text that says so.
+fn inner(station: &Station, bundle: Base, outer: &Manifest) -> Result<Option<(Manifest, String)>> {
+    if outer.sealed.is_none() {
+        return Ok(None);
+    }
+    let text = kept(&station.dir, bundle, INNER, MANIFEST_BYTES_MAX)?;
+    Ok(Some((verify::parse(text.as_bytes())?, text)))
 }
 
 /// The parts that are written, and where: one in the folder itself, several in folders like those of volumes.

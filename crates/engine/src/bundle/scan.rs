@@ -50,6 +50,9 @@ pub struct Importing {
     /// Where they may connect to over TCP.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<u16>,
+    /// Bundles that are not sealed are refused.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub sealed: bool,
 }
 
 impl Importing {

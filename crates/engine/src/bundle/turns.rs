@@ -4,17 +4,17 @@
 //! remembered with its number. Each volume is then written as what is missing of it ([`super::resend`]), on whichever day its medium is
 //! there. Parity is known only when all files were read: it is for those who have all media at once.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use tempfile::TempDir;
 
 use airlock_core::bundle::{Manifest, Missing};
-use airlock_core::id::Digest;
 use airlock_core::volume::{Part, Ranges};
 
 use super::export::{self, Report, What};
+use super::lay::Carried;
 use super::layout::{self, Bounds};
+use super::source::Wholes;
 use super::volumes::{self, Media};
 use super::write::{self, Folder};
 use super::{cut, resend};
@@ -46,11 +46,9 @@ pub(super) async fn decide(
     station: &Station,
     (media, volume): (Media, u32),
     bounds: Bounds,
-    mut manifest: Manifest,
-    ids: &BTreeSet<Digest>,
+    (mut manifest, ids, inside): Carried<'_>,
 ) -> Result<(TempDir, Folder, Manifest)> {
-    let (objects, file) = volumes::objects_beside(station, ids).await?;
-    manifest.objects = vec![file];
+    let (own, objects) = volumes::objects_of(station, &mut manifest, ids, inside).await?;
     cut::check_objects(&manifest, bounds.file)?;
     media.assign(&mut manifest, 0, bounds.file)?;
     layout::check(&manifest, bounds.reads)?;
@@ -63,11 +61,13 @@ pub(super) async fn decide(
     }
     let beside = tempfile::tempdir_in(&station.dir).map_err(file_error(&station.dir))?;
     let into = beside.path().join("bundle");
-    let (blobs, progress) = (station.store.blobs.clone(), station.options.progress.clone());
+    let wholes = Wholes::of(&station.store.blobs, inside.map(|inside| inside.files.clone()));
+    let progress = station.options.progress.clone();
     let whole = move || {
         let folder = Folder::prepare(&into, Part::Files(Ranges::default()), &manifest)?;
-        folder.copy_objects(objects.path(), &manifest)?;
-        cut::hash_parts(&blobs, &mut manifest, &progress)?;
+        folder.copy_objects(&objects, &manifest)?;
+        drop(own);
+        cut::hash_parts(&wholes, &mut manifest, &progress)?;
         Ok((folder, manifest))
     };
     let (folder, manifest) = joined(tokio::task::spawn_blocking(whole).await)?;

@@ -54,12 +54,12 @@ pub enum Void {
     NotTrusted,
 }
 
-/// The intake of a bundle.
-pub(super) fn intake(blobs: &Blobs, opened: &Opened) -> Result<Intake> {
+/// An intake of a bundle, with a label that says whose it is.
+pub(super) fn intake(blobs: &Blobs, name: &str, opened: &Opened) -> Result<Intake> {
     let m = &opened.manifest;
     let (stream, key, root) =
         (m.stream.clone(), m.sender.public_key.clone(), opened.by.root().map(Chain::identity));
-    let intake = blobs.intake(&opened.digest.to_string())?;
+    let intake = blobs.intake(name)?;
     intake.label(&serde_json::to_vec(&Label { stream, number: m.number, key, root })?)?;
     Ok(intake)
 }
@@ -89,7 +89,7 @@ pub(crate) async fn sweep(station: &Station, dry: bool) -> Result<Vec<Unfinished
         let label: Option<Label> = serde_json::from_slice(&one.label).ok();
         let void = match &label {
             // Where a second person is asked about it, also about going back to it.
-            Some(_) if waiting::is_kept(station, &one.name) => None,
+            Some(_) if waiting::is_kept(station, one.name.trim_end_matches("-opened")) => None,
             Some(label) => label.void(station, &trusted).await?,
             None => None,
         };

@@ -12,6 +12,7 @@ use airlock_core::canon::Canonical;
 use airlock_core::cut::{self, Joined};
 use airlock_core::id::Digest;
 use airlock_core::litter;
+use airlock_core::sealed;
 use airlock_core::unseen::has_unseen;
 use airlock_core::volume::{self, LABEL, LABEL_BYTES_MAX, ParityFile, Part};
 
@@ -163,6 +164,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Manifest> {
     }
     if let Some(fault) = volume::fault(&manifest).or_else(|| cut::fault(&manifest)) {
         return Err(bad(fault));
+    }
+    if let Some(fault) = sealed::fault(&manifest) {
+        return Err(bad(fault.to_owned()));
     }
     // People read these before they sign or believe.
     let texts = [&manifest.stream, &manifest.sender.name].into_iter().chain(&manifest.recipient);

@@ -11,8 +11,10 @@ use airlock_core::litter;
 use airlock_core::volume::{self, Part, SHARD_BYTES, Unpacked, Volume};
 
 use super::export::{OBJECTS, OnMedium, What};
+use super::lay::Carried;
 use super::layout::{self, Bounds};
-use super::source::Sources;
+use super::seals::Inside;
+use super::source::{Sources, Wholes};
 use super::write::{Folder, MANIFEST_LINE_BYTES};
 use super::{cut, media, objects, parity, verify};
 use crate::error::{Error, Result, file_error, joined};
@@ -246,7 +248,8 @@ fn rounded(bytes: u64, step: u64) -> u64 {
 fn beside(manifest: &Manifest, lines: u64, step: u64) -> u64 {
     let lines = lines.saturating_add(1).saturating_mul(MANIFEST_LINE_BYTES);
     let objects = manifest.objects.iter().map(|f| f.size);
-    rounded(objects.chain([lines]).sum(), step).saturating_add(BESIDE_BYTES)
+    let sealed = manifest.extra.iter().map(|f| f.size);
+    rounded(objects.chain(sealed).chain([lines]).sum(), step).saturating_add(BESIDE_BYTES)
 }
 
 /// Room for the folders of files, in bytes: on each medium, and for each file. Few files may have a folder each; of many it is
@@ -369,26 +372,42 @@ pub(super) async fn lay_out(
     station: &Station,
     media: Media,
     (parity, bounds): (u32, Bounds),
-    mut manifest: Manifest,
-    ids: &BTreeSet<Digest>,
+    (mut manifest, ids, inside): Carried<'_>,
 ) -> Result<(Vec<Folder>, Manifest)> {
-    let (objects, file) = objects_beside(station, ids).await?;
-    manifest.objects = vec![file];
+    let (own, beside) = objects_of(station, &mut manifest, ids, inside).await?;
     cut::check_objects(&manifest, bounds.file)?;
     let layout = media.assign(&mut manifest, parity, bounds.file)?;
     layout::check(&manifest, bounds.reads)?;
-    let (blobs, progress) = (station.store.blobs.clone(), station.options.progress.clone());
+    let wholes = Wholes::of(&station.store.blobs, inside.map(|inside| inside.files.clone()));
+    let progress = station.options.progress.clone();
     let whole = move || {
         media.unseal_torn()?;
         media.check_within(&layout)?;
         check_room(&layout, &manifest)?;
-        cut::hash_parts(&blobs, &mut manifest, &progress)?;
-        let sources = Sources::of(&blobs, &manifest);
-        let written = fill(&layout, objects.path(), &sources, manifest, &progress)?;
-        drop(objects);
+        cut::hash_parts(&wholes, &mut manifest, &progress)?;
+        let sources = Sources::of(&wholes, &manifest);
+        let written = fill(&layout, &beside, &sources, manifest, &progress)?;
+        drop(own);
         Ok(written)
     };
     joined(tokio::task::spawn_blocking(whole).await)
+}
+
+/// Where the objects of a bundle lie that go onto each volume: those of a sealed one are there. Holds the folder that is made for
+/// those of another.
+pub(super) async fn objects_of(
+    station: &Station,
+    manifest: &mut Manifest,
+    ids: &BTreeSet<Digest>,
+    inside: Option<&Inside>,
+) -> Result<(Option<tempfile::TempDir>, PathBuf)> {
+    if let Some(inside) = inside {
+        return Ok((None, inside.beside.path().to_owned()));
+    }
+    let (beside, file) = objects_beside(station, ids).await?;
+    manifest.objects = vec![file];
+    let path = beside.path().to_owned();
+    Ok((Some(beside), path))
 }
 
 /// Writes the objects beside the station, since their size decides what else fits.

@@ -6,12 +6,12 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use airlock_core::bundle::{MANIFEST, SIGNATURES};
 use airlock_core::id::Digest;
 use airlock_core::volume::{LABEL, Part, Ranges};
 
+use super::brought::Brought;
 use super::import::{self, Wish};
 use super::parts::Parts;
 use super::{feeds, media};
@@ -48,14 +48,14 @@ pub(super) fn is_kept(station: &Station, manifest: &str) -> bool {
 
 /// Proposes to take in what is verified, and keeps it until then. What it says more strictly counts at once. Gives that it
 /// waits, in words, and what was judged anew.
-pub(super) async fn wait(station: &Station, parts: &Arc<Parts>, act: Act) -> Result<(Error, Vec<Outcome>)> {
-    let outcomes = tighten(station, parts).await?;
+pub(super) async fn wait(station: &Station, bundle: &Brought, act: Act) -> Result<(Error, Vec<Outcome>)> {
+    let outcomes = tighten(station, bundle.inner()).await?;
     let waits = match proposals::gate(station, act).await {
         Err(waits) => waits,
         Ok(()) => return Err(Error::fault("a bundle that is to wait was let in").hint("run it again")),
     };
     // After it was proposed, so that nobody takes it for one that does not wait any more.
-    let (to, bundle) = (folder(station, parts.first().digest), parts.clone());
+    let (to, bundle) = (folder(station, bundle.outer.first().digest), bundle.outer.clone());
     let beside = station.dir.clone();
     joined(tokio::task::spawn_blocking(move || keep(&bundle, &beside, &to)).await)?;
     tidy(station).await?;

@@ -131,9 +131,11 @@ impl Folder {
     /// Copies the objects, which lie elsewhere already.
     pub fn copy_objects(&self, from: &Path, manifest: &Manifest) -> Result<()> {
         let mut buffer = vec![0; media::BUFFER_BYTES];
-        for file in &manifest.objects {
-            let source = Source::stretch(from.join(&file.path), 0, file.size);
-            media::copy(&source, &self.dir.join(&file.path), &mut buffer, |_| ())?;
+        let objects = manifest.objects.iter().map(|file| (&file.path, file.size));
+        let sealed = manifest.extra.iter().map(|file| (&file.path, file.size));
+        for (path, size) in objects.chain(sealed.filter(|(path, _)| path.starts_with("objects/"))) {
+            let source = Source::stretch(from.join(path), 0, size);
+            media::copy(&source, &self.dir.join(path), &mut buffer, |_| ())?;
         }
         Ok(())
     }
@@ -298,9 +300,18 @@ fn readme(manifest: &Manifest, fingerprint: &str) -> String {
              together again, such as by\n\n    cat files/ab/NAME.whl.001 files/ab/NAME.whl.002 > NAME.whl\n\n"
         }
     };
+    let sealed = match &manifest.sealed {
+        None => String::new(),
+        Some(sealed) => format!(
+            "It is sealed: what is in its files, and what they are called, learns nobody but whoever has an identity of\n    \
+             {}\nThe files are encrypted in the age format. All that is said below holds for them as they lie here.\n\n",
+            sealed.recipients.join("\n    ")
+        ),
+    };
+    let channels = if manifest.sealed.is_some() { "(sealed)".to_owned() } else { channels.join(", ") };
     format!(
         "This is an Airlock bundle: packages that a station released for another network.\n\n\
-         Sender       {} (key fingerprint {fingerprint})\nStream       {}\nNumber       {}\nChannels     {}\nFiles        {}\n\n{split}{cut}\
+         Sender       {} (key fingerprint {fingerprint})\nStream       {}\nNumber       {}\nChannels     {}\nFiles        {}\n\n{sealed}{split}{cut}\
          To verify it with nothing but the sender's public key:\n\n    airlock verify DIR --key station.pub\n\n\
          By hand: AIRLOCK.json lists every file with its SHA-256; AIRLOCK.sig holds, on each line, `ed25519`, a public key and\n\
          a signature over the exact bytes of AIRLOCK.json, in hexadecimal:\n\n    \
@@ -319,7 +330,7 @@ fn readme(manifest: &Manifest, fingerprint: &str) -> String {
         manifest.sender.name,
         manifest.stream,
         manifest.number,
-        channels.join(", "),
+        channels,
         manifest.files.len(),
     )
 }

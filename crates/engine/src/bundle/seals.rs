@@ -1,0 +1,361 @@
+//! Sealing a bundle to a recipient, where it is written. `airlock_core::sealed` says what a sealed bundle is.
+//!
+//! The keys of each file follow from a secret of this station, the bundle (stream, number, recipients) and the file's own hash. So an
+//! export that was broken off goes on with the same bytes, and what is written again after a receipt has the hash that the manifest
+//! says. That is safe because nothing else can have the same keys: another content has another hash, and with the keys as they are
+//! the same content gives the same bytes. Each file is therefore held against its hash while it is sealed for the first time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write as _};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
+use zeroize::Zeroizing;
+
+use airlock_core::bundle::{BundledFile, ExtraFile, Manifest, ObjectFile};
+use airlock_core::canon::Canonical;
+use airlock_core::channel::is_plain_name;
+use airlock_core::cut::Whole;
+use airlock_core::id::Digest;
+use airlock_core::sealed::{self, RECIPIENTS_MAX, Sealed};
+use airlock_formats::age::{FILE_KEY_BYTES, NONCE_BYTES, Recipient, sealed_bytes};
+use airlock_store::Blobs;
+
+use super::export::What;
+use super::source::{self, Source};
+use super::{media, volumes};
+use crate::age::{Seal, derive};
+use crate::error::{Error, Result, file_error, joined};
+use crate::progress::{Progress, Unit};
+use crate::station::Station;
+
+/// What the secret is for.
+const PURPOSE: &[u8] = b"airlock sealed bundle 1";
+
+/// `[seal]` of `airlock.toml`: for each peer (`export --to`) the recipients of age to whom its bundles are sealed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Seals(BTreeMap<String, Vec<String>>);
+
+impl Seals {
+    /// Whether it says nothing.
+    pub fn is_default(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        for (peer, recipients) in &self.0 {
+            let bad = |what: &str| {
+                Error::usage(format!("airlock.toml: `[seal]` {what}")).hint(
+                    "name peers as `export --to` does, and for each the `age1...` that `airlock key identity` prints there",
+                )
+            };
+            if !is_plain_name(peer) {
+                return Err(bad("names something that cannot be a peer"));
+            }
+            if recipients.is_empty() {
+                return Err(bad(&format!("names nobody for `{peer}`")));
+            }
+            read(recipients).map_err(|e| bad(&format!("of `{peer}`: {}", e.message)))?;
+        }
+        Ok(())
+    }
+}
+
+fn read(texts: &[String]) -> Result<Vec<Recipient>> {
+    let usage = |e: airlock_formats::age::RecipientError| Error::usage(e.to_string());
+    texts.iter().map(|text| text.parse().map_err(usage)).collect()
+}
+
+/// To whom a bundle is sealed: the recipients that the configuration names for its peer, and these.
+fn recipients(station: &Station, to: Option<&str>, named: &[Recipient]) -> Result<Vec<Recipient>> {
+    let configured = to.and_then(|to| station.config.seal.0.get(to));
+    let mut all: BTreeSet<Recipient> = read(configured.map_or(&[], Vec::as_slice))?.into_iter().collect();
+    all.extend(named);
+    match all.len() {
+        count if count <= RECIPIENTS_MAX => Ok(all.into_iter().collect()),
+        _ => Err(Error::usage(format!("a bundle is sealed to {RECIPIENTS_MAX} recipients at most"))),
+    }
+}
+
+/// Seals the files of one bundle.
+#[derive(Clone)]
+pub(super) struct Sealer {
+    secret: Zeroizing<[u8; 32]>,
+    recipients: Vec<Recipient>,
+}
+
+impl std::fmt::Debug for Sealer {
+    /// Never the secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Sealer({:?})", self.recipients)
+    }
+}
+
+fn no_key() -> Error {
+    Error::fault("no key can be made to seal a file with")
+}
+
+impl Sealer {
+    fn new(station: &Station, of: &Manifest, recipients: Vec<Recipient>) -> Result<Self> {
+        let texts: Vec<String> = recipients.iter().map(Recipient::to_string).collect();
+        let of = serde_json::json!({"stream": of.stream, "number": of.number, "recipients": texts});
+        let of = Digest::of(Canonical::of(&of)?.as_str().as_bytes());
+        let secret = station.key.derived(PURPOSE, &[of.as_bytes()]).ok_or_else(no_key)?;
+        Ok(Self { secret, recipients })
+    }
+
+    /// Something that nobody else knows of a content in this bundle.
+    fn drawn<const N: usize>(&self, plain: Digest, what: &[&[u8]]) -> Result<Zeroizing<[u8; N]>> {
+        derive(self.secret.as_slice(), plain.as_bytes(), what).ok_or_else(no_key)
+    }
+
+    /// How a content is sealed.
+    fn seal(&self, plain: Digest) -> Result<Seal> {
+        let key = self.drawn::<FILE_KEY_BYTES>(plain, &[b"file key"])?;
+        let nonce = self.drawn::<NONCE_BYTES>(plain, &[b"nonce"])?;
+        let with = |to: &Recipient| Ok((*to, self.drawn(plain, &[b"share", &to.0])?));
+        let recipients: Vec<_> = self.recipients.iter().map(with).collect::<Result<_>>()?;
+        Seal::new(key, *nonce, &recipients).ok_or_else(|| {
+            Error::usage("no secret can be agreed upon with a recipient").hint("give another `age1...`")
+        })
+    }
+
+    fn path(&self, plain: Digest) -> Result<String> {
+        Ok(sealed::path(&*self.drawn(plain, &[b"name"])?))
+    }
+
+    fn size(&self, plain: u64) -> u64 {
+        sealed_bytes(plain, self.recipients.len())
+    }
+
+    /// The hash of what a file becomes, which is held against its own hash on the way.
+    fn hash(&self, from: &Path, (plain, size): (Digest, u64), buffer: &mut [u8]) -> Result<Option<Digest>> {
+        let file = media::open(from)?
+            .ok_or_else(|| Error::fault(format!("{} is no ordinary file", from.display())))?;
+        let mut plain_file = Hashing { file, hasher: Sha256::new() };
+        let sealing = self.seal(plain)?.open_at(&mut plain_file, size, 0).map_err(file_error(from))?;
+        let sealed = media::hash(sealing, from, buffer, |_| ())?;
+        let found = Digest::from_bytes(plain_file.hasher.finalize().into());
+        Ok((found == plain).then_some(sealed))
+    }
+
+    /// Seals a small file of this station, or what stands in a text, into another one.
+    fn write(
+        &self,
+        plain: Digest,
+        from: impl Read + Seek,
+        size: u64,
+        (dir, path): (&Path, &str),
+    ) -> Result<ExtraFile> {
+        let to = dir.join(path);
+        let mut sealing = self.seal(plain)?.open_at(from, size, 0).map_err(file_error(&to))?;
+        let (mut file, mut hasher, mut written) = (media::create(&to)?, Sha256::new(), 0);
+        let mut buffer = vec![0; media::BUFFER_BYTES];
+        media::pass(&mut sealing, &to, &mut buffer, |bytes| {
+            hasher.update(bytes);
+            written += bytes.len() as u64;
+            file.write_all(bytes).map_err(file_error(&to))
+        })?;
+        let sha256 = Digest::from_bytes(hasher.finalize().into());
+        Ok(ExtraFile { path: path.to_owned(), sha256, size: written })
+    }
+}
+
+/// A file that is hashed while it is read.
+struct Hashing {
+    file: File,
+    hasher: Sha256,
+}
+
+impl Read for Hashing {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.file.read(buffer)?;
+        self.hasher.update(buffer.get(..n).unwrap_or_default());
+        Ok(n)
+    }
+}
+
+impl Seek for Hashing {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
+/// The sealed files of a bundle, by what they become.
+#[derive(Debug)]
+pub(super) struct SealedFiles {
+    sealer: Sealer,
+    /// Of the hash of each file that travels: that of what is sealed in it, and its size.
+    plain: BTreeMap<Digest, (Digest, u64)>,
+}
+
+impl SealedFiles {
+    fn of(sealer: Sealer, outer: &Manifest, inner: &Manifest) -> Self {
+        let by_path: BTreeMap<&str, (Digest, u64)> =
+            inner.files.iter().map(|file| (file.path.as_str(), (file.sha256, file.size))).collect();
+        let plain = |whole: Whole<'_>| Some((whole.sha256, *by_path.get(whole.path)?));
+        Self { sealer, plain: outer.wholes().filter_map(plain).collect() }
+    }
+
+    /// A stretch of a file that travels, if what is sealed in it is in the store.
+    pub fn find(&self, blobs: &Blobs, sealed: Digest, stretch: (u64, u64)) -> Option<Source> {
+        let (plain, size) = *self.plain.get(&sealed)?;
+        let blob = blobs.find(plain)?;
+        Some(Source::sealed(blob.path().to_owned(), size, self.sealer.seal(plain).ok()?, stretch))
+    }
+}
+
+/// What is in a sealed bundle that is being written.
+pub(super) struct Inside {
+    /// The inner manifest.
+    pub manifest: Canonical,
+    /// Where it lies, sealed, and with it the objects.
+    pub beside: TempDir,
+    /// The files.
+    pub files: Arc<SealedFiles>,
+}
+
+/// Seals a bundle, where it is sealed to anybody: what of it is small at once, and its files as far as their hashes go; for a plan not even that. Gives the manifest
+/// that travels, as far as it is known yet.
+pub(super) async fn seal(
+    station: &Station,
+    mut inner: Manifest,
+    ids: &BTreeSet<Digest>,
+    what: &What,
+) -> Result<(Manifest, Option<Inside>)> {
+    let (recipients, is_plan) = (recipients(station, what.to.as_deref(), &what.seal)?, what.plan);
+    if recipients.is_empty() {
+        return Ok((inner, None));
+    }
+    let (beside, objects) = volumes::objects_beside(station, ids).await?;
+    let sealer = Sealer::new(station, &inner, recipients)?;
+    let (blobs, progress) = (station.store.blobs.clone(), station.options.progress.clone());
+    let whole = move || {
+        for file in &mut inner.files {
+            file.path = sealer.path(file.sha256)?;
+        }
+        inner.files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        let plain = objects.path.clone();
+        inner.objects = vec![ObjectFile { path: sealed::OBJECTS.to_owned(), ..objects }];
+        let text = Canonical::of(&inner)?;
+        let extra = seal_beside(&sealer, beside.path(), &plain, &inner.objects, text.as_str())?;
+        let files = match is_plan {
+            true => inner.files.iter().map(|file| travelling(&sealer, file, file.sha256)).collect(),
+            false => hashed(&blobs, &sealer, &inner.files, &progress)?,
+        };
+        let outer = outer(&inner, &sealer, files, extra);
+        let files = Arc::new(SealedFiles::of(sealer, &outer, &inner));
+        Ok((outer, Some(Inside { manifest: text, beside, files })))
+    };
+    joined(tokio::task::spawn_blocking(whole).await)
+}
+
+/// The manifest that travels.
+fn outer(inner: &Manifest, sealer: &Sealer, files: Vec<BundledFile>, extra: Vec<ExtraFile>) -> Manifest {
+    Manifest {
+        answers: None,
+        base: inner.base,
+        channels: BTreeMap::new(),
+        created: inner.created,
+        extra,
+        feeds: BTreeMap::new(),
+        files,
+        format: inner.format.max(sealed::FORMAT),
+        joined: Vec::new(),
+        ledger: inner.ledger,
+        number: inner.number,
+        objects: Vec::new(),
+        parity: None,
+        predecessor: inner.predecessor,
+        recipient: inner.recipient.clone(),
+        sealed: Some(Sealed { recipients: sealer.recipients.iter().map(Recipient::to_string).collect() }),
+        sender: inner.sender.clone(),
+        stream: inner.stream.clone(),
+        volumes: Vec::new(),
+    }
+}
+
+/// A file as it travels: its name says nothing.
+fn travelling(sealer: &Sealer, file: &BundledFile, sha256: Digest) -> BundledFile {
+    let name = file.path.rsplit('/').next().unwrap_or(&file.path).to_owned();
+    BundledFile { name, path: file.path.clone(), sha256, size: sealer.size(file.size), volume: None }
+}
+
+/// The files as they travel, with the hashes that they have then: all of them are sealed once, and nothing is written.
+fn hashed(
+    blobs: &Blobs,
+    sealer: &Sealer,
+    files: &[BundledFile],
+    progress: &Progress,
+) -> Result<Vec<BundledFile>> {
+    let total = files.iter().map(|file| file.size).sum();
+    let task = progress.task("sealing".to_owned(), Unit::Bytes, Some(total));
+    let out: Mutex<BTreeMap<String, BundledFile>> = Mutex::default();
+    media::each(
+        files,
+        |file| file.size,
+        |file, buffer| {
+            let blob = blobs.find(file.sha256).ok_or_else(|| source::left(&file.name))?;
+            let sealed = sealer
+                .hash(blob.path(), (file.sha256, file.size), buffer)?
+                .ok_or_else(|| source::changed(blob.path(), &file.name))?;
+            task.add(file.size);
+            let travelling = travelling(sealer, file, sealed);
+            out.lock().unwrap_or_else(PoisonError::into_inner).insert(file.path.clone(), travelling);
+            Ok(())
+        },
+    )?;
+    Ok(out.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect())
+}
+
+/// Seals the inner manifest, and the objects that lie beside the station, which are gone then.
+fn seal_beside(
+    sealer: &Sealer,
+    beside: &Path,
+    plain: &str,
+    objects: &[ObjectFile],
+    text: &str,
+) -> Result<Vec<ExtraFile>> {
+    let bytes = text.as_bytes();
+    let from = std::io::Cursor::new(bytes);
+    let mut extra =
+        vec![sealer.write(Digest::of(bytes), from, bytes.len() as u64, (beside, sealed::MANIFEST))?];
+    let path = beside.join(plain);
+    for file in objects {
+        let from = File::open(&path).map_err(file_error(&path))?;
+        extra.push(sealer.write(file.sha256, from, file.size, (beside, &file.path))?);
+    }
+    std::fs::remove_file(&path).map_err(file_error(&path))?;
+    Ok(extra)
+}
+
+/// Seals once more what was sealed for a bundle that was written: what lies beside its files, and whence those come.
+///
+/// # Errors
+///
+/// It does not come out as it was.
+pub(super) fn again(
+    station: &Station,
+    outer: &Manifest,
+    (inner, text): (&Manifest, &str),
+    beside: &Path,
+    objects: &ObjectFile,
+) -> Result<Arc<SealedFiles>> {
+    let recipients = read(outer.sealed.as_ref().map_or(&[], |sealed| &sealed.recipients))?;
+    let sealer = Sealer::new(station, outer, recipients)?;
+    let same = [ObjectFile { path: sealed::OBJECTS.to_owned(), ..objects.clone() }];
+    if inner.objects == same {
+        let extra = seal_beside(&sealer, beside, &objects.path, &inner.objects, text)?;
+        if extra.iter().all(|file| outer.extra.contains(file)) {
+            return Ok(Arc::new(SealedFiles::of(sealer, outer, inner)));
+        }
+    }
+    Err(Error::fault(format!("what was sealed in bundle {} does not come out as it was", outer.number)).hint(
+        "another version of airlock wrote it, or this station has another key now: export anew, with --full",
+    ))
+}

@@ -1,0 +1,206 @@
+//! Opening a bundle that is sealed to this station.
+//!
+//! The outer bundle is verified and collected as any other is, in parts and over days; its files lie in the intake as they travel.
+//! When all are there they are opened into an intake of their own, from which they come into the store. The inner manifest is opened
+//! before anything is collected: whether this station can open the bundle at all, and whether what is in it may come in, is known
+//! first.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use airlock_core::bundle::{BundledFile, MANIFEST, MANIFEST_BYTES_MAX};
+use airlock_core::cut::Whole;
+use airlock_core::id::Digest;
+use airlock_core::sealed;
+use airlock_core::volume::{Part, Ranges};
+use airlock_formats::age::Identity;
+use airlock_store::{Intake, Store, StoreError};
+
+use super::media;
+use super::parts::Parts;
+use super::scan::Importing;
+use super::verify::{self, Opened};
+use crate::age::{AgeError, Opening, identity};
+use crate::error::{Error, Result, file_error};
+use crate::progress::{Progress, Unit};
+
+/// What is in a sealed bundle.
+#[derive(Debug)]
+pub(super) struct Content {
+    /// As a bundle whose objects lie beside the station when they were opened.
+    pub parts: Arc<Parts>,
+    identities: Vec<Identity>,
+    beside: TempDir,
+}
+
+/// Opens the inner manifest of a bundle; none where it is not sealed. Nothing is opened but what the signed manifest names.
+///
+/// # Errors
+///
+/// Unsafe: no identity of this station opens it, or what is in it contradicts what it came in.
+pub(super) fn open(station: &Path, outer: &Parts) -> Result<Option<Content>> {
+    let m = outer.manifest();
+    let Some(sealed) = &m.sealed else { return Ok(None) };
+    let (mut identities, mut own) = (Vec::new(), Vec::new());
+    for (identity, public) in identity::all(station)? {
+        identities.push(identity);
+        own.push(public.to_string());
+    }
+    if !own.iter().any(|own| sealed.recipients.contains(own)) {
+        return Err(not_ours(&sealed.recipients, &own));
+    }
+    let path = outer.with_objects()?.dir.join(sealed::MANIFEST);
+    let mut bytes = Vec::new();
+    let opening = opening(&path, &identities)?;
+    opening.take(MANIFEST_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed(&path))?;
+    if bytes.len() as u64 > MANIFEST_BYTES_MAX {
+        return Err(Error::unsafe_(format!("{} is larger than {MANIFEST_BYTES_MAX} bytes", path.display())));
+    }
+    let inner = verify::parse(&bytes).map_err(|e| e.while_("what is sealed"))?;
+    if let Some(what) = sealed::contradiction(m, &inner) {
+        return Err(Error::unsafe_(format!("the manifest that is sealed {what}")));
+    }
+    let beside = tempfile::tempdir_in(station).map_err(file_error(station))?;
+    // By this a folder is known for one whose medium is still there.
+    let beside_it = beside.path().join(MANIFEST);
+    std::fs::write(&beside_it, &bytes).map_err(file_error(&beside_it))?;
+    // The bundle is called by its outer manifest: that one is signed, and in receipts.
+    let opened = Opened {
+        dir: beside.path().to_owned(),
+        manifest: Arc::new(inner),
+        part: Part::Files(Ranges::default()),
+        ..outer.first().clone()
+    };
+    Ok(Some(Content { parts: Arc::new(Parts::from(opened)), identities, beside }))
+}
+
+fn not_ours(sealed: &[String], own: &[String]) -> Error {
+    let to = sealed.join(", ");
+    match own {
+        [] => Error::unsafe_(format!("the bundle is sealed to {to}, and this station has no identity")).hint(
+            "`airlock key identity` makes one; the sender seals the next bundle to what it prints. If this station had one, put keys/identity.txt back from a copy",
+        ),
+        own => Error::unsafe_(format!("the bundle is sealed to {to}, and not to this station, which is {}", own.join(", ")))
+            .hint("give it to whom it is meant for, or have the sender seal it to what `airlock key identity` prints here"),
+    }
+}
+
+/// What an error says of the file that is opened: its hash is what the manifest says, so that the sender sealed it so.
+fn refused(path: &Path, error: AgeError) -> Error {
+    match error {
+        AgeError::Io(e) => file_error(path)(e),
+        other => Error::unsafe_(format!("{}: {other}", path.display())),
+    }
+}
+
+fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.to_owned();
+    move |e| match e.downcast::<AgeError>() {
+        Ok(error) => refused(&path, error),
+        Err(e) => file_error(path)(e),
+    }
+}
+
+fn opening(path: &Path, identities: &[Identity]) -> Result<Opening<File>> {
+    let file = media::open(path)?
+        .ok_or_else(|| Error::unsafe_(format!("{} is no ordinary file", path.display())))?;
+    Opening::new(file, identities).map_err(|e| refused(path, e))
+}
+
+impl Content {
+    /// The bundle as its recipient reads it.
+    pub fn opened(&self) -> &Opened {
+        self.parts.first()
+    }
+
+    /// Opens the objects of a part of the bundle, as they are checked and read then.
+    fn open_objects(&self, from: &Opened) -> Result<()> {
+        let folder = self.beside.path().join("objects");
+        std::fs::create_dir_all(&folder).map_err(file_error(&folder))?;
+        let mut buffer = vec![0; media::BUFFER_BYTES];
+        for file in &self.parts.manifest().objects {
+            let (path, to) = (from.dir.join(&file.path), self.beside.path().join(&file.path));
+            let mut out = media::create(&to)?;
+            let own = |bytes: &[u8]| out.write_all(bytes).map_err(file_error(&to));
+            self.pass(&path, file.size, &mut buffer, own)?;
+        }
+        Ok(())
+    }
+
+    /// Hands on what is sealed in a file, which must have so many bytes.
+    fn pass(
+        &self,
+        path: &Path,
+        size: u64,
+        buffer: &mut [u8],
+        mut each: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let (mut opening, mut passed) = (opening(path, &self.identities)?, 0u64);
+        loop {
+            let n = opening.read(buffer).map_err(failed(path))?;
+            passed += n as u64;
+            if n == 0 && passed == size {
+                return Ok(());
+            }
+            if n == 0 || passed > size {
+                return Err(Error::unsafe_(format!(
+                    "{} has other bytes in it than the {size} that the manifest inside says",
+                    path.display()
+                )));
+            }
+            each(buffer.get(..n).unwrap_or_default())?;
+        }
+    }
+
+    /// Opens all of a bundle that was collected: its objects beside the station, its files from one intake into another. Has those
+    /// who are to be asked look at each file then.
+    pub fn take(
+        &self,
+        outer: &Parts,
+        (store, sealed, plain): (&Store, &Intake, &Intake),
+        asked: &Importing,
+        progress: &Progress,
+    ) -> Result<()> {
+        self.open_objects(outer.with_objects()?)?;
+        let files = &self.parts.manifest().files;
+        let by_path: BTreeMap<&str, &BundledFile> =
+            files.iter().map(|file| (file.path.as_str(), file)).collect();
+        let pair = |travelled: Whole<'_>| Some((travelled.sha256, *by_path.get(travelled.path)?));
+        let pairs: Vec<(Digest, &BundledFile)> = outer.manifest().wholes().filter_map(pair).collect();
+        let total = files.iter().map(|file| file.size).fold(0, u64::saturating_add);
+        let task = progress.task("opening".to_owned(), Unit::Bytes, Some(total));
+        media::each(
+            &pairs,
+            |(_, file)| file.size,
+            |(travelled, file), buffer| {
+                if !store.blobs.touch(file.sha256)? && !plain.holds(file.sha256, file.size, buffer)? {
+                    let found = store.blobs.find(*travelled).map(|blob| blob.path().to_owned());
+                    let from = found.unwrap_or_else(|| sealed.path_of(*travelled));
+                    self.open_file(&from, file, plain, buffer)?;
+                }
+                task.add(file.size);
+                Ok(())
+            },
+        )?;
+        match asked.asks() {
+            true => self.parts.ask(asked, (store, plain), progress),
+            false => Ok(()),
+        }
+    }
+
+    fn open_file(&self, from: &Path, file: &BundledFile, into: &Intake, buffer: &mut [u8]) -> Result<()> {
+        let mut incoming = into.begin(file.sha256)?;
+        self.pass(from, file.size, buffer, |bytes| Ok(incoming.write(bytes)?))?;
+        incoming.finish().map_err(|e| match e {
+            StoreError::Hash { .. } => {
+                Error::unsafe_(format!("{} is not what the manifest inside says", file.path))
+            }
+            other => other.into(),
+        })
+    }
+}
