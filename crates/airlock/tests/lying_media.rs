@@ -7,15 +7,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{World, airlock, clients, files, is_whole, published, text};
+use common::sealed::{opened, resealed};
+use common::{Station, World, airlock, clients, files, is_whole, published, text};
 use serde_json::json;
 
-/// A folder seen through a medium that fails: `KIND` is `lies` or `breaks`; it does so from the given opening of a file on whose path
-/// ends as said.
+/// A folder seen through a medium that fails: `KIND` is `lies`, `breaks` or `swaps`, which gives the bytes of another file; it does so
+/// from the given opening of a file whose path ends as said.
 const MEDIUM: &str = r#"
 import errno, os, sys
 import mfusepy as fuse
 root, mount, kind, ending, turn = sys.argv[1:4] + [sys.argv[4], int(sys.argv[5])]
+other = sys.argv[6] if kind == "swaps" else None
 KEYS = ("st_atime", "st_ctime", "st_gid", "st_mode", "st_mtime", "st_nlink", "st_size", "st_uid")
 class Medium(fuse.Operations):
     def __init__(self):
@@ -36,6 +38,9 @@ class Medium(fuse.Operations):
         return fd
     def read(self, path, size, offset, fh):
         data = bytearray(os.pread(fh, size, offset))
+        if fh in self.bad and kind == "swaps":
+            with open(other, "rb") as file:
+                return os.pread(file.fileno(), size, offset)
         if fh in self.bad and data:
             if kind == "breaks":
                 raise fuse.FuseOSError(errno.EIO)
@@ -57,16 +62,20 @@ struct Medium {
 impl Medium {
     /// None where it cannot be mounted, which is said.
     fn new(folder: &Path, mount: &Path, kind: &str, ending: &str, turn: u32) -> Option<Self> {
+        Self::with(folder, mount, &[kind, ending, &turn.to_string()])
+    }
+
+    fn with(folder: &Path, mount: &Path, how: &[&str]) -> Option<Self> {
         let python = clients::python()?;
         std::fs::create_dir_all(mount).unwrap();
         let mut command = Command::new(python);
-        command.args(["-c", MEDIUM]).args([folder, mount]).args([kind, ending, &turn.to_string()]);
+        command.args(["-c", MEDIUM]).args([folder, mount]).args(how);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let mut medium = Self { child, mount: mount.to_owned() };
         let began = Instant::now();
         while !mount.join("AIRLOCK.json").exists() {
             if medium.child.try_wait().unwrap().is_some() || began.elapsed() > Duration::from_secs(20) {
-                println!("skipped: media that lie, because FUSE cannot be used here");
+                airlock_testkit::skipped("media that lie, because FUSE cannot be used here");
                 return None;
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -114,6 +123,45 @@ async fn a_medium_that_gives_other_bytes_when_it_is_read_again_brings_in_nothing
     }
     println!("{refused} imports were refused, {taken} never met the lie");
     assert!(refused > 5 && taken > 0, "{refused} {taken}");
+}
+
+#[tokio::test]
+async fn what_is_opened_of_a_sealed_bundle_is_what_its_sender_signed_however_often_the_medium_is_asked() {
+    let world = World::new().await;
+    let low = world.connected("low");
+    low.run(&["sync"]).exits(0);
+    let disk = world.path("disk");
+    let recipient =
+        |station: &Station| station.json(&["key", "identity"])["recipients"][0].as_str().unwrap().to_owned();
+    let (high, other) = (world.station("high", "isolated"), world.path("other.age"));
+    high.trust(&low);
+    low.run(&["export", text(&disk), "--seal", &recipient(&high)]).exits(0);
+    // The same, sealed to the same recipient by somebody else: whoever knows a recipient can make such.
+    for (path, name) in [("objects/manifest.age", "manifest"), ("objects/objects.age", "objects")] {
+        let good = std::fs::read(disk.join(path)).unwrap();
+        let swapped = resealed(&high, &good);
+        assert_eq!(opened(&high, &swapped), opened(&high, &good));
+        assert!(swapped.len() == good.len() && swapped != good);
+        std::fs::write(&other, &swapped).unwrap();
+        let mut refused = 0;
+        for turn in 1..=6 {
+            let mount = world.path(&format!("mount-{name}-{turn}"));
+            let how = ["swaps", path, &turn.to_string(), text(&other)];
+            let Some(_medium) = Medium::with(&disk, &mount, &how) else { return };
+            let before = high.state();
+            let answer = high.run(&["import", text(&mount), "--plan"]);
+            assert!(matches!(answer.status, 0 | 3), "{answer:?}");
+            // What is sealed in the objects is held against the manifest inside when it is opened, and this is the same.
+            assert!(answer.status == 3 || turn > if name == "manifest" { 3 } else { 2 }, "{name}, {turn}");
+            if answer.status == 3 {
+                refused += 1;
+                assert_eq!(high.state(), before);
+            }
+        }
+        assert!(refused >= 2, "{name}: {refused}");
+    }
+    high.run(&["import", text(&disk)]).exits(0);
+    assert_eq!(published(&high), published(&low));
 }
 
 #[tokio::test]

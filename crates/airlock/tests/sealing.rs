@@ -5,13 +5,10 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use airlock_core::id::Digest;
-use airlock_engine::age::{Opening, Seal, recipient as recipient_of};
-use airlock_formats::age;
 use airlock_testkit::osv;
 use common::{Answer, Dice, Station, World, airlock, clients, copy, files, is_whole, kills, published, text};
 use serde_json::{Value, json};
@@ -158,7 +155,7 @@ async fn what_is_sealed_is_opened_by_hand_with_age() {
         })
     };
     let Some(manifest) = open("objects/manifest.age") else {
-        println!("skipped: there is no `age` on this system");
+        airlock_testkit::skipped("there is no `age` on this system");
         return;
     };
     let manifest: Value = serde_json::from_slice(&manifest).unwrap();
@@ -258,22 +255,11 @@ async fn whatever_is_changed_on_the_way_is_refused_and_a_scanner_is_shown_what_i
 
 /// Changes what is sealed as the manifest of a bundle, as its sender could, who signs it then.
 fn resealed(disk: &Path, low: &Station, high: &Station, harm: impl FnOnce(&mut Value)) {
-    let identity = std::fs::read_to_string(high.dir.join("keys/identity.txt")).unwrap();
-    let identities = age::identities(&identity).unwrap();
     let path = disk.join("objects/manifest.age");
-    let mut inner = String::new();
-    Opening::new(std::fs::File::open(&path).unwrap(), &identities)
-        .unwrap()
-        .read_to_string(&mut inner)
-        .unwrap();
-    let mut inner: Value = serde_json::from_str(&inner).unwrap();
+    let mut inner: Value =
+        serde_json::from_slice(&common::sealed::opened(high, &std::fs::read(&path).unwrap())).unwrap();
     harm(&mut inner);
-    let inner = inner.to_string();
-    let to = [(recipient_of(&identities[0]).unwrap(), [9; 32].into())];
-    let mut sealed = Vec::new();
-    let seal = Seal::new([7; 16].into(), [8; 16], &to).unwrap();
-    let from = std::io::Cursor::new(&inner);
-    seal.open_at(from, inner.len() as u64, 0).unwrap().read_to_end(&mut sealed).unwrap();
+    let sealed = common::sealed::sealed(high, inner.to_string().as_bytes());
     std::fs::write(&path, &sealed).unwrap();
     let outer = disk.join("AIRLOCK.json");
     let mut manifest: Value = serde_json::from_str(&std::fs::read_to_string(&outer).unwrap()).unwrap();

@@ -23,7 +23,7 @@ use crate::people;
 use crate::progress::Unit;
 use crate::station::Station;
 use crate::walk::{self, Need, Place, Roots, Walk};
-use crate::{channel, downloads, foreign, retention};
+use crate::{channel, downloads, foreign, retention, work};
 
 /// What is younger than this is kept, unless somebody says otherwise: longer than any command runs.
 pub const GRACE: Span = Span::days(1);
@@ -108,6 +108,8 @@ pub async fn gc(station: &Station, how: How) -> Result<Report> {
         report.names_removed = end_names(station).await?;
         report.downloads_removed = downloads::expire(station).await?;
         waiting::tidy(station).await?;
+        let dir = station.dir.clone();
+        joined(tokio::task::spawn_blocking(move || work::sweep(&dir)).await)?;
     }
     let cutoff = how.cutoff();
     let inventory = db.inventory().await?;

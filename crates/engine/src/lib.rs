@@ -55,3 +55,4 @@ pub mod upstream;
 pub mod vex;
 pub mod view;
 mod walk;
+mod work;

@@ -10,14 +10,14 @@ use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest as _, Sha256};
-use tempfile::{NamedTempFile, TempDir, TempPath};
+use tempfile::{NamedTempFile, TempPath};
 
 use airlock_core::id::Digest;
 
 use crate::error::StoreError;
 use crate::intake::{self, Intake};
+use crate::scratch::{self, Scratch};
 
 pub use sweep::{Begun, Lying};
 
@@ -31,14 +31,7 @@ const RUN: &str = "run-";
 pub struct Blobs {
     pub(crate) root: PathBuf,
     /// Where this process writes, once it does.
-    run: Arc<Mutex<Option<Arc<Run>>>>,
-}
-
-/// The folder in which one process stages. The lock tells others that the process lives; the folder goes with it.
-#[derive(Debug)]
-struct Run {
-    dir: TempDir,
-    _lock: File,
+    run: Arc<Mutex<Option<Arc<Scratch>>>>,
 }
 
 /// A blob that is in the store: its bytes were hashed when they came. Serving and exporting ask for this
@@ -64,17 +57,6 @@ impl Verified {
     /// Where they lie.
     pub fn path(&self) -> &Path {
         &self.path
-    }
-}
-
-/// Takes the lock of a folder, unless somebody has it. It goes with the file.
-pub(crate) fn lock(folder: &Path) -> Result<Option<File>, StoreError> {
-    let file = File::open(folder).map_err(StoreError::file(folder))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        // Whoever swept it away before it was locked has left a folder without a name.
-        Ok(()) => Ok(folder.exists().then_some(file)),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-        Err(e) => Err(StoreError::file(folder)(e.into())),
     }
 }
 
@@ -113,9 +95,7 @@ impl Blobs {
             let age = written.and_then(|w| w.elapsed().ok()).unwrap_or_default();
             // Somebody else may sweep at the same time.
             if name.starts_with(RUN) || (name.starts_with(intake::PREFIX) && age > intake::KEPT) {
-                if let Ok(Some(_held)) = lock(&path) {
-                    let _ = std::fs::remove_dir_all(&path);
-                }
+                scratch::remove(&path);
             } else if age > ABANDONED {
                 let _ = std::fs::remove_file(&path);
             }
@@ -141,28 +121,20 @@ impl Blobs {
     }
 
     /// The folder of this process, made when it is first asked for.
-    fn run(&self) -> Result<Arc<Run>, StoreError> {
+    fn run(&self) -> Result<Arc<Scratch>, StoreError> {
         let mut held = self.run.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if let Some(run) = &*held {
-                return Ok(run.clone());
-            }
-            let staging = self.staging();
-            let dir = tempfile::Builder::new().prefix(RUN).tempdir_in(&staging);
-            let dir = dir.map_err(StoreError::file(&staging))?;
-            match lock(dir.path()) {
-                Ok(Some(lock)) => *held = Some(Arc::new(Run { dir, _lock: lock })),
-                // Swept away between the two steps.
-                Err(e) if dir.path().exists() => return Err(e),
-                Ok(None) | Err(_) => {}
-            }
+        if let Some(run) = &*held {
+            return Ok(run.clone());
         }
+        let run = Arc::new(Scratch::new_in(&self.staging(), RUN)?);
+        *held = Some(run.clone());
+        Ok(run)
     }
 
     /// Starts to write one blob.
     pub fn stage(&self) -> Result<Staged, StoreError> {
         let run = self.run()?;
-        let file = NamedTempFile::new_in(run.dir.path()).map_err(StoreError::file(run.dir.path()))?;
+        let file = NamedTempFile::new_in(run.path()).map_err(StoreError::file(run.path()))?;
         Ok(Staged { file, hasher: Sha256::new(), size: 0, _run: run })
     }
 
@@ -179,7 +151,7 @@ pub struct Staged {
     file: NamedTempFile,
     hasher: Sha256,
     size: u64,
-    _run: Arc<Run>,
+    _run: Arc<Scratch>,
 }
 
 impl Staged {

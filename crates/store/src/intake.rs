@@ -16,8 +16,9 @@ use sha2::{Digest as _, Sha256};
 
 use airlock_core::id::Digest;
 
-use crate::blobs::{self, Blobs};
+use crate::blobs::Blobs;
 use crate::error::StoreError;
+use crate::scratch;
 
 /// A blob of so many bytes is brought onto the disk by itself.
 const LARGE_BYTES: u64 = 4 << 20;
@@ -65,7 +66,7 @@ impl Intake {
             Err(e) => return Err(fail()(e)),
         };
         let held = || std::io::Error::other("another process is using it");
-        let lock = blobs::lock(&dir)?.ok_or_else(|| fail()(held()))?;
+        let lock = scratch::lock(&dir)?.ok_or_else(|| fail()(held()))?;
         // So that nobody takes it for abandoned.
         lock.set_modified(SystemTime::now()).map_err(fail())?;
         Ok(Self { blobs, dir: dir.clone(), is_resumed, whole: Mutex::default(), _lock: lock })

@@ -12,6 +12,7 @@ mod error;
 mod intake;
 mod lease;
 mod pack;
+mod scratch;
 
 pub use blobs::{Batch, Begun, Blobs, Lying, Staged, Verified};
 pub use db::{
@@ -22,6 +23,7 @@ pub use error::StoreError;
 pub use intake::{Incoming, Intake, Part};
 pub use lease::{Lease, Leased};
 pub use pack::Packed;
+pub use scratch::Scratch;
 
 use std::path::{Path, PathBuf};
 

@@ -3,6 +3,7 @@
 
 pub mod clients;
 pub mod disk;
+pub mod sealed;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

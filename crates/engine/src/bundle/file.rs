@@ -11,6 +11,7 @@ use super::export::{self, Report, What};
 use super::import::{self, Wish};
 use crate::error::{Error, Result, file_error, joined};
 use crate::station::Station;
+use crate::work;
 
 /// Files in such an archive.
 const FILES_MAX: usize = 10_000;
@@ -102,7 +103,7 @@ pub async fn import_with(station: &Station, path: &Path, wish: &Wish) -> Result<
     if path.is_dir() {
         return import::import_with(station, &[path.to_owned()], wish).await;
     }
-    let folder = tempfile::tempdir_in(&station.dir).map_err(file_error(&station.dir))?;
+    let folder = work::folder(&station.dir)?;
     let (from, into) = (path.to_owned(), folder.path().to_owned());
     joined(tokio::task::spawn_blocking(move || unpack(&from, &into)).await)?;
     import::import_with(station, &[folder.path().to_owned()], wish).await

@@ -6,6 +6,7 @@ use std::path::Path;
 use airlock_core::bundle::Manifest;
 use airlock_core::id::Digest;
 use airlock_core::volume::Part;
+use airlock_store::Scratch;
 
 use super::export::{OBJECTS, OnMedium, What};
 use super::layout::{self, Bounds};
@@ -23,7 +24,7 @@ pub(super) struct Laid {
     /// What its volumes hold, where they follow.
     pub volumes: Vec<OnMedium>,
     /// Holds the folder of a bundle whose volumes follow.
-    _beside: Option<tempfile::TempDir>,
+    _beside: Option<Scratch>,
 }
 
 /// Brings a bundle's objects and files to where they are to lie.

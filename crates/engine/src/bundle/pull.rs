@@ -17,7 +17,7 @@ use airlock_core::bundle::{
 use airlock_core::id::Digest;
 use airlock_core::root::ROOT_BYTES_MAX;
 use airlock_core::volume::{LABEL, Part, Ranges};
-use airlock_store::StoreError;
+use airlock_store::{Scratch, StoreError};
 
 use super::import::Wish;
 use super::parts::Parts;
@@ -29,7 +29,7 @@ use crate::error::{Error, Kind, Result, file_error, joined};
 use crate::progress::Unit;
 use crate::station::Station;
 use crate::upstream::{Client, Location, Piece};
-use crate::{clock, trust};
+use crate::{clock, trust, work};
 
 /// Files on their way at the same time.
 const AT_ONCE: usize = 8;
@@ -38,7 +38,7 @@ const AT_ONCE: usize = 8;
 struct Published {
     client: Client,
     at: Location,
-    beside: tempfile::TempDir,
+    beside: Scratch,
     opened: Opened,
 }
 
@@ -46,7 +46,7 @@ impl Published {
     /// Fetches manifest and signatures, of a bundle in one folder or of the first of its volumes.
     async fn open(station: &Station, at: &Location, trusted: Trusted) -> Result<Self> {
         let client = Client::new(station, at)?;
-        let beside = tempfile::tempdir_in(&station.dir).map_err(file_error(&station.dir))?;
+        let beside = work::folder(&station.dir)?;
         let manifest = beside.path().join(MANIFEST);
         let from = match save(&client, &at.join(MANIFEST)?, &manifest, MANIFEST_BYTES_MAX).await {
             Ok(()) => at.clone(),

@@ -13,7 +13,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use tempfile::TempDir;
 use zeroize::Zeroizing;
 
 use airlock_core::bundle::{BundledFile, ExtraFile, Manifest, ObjectFile};
@@ -23,7 +22,7 @@ use airlock_core::cut::Whole;
 use airlock_core::id::Digest;
 use airlock_core::sealed::{self, RECIPIENTS_MAX, Sealed};
 use airlock_formats::age::{FILE_KEY_BYTES, NONCE_BYTES, Recipient, sealed_bytes};
-use airlock_store::Blobs;
+use airlock_store::{Blobs, Scratch};
 
 use super::export::What;
 use super::source::{self, Source};
@@ -137,11 +136,10 @@ impl Sealer {
     fn hash(&self, from: &Path, (plain, size): (Digest, u64), buffer: &mut [u8]) -> Result<Option<Digest>> {
         let file = media::open(from)?
             .ok_or_else(|| Error::fault(format!("{} is no ordinary file", from.display())))?;
-        let mut plain_file = Hashing { file, hasher: Sha256::new() };
+        let mut plain_file = Hashing::new(file);
         let sealing = self.seal(plain)?.open_at(&mut plain_file, size, 0).map_err(file_error(from))?;
         let sealed = media::hash(sealing, from, buffer, |_| ())?;
-        let found = Digest::from_bytes(plain_file.hasher.finalize().into());
-        Ok((found == plain).then_some(sealed))
+        Ok((plain_file.digest() == plain).then_some(sealed))
     }
 
     /// Seals a small file of this station, or what stands in a text, into another one.
@@ -166,10 +164,22 @@ impl Sealer {
     }
 }
 
-/// A file that is hashed while it is read.
-struct Hashing {
+/// A file that is hashed while it is read from its beginning.
+pub(super) struct Hashing {
     file: File,
     hasher: Sha256,
+}
+
+impl Hashing {
+    /// Of which nothing is read yet.
+    pub fn new(file: File) -> Self {
+        Self { file, hasher: Sha256::new() }
+    }
+
+    /// The hash of what was read.
+    pub fn digest(self) -> Digest {
+        Digest::from_bytes(self.hasher.finalize().into())
+    }
 }
 
 impl Read for Hashing {
@@ -215,7 +225,7 @@ pub(super) struct Inside {
     /// The inner manifest.
     pub manifest: Canonical,
     /// Where it lies, sealed, and with it the objects.
-    pub beside: TempDir,
+    pub beside: Scratch,
     /// The files.
     pub files: Arc<SealedFiles>,
 }

@@ -6,10 +6,9 @@
 
 use std::path::Path;
 
-use tempfile::TempDir;
-
 use airlock_core::bundle::{Manifest, Missing};
 use airlock_core::volume::{Part, Ranges};
+use airlock_store::Scratch;
 
 use super::export::{self, Report, What};
 use super::lay::Carried;
@@ -18,8 +17,9 @@ use super::source::Wholes;
 use super::volumes::{self, Media};
 use super::write::{self, Folder};
 use super::{cut, resend};
-use crate::error::{Error, Result, file_error, joined};
+use crate::error::{Error, Result, joined};
 use crate::station::Station;
+use crate::work;
 
 /// Whether a bundle can be begun so.
 pub(super) fn check(dir: &Path, what: &What) -> Result<()> {
@@ -47,7 +47,7 @@ pub(super) async fn decide(
     (media, volume): (Media, u32),
     bounds: Bounds,
     (mut manifest, ids, inside): Carried<'_>,
-) -> Result<(TempDir, Folder, Manifest)> {
+) -> Result<(Scratch, Folder, Manifest)> {
     let (own, objects) = volumes::objects_of(station, &mut manifest, ids, inside).await?;
     cut::check_objects(&manifest, bounds.file)?;
     media.assign(&mut manifest, 0, bounds.file)?;
@@ -59,7 +59,7 @@ pub(super) async fn decide(
         ))
         .hint("begin with --volume 1; nothing was written"));
     }
-    let beside = tempfile::tempdir_in(&station.dir).map_err(file_error(&station.dir))?;
+    let beside = work::folder(&station.dir)?;
     let into = beside.path().join("bundle");
     let wholes = Wholes::of(&station.store.blobs, inside.map(|inside| inside.files.clone()));
     let progress = station.options.progress.clone();

@@ -3,7 +3,9 @@
 //! The outer bundle is verified and collected as any other is, in parts and over days; its files lie in the intake as they travel.
 //! When all are there they are opened into an intake of their own, from which they come into the store. The inner manifest is opened
 //! before anything is collected: whether this station can open the bundle at all, and whether what is in it may come in, is known
-//! first.
+//! first. Age says that a file was sealed to this station, and not by whom: what counts is what the sender signed, and so the very
+//! bytes that are opened are held against the signed hash, whatever a medium gives when it is asked again. All else that is sealed
+//! is held against the inner manifest when it was opened.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,23 +13,23 @@ use std::io::{Read, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use tempfile::TempDir;
-
 use airlock_core::bundle::{BundledFile, MANIFEST, MANIFEST_BYTES_MAX};
 use airlock_core::cut::Whole;
 use airlock_core::id::Digest;
 use airlock_core::sealed;
 use airlock_core::volume::{Part, Ranges};
 use airlock_formats::age::Identity;
-use airlock_store::{Intake, Store, StoreError};
+use airlock_store::{Intake, Scratch, Store, StoreError};
 
 use super::media;
 use super::parts::Parts;
 use super::scan::Importing;
+use super::seals::Hashing;
 use super::verify::{self, Opened};
 use crate::age::{AgeError, Opening, identity};
 use crate::error::{Error, Result, file_error};
 use crate::progress::{Progress, Unit};
+use crate::work;
 
 /// What is in a sealed bundle.
 #[derive(Debug)]
@@ -35,7 +37,7 @@ pub(super) struct Content {
     /// As a bundle whose objects lie beside the station when they were opened.
     pub parts: Arc<Parts>,
     identities: Vec<Identity>,
-    beside: TempDir,
+    beside: Scratch,
 }
 
 /// Opens the inner manifest of a bundle; none where it is not sealed. Nothing is opened but what the signed manifest names.
@@ -54,18 +56,12 @@ pub(super) fn open(station: &Path, outer: &Parts) -> Result<Option<Content>> {
     if !own.iter().any(|own| sealed.recipients.contains(own)) {
         return Err(not_ours(&sealed.recipients, &own));
     }
-    let path = outer.with_objects()?.dir.join(sealed::MANIFEST);
-    let mut bytes = Vec::new();
-    let opening = opening(&path, &identities)?;
-    opening.take(MANIFEST_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed(&path))?;
-    if bytes.len() as u64 > MANIFEST_BYTES_MAX {
-        return Err(Error::unsafe_(format!("{} is larger than {MANIFEST_BYTES_MAX} bytes", path.display())));
-    }
+    let bytes = inner_manifest(outer, &identities)?;
     let inner = verify::parse(&bytes).map_err(|e| e.while_("what is sealed"))?;
     if let Some(what) = sealed::contradiction(m, &inner) {
         return Err(Error::unsafe_(format!("the manifest that is sealed {what}")));
     }
-    let beside = tempfile::tempdir_in(station).map_err(file_error(station))?;
+    let beside = work::folder(station)?;
     // By this a folder is known for one whose medium is still there.
     let beside_it = beside.path().join(MANIFEST);
     std::fs::write(&beside_it, &bytes).map_err(file_error(&beside_it))?;
@@ -77,6 +73,20 @@ pub(super) fn open(station: &Path, outer: &Parts) -> Result<Option<Content>> {
         ..outer.first().clone()
     };
     Ok(Some(Content { parts: Arc::new(Parts::from(opened)), identities, beside }))
+}
+
+/// The inner manifest, out of the bytes that the sender signed.
+fn inner_manifest(outer: &Parts, identities: &[Identity]) -> Result<Vec<u8>> {
+    let path = outer.with_objects()?.dir.join(sealed::MANIFEST);
+    let listed = outer.manifest().extra.iter().find(|file| file.path == sealed::MANIFEST);
+    let listed = listed.ok_or_else(|| Error::unsafe_("the bundle lists no manifest that is sealed"))?;
+    let (mut bytes, mut sealed) = (Vec::new(), Hashing::new(file(&path)?));
+    let opening = Opening::new(&mut sealed, identities).map_err(|e| refused(&path, e))?;
+    opening.take(MANIFEST_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed(&path))?;
+    if bytes.len() as u64 > MANIFEST_BYTES_MAX {
+        return Err(Error::unsafe_(format!("{} is larger than {MANIFEST_BYTES_MAX} bytes", path.display())));
+    }
+    if sealed.digest() == listed.sha256 { Ok(bytes) } else { Err(verify::changed(&path)) }
 }
 
 fn not_ours(sealed: &[String], own: &[String]) -> Error {
@@ -106,10 +116,8 @@ fn failed(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
     }
 }
 
-fn opening(path: &Path, identities: &[Identity]) -> Result<Opening<File>> {
-    let file = media::open(path)?
-        .ok_or_else(|| Error::unsafe_(format!("{} is no ordinary file", path.display())))?;
-    Opening::new(file, identities).map_err(|e| refused(path, e))
+fn file(path: &Path) -> Result<File> {
+    media::open(path)?.ok_or_else(|| Error::unsafe_(format!("{} is no ordinary file", path.display())))
 }
 
 impl Content {
@@ -140,7 +148,8 @@ impl Content {
         buffer: &mut [u8],
         mut each: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
-        let (mut opening, mut passed) = (opening(path, &self.identities)?, 0u64);
+        let mut opening = Opening::new(file(path)?, &self.identities).map_err(|e| refused(path, e))?;
+        let mut passed = 0u64;
         loop {
             let n = opening.read(buffer).map_err(failed(path))?;
             passed += n as u64;

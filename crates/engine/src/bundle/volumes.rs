@@ -9,6 +9,7 @@ use airlock_core::cut::LIMIT_MIN;
 use airlock_core::id::Digest;
 use airlock_core::litter;
 use airlock_core::volume::{self, Part, SHARD_BYTES, Unpacked, Volume};
+use airlock_store::Scratch;
 
 use super::export::{OBJECTS, OnMedium, What};
 use super::lay::Carried;
@@ -20,6 +21,7 @@ use super::{cut, media, objects, parity, verify};
 use crate::error::{Error, Result, file_error, joined};
 use crate::progress::Progress;
 use crate::station::Station;
+use crate::work;
 
 /// What a volume holds beside manifest, objects and files, in bytes, at most.
 const BESIDE_BYTES: u64 = 256 << 10;
@@ -400,7 +402,7 @@ pub(super) async fn objects_of(
     manifest: &mut Manifest,
     ids: &BTreeSet<Digest>,
     inside: Option<&Inside>,
-) -> Result<(Option<tempfile::TempDir>, PathBuf)> {
+) -> Result<(Option<Scratch>, PathBuf)> {
     if let Some(inside) = inside {
         return Ok((None, inside.beside.path().to_owned()));
     }
@@ -414,8 +416,8 @@ pub(super) async fn objects_of(
 pub(super) async fn objects_beside(
     station: &Station,
     ids: &BTreeSet<Digest>,
-) -> Result<(tempfile::TempDir, ObjectFile)> {
-    let beside = tempfile::tempdir_in(&station.dir).map_err(file_error(&station.dir))?;
+) -> Result<(Scratch, ObjectFile)> {
+    let beside = work::folder(&station.dir)?;
     let folder = beside.path().join("objects");
     std::fs::create_dir(&folder).map_err(file_error(&folder))?;
     let objects = objects::write(&station.store.db, beside.path(), OBJECTS, ids).await?;

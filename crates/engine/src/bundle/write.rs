@@ -183,7 +183,11 @@ impl Folder {
         };
         match source.hash(buffer) {
             Ok(found) if found == file.sha256 => damaged(&path),
-            Ok(_) => source::changed(source.path(), &file.name),
+            // What was sealed with the keys of another content would tell what the two have in common: it does not stay there.
+            Ok(_) => match remove(&path) {
+                Ok(()) => source::changed(source.path(), &file.name),
+                Err(error) => error,
+            },
             Err(error) => error,
         }
     }

@@ -10,9 +10,10 @@ use sha2::{Digest as _, Sha256};
 
 use airlock_core::id::Digest;
 
-use super::{Blobs, lock};
+use super::Blobs;
 use crate::error::StoreError;
 use crate::intake;
+use crate::scratch;
 
 /// The first two digits of a name, and so the folders of blobs.
 const FOLDERS: u32 = 256;
@@ -84,7 +85,7 @@ impl Blobs {
         if !path.exists() {
             return Ok(false);
         }
-        let Some(_held) = lock(&path)? else { return Ok(false) };
+        let Some(_held) = scratch::lock(&path)? else { return Ok(false) };
         std::fs::remove_dir_all(&path).map_err(StoreError::file(path))?;
         Ok(true)
     }
