@@ -167,6 +167,27 @@ async fn a_sender_that_is_killed_is_run_again_and_nothing_is_lost() {
     whole(ended(receiver), &disk);
 }
 
+#[tokio::test]
+async fn a_sender_whose_key_is_revoked_is_heard_no_more_and_one_that_is_trusted_again_is() {
+    let world = World::new().await;
+    let (low, disk, high) = world.across();
+    low.trust_with(&high, &["--link-only"]);
+    let (at, into) = (free_address(), world.path("inbox"));
+    let mut receiver = receive(&high, None, &at, &into);
+    // Longer than it takes until the receiver asks.
+    let asked = Duration::from_secs(7);
+    high.run(&["trust", "revoke", "low"]).exits(0);
+    std::thread::sleep(asked);
+    assert_eq!(ended(send(&low, None, &disk, &at, &[])).0, 0, "nobody answers a sender");
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(receiver.try_wait().unwrap().is_none(), "it heard something");
+    assert!(files(&into.join("incoming")).into_keys().all(|path| path.ends_with("lock")));
+    high.trust(&low);
+    std::thread::sleep(asked);
+    assert_eq!(ended(send(&low, None, &disk, &at, &[])).0, 0);
+    whole(ended(receiver), &disk);
+}
+
 /// Two network namespaces with a link on which nothing can travel back, not even ARP.
 struct Link {
     low: String,
@@ -222,7 +243,9 @@ impl Drop for Link {
 #[tokio::test]
 async fn a_bundle_crosses_a_link_on_which_nothing_can_travel_back() {
     let Some(link) = Link::new() else {
-        println!("skipped: network namespaces and nftables, which take root and are not to be had here");
+        airlock_testkit::skipped(
+            "network namespaces and nftables, which take root and are not to be had here",
+        );
         return;
     };
     let (world, low, disk, high) = across().await;

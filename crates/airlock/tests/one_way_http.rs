@@ -123,7 +123,7 @@ async fn a_bundle_that_is_sent_is_imported_and_curl_sends_it_as_well() {
     let Ok(put) = put else { panic!("there is no shell") };
     let said = String::from_utf8_lossy(&put.stdout).into_owned();
     if String::from_utf8_lossy(&put.stderr).contains("curl: not found") {
-        println!("skipped: curl, which is not to be had here");
+        airlock_testkit::skipped("curl, which is not to be had here");
         return receiver.kill();
     }
     assert!(put.status.success() && said.starts_with("delivered "), "{put:?}");
@@ -165,7 +165,7 @@ async fn a_proxy_that_wants_a_password_is_passed_and_the_password_is_shown_nowhe
     let folder = world.path("squid");
     std::fs::create_dir_all(&folder).unwrap();
     let Some(squid) = Squid::start(&folder, "ada", PASSWORD).await else {
-        println!("skipped: squid with basic_ncsa_auth, and openssl, which are not to be had here");
+        airlock_testkit::skipped("squid with basic_ncsa_auth, and openssl, which are not to be had here");
         return;
     };
     let receiver = Receiver::start(&high, "http://127.0.0.1:0/in", &world.path("inbox"), &[]);
@@ -212,6 +212,16 @@ fn receiver_gone(high: &Station, world: &World) -> String {
     let address = receiver.address().to_owned();
     receiver.kill();
     address
+}
+
+#[tokio::test]
+async fn a_receiver_of_one_bundle_that_is_stopped_before_it_came_does_not_end_well() {
+    let world = World::new().await;
+    let (_, _, high) = world.across();
+    let mut receiver = Receiver::start(&high, "http://127.0.0.1:0", &world.path("inbox"), &[]);
+    let stopped = Command::new("kill").args(["-TERM", &receiver.child.id().to_string()]).status().unwrap();
+    assert!(stopped.success());
+    assert_eq!(receiver.child.wait().unwrap().code(), Some(4));
 }
 
 /// A guard that passes what is put on, drops one file of so many, tells nobody what was answered, and says that all is well.
@@ -281,7 +291,7 @@ async fn with_tls_a_sender_knows_the_receiver_by_its_certificate() {
     let folder = world.path("tls");
     std::fs::create_dir_all(&folder).unwrap();
     if !openssl_ca(&folder, "inbox.example") {
-        println!("skipped: openssl, which is not to be had here");
+        airlock_testkit::skipped("openssl, which is not to be had here");
         return;
     }
     let (certificate, key) = (folder.join("host.pem"), folder.join("host.key"));

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use airlock_core::bundle::SignatureLine;
 use airlock_core::id::Digest;
-use airlock_core::root::{Change, SignersChange};
+use airlock_core::root::{Chain, Change, SignersChange};
 use airlock_engine::bundle::export::{self, What};
 use airlock_engine::bundle::import;
 use airlock_engine::bundle::signing::Candidate;
@@ -70,10 +71,32 @@ impl Gap {
         all.filter(|name| name != "lock").collect()
     }
 
+    /// A root that the receiver trusts, and by which the sender's bundles are released by either of two people.
+    async fn released_by_two(&mut self) -> (PathBuf, Chain) {
+        let signers = |people: &[u8]| SignersChange {
+            add: people.iter().map(|n| (format!("person {n}"), person(*n).public_key())).collect(),
+            threshold: Some(1),
+            ..SignersChange::default()
+        };
+        let root = self.low.path().join("agency.json");
+        let first = Change { root: signers(&[1]), release: signers(&[2, 3]), valid_until: None };
+        roots::create(&root, "agency", &first).unwrap();
+        roots::sign(&root, &person(1)).unwrap();
+        let chain = roots::read_chain(&root).unwrap();
+        let (print, whom) = (chain.fingerprint(), trust::Whom::Root(chain.clone()));
+        trust::add(&self.high, "agency", whom, &print, Limits::default()).await.unwrap();
+        self.low.station.config.release.root = Some(root.clone());
+        (root, chain)
+    }
+
     async fn open(&self, wish: Wish) -> Spool {
         let (inbox, told) = Inbox::open(&self.high, wish).await.unwrap();
         Spool { inbox, told }
     }
+}
+
+fn person(n: u8) -> Signer {
+    Signer::Key(Box::new(SigningKey::from_bytes(&[n; 32])))
 }
 
 fn bundle_of(disk: &Path) -> Digest {
@@ -204,26 +227,61 @@ async fn nothing_is_taken_before_a_manifest_is_believed_and_nothing_but_what_it_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_no_trusted_key_signed_leaves_nothing_behind() {
+async fn what_no_trusted_key_signed_counts_for_nothing_and_spoils_nothing() {
     let gap = Gap::new(&[5000]).await;
     let mut spool = gap.open(gap.wish()).await;
     let other = Kit::new(&[]).await;
     let own = std::fs::read(gap.disk.join(SIGNATURES)).unwrap();
+    spool.put_file(&gap.disk, MANIFEST).await.unwrap();
     for signatures in
         [&b""[..], b"ed25519 00 00\n", &[255, 254], format!("{}\n", other.station.key.sign(b"x")).as_bytes()]
     {
-        spool.put_file(&gap.disk, MANIFEST).await.unwrap();
         assert_eq!(why(spool.put(bundle_of(&gap.disk), SIGNATURES, signatures).await), Why::Untrusted);
-        assert_eq!(gap.incoming(), Vec::<String>::new());
+        // What waits for its signatures is within bounds of its own, and no bundle.
+        assert!(gap.incoming().iter().all(|name| name.starts_with("arriving-")), "{:?}", gap.incoming());
+        assert_eq!(why(spool.put_file(&gap.disk, &files_of(&gap.disk)[0]).await), Why::Unknown);
     }
     // One of many strangers is told of, and not each.
     assert!(matches!(spool.told.try_recv().unwrap().outcome, Outcome::Refused { .. }));
     assert!(spool.told.try_recv().is_err());
-    // Nor does anybody hear what is missing of a bundle of which they do not have the signatures.
-    spool.put_file(&gap.disk, MANIFEST).await.unwrap();
+    // Whoever wrote it says so, and need not say once more what it is.
     spool.put(bundle_of(&gap.disk), SIGNATURES, &own).await.unwrap();
+    assert!(gap.incoming().iter().all(|name| !name.starts_with("arriving-")), "{:?}", gap.incoming());
+    // Nor does anybody hear what is missing of a bundle of which they do not have the signatures.
     assert_eq!(why(spool.put(bundle_of(&gap.disk), SIGNATURES, b"").await), Why::Untrusted);
     assert_eq!(spool.put_all(&gap.disk).await, Some(Answer::Delivered));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_root_that_a_manifest_does_not_list_spoils_nothing_and_parts_that_break_off_take_nothing_away() {
+    let mut gap = Gap::of_strangers(&[]).await;
+    let (root, _) = gap.released_by_two().await;
+    let disk = gap.low.path().join("released");
+    export::export(&gap.low.station, &disk, &What::default()).await.unwrap();
+    Candidate::open(&disk).unwrap().sign(&person(2)).unwrap();
+    let mut spool = gap.open(gap.wish()).await;
+    let bundle = bundle_of(&disk);
+    let rubbish = std::fs::read(&root).unwrap().into_iter().chain(*b" ").collect::<Vec<u8>>();
+    assert_eq!(why(spool.put(bundle, "ROOT.json", &rubbish).await), Why::Unknown, "of which manifest?");
+    spool.put_file(&disk, MANIFEST).await.unwrap();
+    assert_eq!(why(spool.put(bundle, "ROOT.json", &rubbish).await), Why::Hash);
+    // Somebody begins with the manifest and the root and goes.
+    for path in [MANIFEST, "ROOT.json"] {
+        let target = Target { bundle, path: path.to_owned() };
+        match spool.inbox.begin(target, 1000, None).await.unwrap() {
+            Begun::Here => assert_eq!(path, MANIFEST),
+            Begun::Write(writing) => drop(writing.write(vec![b"x".to_vec()]).await.unwrap()),
+        }
+    }
+    spool.put_file(&disk, "ROOT.json").await.unwrap();
+    assert_eq!(spool.put(bundle, "ROOT.json", &rubbish).await.unwrap(), None);
+    assert!(matches!(spool.put_file(&disk, SIGNATURES).await, Ok(Some(Answer::Wanted(_)))));
+    let mut last = None;
+    for path in files_of(&disk) {
+        last = spool.put_file(&disk, &path).await.unwrap();
+    }
+    assert_eq!(last, Some(Answer::Delivered));
+    import::import(&gap.high, &spool.delivered()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -267,7 +325,7 @@ async fn a_manifest_that_import_would_refuse_is_refused_when_it_comes() {
         trust::add(&gap.high, "low", key, &print, limits).await.unwrap();
         let spool = gap.open(gap.wish()).await;
         assert_eq!(why(spool.introduce(&gap.disk).await), Why::Untrusted, "{what}");
-        assert_eq!(gap.incoming(), Vec::<String>::new(), "{what}");
+        assert!(gap.incoming().iter().all(|name| name.starts_with("arriving-")), "{what}");
         trust::revoke(&gap.high, "low").await.unwrap();
     }
     trust::add(&gap.high, "low", key, &print, Limits::default()).await.unwrap();
@@ -295,45 +353,70 @@ async fn a_manifest_that_import_would_refuse_is_refused_when_it_comes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bundle_that_is_there_is_never_written_over_and_gets_further_signatures() {
-    let gap = Gap::new(&[5000, 20_000]).await;
+    let mut gap = Gap::of_strangers(&[5000, 20_000]).await;
+    gap.released_by_two().await;
+    believe(&gap.high, &gap.low.station).await;
+    let disk = gap.low.path().join("released");
+    export::export(&gap.low.station, &disk, &What::default()).await.unwrap();
+    let candidate = Candidate::open(&disk).unwrap();
+    candidate.sign(&person(2)).unwrap();
     let mut spool = gap.open(gap.wish()).await;
-    let file = &files_of(&gap.disk)[0];
-    let signatures = std::fs::read_to_string(gap.disk.join(SIGNATURES)).unwrap();
-    let other = Kit::new(&[]).await;
-    let manifest = std::fs::read(gap.disk.join(MANIFEST)).unwrap();
-    let more = format!("{signatures}{}\n", other.station.key.sign(&manifest));
-    // While it waits.
-    spool.introduce(&gap.disk).await.unwrap();
-    spool.put(bundle_of(&gap.disk), SIGNATURES, more.as_bytes()).await.unwrap();
-    let waiting = gap.spool().join("incoming").join(bundle_of(&gap.disk).to_string());
+    let (bundle, signatures) = (bundle_of(&disk), std::fs::read_to_string(disk.join(SIGNATURES)).unwrap());
+    for path in [MANIFEST, "ROOT.json", SIGNATURES] {
+        spool.put_file(&disk, path).await.unwrap();
+    }
+    // While it waits, a second person signs it.
+    candidate.sign(&person(3)).unwrap();
+    let more = std::fs::read_to_string(disk.join(SIGNATURES)).unwrap();
+    spool.put_file(&disk, SIGNATURES).await.unwrap();
+    let waiting = gap.spool().join("incoming").join(bundle.to_string());
     assert_eq!(std::fs::read_to_string(waiting.join(SIGNATURES)).unwrap(), more);
     // What says less takes nothing away.
-    assert_eq!(spool.put_all(&gap.disk).await, Some(Answer::Delivered));
-    let bundle = spool.delivered();
-    assert_eq!(std::fs::read_to_string(bundle.join(SIGNATURES)).unwrap(), more);
-    let before = content(&bundle);
-    let wrong = vec![7; std::fs::read(gap.disk.join(file)).unwrap().len()];
-    assert_eq!(spool.put(bundle_of(&gap.disk), file, &wrong).await.unwrap(), None);
-    assert_eq!(spool.put_all(&gap.disk).await, None);
-    assert_eq!(content(&bundle), before);
+    spool.put(bundle, SIGNATURES, signatures.as_bytes()).await.unwrap();
+    assert_eq!(std::fs::read_to_string(waiting.join(SIGNATURES)).unwrap(), more);
+    // What anybody can add to what they saw pass makes nothing of it count for less.
+    let manifest = std::fs::read(disk.join(MANIFEST)).unwrap();
+    let (stranger, own) = (Kit::new(&[]).await.station.key, person(3).public_key());
+    let line = |key: [u8; 32], n: u8| format!("{}\n", SignatureLine { public_key: key, signature: [n; 64] });
+    let of_a_stranger = format!("{signatures}{}\n", stranger.sign(&manifest));
+    let comment = format!("# seen\n{signatures}");
+    let copies = |n: u8| -> String { (n..n + 4).map(|n| line(own, n)).collect() };
+    let many = [format!("{signatures}{}", copies(0)), format!("{signatures}{}", copies(4))];
+    let strangers = async |spool: &Spool, place: &Path| {
+        for text in [&of_a_stranger, &comment, &many[0], &many[1]] {
+            // Whether it is refused is all one.
+            let _ = spool.put(bundle, SIGNATURES, text.as_bytes()).await;
+            assert_eq!(std::fs::read_to_string(place.join(SIGNATURES)).unwrap(), more, "{text}");
+        }
+    };
+    strangers(&spool, &waiting).await;
+    let mut last = None;
+    for path in files_of(&disk) {
+        last = spool.put_file(&disk, &path).await.unwrap();
+    }
+    assert_eq!(last, Some(Answer::Delivered));
+    let place = spool.delivered();
+    strangers(&spool, &place).await;
+    let before = content(&place);
+    let file = &files_of(&disk)[0];
+    let wrong = vec![7; std::fs::read(disk.join(file)).unwrap().len()];
+    assert_eq!(spool.put(bundle, file, &wrong).await.unwrap(), None);
+    assert_eq!(content(&place), before);
     // When it stands there, by this receiver and by the next one.
-    let third = format!("{more}{}\n", Kit::new(&[]).await.station.key.sign(&manifest));
-    assert_eq!(
-        spool.put(bundle_of(&gap.disk), SIGNATURES, third.as_bytes()).await.unwrap(),
-        Some(Answer::Delivered)
-    );
-    assert_eq!(std::fs::read_to_string(bundle.join(SIGNATURES)).unwrap(), third);
+    std::fs::write(place.join(SIGNATURES), &signatures).unwrap();
+    assert_eq!(spool.put_file(&disk, SIGNATURES).await.unwrap(), Some(Answer::Delivered));
+    assert_eq!(std::fs::read_to_string(place.join(SIGNATURES)).unwrap(), more);
     drop(spool);
+    std::fs::write(place.join(SIGNATURES), &signatures).unwrap();
     let spool = gap.open(gap.wish()).await;
-    let fourth = format!("{third}{}\n", Kit::new(&[]).await.station.key.sign(&manifest));
-    spool.put_file(&gap.disk, MANIFEST).await.unwrap();
-    assert_eq!(
-        spool.put(bundle_of(&gap.disk), SIGNATURES, fourth.as_bytes()).await.unwrap(),
-        Some(Answer::Delivered)
-    );
-    assert_eq!(std::fs::read_to_string(bundle.join(SIGNATURES)).unwrap(), fourth);
+    for path in [MANIFEST, "ROOT.json"] {
+        spool.put_file(&disk, path).await.unwrap();
+    }
+    assert_eq!(spool.put_file(&disk, SIGNATURES).await.unwrap(), Some(Answer::Delivered));
+    assert_eq!(std::fs::read_to_string(place.join(SIGNATURES)).unwrap(), more);
     assert_eq!(gap.incoming(), Vec::<String>::new());
     assert_eq!(std::fs::read_dir(gap.spool()).unwrap().count(), 2);
+    import::import(&gap.high, &place).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -378,6 +461,34 @@ async fn what_broke_off_goes_on_where_it_was_and_what_was_poisoned_comes_anew() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_noted_of_a_file_stays_small_however_it_comes() {
+    let gap = Gap::new(&[900_000]).await;
+    let bundle = bundle_of(&gap.disk);
+    let of_size = |path: &String| std::fs::metadata(gap.disk.join(path)).unwrap().len();
+    let large = files_of(&gap.disk).into_iter().max_by_key(of_size).unwrap();
+    let (bytes, size) = (std::fs::read(gap.disk.join(&large)).unwrap(), of_size(&large));
+    let spool = gap.open(gap.wish()).await;
+    spool.introduce(&gap.disk).await.unwrap();
+    let record = gap.spool().join("incoming").join(format!("{bundle}.have"));
+    let mut largest = 0;
+    // It begins anew again and again, in pieces of a few bytes.
+    for _ in 0..12 {
+        let target = Target { bundle, path: large.clone() };
+        let Begun::Write(mut writing) = spool.inbox.begin(target, size, None).await.unwrap() else {
+            panic!()
+        };
+        for piece in bytes.chunks(7).take(1000) {
+            writing = writing.write(vec![piece.to_vec()]).await.unwrap();
+        }
+        let pieces: Vec<Vec<u8>> = bytes[7000..].chunks(7).take(10_000).map(<[u8]>::to_vec).collect();
+        drop(writing.write(pieces).await.unwrap());
+        largest = largest.max(std::fs::metadata(&record).unwrap().len());
+    }
+    assert!(largest < 80_000, "{largest} bytes of record");
+    assert_eq!(spool.put_file(&gap.disk, &large).await.unwrap(), Some(Answer::Stored));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_senders_of_one_bundle_bring_it_together() {
     let sizes: Vec<usize> = (0..60).map(|n| 1000 + n * 997).collect();
     let gap = Gap::new(&sizes).await;
@@ -411,15 +522,15 @@ async fn the_quota_counts_what_files_take_and_holds_for_what_nobody_signed_too()
     let taken: u64 = content(&gap.disk).len() as u64 * 4096;
     let spool = gap.open(Wish { quota: Some(taken), ..gap.wish() }).await;
     assert_eq!(why(spool.introduce(&gap.disk).await), Why::Full, "folders take room as well");
-    assert_eq!(gap.incoming(), Vec::<String>::new());
+    assert!(gap.incoming().iter().all(|name| name.starts_with("arriving-")));
     drop(spool);
-    let spool = gap.open(Wish { quota: Some(2 * taken + 100_000), ..gap.wish() }).await;
+    let spool = gap.open(Wish { quota: Some(2 * taken + 200_000), ..gap.wish() }).await;
     spool.introduce(&gap.disk).await.unwrap();
     // A second bundle does not fit beside it: also if whoever sent the first is trusted no longer, for what is there is there.
     let next = gap.low.path().join("next");
     bundles::export(&gap.low.station, &next, &[400_000]).await;
     assert_eq!(why(spool.introduce(&next).await), Why::Full);
-    let unsigned = vec![b' '; usize::try_from(2 * taken + 100_001).unwrap()];
+    let unsigned = vec![b' '; usize::try_from(2 * taken + 200_001).unwrap()];
     let target = Target { bundle: Digest::of(&unsigned), path: MANIFEST.to_owned() };
     assert_eq!(why(spool.inbox.begin(target, unsigned.len() as u64, None).await), Why::Full);
     let target = Target { bundle: Digest::of(b"x"), path: MANIFEST.to_owned() };
@@ -467,20 +578,9 @@ async fn a_bundle_of_which_nothing_comes_any_more_is_told_with_its_list() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_root_releases_comes_to_whoever_trusts_the_root_alone_when_it_is_released() {
     let mut gap = Gap::of_strangers(&[]).await;
-    let key = |person: u8| Signer::Key(Box::new(SigningKey::from_bytes(&[person; 32])));
-    let signers = |name: &str, person: u8| SignersChange {
-        add: vec![(name.to_owned(), key(person).public_key())],
-        threshold: Some(1),
-        ..SignersChange::default()
-    };
-    let root = gap.low.path().join("agency.json");
-    let first = Change { root: signers("officer", 1), release: signers("ada", 2), valid_until: None };
-    roots::create(&root, "agency", &first).unwrap();
-    roots::sign(&root, &key(1)).unwrap();
-    let chain = roots::read_chain(&root).unwrap();
+    let (_, chain) = gap.released_by_two().await;
     let print = chain.fingerprint();
-    trust::add(&gap.high, "agency", trust::Whom::Root(chain), &print, Limits::default()).await.unwrap();
-    gap.low.station.config.release.root = Some(root);
+    assert_eq!(trust::list(&gap.high).await.unwrap()[0].fingerprint().unwrap(), print);
     let disk = gap.low.path().join("released");
     export::export(&gap.low.station, &disk, &What::default()).await.unwrap();
     let mut spool = gap.open(gap.wish()).await;
@@ -490,7 +590,7 @@ async fn what_a_root_releases_comes_to_whoever_trusts_the_root_alone_when_it_is_
         spool.put_file(&disk, SIGNATURES).await
     };
     assert_eq!(why(introduce(&spool).await), Why::Untrusted, "a candidate");
-    Candidate::open(&disk).unwrap().sign(&key(2)).unwrap();
+    Candidate::open(&disk).unwrap().sign(&person(2)).unwrap();
     assert!(matches!(introduce(&spool).await, Ok(Some(Answer::Wanted(_)))));
     // Nobody writes over the root by which it was believed.
     let size = std::fs::metadata(disk.join("ROOT.json")).unwrap().len();

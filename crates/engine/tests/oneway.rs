@@ -539,8 +539,11 @@ async fn a_bundle_that_comes_again_with_further_signatures_gets_them() {
     let mut gap = Gap::new().await;
     let disk = gap.bundle(&sizes()).await;
     let manifest = std::fs::read(disk.join("AIRLOCK.json")).unwrap();
-    let sign = async || {
+    // Whoever else is trusted here.
+    let sign = async |name: &str| {
         let other = Kit::new(&[]).await;
+        let (key, print) = (other.station.key.public(), other.station.key.fingerprint());
+        trust::add(&gap.high, name, key, &print, trust::Limits::default()).await.unwrap();
         let own = std::fs::read_to_string(disk.join("AIRLOCK.sig")).unwrap();
         let more = format!("{own}{}\n", other.station.key.sign(&manifest));
         std::fs::write(disk.join("AIRLOCK.sig"), more).unwrap();
@@ -548,8 +551,8 @@ async fn a_bundle_that_comes_again_with_further_signatures_gets_them() {
     let (_, report, _) = gap.cross(&disk, None, |to| Relay::bad(to, 450, NO_GAP, false)).await;
     assert!(matches!(report.outcome, Outcome::Incomplete { .. }), "{report:?}");
     // While it waits, and where it stands.
-    for _ in 0..2 {
-        sign().await;
+    for name in ["second", "third"] {
+        sign(name).await;
         let (_, report, _) = gap.cross(&disk, None, |to| Relay::start(to, |p, send| send(p))).await;
         whole(&report, &gap, &disk);
     }

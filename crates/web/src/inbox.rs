@@ -44,6 +44,8 @@ const HEAD_BYTES_MAX: usize = 32 << 10;
 const READ_BYTES: usize = 256 << 10;
 /// Bytes that are written at once.
 const WRITE_BYTES: usize = 1 << 20;
+/// Pieces, in which they come, that are written at once.
+const WRITE_PIECES: usize = 512;
 /// Bytes of a body that are read so that whoever is refused hears why.
 const REFUSED_BYTES_MAX: u64 = 1 << 20;
 /// How long that may take.
@@ -291,6 +293,7 @@ impl Site {
         loop {
             let (mut pieces, mut bytes) = (Vec::new(), 0);
             while bytes < WRITE_BYTES
+                && pieces.len() < WRITE_PIECES
                 && let Some(piece) = pace.next(body).await?
             {
                 bytes += piece.len();

@@ -82,7 +82,10 @@ fn receive(cli: &Cli, args: &ReceiveArgs, needs: &mut Needs) -> Result<()> {
         Error::fault(format!("{}: {e}", args.into.display())).hint("make room or choose another place")
     })?;
     needs.write(&args.into);
-    needs.find_hosts();
+    // Only what listens at a name has to find it.
+    if !is_numeric(&args.listen) {
+        needs.find_hosts();
+    }
     if is_http {
         needs.listen();
     }
@@ -91,6 +94,12 @@ fn receive(cli: &Cli, args: &ReceiveArgs, needs: &mut Needs) -> Result<()> {
     }
     let dir = station_dir(cli.station.as_deref());
     dir.map_or(Ok(()), |dir| needs.station(&dir).map(|_| ()))
+}
+
+/// Whether a place to listen at is named by numbers.
+fn is_numeric(listen: &str) -> bool {
+    let rest = listen.split_once("://").map_or(listen, |(_, rest)| rest);
+    rest.split('/').next().is_some_and(|address| address.parse::<std::net::SocketAddr>().is_ok())
 }
 
 /// What was named: an address, or what lies here. What is neither, the command refuses itself.

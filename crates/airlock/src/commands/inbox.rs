@@ -117,7 +117,8 @@ pub async fn receive(cx: &Cx, args: ReceiveArgs) -> Result<ExitCode> {
             biased;
             arrival = told.recv(), if end.is_some() => {
                 let Some(arrival) = arrival else { break };
-                let is_end = once && matches!(arrival.outcome, Outcome::Complete { .. } | Outcome::Incomplete { .. });
+                // What is refused may be anybody's, and ends nothing; where this side cannot write, nothing comes of it.
+                let is_end = once && !matches!(arrival.outcome, Outcome::Refused { .. } | Outcome::UnderWay);
                 if is_end {
                     last = Some(arrival);
                     end.take().map(|end| end.send(()));
@@ -129,7 +130,13 @@ pub async fn receive(cx: &Cx, args: ReceiveArgs) -> Result<ExitCode> {
         }
     }
     keeping.abort();
-    let Some(arrival) = last else { return Ok(ExitCode::SUCCESS) };
+    let Some(arrival) = last else {
+        return match once {
+            false => Ok(ExitCode::SUCCESS),
+            true => Err(Error::fault("stopped before a bundle came to its end")
+                .hint("what came of one is kept; start it again before the sender's next try")),
+        };
+    };
     cx.out.answer(|| Ok(value(&arrival)), || text(&arrival))?;
     is_whole(arrival.outcome)
 }

@@ -239,6 +239,43 @@ pub(super) fn check(dir: &Path, manifest: &[u8], trusted: &Trusted) -> Result<Si
     })
 }
 
+/// The signatures over a bundle's manifest that count for something, of its own list and that of another copy: those of the keys that
+/// are trusted, of the station that it names, and of the people whom its root names, one of each. None where the copy adds nobody.
+///
+/// What anybody may have added says nothing here, however much of it there is.
+///
+/// # Errors
+///
+/// A list or the root cannot be read.
+pub(crate) fn merged(dir: &Path, copy: &Path, trusted: &Trusted) -> Result<Option<String>> {
+    let manifest = read_limited(&dir.join(MANIFEST), MANIFEST_BYTES_MAX)?;
+    let (held, others) = (read_lines(dir)?, read_lines(copy)?);
+    let root = read_root(dir)?.map(|(file, _)| newest(file, &trusted.roots)).transpose()?;
+    let is_named = |key: &[u8; 32]| {
+        trusted.keys.contains(key)
+            || claimed_sender(&manifest) == Some(*key)
+            || root.as_ref().is_some_and(|chain| chain.newest().release.person(key).is_some())
+    };
+    let mut keys: Vec<[u8; 32]> = Vec::new();
+    for line in held.iter().chain(&others) {
+        if !keys.contains(&line.public_key) && is_named(&line.public_key) {
+            keys.push(line.public_key);
+        }
+    }
+    let (mut out, mut is_new) = (String::new(), false);
+    for key in keys {
+        let of = |lines: &'_ [SignatureLine]| {
+            let fits = |line: &&SignatureLine| line.public_key == key && keys::verifies(line, &manifest);
+            lines.iter().find(fits).map(|line| format!("{line}\n"))
+        };
+        let own = of(&held);
+        let found = own.clone().or_else(|| of(&others));
+        is_new |= own.is_none() && found.is_some();
+        out.extend(found);
+    }
+    Ok(is_new.then_some(out))
+}
+
 fn has_signed(lines: &[SignatureLine], key: &[u8; 32], message: &[u8]) -> bool {
     lines.iter().any(|line| line.public_key == *key && keys::verifies(line, message))
 }
@@ -314,7 +351,7 @@ fn root_among(extra: &[ExtraFile]) -> Option<Digest> {
 }
 
 /// The same of a manifest that is not read yet, and must not be believed to be one.
-pub(super) fn claimed_root(manifest: &[u8]) -> Option<Digest> {
+pub(crate) fn claimed_root(manifest: &[u8]) -> Option<Digest> {
     #[derive(serde::Deserialize)]
     struct Claim {
         extra: Vec<ExtraFile>,

@@ -16,7 +16,7 @@ pub use writing::{Begun, Writing};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -301,7 +301,7 @@ impl Inbox {
         if matches!(&*open, Slot::Closed) {
             let _one = held(&self.judging);
             let Some(mut spool) = Spool::open(&self.into, &self.door, bundle)? else { return Ok(None) };
-            if spool.is_delivered()? {
+            if spool.is_delivered(&self.door)? {
                 *open = Slot::Delivered(spool.place());
                 spool.remove()?;
             } else {
@@ -375,22 +375,23 @@ impl Inbox {
         let mut slot = held(&slot);
         self.settle(&mut slot)?;
         match &mut *slot {
-            Slot::Open(bundle) => {
-                bundle.touch();
-                Ok(Answer::Wanted(bundle.spool.missing().to_string()))
-            }
+            // Whoever only asks keeps nothing open: that may be somebody who saw the signatures pass.
+            Slot::Open(bundle) => Ok(Answer::Wanted(bundle.spool.missing().to_string())),
             Slot::Delivered(_) => Ok(Answer::Delivered),
             Slot::Closed => Err(unknown()),
         }
     }
 
     fn accept(&self, bundle: Digest, signatures: &[u8]) -> std::result::Result<(), Refusal> {
-        let folder = self.arriving.take(bundle).ok_or_else(unknown)?;
-        let path = folder.path().join(SIGNATURES);
-        std::fs::write(&path, signatures).map_err(file_error(&path))?;
         let _one = held(&self.judging);
-        let accepted =
-            spool::accept_folder(&self.incoming, &self.door, bundle, folder.path(), self.wish.quota);
+        let folder = self.arriving.hold(bundle).ok_or_else(unknown)?;
+        let path = folder.join(SIGNATURES);
+        let written = std::fs::write(&path, signatures).map_err(file_error(&path));
+        let accepted = written.and_then(|()| {
+            spool::accept_folder(&self.incoming, &self.door, bundle, &folder, self.wish.quota)
+        });
+        // Signatures that count for nothing may be anybody's: the manifest waits for those of whoever wrote it.
+        self.arriving.let_go(bundle, accepted.is_ok());
         // Of what is no fault of the sender's, there being no room is what can be mended.
         accepted.map_err(|error| match error.kind {
             Kind::Fault => Refusal { why: Why::Full, error },
@@ -424,12 +425,6 @@ fn incomplete(spool: &Spool) -> Result<Outcome> {
 
 fn unknown() -> Refusal {
     Refusal::new(Why::Unknown, "its manifest is not known here")
-}
-
-/// Removes a file that may not be there.
-fn remove(path: &Path) {
-    // What stays is removed with the folder that it lies in.
-    let _ = std::fs::remove_file(path);
 }
 
 #[cfg(test)]

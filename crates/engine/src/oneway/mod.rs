@@ -22,6 +22,7 @@ mod pace;
 pub mod push;
 mod quota;
 pub mod receive;
+mod record;
 mod seal;
 pub mod send;
 mod sequences;

@@ -318,7 +318,7 @@ impl Pushing {
                 .hint("it has to trust this station's key, for this stream: `airlock trust list` there; its own words are in what `airlock receive` says")
                 .into()),
             422 => Err(Error::unsafe_(says).hint(DAMAGED).into()),
-            408 | 425 | 429 | 500 | 502..=504 => Err(Failure::later(Error::fault(says).hint(hint))),
+            408 | 425 | 429 | 500 | 502..=504 | 507 => Err(Failure::later(Error::fault(says).hint(hint))),
             404 | 405 => {
                 Err(Error::fault(says).hint("check the address that `airlock receive` listens at, path included").into())
             }

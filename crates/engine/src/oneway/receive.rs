@@ -13,27 +13,25 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use airlock_core::id::Digest;
 use airlock_core::roles::Action;
 use airlock_formats::oneway::packet::Header;
 
-use super::door::Door;
+use super::door::{Door, Pairs};
 use super::flow::Flow;
 use super::link::{self, Incoming};
-use super::seal::Pair;
 use super::session::{Admission, Sessions};
 use super::turns::Turns;
 use super::window::Pool;
 use super::writer::{Place, Shared};
 use super::{quota, spool};
-use crate::bundle::signing::Trusted;
 use crate::error::{self, Error, Result, file_error, joined};
 use crate::people;
 use crate::station::Station;
-use crate::trust;
 
 /// How long packets are waited for before anything else is looked at.
 const LOOK: Duration = Duration::from_millis(50);
@@ -198,12 +196,6 @@ pub async fn receive(
     told: impl Fn(Told<'_>) + Send + 'static,
 ) -> Result<(Report, Dropped)> {
     people::allow(station, Action::Import, None).await?;
-    let trusted = Trusted::of(&trust::list(station).await?)?;
-    let pairs: Vec<Pair> =
-        trusted.packet_keys().iter().filter_map(|key| Pair::receiving(&station.key, *key)).collect();
-    if pairs.is_empty() {
-        return Err(nobody());
-    }
     if wish.memory < MEMORY_MIN {
         return Err(Error::usage(format!("{} bytes of memory are too little", wish.memory))
             .hint(format!("give at least {MEMORY_MIN} with --memory")));
@@ -215,9 +207,7 @@ pub async fn receive(
         quota: wish.quota,
         progress: station.options.progress.clone(),
     };
-    joined(
-        tokio::task::spawn_blocking(move || Intake::new(pairs, place, wish.memory)?.run(&wish, told)).await,
-    )
+    joined(tokio::task::spawn_blocking(move || Intake::new(place, wish.memory)?.run(&wish, told)).await)
 }
 
 pub(super) fn nobody() -> Error {
@@ -225,9 +215,44 @@ pub(super) fn nobody() -> Error {
         .hint("trust the sending station's key: `airlock trust add NAME station.pub --fingerprint FP`, with --link-only where a root releases its bundles")
 }
 
+/// Who is heard, asked beside the packets: whoever reads the socket waits for no database.
+#[derive(Default)]
+struct Ears {
+    found: Arc<Mutex<Option<Pairs>>>,
+    is_asking: Arc<AtomicBool>,
+}
+
+impl Ears {
+    /// Asks, unless it is being asked.
+    fn ask(&self, door: &Door, sessions: &Arc<Sessions>) {
+        if self.is_asking.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (found, is_asking) = (self.found.clone(), self.is_asking.clone());
+        let (door, sessions) = (door.clone(), sessions.clone());
+        std::thread::spawn(move || {
+            let pairs = door.pairs().and_then(|pairs| {
+                pairs.keys().try_for_each(|sender| sessions.know(*sender))?;
+                Ok(pairs)
+            });
+            match pairs {
+                Ok(pairs) => *found.lock().unwrap_or_else(PoisonError::into_inner) = Some(pairs),
+                Err(error) => tracing::warn!("who is trusted could not be asked: {error}"),
+            }
+            is_asking.store(false, Ordering::Relaxed);
+        });
+    }
+
+    /// What was answered since.
+    fn heard(&self) -> Option<Pairs> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 /// Packets of all senders.
 struct Intake {
-    pairs: BTreeMap<[u8; 4], Pair>,
+    pairs: Pairs,
+    ears: Ears,
     flows: BTreeMap<[u8; 4], Flow>,
     /// Of which nothing comes any more, and which are being written still.
     ending: Vec<Flow>,
@@ -241,14 +266,18 @@ struct Intake {
 }
 
 impl Intake {
-    fn new(pairs: Vec<Pair>, place: Place, memory: usize) -> Result<Self> {
-        let pairs: BTreeMap<[u8; 4], Pair> = pairs.into_iter().map(|pair| (pair.sender_id(), pair)).collect();
+    fn new(place: Place, memory: usize) -> Result<Self> {
+        let pairs = place.door.pairs()?;
+        if pairs.is_empty() {
+            return Err(nobody());
+        }
         let incoming = spool::incoming(&place.into)?;
         let lock = spool::lock(&incoming)?;
         let sessions = Sessions::open(&incoming, pairs.keys().copied())?;
         let pool = Arc::new(Pool::new(memory));
         Ok(Self {
             pairs,
+            ears: Ears::default(),
             flows: BTreeMap::new(),
             ending: Vec::new(),
             over: Vec::new(),
@@ -274,9 +303,11 @@ impl Intake {
             if looked.elapsed() >= LOOK {
                 looked = Instant::now();
                 self.end_what_is_over(wish.silence);
+                self.hear();
             }
             if reported.elapsed() >= REPORT {
                 reported = Instant::now();
+                self.ears.ask(&self.place.door, &self.shared.sessions);
                 self.flows
                     .values()
                     .for_each(|flow| told(Told::Sending(&flow.report(Outcome::UnderWay), self.dropped)));
@@ -295,6 +326,15 @@ impl Intake {
                 }
             }
         }
+    }
+
+    /// Hears those who are trusted now, and nobody else any more.
+    fn hear(&mut self) {
+        let Some(pairs) = self.ears.heard() else { return };
+        self.pairs = pairs;
+        let gone = self.flows.keys().filter(|sender| !self.pairs.contains_key(*sender));
+        let gone: Vec<[u8; 4]> = gone.copied().collect();
+        gone.into_iter().for_each(|sender| self.end(sender));
     }
 
     /// A packet from whomever.

@@ -41,20 +41,21 @@ impl Sessions {
     pub fn open(dir: &Path, senders: impl Iterator<Item = [u8; 4]>) -> Result<Self> {
         let mut newest = BTreeMap::new();
         for sender in senders {
-            let path = path(dir, sender);
-            match std::fs::read_to_string(&path) {
-                Ok(text) => {
-                    let read = parse(&text, sender).ok_or_else(|| {
-                        Error::fault(format!("{} does not say which sending was the last", path.display()))
-                            .hint("remove it: then replays of older sendings are taken in until the next new one")
-                    })?;
-                    newest.insert(sender, read);
-                }
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-                Err(e) => return Err(file_error(&path)(e)),
-            }
+            newest.extend(read(dir, sender)?.map(|last| (sender, last)));
         }
         Ok(Self { dir: dir.to_owned(), saved: Mutex::new(newest.clone()), newest: Mutex::new(newest) })
+    }
+
+    /// Remembers what is written down of a further sender, of whom nothing is known yet.
+    pub fn know(&self, sender: [u8; 4]) -> Result<()> {
+        let mut saved = held(&self.saved);
+        if !saved.contains_key(&sender)
+            && let Some(last) = read(&self.dir, sender)?
+        {
+            saved.insert(sender, last);
+            held(&self.newest).entry(sender).or_insert(last);
+        }
+        Ok(())
     }
 
     /// What to do with packets of a session.
@@ -101,6 +102,19 @@ impl Sessions {
 
 fn held(newest: &Mutex<Newest>) -> MutexGuard<'_, Newest> {
     newest.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is written down of a sender.
+fn read(dir: &Path, sender: [u8; 4]) -> Result<Option<(Session, bool)>> {
+    let path = path(dir, sender);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => parse(&text, sender).map(Some).ok_or_else(|| {
+            Error::fault(format!("{} does not say which sending was the last", path.display()))
+                .hint("remove it: then replays of older sendings are taken in until the next new one")
+        }),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(file_error(&path)(e)),
+    }
 }
 
 fn path(dir: &Path, sender: [u8; 4]) -> PathBuf {

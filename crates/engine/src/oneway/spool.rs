@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   INTO/incoming/<manifest>/        the bundle as far as it is there
-//!   INTO/incoming/<manifest>.have    which bytes of the data are: records of 17 bytes, `+` or `-`, first, end (big-endian)
+//!   INTO/incoming/<manifest>.have    which bytes of the data are there (`record`)
 //!   INTO/incoming/<manifest>.missing what is missing, for people and for the sender
 //!   INTO/incoming/arriving-*/        what may turn out to be nothing
 //!   INTO/<stream>-<number>/          the bundle, whole and verified, under the name that `import` is given
@@ -12,33 +12,31 @@
 //! failed. That does no harm, since a file counts only when its hash was computed from what lies there, in the same run in
 //! which the bundle gets its name; what does not fit is missing again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{IoSlice, Write as _};
+use std::io::IoSlice;
 use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-use airlock_core::bundle::{MANIFEST, ROOT, SIGNATURES, SIGNATURES_BYTES_MAX};
+use airlock_core::bundle::{MANIFEST, ROOT, SIGNATURES};
 use airlock_core::id::Digest;
 use airlock_formats::oneway::missing::Missing;
-use airlock_formats::oneway::ranges::Ranges;
 
 use super::door::Door;
 use super::hasher::Reached;
 use super::members::{self, Members};
 use super::quota;
+use super::record::Record;
 use crate::bundle::{media, signing, verify};
 use crate::error::{Error, Result, file_error};
 
 /// How folders begin in which lies what may turn out to be nothing.
-const ARRIVING: &str = "arriving-";
+pub(super) const ARRIVING: &str = "arriving-";
 /// The folder of what is not whole yet.
 const INCOMING: &str = "incoming";
-/// Bytes of a record of what is there.
-const RECORD_BYTES: usize = 17;
 /// Files from this size on, in bytes, are hashed while they come.
 const LARGE_BYTES: u64 = 16 << 20;
 /// Of those, so many bytes at once.
@@ -63,8 +61,7 @@ pub(super) struct Spool {
     dir: PathBuf,
     /// The files.
     pub members: Members,
-    have: Ranges,
-    record: File,
+    record: Record,
     states: Vec<State>,
     verified: usize,
     told: BTreeMap<usize, u64>,
@@ -126,9 +123,9 @@ pub(super) fn accept_folder(
     let members = door.open(folder)?;
     let dir = incoming.join(announced.to_string());
     if dir.join(MANIFEST).exists() {
-        return add_signatures(&dir, folder);
+        return add_signatures(incoming, door, &dir, folder);
     }
-    quota::check(incoming, door, &members, quota)?;
+    quota::check(incoming, door, (&members, folder), quota)?;
     fs::create_dir_all(&dir).map_err(file_error(&dir))?;
     // The manifest last: where it is, all are.
     for name in [ROOT, SIGNATURES, MANIFEST] {
@@ -141,22 +138,28 @@ pub(super) fn accept_folder(
     Ok(())
 }
 
-/// Adds to the signatures of a bundle those of another copy of it, which may come in. None is lost by it, unless all together are
-/// more than a bundle may have.
-fn add_signatures(dir: &Path, copy: &Path) -> Result<()> {
-    let read = |dir: &Path| {
-        let path = dir.join(SIGNATURES);
-        fs::read_to_string(&path).map_err(file_error(&path))
-    };
-    let (before, other) = (read(dir)?, read(copy)?);
-    let held: Vec<&str> = before.lines().collect();
-    let known: BTreeSet<&str> = held.iter().copied().collect();
-    let new: Vec<&str> = other.lines().filter(|line| !known.contains(line)).collect();
-    if new.is_empty() {
-        return Ok(());
+/// Adds to the signatures of a bundle those of another copy of it, as far as they count for something. Nothing is replaced before the
+/// bundle with all of them may come in: whoever can write here cannot make one that is waiting or delivered be refused.
+fn add_signatures(incoming: &Path, door: &Door, dir: &Path, copy: &Path) -> Result<()> {
+    let Some(all) = signing::merged(dir, copy, &door.trusted()?)? else { return Ok(()) };
+    let tried = arriving(incoming)?;
+    lay_out(dir, tried.path(), all.as_bytes())?;
+    door.open(tried.path())?;
+    signing::replace(dir, &all)
+}
+
+/// Lays manifest and root of a bundle out once more, with other signatures.
+fn lay_out(dir: &Path, into: &Path, signatures: &[u8]) -> Result<()> {
+    for name in [MANIFEST, ROOT] {
+        let (from, to) = (dir.join(name), into.join(name));
+        // A copy that takes no room, where the file system has such.
+        match fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(|_| ())) {
+            Err(e) if name == ROOT && e.kind() == std::io::ErrorKind::NotFound => {}
+            copied => copied.map_err(file_error(&from))?,
+        }
     }
-    let all: String = held.iter().chain(&new).map(|line| format!("{line}\n")).collect();
-    signing::replace(dir, if all.len() as u64 <= SIGNATURES_BYTES_MAX { &all } else { &other })
+    let path = into.join(SIGNATURES);
+    fs::write(&path, signatures).map_err(file_error(&path))
 }
 
 /// Adds further signatures to a bundle, if it may come in by them.
@@ -166,18 +169,9 @@ pub(super) fn renew(incoming: &Path, door: &Door, dir: &Path, signatures: &[u8])
         return Ok(());
     }
     let folder = arriving(incoming)?;
-    for name in [MANIFEST, ROOT] {
-        let (from, to) = (dir.join(name), folder.path().join(name));
-        // A copy that takes no room, where the file system has such.
-        match fs::hard_link(&from, &to).or_else(|_| fs::copy(&from, &to).map(|_| ())) {
-            Err(e) if name == ROOT && e.kind() == std::io::ErrorKind::NotFound => {}
-            copied => copied.map_err(file_error(&from))?,
-        }
-    }
-    let path = folder.path().join(SIGNATURES);
-    fs::write(&path, signatures).map_err(file_error(&path))?;
+    lay_out(dir, folder.path(), signatures)?;
     door.open(folder.path())?;
-    add_signatures(dir, folder.path())
+    add_signatures(incoming, door, dir, folder.path())
 }
 
 /// A folder for what may turn out to be nothing. What a kill left of them goes when the spool is locked next time.
@@ -206,7 +200,10 @@ fn sweep(incoming: &Path) -> Result<()> {
         let (path, name) = (entry.path(), entry.file_name());
         let name = name.to_string_lossy();
         if name.starts_with(ARRIVING) {
-            fs::remove_dir_all(&path).map_err(file_error(&path))?;
+            let is_folder = entry.file_type().map_err(file_error(&path))?.is_dir();
+            let removed = if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.map_err(file_error(&path))?;
+            continue;
         }
         // A bundle that got its name while its record was still to be removed.
         let of = [".have", ".missing"].iter().find_map(|ending| name.strip_suffix(ending));
@@ -236,19 +233,19 @@ impl Spool {
             ))
             .hint("remove the folder; the sender's next pass brings it anew"));
         }
-        let (record, mut have) = recorded(&beside(&dir, ".have"), members.bytes())?;
+        let mut record = Record::open(&beside(&dir, ".have"), members.bytes())?;
         let (mut states, mut verified) = (vec![State::Open; members.list.len()], 0);
         // The door believed the root that lies there by its hash. From now on nobody writes into it.
         let root = members.find(ROOT).map(|(at, member)| (at, member.range.clone()));
         if let Some((at, range)) = root
             && let Some(state) = states.get_mut(at)
         {
-            have.insert(range);
+            record.take_for_there(range);
             (*state, verified) = (State::Verified, 1);
         }
         let (told, open) = (BTreeMap::new(), BTreeMap::new());
         let into = into.to_owned();
-        Ok(Some(Self { into, dir, members, have, record, states, verified, told, open }))
+        Ok(Some(Self { into, dir, members, record, states, verified, told, open }))
     }
 
     /// The folder in which the bundle will stand.
@@ -257,13 +254,13 @@ impl Spool {
     }
 
     /// Whether this very bundle stands there already. It gets the signatures with which it came now, too.
-    pub fn is_delivered(&self) -> Result<bool> {
+    pub fn is_delivered(&self, door: &Door) -> Result<bool> {
         let place = self.place();
         if !place.exists() {
             return Ok(false);
         }
         if verify::manifest_hash(&place)? == self.members.transfer {
-            return add_signatures(&place, &self.dir).map(|()| true);
+            return add_signatures(&incoming(&self.into)?, door, &place, &self.dir).map(|()| true);
         }
         Err(Error::fault(format!("{} holds another bundle", place.display()))
             .hint("import it and move it away, then receive this one again"))
@@ -283,10 +280,10 @@ impl Spool {
         let total = self.members.bytes();
         let is_wanted = |&&(offset, bytes): &&(u64, &[u8])| {
             let end = offset + bytes.len() as u64;
-            !bytes.is_empty() && end <= total && !self.have.holds(offset..end)
+            !bytes.is_empty() && end <= total && !self.record.have().holds(offset..end)
         };
         let wanted: Vec<(u64, &[u8])> = pieces.iter().filter(is_wanted).copied().collect();
-        let (before, mut touched) = (self.have.bytes(), Vec::new());
+        let (before, mut touched) = (self.record.have().bytes(), Vec::new());
         for run in wanted.chunk_by(|(offset, bytes), (next, _)| offset + bytes.len() as u64 == *next) {
             for run in run.chunks(SLICES_MAX) {
                 self.put_run(run, &mut touched)?;
@@ -294,7 +291,7 @@ impl Spool {
         }
         touched.dedup();
         let reached = touched.into_iter().filter_map(|at| self.reached(at)).collect();
-        Ok((self.have.bytes() - before, reached))
+        Ok((self.record.have().bytes() - before, reached))
     }
 
     /// Writes pieces that follow one another.
@@ -312,9 +309,7 @@ impl Spool {
                 touched.push(at);
             }
         }
-        self.note(b'+', &range)?;
-        self.have.insert(range);
-        Ok(())
+        self.record.add(range)
     }
 
     fn write(&mut self, at: usize, mut offset: u64, mut slices: Vec<IoSlice<'_>>) -> Result<()> {
@@ -340,11 +335,6 @@ impl Spool {
         Ok(())
     }
 
-    fn note(&mut self, sign: u8, range: &Range<u64>) -> Result<()> {
-        let record = [&[sign][..], &range.start.to_be_bytes(), &range.end.to_be_bytes()].concat();
-        self.record.write_all(&record).map_err(|e| full(&self.dir, e))
-    }
-
     /// What is to be said to the hasher of a file, if anything is.
     fn reached(&mut self, at: usize) -> Option<Reached> {
         let (member, state) = (self.members.list.get(at)?, self.states.get_mut(at)?);
@@ -352,7 +342,7 @@ impl Spool {
             return None;
         }
         let size = member.range.end - member.range.start;
-        let upto = self.have.end_of(member.range.start).min(member.range.end) - member.range.start;
+        let upto = self.record.have().end_of(member.range.start).min(member.range.end) - member.range.start;
         let told = self.told.get(&at).copied().unwrap_or(0);
         if upto == size {
             *state = State::Whole;
@@ -377,9 +367,7 @@ impl Spool {
             return Ok(());
         }
         *state = State::Open;
-        let range = member.range.clone();
-        self.have.remove(range.clone());
-        self.note(b'-', &range)
+        self.record.remove(member.range.clone())
     }
 
     /// Whether a file is not whole yet.
@@ -402,13 +390,13 @@ impl Spool {
     /// Bytes of a file that are there without a gap.
     pub fn upto(&self, at: usize) -> u64 {
         let range = self.members.list.get(at).map_or(0..0, |member| member.range.clone());
-        self.have.end_of(range.start).min(range.end) - range.start
+        self.record.have().end_of(range.start).min(range.end) - range.start
     }
 
     /// Takes what is there of a file for missing.
     pub fn forget(&mut self, at: usize) -> Result<()> {
         let Some(range) = self.members.list.get(at).map(|member| member.range.clone()) else { return Ok(()) };
-        if self.have.missing(range.clone()) == [range] { Ok(()) } else { self.judged(at, false) }
+        if self.record.have().missing(range.clone()) == [range] { Ok(()) } else { self.judged(at, false) }
     }
 
     /// Whether every file is there and has its hash.
@@ -418,12 +406,12 @@ impl Spool {
 
     /// Bytes that are there.
     pub fn arrived(&self) -> u64 {
-        self.have.bytes()
+        self.record.have().bytes()
     }
 
     /// What is missing.
     pub fn missing(&self) -> Missing {
-        self.members.missing(&self.have, |at| self.states.get(at) == Some(&State::Verified))
+        self.members.missing(self.record.have(), |at| self.states.get(at) == Some(&State::Verified))
     }
 
     /// Writes down what is missing, and gives where.
@@ -446,7 +434,7 @@ impl Spool {
         door.open(&self.dir)?;
         let place = self.place();
         media::sync(&self.dir)?;
-        if !self.is_delivered()? {
+        if !self.is_delivered(door)? {
             fs::rename(&self.dir, &place).map_err(file_error(&place))?;
         }
         self.remove()
@@ -494,34 +482,6 @@ fn create(path: &Path) -> Result<File> {
     file.map_err(|e| full(path, e))
 }
 
-fn full(path: &Path, e: std::io::Error) -> Error {
+pub(super) fn full(path: &Path, e: std::io::Error) -> Error {
     file_error(path)(e).hint("make room on the disk and run it again; what arrived is kept")
-}
-
-/// What is recorded to be there, with the end cut off at which writing broke off. Nobody else opens it while the file is open.
-fn recorded(path: &Path, total: u64) -> Result<(File, Ranges)> {
-    let mut have = Ranges::default();
-    let file = OpenOptions::new().append(true).create(true).open(path).map_err(file_error(path))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::Error(e)) => return Err(file_error(path)(e)),
-        Err(TryLockError::WouldBlock) => {
-            return Err(Error::fault("another sender is sending the same bundle at this moment")
-                .hint("what that one brings counts; send it again if it does not come whole"));
-        }
-    }
-    let bytes = fs::read(path).map_err(file_error(path))?;
-    let (records, _) = bytes.as_chunks::<RECORD_BYTES>();
-    for [sign, range @ ..] in records {
-        let number =
-            |at: usize| range.get(at..at + 8).and_then(|n| n.try_into().ok()).map_or(0, u64::from_be_bytes);
-        let range = number(0)..number(8);
-        match sign {
-            b'+' if range.end <= total => have.insert(range),
-            b'-' => have.remove(range),
-            _ => {}
-        }
-    }
-    file.set_len((records.len() * RECORD_BYTES) as u64).map_err(file_error(path))?;
-    Ok((file, have))
 }

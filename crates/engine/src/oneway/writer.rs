@@ -208,7 +208,7 @@ impl Writer {
         let Some(mut spool) = Spool::open(&self.place.into, &self.place.door, transfer)? else {
             return Ok(());
         };
-        if spool.is_delivered()? {
+        if spool.is_delivered(&self.place.door)? {
             self.delivered = Some(complete(&spool));
             return spool.remove();
         }

@@ -71,7 +71,7 @@ impl Ranges {
     }
 
     /// The stretches, in order.
-    pub fn iter(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Range<u64>> + '_ {
         self.stretches.iter().map(|(begin, end)| *begin..*end)
     }
 

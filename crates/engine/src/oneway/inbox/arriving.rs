@@ -1,8 +1,11 @@
 //! Manifests of which nobody knows yet who signed them: few, within bounds, not for long.
+//!
+//! A manifest is kept when its hash is the one that it was announced by, and a root when the manifest lists it; until then each
+//! connection writes into a file of its own. So nobody can spoil what somebody else brings. Where there is no room, what comes too
+//! slowly or is larger goes before what is small and comes on: whoever holds places for nothing has to pay for them.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -17,26 +20,56 @@ use crate::error::file_error;
 const BYTES_MAX: u64 = MANIFEST_BYTES_MAX + ROOT_BYTES_MAX;
 /// What of a quota they may take: one of so many parts.
 const QUOTA_PART: u64 = 8;
-/// How many there may be.
+/// How many may be there, and how many may be coming.
 const COUNT_MAX: usize = 16;
 /// How long one waits for its signatures.
 const WAIT_MAX: Duration = Duration::from_secs(600);
+/// How often one may be signed by nobody who is trusted: it stays, since whoever signed it may come still.
+const REFUSED_MAX: u32 = 100;
+/// After so long it is looked how fast a part comes.
+const GRACE: Duration = Duration::from_secs(10);
+/// What comes more slowly than so many bytes a second makes room.
+const SPEED_MIN: u64 = 64 << 10;
 
-/// One of them.
+/// One of them, with what is there of it.
 struct Stage {
     folder: tempfile::TempDir,
-    /// Bytes that its parts have, or will have.
+    /// Bytes of its parts.
     bytes: BTreeMap<String, u64>,
-    /// A connection is sending a part of it.
-    is_busy: bool,
+    /// Its signatures are being looked at.
+    is_held: bool,
+    refused: u32,
     last: Instant,
+}
+
+/// A part that a connection is sending.
+struct Coming {
+    path: PathBuf,
+    /// Bytes that came, and that were announced.
+    bytes: u64,
+    length: u64,
+    began: Instant,
+}
+
+#[derive(Default)]
+struct State {
+    stages: BTreeMap<Digest, Stage>,
+    coming: BTreeMap<u64, Coming>,
+    /// Numbers them.
+    next: u64,
 }
 
 /// All of them. They lie in one folder, which goes when this is dropped.
 pub(super) struct Arriving {
     folder: tempfile::TempDir,
     bytes_max: u64,
-    stages: Mutex<BTreeMap<Digest, Stage>>,
+    state: Mutex<State>,
+}
+
+/// Where a part is to be written, and the number under which it is known here.
+pub(super) struct Place {
+    pub path: PathBuf,
+    pub number: u64,
 }
 
 impl Arriving {
@@ -47,70 +80,154 @@ impl Arriving {
 
     /// None yet, and no more than so many bytes.
     pub fn new(folder: tempfile::TempDir, bytes_max: u64) -> Self {
-        Self { folder, bytes_max, stages: Mutex::default() }
+        Self { folder, bytes_max, state: Mutex::default() }
     }
 
-    /// Makes room for a part of so many bytes, at the cost of those that wait longest. Gives where to write it.
-    pub fn begin(&self, bundle: Digest, name: &str, length: u64) -> Result<PathBuf, Refusal> {
-        let mut stages = held(&self.stages);
-        if stages.get(&bundle).is_some_and(|stage| stage.is_busy) {
-            return Err(Refusal::new(Why::Busy, "another connection is sending this manifest"));
-        }
-        loop {
-            let others = stages.iter().filter(|(held, _)| **held != bundle);
-            let own = stages.get(&bundle).map_or(0, |stage| stage.bytes_without(name));
-            let taken: u64 = others.clone().map(|(_, stage)| stage.bytes_without("")).sum();
-            if others.clone().count() < COUNT_MAX && taken + own + length <= self.bytes_max {
-                break;
+    /// Makes room for a part of so many bytes; none where it is here.
+    pub fn begin(&self, bundle: Digest, name: &str, length: u64) -> Result<Option<Place>, Refusal> {
+        let mut state = held(&self.state);
+        if let Some(stage) = state.stages.get_mut(&bundle) {
+            stage.last = Instant::now();
+            if stage.bytes.contains_key(name) {
+                return Ok(None);
             }
-            let idle = others.filter(|(_, stage)| !stage.is_busy).min_by_key(|(_, stage)| stage.last);
-            let Some(oldest) = idle.map(|(held, _)| *held) else {
-                return Err(Refusal::new(
-                    Why::Full,
-                    "there is no room for further manifests that nobody signed yet",
-                ));
-            };
-            stages.remove(&oldest);
+        } else if name != MANIFEST {
+            return Err(super::unknown());
         }
-        let stage = match stages.entry(bundle) {
-            Entry::Occupied(stage) => stage.into_mut(),
-            Entry::Vacant(room) => {
-                let folder =
-                    tempfile::tempdir_in(self.folder.path()).map_err(file_error(self.folder.path()))?;
-                room.insert(Stage { folder, bytes: BTreeMap::new(), is_busy: false, last: Instant::now() })
+        if length > self.bytes_max || (state.coming.len() >= COUNT_MAX && !state.stop_one(None, length)) {
+            return Err(full());
+        }
+        state.next += 1;
+        let number = state.next;
+        let path = self.folder.path().join(format!("coming-{number}"));
+        let coming = Coming { path: path.clone(), bytes: 0, length, began: Instant::now() };
+        state.coming.insert(number, coming);
+        Ok(Some(Place { path, number }))
+    }
+
+    /// So many bytes of a part are about to be written, for which room is made at the cost of others.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or the part made room itself.
+    pub fn comes(&self, bundle: Digest, number: u64, bytes: u64) -> Result<(), Refusal> {
+        let mut state = held(&self.state);
+        let coming = state.coming.get_mut(&number).ok_or_else(full)?;
+        coming.bytes += bytes;
+        let length = coming.length;
+        while state.taken() > self.bytes_max {
+            if !state.drop_one(bundle) && !state.stop_one(Some(number), length) {
+                return Err(full());
+            }
+        }
+        Ok(())
+    }
+
+    /// A part is there, and is what it should be.
+    pub fn keep(&self, bundle: Digest, number: u64, name: &str) -> Result<(), Refusal> {
+        let mut state = held(&self.state);
+        let Coming { path, bytes, .. } = state.coming.remove(&number).ok_or_else(full)?;
+        while !state.stages.contains_key(&bundle) && state.stages.len() >= COUNT_MAX {
+            if !state.drop_one(bundle) {
+                let _ = std::fs::remove_file(&path);
+                return Err(full());
+            }
+        }
+        let stage = match state.stages.entry(bundle) {
+            std::collections::btree_map::Entry::Occupied(stage) => stage.into_mut(),
+            std::collections::btree_map::Entry::Vacant(room) => {
+                let above = self.folder.path();
+                let folder = tempfile::tempdir_in(above).map_err(file_error(above))?;
+                let (bytes, last) = (BTreeMap::new(), Instant::now());
+                room.insert(Stage { folder, bytes, is_held: false, refused: 0, last })
             }
         };
-        stage.bytes.insert(name.to_owned(), length);
-        (stage.is_busy, stage.last) = (true, Instant::now());
-        Ok(stage.folder.path().join(name))
+        let to = stage.folder.path().join(name);
+        std::fs::rename(&path, &to).map_err(file_error(&to))?;
+        stage.bytes.insert(name.to_owned(), bytes);
+        stage.last = Instant::now();
+        Ok(())
     }
 
-    /// A part is there, or is none: then all of it goes.
-    pub fn end(&self, bundle: Digest, is_good: bool) {
-        let mut stages = held(&self.stages);
-        match stages.get_mut(&bundle) {
-            Some(stage) if is_good => (stage.is_busy, stage.last) = (false, Instant::now()),
-            _ => drop(stages.remove(&bundle)),
+    /// A part does not come any more, or was none.
+    pub fn stop(&self, number: u64) {
+        if let Some(coming) = held(&self.state).coming.remove(&number) {
+            // What stays goes with the folder.
+            let _ = std::fs::remove_file(&coming.path);
         }
     }
 
-    /// The folder of one whose manifest is there, out of the others.
-    pub fn take(&self, bundle: Digest) -> Option<tempfile::TempDir> {
-        let mut stages = held(&self.stages);
-        let is_there = stages.get(&bundle).is_some_and(|s| !s.is_busy && s.bytes.contains_key(MANIFEST));
-        if is_there { stages.remove(&bundle).map(|stage| stage.folder) } else { None }
+    /// The folder of one whose manifest is there. It stays until it is said what became of it.
+    pub fn hold(&self, bundle: Digest) -> Option<PathBuf> {
+        let mut state = held(&self.state);
+        let stage = state.stages.get_mut(&bundle).filter(|stage| !stage.is_held)?;
+        stage.is_held = true;
+        Some(stage.folder.path().to_owned())
+    }
+
+    /// What was held is taken in, or stays for whoever signed it.
+    pub fn let_go(&self, bundle: Digest, is_taken: bool) {
+        let mut state = held(&self.state);
+        let Some(stage) = state.stages.get_mut(&bundle) else { return };
+        stage.is_held = false;
+        stage.refused += 1;
+        if is_taken || stage.refused >= REFUSED_MAX {
+            state.stages.remove(&bundle);
+        }
+    }
+
+    /// The manifest of one that is there.
+    pub fn manifest(&self, bundle: Digest) -> Option<PathBuf> {
+        held(&self.state).stages.get(&bundle).map(|stage| stage.folder.path().join(MANIFEST))
     }
 
     /// Lets go of those that wait too long.
     pub fn expire(&self) {
-        held(&self.stages).retain(|_, stage| stage.is_busy || stage.last.elapsed() < WAIT_MAX);
+        held(&self.state).stages.retain(|_, stage| stage.is_held || stage.last.elapsed() < WAIT_MAX);
     }
 }
 
-impl Stage {
-    fn bytes_without(&self, name: &str) -> u64 {
-        self.bytes.iter().filter(|(held, _)| *held != name).map(|(_, bytes)| bytes).sum()
+impl State {
+    fn taken(&self) -> u64 {
+        let there = self.stages.values().flat_map(|stage| stage.bytes.values());
+        there.sum::<u64>() + self.coming.values().map(|coming| coming.bytes).sum::<u64>()
     }
+
+    /// Lets go of the one that waits longest, but for this one and those that are looked at.
+    fn drop_one(&mut self, but: Digest) -> bool {
+        let idle = self.stages.iter().filter(|(bundle, stage)| **bundle != but && !stage.is_held);
+        let oldest = idle.min_by_key(|(_, stage)| stage.last).map(|(bundle, _)| *bundle);
+        oldest.and_then(|bundle| self.stages.remove(&bundle)).is_some()
+    }
+
+    /// Stops what comes too slowly, or else what is larger than this, but for this one.
+    fn stop_one(&mut self, but: Option<u64>, length: u64) -> bool {
+        let others = self.coming.iter().filter(|(number, _)| Some(**number) != but);
+        let worst = others.max_by_key(|(_, coming)| (coming.is_slow(), coming.length));
+        let stops = worst.filter(|(_, coming)| coming.is_slow() || coming.length > length);
+        let Some(number) = stops.map(|(number, _)| *number) else { return false };
+        if let Some(coming) = self.coming.remove(&number) {
+            let _ = std::fs::remove_file(&coming.path);
+        }
+        true
+    }
+}
+
+impl Coming {
+    fn is_slow(&self) -> bool {
+        let since = self.began.elapsed();
+        since > GRACE && self.bytes < since.as_secs().saturating_mul(SPEED_MIN)
+    }
+}
+
+fn full() -> Refusal {
+    Refusal::new(Why::Full, "there is no room for further manifests that nobody signed yet")
+}
+
+/// Whether a file is the root that a manifest lists, of which nothing else is believed.
+pub(super) fn is_root_of(manifest: &Path, root: Digest) -> Result<bool, Refusal> {
+    let bytes = std::fs::read(manifest).map_err(file_error(manifest))?;
+    Ok(crate::bundle::signing::claimed_root(&bytes) == Some(root))
 }
 
 #[cfg(test)]
@@ -121,32 +238,77 @@ mod tests {
         Arriving::new(tempfile::tempdir().unwrap(), bytes_max)
     }
 
+    fn one(n: u8) -> Digest {
+        Digest::of(&[n])
+    }
+
+    /// A part comes and is as it should be.
+    fn brought(held: &Arriving, n: u8, name: &str, bytes: u64) -> Result<(), Refusal> {
+        let Some(place) = held.begin(one(n), name, bytes)? else { return Ok(()) };
+        std::fs::write(&place.path, b"x").unwrap();
+        held.comes(one(n), place.number, bytes)?;
+        held.keep(one(n), place.number, name)
+    }
+
     #[test]
     fn what_nobody_signed_yet_stays_within_its_bounds_and_the_oldest_makes_room() {
         let held = arriving(100);
-        let one = |n: u8| Digest::of(&[n]);
-        let place = held.begin(one(1), MANIFEST, 60).unwrap();
-        assert_eq!(held.begin(one(1), MANIFEST, 60).unwrap_err().why, Why::Busy);
-        assert_eq!(
-            held.begin(one(2), MANIFEST, 60).unwrap_err().why,
-            Why::Full,
-            "the first is being written"
-        );
-        std::fs::write(&place, b"x").unwrap();
-        held.end(one(1), true);
-        held.begin(one(1), "ROOT.json", 40).unwrap();
-        held.end(one(1), true);
-        held.begin(one(2), MANIFEST, 60).unwrap();
-        assert!(held.take(one(1)).is_none() && !place.exists(), "it made room");
-        assert!(held.take(one(2)).is_none(), "it is not there yet");
-        held.end(one(2), false);
-        assert_eq!(held.begin(one(3), MANIFEST, 101).unwrap_err().why, Why::Full);
+        brought(&held, 1, MANIFEST, 60).unwrap();
+        assert!(held.begin(one(1), MANIFEST, 60).unwrap().is_none(), "it is here");
+        brought(&held, 1, "ROOT.json", 40).unwrap();
+        assert_eq!(brought(&held, 2, "ROOT.json", 1).unwrap_err().why, Why::Unknown);
+        let first = held.manifest(one(1)).unwrap();
+        brought(&held, 2, MANIFEST, 60).unwrap();
+        assert!(held.hold(one(1)).is_none() && !first.exists(), "it made room");
+        assert_eq!(brought(&held, 3, MANIFEST, 101).unwrap_err().why, Why::Full);
         for n in 0..100 {
-            held.begin(one(n), MANIFEST, 1).unwrap();
-            held.end(one(n), true);
+            brought(&held, n, MANIFEST, 1).unwrap();
         }
-        assert_eq!(super::held(&held.stages).len(), COUNT_MAX);
-        let folder = held.take(one(99)).unwrap();
-        assert!(folder.path().exists());
+        assert_eq!(super::held(&held.state).stages.len(), COUNT_MAX);
+        // What is looked at stays, and so does what nobody who is trusted signed yet.
+        let folder = held.hold(one(99)).unwrap();
+        for n in 0..100 {
+            let _ = brought(&held, n, MANIFEST, 100);
+        }
+        assert!(folder.exists() && held.hold(one(99)).is_none());
+        for _ in 1..REFUSED_MAX {
+            held.let_go(one(99), false);
+            assert!(held.hold(one(99)).is_some());
+        }
+        held.let_go(one(99), false);
+        assert!(!folder.exists());
+    }
+
+    #[test]
+    fn whoever_sends_slowly_or_much_holds_no_place_against_what_is_small() {
+        let held = arriving(1 << 20);
+        let begin = |n: u8, length| held.begin(one(n), MANIFEST, length).map(|place| place.unwrap().number);
+        let numbers: Vec<u64> = (0..COUNT_MAX as u8).map(|n| begin(n, 1000).unwrap()).collect();
+        // Several may bring the same.
+        assert_eq!(begin(0, 1000).unwrap_err().why, Why::Full, "all places are taken by what is no larger");
+        let small = begin(99, 999).unwrap();
+        let gone = numbers.iter().filter(|n| held.comes(one(0), **n, 1).is_err()).count();
+        assert_eq!(gone, 1, "one made room, and hears of it");
+        held.stop(small);
+        let slow = numbers.iter().copied().find(|n| held.comes(one(0), *n, 1).is_ok()).unwrap();
+        begin(0, 1).unwrap();
+        super::held(&held.state).coming.get_mut(&slow).unwrap().began = Instant::now() - GRACE * 2;
+        begin(98, 1 << 20).unwrap();
+        assert_eq!(held.comes(one(0), slow, 1).unwrap_err().why, Why::Full);
+    }
+
+    #[test]
+    fn what_comes_counts_and_not_what_was_announced() {
+        let held = arriving(100);
+        let place = |n: u8| held.begin(one(n), MANIFEST, 100).unwrap().unwrap();
+        let (first, second) = (place(1), place(2));
+        held.comes(one(1), first.number, 60).unwrap();
+        held.comes(one(2), second.number, 40).unwrap();
+        assert_eq!(held.comes(one(2), second.number, 1).unwrap_err().why, Why::Full);
+        held.stop(second.number);
+        held.comes(one(1), first.number, 40).unwrap();
+        std::fs::write(&first.path, b"x").unwrap();
+        held.keep(one(1), first.number, MANIFEST).unwrap();
+        assert!(held.hold(one(1)).is_some());
     }
 }

@@ -3,14 +3,14 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use airlock_core::bundle::{MANIFEST, MANIFEST_BYTES_MAX, ROOT, SIGNATURES, SIGNATURES_BYTES_MAX};
 use airlock_core::id::Digest;
 use airlock_core::root::ROOT_BYTES_MAX;
 
-use super::{Answer, Inbox, Refusal, Slot, Target, Why, held, remove, unknown};
+use super::arriving::{Place, is_root_of};
+use super::{Answer, Inbox, Refusal, Slot, Target, Why, held, unknown};
 use crate::bundle::media;
 use crate::error::{Error, file_error};
 
@@ -39,8 +39,8 @@ enum Sink {
     /// A manifest or root of which nobody knows who signed it.
     Document {
         file: File,
-        path: PathBuf,
-        is_over: bool,
+        place: Place,
+        name: &'static str,
     },
     Signatures(Vec<u8>),
     Member {
@@ -95,12 +95,13 @@ fn begin(inbox: Arc<Inbox>, target: &Target, length: u64, part: Option<(Range<u6
         (SIGNATURES, _) if part.is_none() => Sink::Signatures(Vec::new()),
         (MANIFEST, Some(_)) => return Ok(Begun::Here),
         (MANIFEST | ROOT, None) if part.is_none() => {
-            let path = inbox.arriving.begin(bundle, &target.path, length)?;
-            match File::create(&path) {
-                Ok(file) => Sink::Document { file, path, is_over: false },
+            let name = if target.path == MANIFEST { MANIFEST } else { ROOT };
+            let Some(place) = inbox.arriving.begin(bundle, name, length)? else { return Ok(Begun::Here) };
+            match File::create(&place.path) {
+                Ok(file) => Sink::Document { file, place, name },
                 Err(e) => {
-                    inbox.arriving.end(bundle, false);
-                    return Err(file_error(&path)(e).into());
+                    inbox.arriving.stop(place.number);
+                    return Err(file_error(&place.path)(e).into());
                 }
             }
         }
@@ -156,28 +157,37 @@ impl Writing {
     /// Writes the next bytes, of which no more may come than were announced.
     pub async fn write(mut self, pieces: Vec<impl AsRef<[u8]> + Send + 'static>) -> Told<Self> {
         aside(move || {
-            for piece in pieces {
-                self.put(piece.as_ref())?;
-            }
+            let pieces: Vec<&[u8]> =
+                pieces.iter().map(AsRef::as_ref).filter(|piece| !piece.is_empty()).collect();
+            self.put(&pieces)?;
             Ok(self)
         })
         .await
     }
 
-    fn put(&mut self, bytes: &[u8]) -> Told<()> {
-        let left = self.left.checked_sub(bytes.len() as u64);
+    fn put(&mut self, pieces: &[&[u8]]) -> Told<()> {
+        let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
+        let left = self.left.checked_sub(bytes);
         self.left = left.ok_or_else(|| Refusal::new(Why::Length, "more came than was announced"))?;
         let full = |error: Error| Refusal { why: Why::Full, error };
         match &mut self.sink {
-            Sink::Document { file, path, .. } => {
-                file.write_all(bytes).map_err(file_error(path)).map_err(full)?;
+            Sink::Document { file, place, .. } => {
+                self.inbox.arriving.comes(self.bundle, place.number, bytes)?;
+                let mut each = pieces.iter();
+                each.try_for_each(|piece| file.write_all(piece))
+                    .map_err(file_error(&place.path))
+                    .map_err(full)?;
             }
-            Sink::Signatures(held) => held.extend_from_slice(bytes),
+            Sink::Signatures(held) => pieces.iter().for_each(|piece| held.extend_from_slice(piece)),
             Sink::Member { slot, offset, .. } => {
                 let mut slot = held(slot);
                 let Slot::Open(bundle) = &mut *slot else { return Err(unknown()) };
-                bundle.spool.put(&[(*offset, bytes)]).map_err(full)?;
-                *offset += bytes.len() as u64;
+                let mut placed = Vec::with_capacity(pieces.len());
+                for piece in pieces {
+                    placed.push((*offset, *piece));
+                    *offset += piece.len() as u64;
+                }
+                bundle.spool.put(&placed).map_err(full)?;
                 bundle.touch();
             }
         }
@@ -195,12 +205,20 @@ impl Writing {
         }
         let (inbox, bundle) = (self.inbox.clone(), self.bundle);
         match &mut self.sink {
-            Sink::Document { path, is_over, .. } => {
-                let is_manifest = path.ends_with(MANIFEST);
-                if is_manifest && hash(path)? != bundle {
-                    return Err(Refusal::new(Why::Hash, "its SHA-256 is not the one in the address"));
+            Sink::Document { place, name, .. } => {
+                let found = hash(&place.path)?;
+                let is_good = match *name {
+                    MANIFEST => found == bundle,
+                    _ => {
+                        let manifest = inbox.arriving.manifest(bundle).ok_or_else(unknown)?;
+                        let _one = held(&inbox.judging);
+                        is_root_of(&manifest, found)?
+                    }
+                };
+                if !is_good {
+                    return Err(Refusal::new(Why::Hash, "its SHA-256 is not the one that was announced"));
                 }
-                *is_over = true;
+                inbox.arriving.keep(bundle, place.number, name)?;
                 Ok(Answer::Stored)
             }
             Sink::Signatures(signatures) => inbox.signed(bundle, signatures),
@@ -233,12 +251,8 @@ fn hash(path: &std::path::Path) -> Told<Digest> {
 impl Drop for Writing {
     fn drop(&mut self) {
         match &self.sink {
-            Sink::Document { path, is_over, .. } => {
-                if !is_over {
-                    remove(path);
-                }
-                self.inbox.arriving.end(self.bundle, *is_over);
-            }
+            // What was kept is known by its number no more.
+            Sink::Document { place, .. } => self.inbox.arriving.stop(place.number),
             Sink::Signatures(_) => {}
             Sink::Member { slot, at, .. } => {
                 if let Slot::Open(bundle) = &mut *held(slot)
