@@ -63,8 +63,23 @@ fn cargo(args: &[&str], env: &[(&str, &str)]) -> Result<()> {
 
 fn test() -> Result<()> {
     let python = python::prepare(&root());
-    let env: Vec<(&str, &str)> = python.as_deref().map(|p| ("AIRLOCK_TEST_PYTHON", p)).into_iter().collect();
-    cargo(&["test", "--workspace", "--locked"], &env)
+    let mut env: Vec<(&str, &str)> =
+        python.as_deref().map(|p| ("AIRLOCK_TEST_PYTHON", p)).into_iter().collect();
+    let skipped = root().join("target/skipped");
+    let _ = std::fs::remove_file(&skipped);
+    let path = skipped.to_string_lossy();
+    env.push(("AIRLOCK_TESTS_SKIPPED", &path));
+    let tested = cargo(&["test", "--workspace", "--locked"], &env);
+    let text = std::fs::read_to_string(&skipped).unwrap_or_default();
+    let all: std::collections::BTreeSet<&str> = text.lines().collect();
+    match all.len() {
+        0 => println!("no test of the program left anything out"),
+        count => println!(
+            "{count} tests left something out (with AIRLOCK_TESTS_COMPLETE=1 that is a failure):\n{}",
+            all.into_iter().collect::<Vec<_>>().join("\n")
+        ),
+    }
+    tested
 }
 
 fn ci() -> Result<()> {

@@ -189,8 +189,8 @@ fn quiet(command: &mut std::process::Command) {
 #[tokio::test]
 async fn lock_files_that_real_programs_write_hold_what_was_locked() {
     let Some(python) = std::env::var_os("AIRLOCK_TEST_PYTHON").map(std::path::PathBuf::from) else {
-        eprintln!(
-            "skipped: no real client, since AIRLOCK_TEST_PYTHON is not set; `cargo xtask test` sets it"
+        airlock_testkit::skipped(
+            "no real client, since AIRLOCK_TEST_PYTHON is not set; `cargo xtask test` sets it",
         );
         return;
     };

@@ -104,7 +104,9 @@ fn is_confined(answer: &Value) -> bool {
     match answer["confined"].as_str() {
         Some("full") => true,
         Some(how @ ("partial" | "none")) => {
-            println!("skipped: what a confined import may not, because this kernel's Landlock is `{how}`");
+            airlock_testkit::skipped(&format!(
+                "what a confined import may not, because this kernel's Landlock is `{how}`"
+            ));
             false
         }
         other => panic!("{other:?}: {answer}"),

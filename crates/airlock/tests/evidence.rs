@@ -233,8 +233,8 @@ async fn what_was_ruled_and_how_it_is_licensed_stands_in_the_bills_of_materials(
 #[tokio::test]
 async fn the_bills_of_materials_are_what_the_official_validators_accept() {
     let Some(python) = std::env::var_os("AIRLOCK_TEST_PYTHON").map(PathBuf::from) else {
-        eprintln!(
-            "skipped: bills of materials are not held against their schemas, since AIRLOCK_TEST_PYTHON is not set; `cargo xtask test` sets it"
+        airlock_testkit::skipped(
+            "bills of materials are not held against their schemas, since AIRLOCK_TEST_PYTHON is not set; `cargo xtask test` sets it",
         );
         return;
     };

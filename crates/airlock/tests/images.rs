@@ -89,12 +89,12 @@ fn kinds() -> Vec<Box<dyn Kind>> {
     if is_here(mkfs()) && is_here("mcopy") {
         out.push(Box::new(Fat));
     } else {
-        println!("skipped: images of FAT, because mkfs.vfat or mcopy cannot be started");
+        airlock_testkit::skipped("images of FAT, because mkfs.vfat or mcopy cannot be started");
     }
     if is_here("xorriso") {
         out.extend([Box::new(Iso("joliet")) as Box<dyn Kind>, Box::new(Iso("rock-ridge"))]);
     } else {
-        println!("skipped: images of ISO 9660, because xorriso cannot be started");
+        airlock_testkit::skipped("images of ISO 9660, because xorriso cannot be started");
     }
     out
 }

@@ -149,7 +149,7 @@ async fn an_import_without_room_says_so_and_goes_on_when_there_is() {
     std::fs::create_dir(&mount).unwrap();
     let tmpfs = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(&mount).output();
     if !tmpfs.is_ok_and(|o| o.status.success()) {
-        eprintln!("skipped: a small file system cannot be mounted here");
+        airlock_testkit::skipped("a small file system cannot be mounted here");
         return;
     }
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {

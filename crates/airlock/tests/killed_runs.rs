@@ -273,7 +273,7 @@ impl Drop for Disk {
 async fn a_disk_that_fills_stops_a_sync_which_goes_on_when_there_is_room() {
     let sources = Sources::new().await;
     let Some(disk) = Disk::new(sources.path("disk"), "64m") else {
-        println!("skipped: a disk that fills, because this user may not mount one");
+        airlock_testkit::skipped("a disk that fills, because this user may not mount one");
         return;
     };
     let calm = sources.station(&sources.path("calm"));

@@ -52,7 +52,7 @@ fn manifest(dir: &Path) -> Value {
 /// The page of shell; none where it cannot be tried.
 fn by_hand(dir: &Path, key: &Path) -> Option<Result<String, String>> {
     if !Command::new("openssl").arg("version").output().is_ok_and(|run| run.status.success()) {
-        println!("skipped: openssl cannot be started");
+        airlock_testkit::skipped("openssl cannot be started");
         return None;
     }
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/verify-bundle.sh");

@@ -243,7 +243,7 @@ fn genuine_environments_are_solved_as_rattler_solves_them() {
     let data = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/conda/repodata");
     let Some(python) = python() else { return };
     if !data.exists() {
-        eprintln!("skipped: no genuine records at {}", data.display());
+        airlock_testkit::skipped(&format!("no genuine records at {}", data.display()));
         return;
     }
     let scratch = tempfile::tempdir().unwrap();

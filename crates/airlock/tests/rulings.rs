@@ -85,8 +85,8 @@ async fn identities_and_statements_are_ruled_by_people_too() {
 #[tokio::test]
 async fn csaf_is_what_the_official_schema_accepts() {
     let Some(python) = std::env::var_os("AIRLOCK_TEST_PYTHON").map(PathBuf::from) else {
-        eprintln!(
-            "skipped: CSAF is not held against its schema, since AIRLOCK_TEST_PYTHON is not set; `cargo xtask test` sets it"
+        airlock_testkit::skipped(
+            "CSAF is not held against its schema, since AIRLOCK_TEST_PYTHON is not set; `cargo xtask test` sets it",
         );
         return;
     };

@@ -113,7 +113,7 @@ fn has(programs: &[&str]) -> bool {
         Command::new("which").arg(program).stdout(Stdio::null()).status().is_ok_and(|s| !s.success())
     });
     if let Some(program) = missing {
-        eprintln!("skipped: {program} is missing");
+        airlock_testkit::skipped(&format!("{program} is missing"));
     }
     missing.is_none()
 }

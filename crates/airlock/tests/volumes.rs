@@ -497,7 +497,7 @@ impl Mounted {
             let status =
                 Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs", text(&path)]).status();
             if !status.is_ok_and(|status| status.success()) {
-                println!("skipped: media of a fixed size, because they cannot be mounted here");
+                airlock_testkit::skipped("media of a fixed size, because they cannot be mounted here");
                 return None;
             }
             out.0.push(path);

@@ -164,7 +164,7 @@ fn age(arguments: &[&str], input: &[u8]) -> Option<Vec<u8>> {
     let mut command = Command::new("age");
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
     let Ok(mut child) = command.spawn() else {
-        println!("skipped: there is no `age` on this system");
+        airlock_testkit::skipped("there is no `age` on this system");
         return None;
     };
     let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_vec());
@@ -180,7 +180,7 @@ fn the_age_of_the_system_opens_what_is_sealed_here_and_the_other_way_round() {
     let dir = tempfile::tempdir().unwrap();
     let key = dir.path().join("key.txt");
     let Ok(made) = Command::new("age-keygen").arg("-o").arg(&key).output() else {
-        println!("skipped: there is no `age-keygen` on this system");
+        airlock_testkit::skipped("there is no `age-keygen` on this system");
         return;
     };
     assert!(made.status.success());

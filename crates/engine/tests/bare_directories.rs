@@ -283,8 +283,8 @@ fn tables(path: &Path) -> BTreeMap<String, Value> {
 #[tokio::test]
 async fn the_records_of_a_directory_are_those_that_rattler_makes() {
     let Some(python) = std::env::var_os("AIRLOCK_TEST_PYTHON") else {
-        eprintln!(
-            "skipped: no rattler_index, since AIRLOCK_TEST_PYTHON is not set; `cargo xtask test` sets it"
+        airlock_testkit::skipped(
+            "no rattler_index, since AIRLOCK_TEST_PYTHON is not set; `cargo xtask test` sets it",
         );
         return;
     };

@@ -223,7 +223,7 @@ async fn a_real_proxy_that_wants_a_password_gets_it_and_nobody_else_does() {
     let mut kit = Kit::new(&[]).await;
     let dir = tempfile::tempdir().unwrap();
     let Some(squid) = Squid::start(dir.path(), "ada", PASSWORD).await else {
-        eprintln!("skipped: there is no squid with basic_ncsa_auth on this machine");
+        airlock_testkit::skipped("there is no squid with basic_ncsa_auth on this machine");
         return;
     };
     assert!(openssl_ca(dir.path(), "up.example"));
@@ -272,7 +272,7 @@ async fn a_proxy_that_opens_tls_is_trusted_by_its_authority_alone() {
     let mut kit = Kit::new(&[]).await;
     let dir = tempfile::tempdir().unwrap();
     if !openssl_ca(dir.path(), "up.example") {
-        eprintln!("skipped: there is no openssl on this machine");
+        airlock_testkit::skipped("there is no openssl on this machine");
         return;
     }
     let wire = Wire::start(|_, _| answer("200 OK", &[], "opened")).await;
@@ -436,7 +436,7 @@ async fn a_name_below_a_listed_domain_never_resolves_to_a_private_address() {
     let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
     let mut own = hosts.lines().filter(|l| l.starts_with("127.")).flat_map(str::split_whitespace);
     let Some(name) = own.find(|n| n.contains('.') && !n.starts_with("127.")) else {
-        eprintln!("skipped: /etc/hosts gives this machine no name with a dot");
+        airlock_testkit::skipped("/etc/hosts gives this machine no name with a dot");
         return;
     };
     let mut kit = Kit::new(&[]).await;

@@ -26,7 +26,7 @@ fn openssl(args: &[&str]) -> bool {
             true
         }
         Err(e) => {
-            eprintln!("skipped: openssl cannot be started: {e}");
+            airlock_testkit::skipped(&format!("openssl cannot be started: {e}"));
             false
         }
     }

@@ -38,8 +38,8 @@ os._exit(0)
 pub fn python() -> Option<PathBuf> {
     let python = std::env::var_os("AIRLOCK_TEST_PYTHON").map(PathBuf::from);
     if python.is_none() {
-        eprintln!(
-            "skipped: no real client, since AIRLOCK_TEST_PYTHON is not set; `cargo xtask test` sets it"
+        airlock_testkit::skipped(
+            "no real client, since AIRLOCK_TEST_PYTHON is not set; `cargo xtask test` sets it",
         );
     }
     python

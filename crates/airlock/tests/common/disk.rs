@@ -29,7 +29,7 @@ impl Disk {
         if made && disk.plug_in() {
             return Some(disk);
         }
-        println!("skipped: a disk with {system}, because it cannot be made or mounted here");
+        airlock_testkit::skipped(&format!("a disk with {system}, because it cannot be made or mounted here"));
         None
     }
 

@@ -16,7 +16,7 @@ fn by_hand(dir: &Path, key: &Path) -> Result<String, String> {
 #[tokio::test]
 async fn a_page_of_shell_verifies_bundles_and_volumes_and_finds_what_is_wrong_with_them() {
     if !Command::new("openssl").arg("version").output().is_ok_and(|run| run.status.success()) {
-        println!("skipped: openssl cannot be started");
+        airlock_testkit::skipped("openssl cannot be started");
         return;
     }
     let (world, low) = sender().await;
@@ -81,7 +81,7 @@ fn both(dir: &Path, key: &Path) -> bool {
 #[tokio::test]
 async fn the_page_of_shell_and_the_program_are_of_one_mind_about_labels_and_what_lies_beside() {
     if !Command::new("openssl").arg("version").output().is_ok_and(|run| run.status.success()) {
-        println!("skipped: openssl cannot be started");
+        airlock_testkit::skipped("openssl cannot be started");
         return;
     }
     let (world, low) = sender().await;
