@@ -437,7 +437,7 @@ async fn look_at(cx: &Cx, at: &Location, trusted: Trusted, header: bool) -> Resu
     let m = &opened.manifest;
     let parts = match m.volumes.is_empty() {
         true => "all files",
-        false => "all files and the objects of the first volume, no parity",
+        false => "all files, the signatures and objects of the first volume, no parity",
     };
     let size = m.files.iter().map(|f| f.size).fold(0, u64::saturating_add);
     Ok(Looked { parts: vec![parts.to_owned()], files: m.files.len() as u64, size, opened })

@@ -73,11 +73,14 @@ pub(super) async fn tighten(station: &Station, parts: &Parts) -> Result<Vec<Outc
 
 /// Copies all but the files.
 fn keep(parts: &Parts, beside: &Path, to: &Path) -> Result<()> {
+    // Those by which it counts, whatever lies on the other media.
+    let signatures = parts.first().dir.join(SIGNATURES);
     if to.exists() {
         // What was damaged since is made anew.
-        match parts.first().sibling(to).and_then(|kept| kept.check_few(|_| ())) {
-            Ok(()) => return Ok(()),
-            Err(_) => std::fs::remove_dir_all(to).map_err(file_error(to))?,
+        let is_signed = std::fs::read(to.join(SIGNATURES)).ok() == std::fs::read(&signatures).ok();
+        match parts.first().sibling(to, None).and_then(|kept| kept.check_few(|_| ())) {
+            Ok(()) if is_signed => return Ok(()),
+            _ => std::fs::remove_dir_all(to).map_err(file_error(to))?,
         }
     }
     let part = parts.with_objects()?;
@@ -85,8 +88,10 @@ fn keep(parts: &Parts, beside: &Path, to: &Path) -> Result<()> {
     media::check_room(beside, media::room_for(m.objects.iter().map(|f| f.size)))?;
     let folder = tempfile::tempdir_in(beside).map_err(file_error(beside))?;
     let listed = m.objects.iter().map(|f| &f.path).chain(m.extra.iter().map(|f| &f.path));
-    for path in [MANIFEST, SIGNATURES].into_iter().chain(listed.map(String::as_str)) {
-        let (from, into) = (part.dir.join(path), folder.path().join(path));
+    let listed = listed.map(|path| (path.as_str(), part.dir.join(path)));
+    let own = [(MANIFEST, part.dir.join(MANIFEST)), (SIGNATURES, signatures)];
+    for (path, from) in own.into_iter().chain(listed) {
+        let into = folder.path().join(path);
         let above = into.parent().unwrap_or(folder.path());
         std::fs::create_dir_all(above).map_err(file_error(above))?;
         std::fs::copy(&from, &into).map_err(file_error(&from))?;
