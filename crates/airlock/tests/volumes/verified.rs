@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::common::{airlock, copy, published};
+use crate::common::{airlock, copy, files, published};
 use crate::{CAPACITY, import, receiver, sender, text, volumes};
 
 #[tokio::test]
@@ -22,10 +22,21 @@ async fn only_all_files_of_one_bundle_are_called_whole() {
     copy(&whole, &emptied);
     std::fs::remove_dir_all(emptied.join("files")).unwrap();
     std::fs::write(emptied.join("AIRLOCK.volume"), "files none\n").unwrap();
-    let said = verified(&emptied);
-    assert_eq!((&said["whole"], &said["files_here"]), (&json!(false), &json!(0)), "{said}");
-    let said = airlock(&["verify", text(&emptied), "--key", text(&key)]).exits(0);
+    // And nothing of it was verified, which is no yes.
+    let said = airlock(&["--json", "verify", text(&emptied), "--key", text(&key)]).exits(1).json();
+    let wanted = (&json!(false), &json!(0), &json!(false));
+    assert_eq!((&said["whole"], &said["files_here"], &said["verified"]), wanted, "{said}");
+    let said = airlock(&["verify", text(&emptied), "--key", text(&key)]).exits(1);
     assert!(!said.stdout.contains("Whole") && said.stdout.contains("here     files none"), "{said:?}");
+    said.says("holds none of the bundle's").says("no file was verified");
+    airlock(&["verify", text(&emptied), "--key", text(&key), "--header"]).exits(0).shows("not looked at");
+    // One of its files is a yes for that one.
+    copy(&whole, &emptied);
+    for file in files(&emptied.join("files")).into_keys().skip(1) {
+        std::fs::remove_file(file).unwrap();
+    }
+    std::fs::write(emptied.join("AIRLOCK.volume"), "files 0\n").unwrap();
+    assert_eq!(verified(&emptied)["files_here"], 1);
     std::fs::remove_dir_all(&volumes(&disk)[4]).unwrap();
     assert_eq!(verified(&disk)["whole"], false);
     // A volume of another bundle among them.
@@ -47,13 +58,18 @@ async fn each_volume_is_verified_by_its_own_signatures_and_an_import_goes_on_wit
     verify().exits(0);
     let good = std::fs::read_to_string(all[0].join("AIRLOCK.sig")).unwrap();
     let last = good.trim_end().chars().last().unwrap();
-    let flipped = format!("{}{}\n", &good.trim_end()[..good.trim_end().len() - 1], if last == '0' { '1' } else { '0' });
+    let flipped =
+        format!("{}{}\n", &good.trim_end()[..good.trim_end().len() - 1], if last == '0' { '1' } else { '0' });
     // What another station signed.
     let (other, elsewhere) = (world.connected("other"), world.path("elsewhere"));
     other.run(&["sync"]).exits(0);
     other.run(&["export", text(&elsewhere)]).exits(0);
     let foreign = std::fs::read_to_string(elsewhere.join("AIRLOCK.sig")).unwrap();
-    let wrong = [(Some(&flipped), "does not fit"), (Some(&foreign), "not trusted here"), (None, "AIRLOCK.sig is missing")];
+    let wrong = [
+        (Some(&flipped), "does not fit"),
+        (Some(&foreign), "not trusted here"),
+        (None, "AIRLOCK.sig is missing"),
+    ];
     for at in [0, 1, 4] {
         for (line, what) in wrong {
             let path = all[at].join("AIRLOCK.sig");

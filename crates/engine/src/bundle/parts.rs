@@ -359,6 +359,15 @@ fn none_named() -> Error {
     Error::usage("no folder is named").hint("name the bundle's folder")
 }
 
+/// Whether these parts of a bundle that has files claim neither a file nor parity: what verifies of them says nothing of any file.
+pub fn hold_nothing(parts: &[Opened]) -> bool {
+    let claims = |part: &Opened| match &part.part {
+        Part::Files(places) => !places.is_empty(),
+        Part::Whole | Part::Volume(_) => true,
+    };
+    parts.iter().all(|part| !part.manifest.files.is_empty() && !claims(part))
+}
+
 /// How many files of a bundle these parts of it claim together, and their bytes.
 pub fn covered(parts: &[Opened]) -> (u64, u64) {
     let Some(first) = parts.first() else { return (0, 0) };
