@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use airlock_core::bundle::{Base, MANIFEST_BYTES_MAX, Manifest, Missing, README, ROOT};
 use airlock_core::id::{Digest, Id};
@@ -56,6 +57,10 @@ pub(super) fn keep(station: &Path, (manifest, inner): (&str, Option<&str>), writ
     Ok(())
 }
 
+/// How long what is kept stays, whether anything names it or not: an export keeps it before it takes its number, since nothing of it may be
+/// missing then, and another one may end in between.
+const FRESH: Duration = Duration::from_secs(24 * 3600);
+
 /// Lets go of what is kept of bundles on which no delta may rest any more.
 pub(super) async fn tidy(station: &Station) -> Result<()> {
     let mut needed = BTreeSet::new();
@@ -70,11 +75,17 @@ pub(super) async fn tidy(station: &Station) -> Result<()> {
         let path = entry.map_err(file_error(&folder))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let is_needed = name.split('.').next().is_some_and(|digest| needed.contains(digest));
-        if !is_needed && name.ends_with(".zst") {
+        if !is_needed && name.ends_with(".zst") && !is_fresh(&path) {
             std::fs::remove_file(&path).map_err(file_error(&path))?;
         }
     }
     Ok(())
+}
+
+/// What was written by a clock that was ahead is fresh until this one has passed it.
+fn is_fresh(path: &Path) -> bool {
+    let written = std::fs::metadata(path).and_then(|meta| meta.modified());
+    written.is_ok_and(|at| at.elapsed().map_or(true, |age| age < FRESH))
 }
 
 fn kept(station: &Path, bundle: Base, what: &str, most: u64) -> Result<String> {
