@@ -172,7 +172,7 @@ impl Parts {
             }
         };
         if missing.is_empty() {
-            target::join(m, (store, intake), progress)?;
+            target::join(m, (&store.blobs, intake), progress)?;
         }
         if asked.asks() && missing.is_empty() {
             self.ask(asked, (store, intake), progress)?;
