@@ -115,6 +115,9 @@ sha256sum -c --quiet "$work/sums" || fail "files are missing, changed or damaged
 awk '{ print $2 }' "$work/sums" | sort > "$work/wanted"
 strangers=$(comm -13 "$work/wanted" "$work/there")
 [ -z "$strangers" ] || fail "nobody listed: $strangers"
+if [ "$part" = "files none" ] && grep -q '  files/' "$work/listed"; then
+  fail "none of its files is here, as AIRLOCK.volume says: nothing of them was verified"
+fi
 
 # 6. Files that travel in parts, where all parts are here: one after another they are the file.
 awk '$2 ~ /^files\// { print $2 }' "$work/listed" > "$work/files"

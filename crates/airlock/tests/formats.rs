@@ -7,14 +7,18 @@ mod common;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use airlock_core::bundle::FORMAT;
+use airlock_core::bundle::{FORMAT, FORMAT_HELD};
+use airlock_core::{cut, sealed, volume};
+use airlock_formats::make::CondaPackage;
+use airlock_testkit::archives::loose;
 use airlock_testkit::{Kit, conda, osv};
 use common::{NOW, Station, World, airlock, is_whole, text};
 use serde_json::{Value, json};
 
-/// Bundles as programs wrote them that knew no newer layout, with the key that signed them: each file by its path, as text or in
-/// hexadecimal digits. They were written by [`write_golden`] and are never written again.
-const GOLDEN: std::ops::RangeInclusive<u32> = 1..=3;
+/// Bundles of every layout as programs wrote them that knew no newer one, or none newer than it needed, with the key that signed
+/// them: each file by its path, as text or in hexadecimal digits, where it helps of what zstd makes of it. They were written by
+/// [`write_golden`] and are never written again.
+const GOLDEN: std::ops::RangeInclusive<u32> = 1..=FORMAT;
 
 fn golden(format: u32) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/format-{format}.json"))
@@ -31,28 +35,63 @@ fn unhex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 
-/// Lays a golden bundle out: its folder, and the key.
-fn lay_out(format: u32, folder: &Path) -> (PathBuf, PathBuf, String) {
+/// Bytes as a golden bundle holds them.
+fn packed(bytes: Vec<u8>) -> Value {
+    let small = zstd::bulk::compress(&bytes, 19).unwrap();
+    match String::from_utf8(bytes) {
+        Ok(text) if !text.contains('\0') => json!({ "text": text }),
+        Ok(text) => json!({ "zstd": hex(&small), "size": text.len() }),
+        Err(e) if small.len() < e.as_bytes().len() => {
+            json!({"zstd": hex(&small), "size": e.as_bytes().len()})
+        }
+        Err(e) => json!({"hex": hex(e.as_bytes())}),
+    }
+}
+
+fn unpacked(content: &Value) -> Vec<u8> {
+    if let Some(text) = content["text"].as_str() {
+        return text.as_bytes().to_vec();
+    }
+    match content["zstd"].as_str() {
+        Some(digits) => {
+            let size = content["size"].as_u64().unwrap();
+            zstd::bulk::decompress(&unhex(digits), usize::try_from(size).unwrap()).unwrap()
+        }
+        None => unhex(content["hex"].as_str().unwrap()),
+    }
+}
+
+/// A golden bundle that was laid out.
+struct Golden {
+    bundle: PathBuf,
+    key: PathBuf,
+    print: String,
+    /// What opens it, where it is sealed.
+    identity: Option<String>,
+}
+
+fn lay_out(format: u32, folder: &Path) -> Golden {
     let golden: Value = serde_json::from_slice(&std::fs::read(golden(format)).unwrap()).unwrap();
     for (path, content) in golden["files"].as_object().unwrap() {
         let to = folder.join("bundle").join(path);
         std::fs::create_dir_all(to.parent().unwrap()).unwrap();
-        let bytes = match (content["text"].as_str(), content["hex"].as_str()) {
-            (Some(text), _) => text.as_bytes().to_vec(),
-            (None, digits) => unhex(digits.unwrap()),
-        };
-        std::fs::write(to, bytes).unwrap();
+        std::fs::write(to, unpacked(content)).unwrap();
     }
     let key = folder.join("station.pub");
     std::fs::write(&key, golden["key"].as_str().unwrap()).unwrap();
-    (folder.join("bundle"), key, golden["fingerprint"].as_str().unwrap().to_owned())
+    Golden {
+        bundle: folder.join("bundle"),
+        key,
+        print: golden["fingerprint"].as_str().unwrap().to_owned(),
+        identity: golden["identity"].as_str().map(str::to_owned),
+    }
 }
 
 #[test]
-fn bundles_of_every_older_layout_are_taken_in() {
+fn bundles_of_every_layout_are_taken_in() {
     for format in GOLDEN {
         let dir = tempfile::tempdir().unwrap();
-        let (bundle, key, print) = lay_out(format, dir.path());
+        let Golden { bundle, key, print, identity } = lay_out(format, dir.path());
         let manifest = ["AIRLOCK.json", "volume-001/AIRLOCK.json"].map(|path| bundle.join(path));
         let manifest = manifest.iter().find(|path| path.exists()).unwrap();
         let said: Value = serde_json::from_slice(&std::fs::read(manifest).unwrap()).unwrap();
@@ -60,11 +99,18 @@ fn bundles_of_every_older_layout_are_taken_in() {
         let high = dir.path().join("high");
         airlock(&["init", text(&high), "--name", "high", "--side", "isolated", "--now", NOW]).exits(0);
         let high = Station { dir: high };
+        assert_eq!(identity.is_some(), format == sealed::FORMAT);
+        if let Some(identity) = identity {
+            std::fs::write(high.dir.join("keys/identity.txt"), identity).unwrap();
+        }
         high.run(&["trust", "add", "low", text(&key), "--fingerprint", &print]).exits(0);
         airlock(&["verify", text(&bundle), "--key", text(&key)]).exits(0);
         high.run(&["import", text(&bundle)]).exits(0);
         high.run(&["explain", "main", "good"]).exits(0).shows("admitted");
         high.run(&["explain", "main", "x==1.0"]).exits(1).shows("denied");
+        if format == FORMAT_HELD {
+            high.run(&["explain", "main", "w==1.0"]).exits(1).shows("there by unscored");
+        }
         is_whole(&high);
     }
 }
@@ -79,10 +125,27 @@ async fn write_golden() {
             continue;
         }
         let kit = Kit::new(&[osv("PYSEC-1", "PyPI", "x", "2", 7.5)]).await;
-        kit.identify(&json!({"x": "x"})).await;
+        match format {
+            FORMAT_HELD => {
+                kit.know(&[osv("PYSEC-1", "PyPI", "x", "2", 7.5), osv("PYSEC-2", "PyPI", "w", "2", 0.0)])
+                    .await;
+                kit.identify(&json!({"x": "x", "w": "w"})).await;
+            }
+            _ => kit.identify(&json!({"x": "x"})).await,
+        }
         let mut source = kit.conda_source("source");
-        source.add(&conda("good", "1.0"), &json!({}));
+        match format {
+            cut::FORMAT => {
+                let content: [(&str, &[u8]); 1] = [("share/zeros", &[0; 70_000])];
+                let large = CondaPackage { files: &content, ..conda("good", "1.0") };
+                source.add_bytes(&large, &loose(&large.conda().unwrap()), &json!({}));
+            }
+            _ => drop(source.add(&conda("good", "1.0"), &json!({}))),
+        }
         source.add(&conda("x", "1.0"), &json!({}));
+        if format == FORMAT_HELD {
+            source.add(&conda("w", "1.0"), &json!({}));
+        }
         source.write();
         kit.add_channel("main", airlock_core::ecosystem::Ecosystem::Conda, source.path(), &[]).await;
         if format == 2 {
@@ -97,21 +160,28 @@ async fn write_golden() {
         kit.sync("main").await;
         let low = Station { dir: kit.path().join("station") };
         let disk = kit.path().join("disk");
-        let split: &[&str] = if format == 3 { &["--capacity", "10MB"] } else { &[] };
-        low.run(&[&["export", text(&disk)], split].concat()).exits(0);
+        let high = Station { dir: kit.path().join("high") };
+        airlock(&["init", text(&high.dir), "--name", "high", "--side", "isolated", "--now", NOW]).exits(0);
+        let to = high.json(&["key", "identity"])["recipients"][0].as_str().unwrap().to_owned();
+        let how: &[&str] = match format {
+            volume::FORMAT => &["--capacity", "10MB"],
+            cut::FORMAT => &["--max-file", "64 KiB"],
+            sealed::FORMAT => &["--seal", &to],
+            FORMAT_HELD => &["--include", "held"],
+            _ => &[],
+        };
+        low.run(&[&["export", text(&disk)], how].concat()).exits(0);
         let mut files = serde_json::Map::new();
         for file in common::files(&disk).into_keys() {
-            let bytes = std::fs::read(&file).unwrap();
-            let content = match String::from_utf8(bytes) {
-                Ok(text) => json!({ "text": text }),
-                Err(e) => json!({"hex": hex(e.as_bytes())}),
-            };
             let path = file.strip_prefix(&disk).unwrap().display().to_string();
-            files.insert(path, content);
+            files.insert(path, packed(std::fs::read(&file).unwrap()));
         }
         let key = std::fs::read_to_string(low.key()).unwrap();
         let print = low.json(&["status"])["fingerprint"].clone();
-        let golden = json!({"key": key, "fingerprint": print, "files": files});
+        let mut golden = json!({"key": key, "fingerprint": print, "files": files});
+        if format == sealed::FORMAT {
+            golden["identity"] = std::fs::read_to_string(high.dir.join("keys/identity.txt")).unwrap().into();
+        }
         std::fs::write(path, serde_json::to_string_pretty(&golden).unwrap() + "\n").unwrap();
     }
 }

@@ -214,10 +214,29 @@ async fn a_bundle_waits_for_a_second_person_and_what_it_says_more_strictly_does_
     let (idna, requests) = (gate.verdict("idna==3.10"), gate.verdict("requests==1.0"));
     assert_eq!((idna.as_str(), requests.as_str()), ("denied", "held"));
     assert_eq!(gate.verdict("fresh"), "nowhere");
+    // Whoever is asked sees what their word changes, and what counts without it.
     let id = gate.only();
+    let would = gate.proposals()[0]["would"].clone();
+    let main = would["plan"]["channels"].as_array().unwrap().iter().find(|c| c["channel"] == "main").unwrap();
+    let counts = ["offered", "held", "denied", "removed"].map(|count| main[count].as_u64().unwrap());
+    assert_eq!(would["stricter"].as_object().unwrap().values().collect::<Vec<_>>(), [1], "{would}");
+    gate.run("alma", &["proposals", "show", &id])
+        .exits(0)
+        .shows("channel main  1 newly offered")
+        .shows("1 record stricter, which counts already")
+        .shows("1 record became milder and would wait for a person")
+        .shows("\"act\": \"import\"");
+    gate.run("alma", &["proposals", "list"]).exits(0).shows("1 newly offered");
+    assert_eq!(gate.run("alma", &["--json", "proposals", "show", &id]).exits(0).json()["would"], would);
     gate.at(LATER, "alma", &["proposals", "confirm", &id]).exits(1).says("has ended");
-    gate.confirm("alma").exits(0);
+    let done = gate.run("alma", &["--json", "proposals", "confirm", &id]).exits(0).json();
     assert_eq!(gate.verdict("fresh"), "admitted");
+    let became = |verdict: Value| {
+        let is_it = |c: &&Value| c["channel"] == "main" && c["from"] != c["to"] && c["to"] == verdict;
+        changes(&done).iter().filter(is_it).count() as u64
+    };
+    let done = [json!("admitted"), json!("held"), json!("denied"), Value::Null].map(became);
+    assert!(counts == done && done[0] == 1, "{counts:?} {done:?}");
     // The feed says it by itself now; what waits is what became milder.
     let waits = gate.run("adam", &["--json", "advisories", "waiting"]).exits(0).json().to_string();
     assert!(waits.contains("PYSEC-1") && !waits.contains("PYSEC-2026-7"), "{waits}");
@@ -261,6 +280,42 @@ async fn volumes_of_several_days_end_in_one_proposal() {
     let id = gate.only();
     gate.at(LATER, "alma", &["proposals", "confirm", &id]).exits(0);
     assert_eq!(published(&gate.low), published_at(&gate));
+}
+
+#[tokio::test]
+async fn what_came_of_a_bundle_goes_when_its_proposal_ends_unless_another_one_names_it() {
+    let mut gate = Gate::new("\"import\", \"trust\"").await;
+    let disk = gate.export(&[]);
+    let import = |gate: &Gate| gate.run("adam", &["import", text(&disk)]).exits(1);
+    let kept = |gate: &Gate| {
+        let staging = std::fs::read_dir(gate.high.dir.join("blobs/staging")).unwrap();
+        let intakes =
+            staging.filter(|e| e.as_ref().unwrap().file_name().to_str().unwrap().starts_with("import-"));
+        (gate.waiting(), intakes.count())
+    };
+    import(&gate).says("waits for a second person");
+    assert_eq!(kept(&gate), (1, 1));
+    gate.run("alma", &["proposals", "withdraw", &gate.only()]).exits(0);
+    assert_eq!(kept(&gate), (0, 0));
+    // It is proposed for another state too, and one of the two is let go.
+    import(&gate);
+    let first = gate.only();
+    let key = gate.low.key();
+    let print = gate.low.json(&["status"])["fingerprint"].as_str().unwrap().to_owned();
+    let add =
+        ["trust", "add", "low", text(&key), "--fingerprint", &print, "--channel", "main", "--channel", "py"];
+    gate.run("adam", &["trust", "revoke", "low"]).exits(0);
+    gate.run("adam", &add).exits(1).says("waits for a second person");
+    let trust = gate.proposals().into_iter().find(|p| p["act"]["act"] == "trust").unwrap();
+    gate.run("alma", &["proposals", "confirm", trust["id"].as_str().unwrap()]).exits(0);
+    import(&gate);
+    assert_eq!(gate.proposals().len(), 2);
+    gate.run("adam", &["proposals", "withdraw", &first]).exits(0);
+    assert_eq!(kept(&gate), (1, 1));
+    // It ends by its date, and goes with what is proposed next.
+    let add = ["trust", "add", "other", text(&key), "--fingerprint", &print];
+    gate.at(LATER, "adam", &add).exits(1).says("waits for a second person");
+    assert_eq!((gate.proposals().len(), kept(&gate)), (1, (0, 0)));
 }
 
 /// What the receiver publishes, asked at the later moment, before which its ledger ends no more.

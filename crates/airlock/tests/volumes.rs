@@ -7,6 +7,8 @@ mod by_hand;
 mod common;
 #[path = "volumes/turns.rs"]
 mod turns;
+#[path = "volumes/verified.rs"]
+mod verified;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -384,35 +386,6 @@ async fn a_scanner_is_asked_when_nothing_is_missing_and_its_no_throws_nothing_aw
 fn volumes_done(disk: &Path) -> bool {
     disk.exists()
         && volumes(disk).iter().all(|v| v.join("AIRLOCK.sig").exists() && !v.join("AIRLOCK.partial").exists())
-}
-
-#[tokio::test]
-async fn only_all_files_of_one_bundle_are_called_whole() {
-    let (world, low) = sender().await;
-    let (whole, disk, key) = (world.path("whole"), world.path("disk"), low.key());
-    low.run(&["export", text(&whole)]).exits(0);
-    low.run(&["export", text(&disk), "--capacity", CAPACITY]).exits(0);
-    let verified =
-        |dir: &Path| airlock(&["--json", "verify", text(dir), "--key", text(&key)]).exits(0).json();
-    assert_eq!(verified(&whole)["whole"], true);
-    assert_eq!(verified(&disk)["whole"], true);
-    // Nobody signs the label: a bundle from which somebody took the files is no whole one.
-    let emptied = world.path("emptied");
-    copy(&whole, &emptied);
-    std::fs::remove_dir_all(emptied.join("files")).unwrap();
-    std::fs::write(emptied.join("AIRLOCK.volume"), "files none\n").unwrap();
-    let said = verified(&emptied);
-    assert_eq!((&said["whole"], &said["files_here"]), (&json!(false), &json!(0)), "{said}");
-    let said = airlock(&["verify", text(&emptied), "--key", text(&key)]).exits(0);
-    assert!(!said.stdout.contains("Whole") && said.stdout.contains("here     files none"), "{said:?}");
-    std::fs::remove_dir_all(&volumes(&disk)[4]).unwrap();
-    assert_eq!(verified(&disk)["whole"], false);
-    // A volume of another bundle among them.
-    let other = world.path("other");
-    low.run(&["export", text(&other), "--capacity", CAPACITY]).exits(0);
-    std::fs::remove_dir_all(&volumes(&disk)[1]).unwrap();
-    copy(&volumes(&other)[1], &disk.join("volume-002"));
-    airlock(&["verify", text(&disk), "--key", text(&key)]).exits(3).says("part of another bundle");
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ use airlock_core::roles::Action;
 use airlock_core::time::{Span, Time};
 use airlock_store::RefChange;
 
+use crate::bundle::preview::Proposed;
 use crate::bundle::waiting;
 use crate::clock;
 use crate::error::{Error, Result};
@@ -74,6 +75,9 @@ pub struct Proposal {
     pub rests_on: BTreeMap<String, Option<Digest>>,
     /// How it stands.
     pub state: State,
+    /// What it would change, of a bundle: for people, who confirm what the act says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub would: Option<Proposed>,
 }
 
 impl Object for Proposal {
@@ -103,6 +107,11 @@ pub(crate) fn would_wait(station: &Station, import: &Act) -> bool {
 ///
 /// The answer is no: they have no right to it; or it waits from now on for a second person, as a proposal.
 pub(crate) async fn gate(station: &Station, act: Act) -> Result<()> {
+    gate_shown(station, act, None).await
+}
+
+/// The same, with what is shown to the second person of what it would change.
+pub(crate) async fn gate_shown(station: &Station, act: Act, would: Option<Proposed>) -> Result<()> {
     if let Some(confirmed) = &station.confirmed {
         return match confirmed.act == act {
             true => Ok(()),
@@ -132,7 +141,7 @@ pub(crate) async fn gate(station: &Station, act: Act) -> Result<()> {
     };
     let state = station.break_glass.clone().map_or(State::Open, State::Broken);
     let (is_broken, told) = (state != State::Open, act.told());
-    let proposal = open(station, &login.name, act, state).await?;
+    let proposal = open(station, &login.name, (act, would), state).await?;
     if is_broken {
         return Ok(());
     }
@@ -152,7 +161,12 @@ const OPEN: char = 'p';
 /// What names begin with of what was done alone, so that it is found without reading the others.
 const BROKEN: char = 'b';
 
-async fn open(station: &Station, by: &str, act: Act, state: State) -> Result<Proposal> {
+async fn open(
+    station: &Station,
+    by: &str,
+    (act, would): (Act, Option<Proposed>),
+    state: State,
+) -> Result<Proposal> {
     let db = &station.store.db;
     let since = station.now().await?;
     let mut rests_on = BTreeMap::new();
@@ -167,7 +181,7 @@ async fn open(station: &Station, by: &str, act: Act, state: State) -> Result<Pro
     // The number of the entry that tells of it: nobody else has it.
     let id = format!("{begin}{}", db.ledger_head().await?.number + 1);
     let expires = since.after(Span::days(WAITS_DAYS));
-    let proposal = Proposal { id, by: by.to_owned(), since, expires, act, rests_on, state };
+    let proposal = Proposal { id, by: by.to_owned(), since, expires, act, rests_on, state, would };
     let stored = db.put(&proposal).await?.digest();
     let mut moved = vec![RefChange { name: ref_name(&proposal.id), from: None, to: Some(stored) }];
     let mut detail = serde_json::json!({"proposal": stored, "act": proposal.act.told()});
@@ -191,7 +205,11 @@ async fn open(station: &Station, by: &str, act: Act, state: State) -> Result<Pro
     if let State::Broken(reason) = &proposal.state {
         detail["reason"] = reason.as_str().into();
     }
+    let has_ended = moved.len() > 1;
     station.commit(moved, action, &ref_name(&proposal.id), &detail).await?;
+    if has_ended {
+        waiting::tidy_after(station).await;
+    }
     Ok(proposal)
 }
 
@@ -338,7 +356,9 @@ pub async fn withdraw(station: &Station, id: &str) -> Result<()> {
     if station.login.as_ref().is_none_or(|login| login.name != proposal.by) {
         second(station, &people::read(station).await?, &proposal).await?;
     }
-    close(station, id, stored, "proposal.withdraw", &serde_json::json!({"by": proposal.by})).await
+    close(station, id, stored, "proposal.withdraw", &serde_json::json!({"by": proposal.by})).await?;
+    waiting::tidy_after(station).await;
+    Ok(())
 }
 
 /// Says that another person looked at what was done alone.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use airlock_core::bundle::Base;
 use airlock_core::canon::Canonical;
@@ -270,4 +271,27 @@ async fn a_bundle_whose_medium_vanishes_is_a_fault_and_one_that_lacks_a_file_is_
     std::fs::rename(&disk, gap.low.path().join("pulled")).unwrap();
     std::fs::create_dir(&disk).unwrap();
     assert_eq!(kind(), Kind::Fault);
+}
+
+#[tokio::test]
+async fn what_another_export_is_about_to_name_is_not_tidied_away_and_what_nothing_names_goes_when_it_is_old()
+{
+    let mut gap = Gap::new().await;
+    let sent = gap.low.station.dir.join("sent");
+    std::fs::create_dir_all(&sent).unwrap();
+    // Of another stream, which takes its number next.
+    let other = sent.join(format!("{}.json.zst", "ab".repeat(32)));
+    std::fs::write(&other, "x").unwrap();
+    gap.export().await;
+    assert!(other.exists());
+    let all = || std::fs::read_dir(&sent).unwrap().map(|entry| entry.unwrap().path());
+    let age = |path: &Path| {
+        let then = SystemTime::now() - Duration::from_secs(25 * 3600);
+        std::fs::File::options().append(true).open(path).unwrap().set_modified(then).unwrap();
+    };
+    let own: Vec<PathBuf> = all().filter(|path| *path != other).collect();
+    assert!(!own.is_empty());
+    all().for_each(|path| age(&path));
+    gap.export().await;
+    assert!(!other.exists() && own.iter().all(|path| path.exists()));
 }

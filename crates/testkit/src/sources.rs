@@ -101,8 +101,13 @@ impl CondaSource {
     /// Adds a package as `.conda`; `more` goes into its record. Gives the package's bytes.
     pub fn add(&mut self, package: &CondaPackage<'_>, more: &Value) -> Vec<u8> {
         let bytes = package.conda().unwrap();
-        self.put(package, "packages.conda", &package.file_name("conda"), &bytes, more);
+        self.add_bytes(package, &bytes, more);
         bytes
+    }
+
+    /// Adds these bytes as the `.conda` of a package.
+    pub fn add_bytes(&mut self, package: &CondaPackage<'_>, bytes: &[u8], more: &Value) {
+        self.put(package, "packages.conda", &package.file_name("conda"), bytes, more);
     }
 
     /// Adds a package as `.tar.bz2`.

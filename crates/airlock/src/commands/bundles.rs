@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use airlock_core::bundle::{self, Missing};
+use airlock_core::volume::LABEL;
 use airlock_engine::bundle::export::{self, What};
 use airlock_engine::bundle::import::Wish;
 use airlock_engine::bundle::receipt::Answer;
@@ -265,12 +266,13 @@ pub async fn verify(cx: &Cx, VerifyArgs { dir, key, header }: VerifyArgs) -> Res
     if is_evidence {
         return super::evidence::verify(cx, &dir, trusted.keys(), header);
     }
-    let Looked { opened, parts, files, size } = match address(&dir)? {
+    let Looked { opened, parts, files, size, holds_nothing } = match address(&dir)? {
         Some(at) => look_at(cx, &at, trusted, header).await?,
         None => look(cx, &dir, &trusted, header)?,
     };
     let m = &opened.manifest;
     let is_whole = files == m.files.len() as u64;
+    let is_nothing = holds_nothing && !header;
     let of = match (m.volumes.len() as u64, is_whole) {
         (0, true) => String::new(),
         (0, false) => format!("\n  here     {}", parts.join(", ")),
@@ -285,7 +287,7 @@ pub async fn verify(cx: &Cx, VerifyArgs { dir, key, header }: VerifyArgs) -> Res
     };
     let json = || {
         Ok(serde_json::json!({
-            "verified": !header, "stream": m.stream, "number": m.number, "manifest": opened.digest, "base": m.base,
+            "verified": !header && !is_nothing, "stream": m.stream, "number": m.number, "manifest": opened.digest, "base": m.base,
             "predecessor": m.predecessor, "sender": m.sender, "fingerprint": bundle::fingerprint(&opened.signer),
             "recipient": m.recipient, "created": m.created, "channels": channels, "files": m.files.len(),
             "bytes": m.files.iter().map(|f| f.size).fold(0, u64::saturating_add), "released": released, "parts": parts,
@@ -297,6 +299,9 @@ pub async fn verify(cx: &Cx, VerifyArgs { dir, key, header }: VerifyArgs) -> Res
         let state = match (header, is_whole) {
             (true, _) => "Signed; files not looked at".to_owned(),
             (false, true) => "Whole and unchanged".to_owned(),
+            (false, false) if is_nothing => {
+                format!("Signed; none of its {} is here", count(m.files.len() as u64, "file"))
+            }
             (false, false) => {
                 format!("What is here is unchanged; it is {files} of {}", count(m.files.len() as u64, "file"))
             }
@@ -319,7 +324,17 @@ pub async fn verify(cx: &Cx, VerifyArgs { dir, key, header }: VerifyArgs) -> Res
         )
     };
     cx.out.answer(json, text)?;
-    Ok(ExitCode::SUCCESS)
+    match is_nothing {
+        true => Err(nothing_here(&dir, m.files.len() as u64)),
+        false => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Nobody signs the label: whoever takes the files away can write it, and who waits for a yes must not take this for one.
+fn nothing_here(dir: &Path, files: u64) -> Error {
+    let (dir, files) = (dir.display(), count(files, "file"));
+    Error::no(format!("{dir} holds none of the bundle's {files}, as its {LABEL} says: no file was verified"))
+        .hint("if it should hold them, somebody took them away: copy the bundle again. What only is said of them is looked at with --header")
 }
 
 pub async fn import(
@@ -413,6 +428,8 @@ struct Looked {
     parts: Vec<String>,
     files: u64,
     size: u64,
+    /// That it claims no file at all, though the bundle has some.
+    holds_nothing: bool,
 }
 
 /// Verifies the folder of a bundle, or those of its volumes.
@@ -423,11 +440,12 @@ fn look(cx: &Cx, dir: &Path, trusted: &Trusted, header: bool) -> Result<Looked> 
         let options = cx.options();
         part.check_files(options.threads, &options.progress)?;
     }
+    let holds_nothing = parts::hold_nothing(&all);
     let ((files, size), parts) =
         (parts::covered(&all), all.iter().map(|part| part.part.to_string()).collect());
     let none = || Error::usage("there is no bundle").hint("name its folder");
     let opened = all.into_iter().next().ok_or_else(none)?;
-    Ok(Looked { opened, parts, files, size })
+    Ok(Looked { opened, parts, files, size, holds_nothing })
 }
 
 /// Verifies a bundle that is published.
@@ -437,10 +455,16 @@ async fn look_at(cx: &Cx, at: &Location, trusted: Trusted, header: bool) -> Resu
     let m = &opened.manifest;
     let parts = match m.volumes.is_empty() {
         true => "all files",
-        false => "all files and the objects of the first volume, no parity",
+        false => "all files, the signatures and objects of the first volume, no parity",
     };
     let size = m.files.iter().map(|f| f.size).fold(0, u64::saturating_add);
-    Ok(Looked { parts: vec![parts.to_owned()], files: m.files.len() as u64, size, opened })
+    Ok(Looked {
+        parts: vec![parts.to_owned()],
+        files: m.files.len() as u64,
+        size,
+        opened,
+        holds_nothing: false,
+    })
 }
 
 /// Takes in the parts of one bundle, or a bundle that is one file or is published.

@@ -1,8 +1,8 @@
-//! What `import --plan` says: what would become of channels and feeds
+//! What `import --plan` says, and a proposal to import: what would become of channels and feeds
 
 use airlock_engine::bundle::feeds::{FeedMove, Way};
 use airlock_engine::bundle::import::Report;
-use airlock_engine::bundle::preview::Tally;
+use airlock_engine::bundle::preview::{Plan, Proposed, Tally};
 
 use crate::output::{count, table};
 
@@ -10,7 +10,23 @@ use crate::output::{count, table};
 pub fn text(report: &Report) -> String {
     let Some(plan) = &report.plan else { return String::new() };
     let way = if plan.back { "would go back to" } else { "would take in" };
-    let mut out = format!("{way} bundle {} of {} from {}\n", report.number, report.stream, report.sender);
+    format!("{way} bundle {} of {} from {}\n", report.number, report.stream, report.sender) + &tables(plan)
+}
+
+/// What a proposal says beside its act.
+pub fn proposed(would: &Proposed) -> String {
+    let strict = |(feed, records): (&String, &u64)| {
+        vec![
+            format!("  feed {feed}"),
+            format!("{} stricter, which counts already", count(*records, "record")),
+        ]
+    };
+    let stricter = table(&would.stricter.iter().map(strict).collect::<Vec<_>>());
+    format!("Confirming it changes, as it stood when it was proposed:\n{}{stricter}", tables(&would.plan))
+}
+
+fn tables(plan: &Plan) -> String {
+    let mut out = String::new();
     out += &table(&plan.channels.iter().map(channel).collect::<Vec<_>>());
     if !plan.below.is_empty() {
         out += &format!(
@@ -22,6 +38,12 @@ pub fn text(report: &Report) -> String {
 }
 
 fn channel(tally: &Tally) -> Vec<String> {
+    let new = if tally.is_new { " (new)" } else { "" };
+    vec![format!("  channel {}{new}", tally.channel), said(tally)]
+}
+
+/// In a few words, for people.
+pub fn said(tally: &Tally) -> String {
     let parts = [
         (tally.offered, "newly offered"),
         (tally.held, "newly held"),
@@ -30,9 +52,7 @@ fn channel(tally: &Tally) -> Vec<String> {
     ];
     let said: Vec<String> =
         parts.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
-    let said = if said.is_empty() { "nothing changes".to_owned() } else { said.join(", ") };
-    let new = if tally.is_new { " (new)" } else { "" };
-    vec![format!("  channel {}{new}", tally.channel), said]
+    if said.is_empty() { "nothing changes".to_owned() } else { said.join(", ") }
 }
 
 fn feed(moved: &FeedMove) -> Vec<String> {

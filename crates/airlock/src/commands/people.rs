@@ -11,7 +11,7 @@ use airlock_engine::people;
 use airlock_engine::proposals::{self, Proposal, State};
 use airlock_engine::station::Station;
 
-use super::{Cx, judging};
+use super::{Cx, import_plan, judging};
 use crate::cli::{ProposalsCommand, TokenCommand, UserCommand, WhoArgs};
 use crate::output::{ago, table};
 
@@ -140,6 +140,14 @@ pub async fn token(cx: &Cx, command: TokenCommand) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// All that is to be done, and before it what that would change where it is known.
+fn shown(proposal: &Proposal) -> Result<String> {
+    let mut rest = serde_json::to_value(proposal)?;
+    rest.as_object_mut().map(|rest| rest.remove("would"));
+    let would = proposal.would.as_ref().map(import_plan::proposed).unwrap_or_default();
+    Ok(would + &serde_json::to_string_pretty(&rest)? + "\n")
+}
+
 pub async fn proposals(cx: &Cx, command: ProposalsCommand) -> Result<ExitCode> {
     let station = cx.open().await?;
     match command {
@@ -151,7 +159,15 @@ pub async fn proposals(cx: &Cx, command: ProposalsCommand) -> Result<ExitCode> {
                     State::Open if p.expires <= now => "has ended".to_owned(),
                     State::Open => format!("waits until {}", p.expires.date()),
                 };
-                vec![p.id.clone(), p.by.clone(), ago(now, p.since), p.act.told(), state]
+                let would = p.would.as_ref().map(|would| import_plan::said(&would.plan.total()));
+                vec![
+                    p.id.clone(),
+                    p.by.clone(),
+                    ago(now, p.since),
+                    p.act.told(),
+                    state,
+                    would.unwrap_or_default(),
+                ]
             };
             let text = || match all.is_empty() {
                 true => "Nothing waits for a second person.\n".to_owned(),
@@ -160,9 +176,9 @@ pub async fn proposals(cx: &Cx, command: ProposalsCommand) -> Result<ExitCode> {
             cx.out.answer(|| Ok(serde_json::json!({ "proposals": all })), text)?;
         }
         ProposalsCommand::Show { id } => {
-            let shown = serde_json::to_value(proposals::find(&station, &id).await?)?;
-            let text = serde_json::to_string_pretty(&shown)? + "\n";
-            cx.out.answer(|| Ok(shown), || text)?;
+            let proposal = proposals::find(&station, &id).await?;
+            let text = shown(&proposal)?;
+            cx.out.answer(|| Ok(serde_json::to_value(&proposal)?), || text)?;
         }
         ProposalsCommand::Confirm { id } => {
             let judged = proposals::confirm(&station, &id).await?;

@@ -104,7 +104,8 @@ async fn the_page_of_shell_and_the_program_are_of_one_mind_about_labels_and_what
         assert_eq!(both(dir, &key), dir == first);
     }
     std::fs::write(empty.join("AIRLOCK.volume"), "files none\n").unwrap();
-    assert!(both(&empty, &key));
+    assert!(by_hand(&empty, &key).unwrap_err().contains("none of its files is here"));
+    airlock(&["verify", text(&empty), "--key", text(&key)]).exits(1).says("no file was verified");
     let litter = ["$RECYCLE.BIN", "recycler", "Thumbs.DB", "lost+FOUND", "._a", ".Trash-1000", "DESKTOP.ini"];
     let strange = [
         ".Evil",
@@ -172,6 +173,8 @@ async fn what_the_page_for_people_says_of_the_files_is_true_of_bundles_volumes_p
         harm(files(&dir.join(lies)).keys().next().unwrap());
         assert!(!says_ok(dir), "{}", dir.display());
     }
-    std::fs::write(all[1].join("AIRLOCK.volume"), "volume 7\n").unwrap();
-    assert!(!says_ok(&all[1]));
+    for label in ["volume 7\n", "files none\n"] {
+        std::fs::write(all[1].join("AIRLOCK.volume"), label).unwrap();
+        assert!(!says_ok(&all[1]));
+    }
 }

@@ -64,7 +64,8 @@ impl Intakes {
         let outer = bundle.outer.first();
         let collected = unfinished::intake(&store.blobs, &outer.digest.to_string(), outer)?;
         let Some(content) = &bundle.content else { return Ok(Self { own: collected, sealed: None }) };
-        let own = unfinished::intake(&store.blobs, &format!("{}-opened", outer.digest), outer)?;
+        let own =
+            unfinished::intake(&store.blobs, &format!("{}{}", outer.digest, unfinished::OPENED), outer)?;
         // What travelled stays until what was in it counts.
         let needed = bundle.outer.room_needed(store, &collected)? + content.parts.room_needed(store, &own)?;
         media::check_room(store.blobs.root(), needed)?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use airlock_core::advisory::{FeedHead, FeedKind};
 use airlock_core::bundle::Manifest;
@@ -16,7 +16,7 @@ use crate::station::Station;
 use crate::trust::{Accept, Trust};
 
 /// What a bundle does to a feed of its stream.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeedMove {
     /// The feed, as it is called here.
     pub feed: String,
@@ -33,7 +33,7 @@ pub struct FeedMove {
 }
 
 /// The direction in which a bundle moves a feed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Way {
     /// This station had none of it.
@@ -136,37 +136,42 @@ fn set_kept(heads: &mut BTreeMap<String, FeedHead>, name: String, kept: Option<F
 /// What a bundle says more strictly than what is known here counts at once, though the bundle waits for a second person: it
 /// is kept of its feed as if the bundle had come and its feeds had gone back to where they were. So it goes on counting
 /// until the feed itself says as much, or until a person accepts that it does not. Of feeds that are new with the bundle
-/// there is nothing yet that could be kept. Gives how many feeds say something more strictly.
-pub(super) async fn tighten(station: &Station, m: &Manifest) -> Result<u64> {
+/// there is nothing yet that could be kept. Gives how many records of which feeds say something more strictly, also where
+/// they count already since a run before this one.
+pub(super) async fn tighten(station: &Station, m: &Manifest) -> Result<BTreeMap<String, u64>> {
     let db = &station.store.db;
     let before = db.find_ref(feeds::SET).await?;
     let held = feeds::heads(station).await?;
-    let (mut heads, mut refs, mut strict) = (held.clone(), Vec::new(), BTreeMap::new());
+    let (mut heads, mut refs, mut moves) = (held.clone(), Vec::new(), BTreeMap::new());
+    let mut stricter = BTreeMap::new();
     for (name, head) in sent(db, m, &held).await? {
         let Some(now) = held.get(&name).filter(|now| now.kind == head.kind && now.read_at <= head.read_at)
         else {
             continue;
         };
+        if let Some(lost) = feeds::kept_after(db, Some(&head), None, now).await? {
+            stricter.insert(name.clone(), lost.count);
+        }
         let of_it = format!("{name}{KEPT}");
         let kept = held.get(&of_it);
         let come = feeds::kept_after(db, Some(now), kept, &head).await?;
         let back = feeds::kept_after(db, Some(&head), come.as_ref(), now).await?;
         let moved = feeds::kept_change(station, &name, kept, back.as_ref()).await?;
         if moved.is_some() {
-            strict.insert(name, back.as_ref().map_or(0, |kept| kept.count));
+            moves.insert(name, back.as_ref().map_or(0, |kept| kept.count));
         }
         refs.extend(moved);
         set_kept(&mut heads, of_it, back);
     }
-    if strict.is_empty() {
-        return Ok(0);
+    if moves.is_empty() {
+        return Ok(stricter);
     }
     let set = feeds::derive(station, heads).await?;
     set.keep(station).await?;
     refs.push(RefChange { name: feeds::SET.to_owned(), from: before, to: Some(set.id.digest()) });
-    let detail = serde_json::json!({"stream": m.stream, "number": m.number, "kept": strict});
+    let detail = serde_json::json!({"stream": m.stream, "number": m.number, "kept": moves});
     station.commit(refs, "advisories.tighten", feeds::SET, &detail).await?;
-    Ok(strict.len() as u64)
+    Ok(stricter)
 }
 
 /// The feeds of a bundle as they are called here. What the sender keeps of a feed is called otherwise than what this station

@@ -196,14 +196,15 @@ async fn take_in(
     let act = waiting::act(parts, trust, wish.back.as_ref().filter(|_| entry.back));
     if proposals::would_wait(station, &act) {
         keep(intake).await?;
-        (report.waits, report.outcomes) =
-            waiting::wait(station, bundle, act).await.map(|(waits, outcomes)| (Some(waits), outcomes))?;
+        (report.waits, report.outcomes) = waiting::wait(station, bundle, (act, &would, entry.back))
+            .await
+            .map(|(waits, outcomes)| (Some(waits), outcomes))?;
         return Ok(());
     }
     if let Err(no) = proposals::gate(station, act).await {
         // Nobody is logged in by whom it could be proposed: what it says more strictly waits for nobody all the same.
         keep(intake).await?;
-        report.outcomes = waiting::tighten(station, parts).await?;
+        (_, report.outcomes) = waiting::tighten(station, parts).await?;
         return Err(no);
     }
     let travelled = joined(tokio::task::spawn_blocking(move || intake.commit()).await)?;

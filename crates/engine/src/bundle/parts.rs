@@ -72,14 +72,21 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// Opens the folders of one bundle.
+    /// Opens the folders of one bundle. All of them have the same manifest, so that it counts by what any of them proves: the copy of
+    /// the signatures on another medium may be damaged, or from before the last person signed.
     pub fn open(dirs: &[PathBuf], trusted: Trusted) -> Result<Self> {
-        let (first, rest) = dirs
-            .split_first()
-            .ok_or_else(|| Error::usage("no folder is named").hint("name the bundle's folder"))?;
-        let first = verify::open(first, trusted)?;
-        let rest = rest.iter().map(|dir| first.sibling(dir)).collect::<Result<_>>()?;
-        Ok(Self { first, rest })
+        let mut failed = None;
+        for (at, dir) in dirs.iter().enumerate() {
+            match verify::open(dir, trusted.clone()) {
+                Ok(first) => {
+                    let others = dirs.iter().enumerate().filter(|(other, _)| *other != at);
+                    let rest = others.map(|(_, dir)| first.sibling(dir, None)).collect::<Result<_>>()?;
+                    return Ok(Self { first, rest });
+                }
+                Err(e) => failed = failed.or(Some(e)),
+            }
+        }
+        Err(failed.unwrap_or_else(none_named))
     }
 
     /// One of them, for what is the same in all.
@@ -165,7 +172,7 @@ impl Parts {
             }
         };
         if missing.is_empty() {
-            target::join(m, (store, intake), progress)?;
+            target::join(m, (&store.blobs, intake), progress)?;
         }
         if asked.asks() && missing.is_empty() {
             self.ask(asked, (store, intake), progress)?;
@@ -331,11 +338,34 @@ fn from_medium(
     }
 }
 
-/// The folders of one bundle, each held against the manifest of the first, so that none of another bundle is among them.
+/// The folders of one bundle, each held against the manifest of the first, so that none of another bundle is among them, and each by
+/// its own signatures: whoever has only one of them later believes it by nothing else.
 pub fn open(dirs: &[PathBuf], trusted: &Trusted) -> Result<Vec<Opened>> {
-    let Parts { first, mut rest } = Parts::open(dirs, trusted.clone())?;
-    rest.insert(0, first);
-    Ok(rest)
+    let mut out: Vec<Opened> = Vec::new();
+    for dir in dirs {
+        let opened = match out.first() {
+            Some(first) => first.sibling(dir, Some(trusted)),
+            None => verify::open(dir, trusted.clone()),
+        };
+        out.push(match dirs.len() {
+            1 => opened?,
+            _ => opened.map_err(|e| e.while_(&dir.display().to_string()))?,
+        });
+    }
+    if out.is_empty() { Err(none_named()) } else { Ok(out) }
+}
+
+fn none_named() -> Error {
+    Error::usage("no folder is named").hint("name the bundle's folder")
+}
+
+/// Whether these parts of a bundle that has files claim neither a file nor parity: what verifies of them says nothing of any file.
+pub fn hold_nothing(parts: &[Opened]) -> bool {
+    let claims = |part: &Opened| match &part.part {
+        Part::Files(places) => !places.is_empty(),
+        Part::Whole | Part::Volume(_) => true,
+    };
+    parts.iter().all(|part| !part.manifest.files.is_empty() && !claims(part))
 }
 
 /// How many files of a bundle these parts of it claim together, and their bytes.

@@ -1,7 +1,9 @@
 //! What taking in a bundle would change: judged by this station's own policy and decisions, and by what it would know then.
 //! Nothing is published and no ref moves.
 
-use serde::Serialize;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 
 use super::channels::Arrived;
 use super::feeds::FeedMove;
@@ -13,7 +15,7 @@ use crate::station::Station;
 use crate::sync::{self, Outcome};
 
 /// What taking in a bundle would do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// Whether it goes back to an older bundle.
     pub back: bool,
@@ -25,8 +27,31 @@ pub struct Plan {
     pub below: Vec<String>,
 }
 
+impl Plan {
+    /// What would change in all channels together.
+    pub fn total(&self) -> Tally {
+        let add = |sum: Tally, one: &Tally| Tally {
+            offered: sum.offered.saturating_add(one.offered),
+            held: sum.held.saturating_add(one.held),
+            denied: sum.denied.saturating_add(one.denied),
+            removed: sum.removed.saturating_add(one.removed),
+            ..sum
+        };
+        self.channels.iter().fold(Tally::default(), add)
+    }
+}
+
+/// What a second person is shown of a bundle that waits: how it stood when it was proposed. Nothing is decided by it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proposed {
+    /// What taking it in would change from there on.
+    pub plan: Plan,
+    /// By feed, how many of its records say something more strictly than what was known here: they count without it.
+    pub stricter: BTreeMap<String, u64>,
+}
+
 /// What would change in one channel.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// The channel.
     pub channel: String,

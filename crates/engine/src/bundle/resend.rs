@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use airlock_core::bundle::{Base, MANIFEST_BYTES_MAX, Manifest, Missing, README, ROOT};
 use airlock_core::id::{Digest, Id};
@@ -56,6 +57,10 @@ pub(super) fn keep(station: &Path, (manifest, inner): (&str, Option<&str>), writ
     Ok(())
 }
 
+/// How long what is kept stays, whether anything names it or not: an export keeps it before it takes its number, since nothing of it may be
+/// missing then, and another one may end in between.
+const FRESH: Duration = Duration::from_secs(24 * 3600);
+
 /// Lets go of what is kept of bundles on which no delta may rest any more.
 pub(super) async fn tidy(station: &Station) -> Result<()> {
     let mut needed = BTreeSet::new();
@@ -70,11 +75,17 @@ pub(super) async fn tidy(station: &Station) -> Result<()> {
         let path = entry.map_err(file_error(&folder))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let is_needed = name.split('.').next().is_some_and(|digest| needed.contains(digest));
-        if !is_needed && name.ends_with(".zst") {
+        if !is_needed && name.ends_with(".zst") && !is_fresh(&path) {
             std::fs::remove_file(&path).map_err(file_error(&path))?;
         }
     }
     Ok(())
+}
+
+/// What was written by a clock that was ahead is fresh until this one has passed it.
+fn is_fresh(path: &Path) -> bool {
+    let written = std::fs::metadata(path).and_then(|meta| meta.modified());
+    written.is_ok_and(|at| at.elapsed().map_or(true, |age| age < FRESH))
 }
 
 fn kept(station: &Path, bundle: Base, what: &str, most: u64) -> Result<String> {
@@ -88,8 +99,19 @@ fn kept(station: &Path, bundle: Base, what: &str, most: u64) -> Result<String> {
     Ok(text)
 }
 
-/// Writes what a receiver lacks of a bundle of this stream. Nothing else moves: no number is taken.
+/// Writes what a receiver lacks of a bundle of this stream, as its receipt says. Nothing else moves: no number is taken.
 pub async fn resend(station: &Station, dir: &Path, stream: &str, missing: &Missing) -> Result<Report> {
+    let wrong = |what| Error::unsafe_(what).hint("ask the receiving station for a new receipt");
+    again(station, dir, stream, (missing, wrong)).await
+}
+
+/// The same, whoever asks for it: it is they who are told if that is no part of the bundle.
+pub(super) async fn again(
+    station: &Station,
+    dir: &Path,
+    stream: &str,
+    (missing, wrong): (&Missing, impl Fn(String) -> Error),
+) -> Result<Report> {
     people::allow(station, Action::Export, None).await?;
     let _lease = station.lease(&export::state_ref(stream), "export").await?;
     let bundle = missing.bundle;
@@ -104,7 +126,7 @@ pub async fn resend(station: &Station, dir: &Path, stream: &str, missing: &Missi
             .hint("export anew, with --full"));
     }
     let manifest = verify::parse(text.as_bytes())?;
-    let parts = parts(dir, missing, &manifest)?;
+    let parts = parts(dir, missing, &manifest).map_err(wrong)?;
     let inner = inner(station, bundle, &manifest)?;
     let content = inner.as_ref().map_or(&manifest, |(inner, _)| inner);
     let ids = gather::objects_of(station, &state, content).await?;
@@ -159,18 +181,21 @@ fn inner(station: &Station, bundle: Base, outer: &Manifest) -> Result<Option<(Ma
 }
 
 /// The parts that are written, and where: one in the folder itself, several in folders like those of volumes.
-fn parts(dir: &Path, missing: &Missing, manifest: &Manifest) -> Result<Vec<(PathBuf, Part)>> {
+fn parts(
+    dir: &Path,
+    missing: &Missing,
+    manifest: &Manifest,
+) -> std::result::Result<Vec<(PathBuf, Part)>, String> {
     let is_there = |number: &u32| (1..=manifest.volumes_of_files()).contains(&(*number as usize));
     let within = missing.files.last().is_none_or(|last| last < manifest.files.len() as u64);
     let is_once = missing.volumes.is_sorted_by(|a, b| a < b);
     let is_some = !missing.volumes.is_empty() || !missing.files.is_empty();
     if !missing.volumes.iter().all(is_there) || !within || !is_once || !is_some {
         let (volumes, files) = (manifest.volumes_of_files(), manifest.files.len());
-        return Err(Error::unsafe_(format!(
+        return Err(format!(
             "what is asked for is no part of bundle {}, which has {volumes} volumes of files, and {files} files",
             manifest.number
-        ))
-        .hint("name a volume that it has, or ask the receiving station for a new receipt"));
+        ));
     }
     let mut out: Vec<(usize, Part)> =
         missing.volumes.iter().map(|number| (*number as usize, Part::Volume(*number))).collect();

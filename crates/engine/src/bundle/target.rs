@@ -3,6 +3,8 @@
 //! A file that is a blob lies under its hash. A part of one lies in its place in the blob that it is a part of, from the first byte on, so
 //! that the blob is there when its last part is, and nothing is copied; then it has to hash to what the manifest says of it.
 
+use std::path::Path;
+
 use airlock_core::bundle::{BundledFile, Manifest};
 use airlock_core::cut::Whole;
 use airlock_core::id::Digest;
@@ -10,7 +12,7 @@ use airlock_store::{Blobs, Incoming, Intake, Part, Store};
 
 use super::media;
 use super::source::Source;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, file_error};
 use crate::progress::{Progress, Unit};
 
 /// Where a file goes that a manifest lists.
@@ -94,13 +96,13 @@ pub(super) fn room(manifest: &Manifest, store: &Store, intake: &Intake) -> Resul
 ///
 /// # Errors
 ///
-/// Unsafe, if parts make something else than the manifest says.
+/// Unsafe, if parts make something else than the manifest says; a fault, if one of them is not any more what it was when it came.
 pub(super) fn join(
     manifest: &Manifest,
-    (store, intake): (&Store, &Intake),
+    (blobs, intake): (&Blobs, &Intake),
     progress: &Progress,
 ) -> Result<()> {
-    let is_new = |whole: &Whole<'_>| whole.joined.is_some() && store.blobs.find(whole.sha256).is_none();
+    let is_new = |whole: &Whole<'_>| whole.joined.is_some() && blobs.find(whole.sha256).is_none();
     let made: Vec<Whole<'_>> = manifest.wholes().filter(is_new).collect();
     if made.is_empty() {
         return Ok(());
@@ -110,18 +112,99 @@ pub(super) fn join(
     media::each(
         &made,
         |whole| whole.size,
-        |whole, buffer| match intake.join(whole.sha256, whole.size, buffer)? {
-            true => {
-                task.add(whole.size);
-                Ok(())
+        |whole, buffer| {
+            if !intake.join(whole.sha256, whole.size, buffer)? {
+                check_parts(manifest, whole, intake, buffer)?;
+                // They are what they were: then also what they make, unless the disk only gave other bytes for once.
+                if !intake.join(whole.sha256, whole.size, buffer)? {
+                    return Err(not_made(whole.name));
+                }
             }
-            false => Err(not_made(whole.name)),
+            task.add(whole.size);
+            Ok(())
         },
     )
+}
+
+/// Holds the parts of a blob once more against their hashes, which they had when they came: what is wrong by now is this station's.
+fn check_parts(manifest: &Manifest, whole: &Whole<'_>, intake: &Intake, buffer: &mut [u8]) -> Result<()> {
+    let path = intake.path_of(whole.sha256);
+    let length = std::fs::metadata(&path).map_err(file_error(&path))?.len();
+    let mut first = 0;
+    for part in whole.joined.and_then(|joined| manifest.files.get(joined.places())).unwrap_or_default() {
+        let found = Source::stretch(path.clone(), first, part.size).hash(buffer)?;
+        if length != whole.size || found != part.sha256 {
+            return Err(changed_here(&path, &part.name));
+        }
+        first += part.size;
+    }
+    Ok(())
+}
+
+fn changed_here(path: &Path, name: &str) -> Error {
+    let what = format!("{}: this station's disk does not give back {name} as it came", path.display());
+    let hint = "run the same import again: what changed is taken from its medium once more, or is said to be missing. If it happens again, \
+                look after the disk of this station";
+    Error { is_ours: true, ..Error::fault(what).hint(hint) }
 }
 
 /// Parts are each what the manifest says, and together they are not.
 pub(super) fn not_made(name: &str) -> Error {
     Error::unsafe_(format!("the parts of {name} do not make the file that the manifest says"))
         .hint("whoever signed the manifest said something wrong: tell your security officer, and the sender")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::error::Kind;
+
+    /// A manifest of one file in two parts that is said to be `whole`.
+    fn manifest(parts: [&[u8]; 2], whole: &[u8]) -> Manifest {
+        let file = |n: usize| {
+            let path = format!("files/ab/a.whl.00{}", n + 1);
+            json!({"name": path, "path": path, "sha256": Digest::of(parts[n]), "size": parts[n].len()})
+        };
+        let joined = json!({"first": 0, "parts": 2, "sha256": Digest::of(whole), "size": whole.len()});
+        serde_json::from_value(json!({
+            "channels": {}, "created": "2026-03-01T12:00:00Z", "extra": [], "feeds": {}, "files": [file(0), file(1)],
+            "format": 4, "joined": [joined], "ledger": {"hash": Digest::of(b""), "number": 1}, "number": 1, "objects": [],
+            "sender": {"name": "low", "public_key": ""}, "stream": "low-to-all",
+        }))
+        .unwrap()
+    }
+
+    fn take(manifest: &Manifest, intake: &Intake, parts: [&[u8]; 2]) {
+        for (place, bytes) in parts.into_iter().enumerate() {
+            let target = Target::of(manifest, place, &manifest.files[place]);
+            let mut incoming = target.begin(intake).unwrap();
+            incoming.write(bytes).unwrap();
+            incoming.finish().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_part_that_the_disk_changed_since_it_came_is_not_the_senders_fault() {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(dir.path(), true).unwrap();
+        let (parts, progress) = ([&b"one"[..], &b"two"[..]], Progress::default());
+        let honest = manifest(parts, b"onetwo");
+        let intake = blobs.intake("a").unwrap();
+        take(&honest, &intake, parts);
+        join(&honest, (&blobs, &intake), &progress).unwrap();
+        let path = intake.path_of(Digest::of(b"onetwo"));
+        for harmed in [&b"onetwx"[..], b"xnetwo", b"onetw", b"onetwo "] {
+            std::fs::write(&path, harmed).unwrap();
+            let error = join(&honest, (&blobs, &intake), &progress).unwrap_err();
+            assert!(error.kind == Kind::Fault && error.is_ours, "{error}");
+            assert!(error.message.contains("does not give back files/ab/a.whl.00"), "{error}");
+        }
+        let lying = manifest(parts, b"twoone");
+        let intake = blobs.intake("b").unwrap();
+        take(&lying, &intake, parts);
+        let error = join(&lying, (&blobs, &intake), &progress).unwrap_err();
+        assert!(error.kind == Kind::Unsafe && error.message.contains("do not make the file"), "{error}");
+    }
 }

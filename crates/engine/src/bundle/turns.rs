@@ -92,5 +92,7 @@ pub async fn volume_of(station: &Station, dir: &Path, stream: &str, volume: u32)
             .hint("say what the media hold: --capacity SIZE --volume 1"));
     };
     let missing = Missing { bundle: last.bundle, volumes: vec![volume], files: Ranges::default() };
-    resend::resend(station, dir, stream, &missing).await
+    let wrong =
+        |what| Error::usage(what).hint("name a volume that it has with --volume; nothing was written");
+    resend::again(station, dir, stream, (&missing, wrong)).await
 }

@@ -14,6 +14,9 @@ use crate::error::{Result, joined};
 use crate::station::Station;
 use crate::trust::{self, Trust};
 
+/// What the name of an intake ends with in which a sealed bundle is opened.
+pub(super) const OPENED: &str = "-opened";
+
 /// Whose an intake is, as it says beside its bytes.
 #[derive(Serialize, Deserialize)]
 struct Label {
@@ -80,6 +83,20 @@ impl Label {
     }
 }
 
+/// Removes what came of the bundle with this manifest. False: somebody works on it at this moment.
+pub(super) async fn forget(station: &Station, manifest: &str) -> Result<bool> {
+    let (blobs, manifest) = (station.store.blobs.clone(), manifest.to_owned());
+    let forget = move || {
+        for one in blobs.begun()?.iter().filter(|one| one.name.trim_end_matches(OPENED) == manifest) {
+            if !blobs.forget(one)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    joined(tokio::task::spawn_blocking(forget).await)
+}
+
 /// Every bundle that is not whole; what came of those that can never be is removed, or would be (`dry`).
 pub(crate) async fn sweep(station: &Station, dry: bool) -> Result<Vec<Unfinished>> {
     let (blobs, trusted) = (station.store.blobs.clone(), trust::list(station).await?);
@@ -89,7 +106,7 @@ pub(crate) async fn sweep(station: &Station, dry: bool) -> Result<Vec<Unfinished
         let label: Option<Label> = serde_json::from_slice(&one.label).ok();
         let void = match &label {
             // Where a second person is asked about it, also about going back to it.
-            Some(_) if waiting::is_kept(station, one.name.trim_end_matches("-opened")) => None,
+            Some(_) if waiting::is_kept(station, one.name.trim_end_matches(OPENED)) => None,
             Some(label) => label.void(station, &trusted).await?,
             None => None,
         };

@@ -227,15 +227,22 @@ pub(super) fn walk(dir: &Path, mut each: impl FnMut(&str, bool) -> Result<()>) -
 }
 
 impl Opened {
-    /// Opens a further part of the same bundle.
-    pub(super) fn sibling(&self, dir: &Path) -> Result<Self> {
+    /// Opens a further part of the same bundle, whose signatures are held against `trusted` too where somebody is named: those of
+    /// each part lie beside it, and may be damaged or others'.
+    pub(super) fn sibling(&self, dir: &Path, trusted: Option<&Trusted>) -> Result<Self> {
         if dir.join(PARTIAL).exists() {
             return Err(broken_off(dir));
         }
-        if manifest_hash(dir)? != self.digest {
+        let bytes = read_limited(&dir.join(MANIFEST), MANIFEST_BYTES_MAX)?;
+        if Digest::of(&bytes) != self.digest {
             return Err(Error::unsafe_(format!("{} is a part of another bundle", dir.display())));
         }
-        Ok(Self { dir: dir.to_owned(), part: part(dir, &self.manifest)?, ..self.clone() })
+        let (signer, by) = match trusted {
+            Some(trusted) => signing::check(dir, &bytes, trusted)?.of(&self.manifest, &bytes)?,
+            None => (self.signer, self.by.clone()),
+        };
+        let part = part(dir, &self.manifest)?;
+        Ok(Self { dir: dir.to_owned(), signer, by, part, ..self.clone() })
     }
 
     /// Whether the medium is still where it was.

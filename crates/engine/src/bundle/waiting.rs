@@ -4,7 +4,7 @@
 //! confirms needs no medium: the folder is taken in like any other, verified from its signature to its last byte. What is
 //! proposed is the manifest's hash, and nothing else is done.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use airlock_core::bundle::{MANIFEST, SIGNATURES};
@@ -12,9 +12,10 @@ use airlock_core::id::Digest;
 use airlock_core::volume::{LABEL, Part, Ranges};
 
 use super::brought::Brought;
-use super::import::{self, Wish};
+use super::import::{self, Wish, Would};
 use super::parts::Parts;
-use super::{feeds, media};
+use super::preview::{self, Proposed};
+use super::{feeds, media, unfinished};
 use crate::error::{Error, Result, file_error, joined};
 use crate::proposals::{self, Act};
 use crate::station::Station;
@@ -48,9 +49,15 @@ pub(super) fn is_kept(station: &Station, manifest: &str) -> bool {
 
 /// Proposes to take in what is verified, and keeps it until then. What it says more strictly counts at once. Gives that it
 /// waits, in words, and what was judged anew.
-pub(super) async fn wait(station: &Station, bundle: &Brought, act: Act) -> Result<(Error, Vec<Outcome>)> {
-    let outcomes = tighten(station, bundle.inner()).await?;
-    let waits = match proposals::gate(station, act).await {
+pub(super) async fn wait(
+    station: &Station,
+    bundle: &Brought,
+    (act, would, back): (Act, &Would, bool),
+) -> Result<(Error, Vec<Outcome>)> {
+    let (stricter, outcomes) = tighten(station, bundle.inner()).await?;
+    // After that: what is shown is what the second person's word changes.
+    let (plan, _) = preview::preview(station, would, back).await?;
+    let waits = match proposals::gate_shown(station, act, Some(Proposed { plan, stricter })).await {
         Err(waits) => waits,
         Ok(()) => return Err(Error::fault("a bundle that is to wait was let in").hint("run it again")),
     };
@@ -63,21 +70,27 @@ pub(super) async fn wait(station: &Station, bundle: &Brought, act: Act) -> Resul
 }
 
 /// What a bundle says more strictly counts before anybody lets it in. Judged is always: a run that was killed may have left that
-/// over.
-pub(super) async fn tighten(station: &Station, parts: &Parts) -> Result<Vec<Outcome>> {
+/// over. Gives how much that is, by feed, and what was judged.
+pub(super) async fn tighten(
+    station: &Station,
+    parts: &Parts,
+) -> Result<(BTreeMap<String, u64>, Vec<Outcome>)> {
     let m = parts.manifest();
-    feeds::tighten(station, m).await?;
+    let stricter = feeds::tighten(station, m).await?;
     let judged = sync::rejudge_all(station, &format!("bundle {} of {} waits", m.number, m.stream)).await?;
-    judged.failed.map_or(Ok(judged.outcomes), Err)
+    judged.failed.map_or(Ok((stricter, judged.outcomes)), Err)
 }
 
 /// Copies all but the files.
 fn keep(parts: &Parts, beside: &Path, to: &Path) -> Result<()> {
+    // Those by which it counts, whatever lies on the other media.
+    let signatures = parts.first().dir.join(SIGNATURES);
     if to.exists() {
         // What was damaged since is made anew.
-        match parts.first().sibling(to).and_then(|kept| kept.check_few(|_| ())) {
-            Ok(()) => return Ok(()),
-            Err(_) => std::fs::remove_dir_all(to).map_err(file_error(to))?,
+        let is_signed = std::fs::read(to.join(SIGNATURES)).ok() == std::fs::read(&signatures).ok();
+        match parts.first().sibling(to, None).and_then(|kept| kept.check_few(|_| ())) {
+            Ok(()) if is_signed => return Ok(()),
+            _ => std::fs::remove_dir_all(to).map_err(file_error(to))?,
         }
     }
     let part = parts.with_objects()?;
@@ -85,8 +98,10 @@ fn keep(parts: &Parts, beside: &Path, to: &Path) -> Result<()> {
     media::check_room(beside, media::room_for(m.objects.iter().map(|f| f.size)))?;
     let folder = tempfile::tempdir_in(beside).map_err(file_error(beside))?;
     let listed = m.objects.iter().map(|f| &f.path).chain(m.extra.iter().map(|f| &f.path));
-    for path in [MANIFEST, SIGNATURES].into_iter().chain(listed.map(String::as_str)) {
-        let (from, into) = (part.dir.join(path), folder.path().join(path));
+    let listed = listed.map(|path| (path.as_str(), part.dir.join(path)));
+    let own = [(MANIFEST, part.dir.join(MANIFEST)), (SIGNATURES, signatures)];
+    for (path, from) in own.into_iter().chain(listed) {
+        let into = folder.path().join(path);
         let above = into.parent().unwrap_or(folder.path());
         std::fs::create_dir_all(above).map_err(file_error(above))?;
         std::fs::copy(&from, &into).map_err(file_error(&from))?;
@@ -104,8 +119,15 @@ fn keep(parts: &Parts, beside: &Path, to: &Path) -> Result<()> {
     }
 }
 
-/// Lets go of what is kept of bundles that wait no longer.
+/// Lets go of bundles that wait no longer: of what is kept of them, and of what came of them.
 pub(crate) async fn tidy(station: &Station) -> Result<()> {
+    // Otherwise something is taken in that was just confirmed, and so is named by no proposal: it goes with the next.
+    let Ok(_lease) = station.lease(FOLDER, "tidying").await else { return Ok(()) };
+    // Before the proposals are read: a folder is made after its proposal, so that none is taken for one that lost it.
+    let kept = folders(station)?;
+    if kept.is_empty() {
+        return Ok(());
+    }
     let waits: BTreeSet<String> = proposals::list(station)
         .await?
         .iter()
@@ -114,19 +136,32 @@ pub(crate) async fn tidy(station: &Station) -> Result<()> {
             _ => None,
         })
         .collect();
-    let folder = station.dir.join(FOLDER);
-    let entries = match std::fs::read_dir(&folder) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        read => read.map_err(file_error(&folder))?,
-    };
-    for entry in entries {
-        let path = entry.map_err(file_error(&folder))?.path();
+    for path in kept {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if !waits.contains(&name) {
+        // The folder last, since by it the next run knows of the rest.
+        if !waits.contains(&name) && unfinished::forget(station, &name).await? {
             std::fs::remove_dir_all(&path).map_err(file_error(&path))?;
         }
     }
     Ok(())
+}
+
+/// The same where something else was done that counts whatever becomes of it.
+pub(crate) async fn tidy_after(station: &Station) {
+    if let Err(error) = tidy(station).await {
+        tracing::warn!("what is kept of a bundle that waits no longer stays: {error}");
+    }
+}
+
+fn folders(station: &Station) -> Result<Vec<PathBuf>> {
+    let folder = station.dir.join(FOLDER);
+    match std::fs::read_dir(&folder) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        read => {
+            let all = read.map_err(file_error(&folder))?;
+            all.map(|entry| Ok(entry.map_err(file_error(&folder))?.path())).collect()
+        }
+    }
 }
 
 /// Whether what is kept of a bundle is there, which is asked before a proposal is closed.
@@ -149,13 +184,12 @@ fn gone() -> Error {
 /// Takes in what waited.
 pub(crate) async fn take(station: &Station, manifest: Digest, back: Option<String>) -> Result<Rejudged> {
     let dirs = [folder(station, manifest)];
+    let lease = station.lease(FOLDER, "confirming").await.ok();
     let report = import::import_with(station, &dirs, &Wish { plan: false, back }).await?;
+    drop(lease);
     if report.taken.incomplete.is_some() {
         return Err(gone());
     }
-    // It is in: what is left over goes with the next.
-    if let Err(error) = tidy(station).await {
-        tracing::warn!("what was kept of a bundle that waited stays: {error}");
-    }
+    tidy_after(station).await;
     Ok(Rejudged { outcomes: report.outcomes, failed: report.failed })
 }

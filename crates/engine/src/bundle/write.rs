@@ -28,6 +28,7 @@ const SUMS: &str = "import json, os; m = json.load(open('AIRLOCK.json')); \
     n = int(what) if kind == 'volume' else None; \
     assert kind in ('all', 'files') or kind == 'volume' and 1 <= n <= len(m['volumes']); \
     ranges = [[int(end) for end in (r.split('-') * 2)[:2]] for r in what.split(',') if kind == 'files' and r != 'none']; \
+    assert kind != 'files' or ranges or not m['files']; \
     files = [f for at, f in enumerate(m['files']) if kind == 'all' or n and f.get('volume') == n or any(a <= at <= b for a, b in ranges)]; \
     parity = [f for f in m.get('parity', {}).get('files', []) if f['volume'] == n]; \
     [print(f['sha256'] + '  ' + f['path']) for f in m['objects'] + m['extra'] + files + parity]";
