@@ -11,8 +11,8 @@ use common::sealed::{opened, resealed};
 use common::{Station, World, airlock, clients, files, is_whole, published, text};
 use serde_json::json;
 
-/// A folder seen through a medium that fails: `KIND` is `lies`, `breaks` or `swaps`, which gives the bytes of another file; it does so
-/// from the given opening of a file whose path ends as said.
+/// A folder seen through a medium that fails: `KIND` is `lies` or `breaks`, from the given opening of a file whose path ends as said, or
+/// `swaps`, which gives the bytes of another file at that opening alone.
 const MEDIUM: &str = r#"
 import errno, os, sys
 import mfusepy as fuse
@@ -33,7 +33,7 @@ class Medium(fuse.Operations):
         fd = os.open(root + path, os.O_RDONLY)
         if path.endswith(ending):
             self.times[path] = self.times.get(path, 0) + 1
-            if self.times[path] >= turn:
+            if self.times[path] == turn or (self.times[path] > turn and kind != "swaps"):
                 self.bad.add(fd)
         return fd
     def read(self, path, size, offset, fh):
@@ -143,22 +143,20 @@ async fn what_is_opened_of_a_sealed_bundle_is_what_its_sender_signed_however_oft
         assert_eq!(opened(&high, &swapped), opened(&high, &good));
         assert!(swapped.len() == good.len() && swapped != good);
         std::fs::write(&other, &swapped).unwrap();
-        let mut refused = 0;
         for turn in 1..=6 {
             let mount = world.path(&format!("mount-{name}-{turn}"));
             let how = ["swaps", path, &turn.to_string(), text(&other)];
             let Some(_medium) = Medium::with(&disk, &mount, &how) else { return };
-            let before = high.state();
+            // What a plan took in before goes with a refusal.
+            let counts = || (high.json(&["status"]), high.json(&["ledger", "log"]));
+            let before = counts();
             let answer = high.run(&["import", text(&mount), "--plan"]);
             assert!(matches!(answer.status, 0 | 3), "{answer:?}");
-            // What is sealed in the objects is held against the manifest inside when it is opened, and this is the same.
-            assert!(answer.status == 3 || turn > if name == "manifest" { 3 } else { 2 }, "{name}, {turn}");
-            if answer.status == 3 {
-                refused += 1;
-                assert_eq!(high.state(), before);
-            }
+            // It is read four times, of which one is to open it. What is sealed in the objects is held against the manifest inside
+            // then, and this is the same.
+            assert_eq!(answer.status == 3, turn <= if name == "manifest" { 4 } else { 3 }, "{name}, {turn}");
+            assert_eq!(counts(), before);
         }
-        assert!(refused >= 2, "{name}: {refused}");
     }
     high.run(&["import", text(&disk)]).exits(0);
     assert_eq!(published(&high), published(&low));

@@ -9,7 +9,7 @@ use airlock_core::object::Object;
 use airlock_core::roles::Action;
 use airlock_core::root::{Chain, RootFile};
 use airlock_core::time::Time;
-use airlock_store::{NewEntry, RefChange};
+use airlock_store::{NewEntry, RefChange, StoreError};
 
 use crate::error::{Error, Result};
 use crate::proposals::{self, Act};
@@ -362,15 +362,34 @@ pub async fn list(station: &Station) -> Result<Vec<Trust>> {
 /// Which version of a root was known, so that none before it is trusted again when that is over.
 async fn remembered(station: &Station, held: &Trust, at: Digest) -> Result<Option<RefChange>> {
     let Some(file) = &held.root else { return Ok(None) };
-    let chain = roots::chain(file.clone())?;
+    let chain = match roots::chain(file.clone()) {
+        Ok(chain) => chain,
+        Err(error) => {
+            tracing::warn!("the root that was trusted is none any more: {error}");
+            return Ok(None);
+        }
+    };
     let name = root_ref(&chain);
     let from = station.store.db.find_ref(&name).await?;
     let before: Option<Trust> = match from {
-        Some(id) => Some(station.store.db.get(Id::new(id)).await?),
+        Some(id) => readable(station.store.db.get(Id::new(id)).await)?,
         None => None,
     };
     let is_newer = before.is_none_or(|before| version(&before) < version(held));
     Ok(is_newer.then_some(RefChange { name, from, to: Some(at) }))
+}
+
+/// What was read; none where what is there is damaged for good. Whatever passes, such as a database that is busy, is an error: what
+/// is remembered of a root is not to be lost by it.
+fn readable(read: std::result::Result<Trust, StoreError>) -> Result<Option<Trust>> {
+    match read {
+        Ok(trust) => Ok(Some(trust)),
+        Err(error @ (StoreError::MissingObject(_) | StoreError::Object(_) | StoreError::Corrupt(_))) => {
+            tracing::warn!("what was trusted cannot be read: {error}");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Trusts a key or root no longer. What it brought stays; nothing more of it is taken.
@@ -382,10 +401,9 @@ pub async fn revoke(station: &Station, name: &str) -> Result<()> {
             .hint("`airlock trust list` shows them"));
     };
     let mut changes = vec![RefChange { name: format!("trust/{name}"), from: id, to: None }];
-    match station.store.db.get::<Trust>(Id::new(at)).await {
-        Ok(held) => changes.extend(remembered(station, &held, at).await?),
-        // Trust that nobody can read any more is let go of all the same.
-        Err(error) => tracing::warn!("what was trusted as `{name}` cannot be read: {error}"),
+    // Trust that nobody can read any more is let go of all the same.
+    if let Some(held) = readable(station.store.db.get::<Trust>(Id::new(at)).await)? {
+        changes.extend(remembered(station, &held, at).await?);
     }
     station.commit(changes, "trust.revoke", &format!("trust/{name}"), &serde_json::json!({})).await
 }

@@ -142,10 +142,11 @@ pub async fn receive(cx: &Cx, args: ReceiveArgs) -> Result<ExitCode> {
 }
 
 fn say(cx: &Cx, arrival: &Arrival) {
-    // A refusal can be caused by anybody: it is no answer.
-    if let Outcome::Refused { error } = &arrival.outcome {
+    // A refusal can be caused by anybody, and a disk that is full fills many lines: neither is an answer.
+    if let Outcome::Refused { error } | Outcome::Broken { error } = &arrival.outcome {
         let hint = error.hint.as_ref().map(|hint| format!(": {hint}")).unwrap_or_default();
-        cx.out.say(&format!("refused: {}{hint}", error.message));
+        let what = if matches!(arrival.outcome, Outcome::Refused { .. }) { "refused" } else { "not written" };
+        cx.out.say(&format!("{what}: {}{hint}", error.message));
         return;
     }
     let line = if cx.out.is_json() { format!("{}\n", value(arrival)) } else { text(arrival) };

@@ -187,7 +187,7 @@ pub fn outcome_text(outcome: &Outcome, figures: &str) -> String {
         Outcome::Broken { error } => {
             let hint = error.hint.as_ref().map(|hint| format!("  {hint}\n")).unwrap_or_default();
             format!(
-                "Broken off on this side: {}\n{hint}  What came is kept; what still comes is taken when it can be written.\n  {figures}\n",
+                "Broken off on this side: {}\n{hint}  What came is kept; what still comes is taken ten seconds later, if it can be written then. Of what had come to its end by then no list is made: let the sender send it again.\n  {figures}\n",
                 error.message
             )
         }

@@ -196,15 +196,18 @@ async fn take_in(
     let act = waiting::act(parts, trust, wish.back.as_ref().filter(|_| entry.back));
     if proposals::would_wait(station, &act) {
         keep(intake).await?;
-        (report.waits, report.outcomes) = waiting::wait(station, bundle, (act, &would, entry.back))
-            .await
-            .map(|(waits, outcomes)| (Some(waits), outcomes))?;
+        let (waits, judged) = waiting::wait(station, bundle, (act, &would, entry.back)).await?;
+        (report.outcomes, report.failed) = (judged.outcomes, judged.failed);
+        report.waits = Some(waits);
         return Ok(());
     }
     if let Err(no) = proposals::gate(station, act).await {
         // Nobody is logged in by whom it could be proposed: what it says more strictly waits for nobody all the same.
         keep(intake).await?;
-        (_, report.outcomes) = waiting::tighten(station, parts).await?;
+        let (_, judged) = waiting::tighten(station, parts).await?;
+        if let Some(error) = judged.failed {
+            tracing::warn!("a channel was not judged by what the bundle says more strictly: {error}");
+        }
         return Err(no);
     }
     let travelled = joined(tokio::task::spawn_blocking(move || intake.commit()).await)?;

@@ -19,8 +19,9 @@ use super::{feeds, media, unfinished};
 use crate::error::{Error, Result, file_error, joined};
 use crate::proposals::{self, Act};
 use crate::station::Station;
-use crate::sync::{self, Outcome, Rejudged};
+use crate::sync::{self, Rejudged};
 use crate::trust::Trust;
+use crate::work;
 
 /// Where they are kept, in the station's folder.
 const FOLDER: &str = "waiting";
@@ -53,8 +54,8 @@ pub(super) async fn wait(
     station: &Station,
     bundle: &Brought,
     (act, would, back): (Act, &Would, bool),
-) -> Result<(Error, Vec<Outcome>)> {
-    let (stricter, outcomes) = tighten(station, bundle.inner()).await?;
+) -> Result<(Error, Rejudged)> {
+    let (stricter, judged) = tighten(station, bundle.inner()).await?;
     // After that: what is shown is what the second person's word changes.
     let (plan, _) = preview::preview(station, would, back).await?;
     let waits = match proposals::gate_shown(station, act, Some(Proposed { plan, stricter })).await {
@@ -66,19 +67,16 @@ pub(super) async fn wait(
     let beside = station.dir.clone();
     joined(tokio::task::spawn_blocking(move || keep(&bundle, &beside, &to)).await)?;
     tidy(station).await?;
-    Ok((waits, outcomes))
+    Ok((waits, judged))
 }
 
 /// What a bundle says more strictly counts before anybody lets it in. Judged is always: a run that was killed may have left that
-/// over. Gives how much that is, by feed, and what was judged.
-pub(super) async fn tighten(
-    station: &Station,
-    parts: &Parts,
-) -> Result<(BTreeMap<String, u64>, Vec<Outcome>)> {
+/// over. Gives how much that is, by feed, and what was judged: a channel that cannot be keeps no bundle from being proposed.
+pub(super) async fn tighten(station: &Station, parts: &Parts) -> Result<(BTreeMap<String, u64>, Rejudged)> {
     let m = parts.manifest();
     let stricter = feeds::tighten(station, m).await?;
     let judged = sync::rejudge_all(station, &format!("bundle {} of {} waits", m.number, m.stream)).await?;
-    judged.failed.map_or(Ok((stricter, judged.outcomes)), Err)
+    Ok((stricter, judged))
 }
 
 /// Copies all but the files.
@@ -88,35 +86,49 @@ fn keep(parts: &Parts, beside: &Path, to: &Path) -> Result<()> {
     if to.exists() {
         // What was damaged since is made anew.
         let is_signed = std::fs::read(to.join(SIGNATURES)).ok() == std::fs::read(&signatures).ok();
+        let is_labelled = std::fs::read(to.join(LABEL)).is_ok_and(|label| label == own_label().as_bytes());
         match parts.first().sibling(to, None).and_then(|kept| kept.check_few(|_| ())) {
-            Ok(()) if is_signed => return Ok(()),
-            _ => std::fs::remove_dir_all(to).map_err(file_error(to))?,
+            Ok(()) if is_signed && is_labelled => return Ok(()),
+            _ => remove(beside, to)?,
         }
     }
     let part = parts.with_objects()?;
     let m = &part.manifest;
     media::check_room(beside, media::room_for(m.objects.iter().map(|f| f.size)))?;
-    let folder = tempfile::tempdir_in(beside).map_err(file_error(beside))?;
+    let scratch = work::folder(beside)?;
+    let folder = scratch.path().join("bundle");
     let listed = m.objects.iter().map(|f| &f.path).chain(m.extra.iter().map(|f| &f.path));
     let listed = listed.map(|path| (path.as_str(), part.dir.join(path)));
     let own = [(MANIFEST, part.dir.join(MANIFEST)), (SIGNATURES, signatures)];
     for (path, from) in own.into_iter().chain(listed) {
-        let into = folder.path().join(path);
-        let above = into.parent().unwrap_or(folder.path());
+        let into = folder.join(path);
+        let above = into.parent().unwrap_or(&folder);
         std::fs::create_dir_all(above).map_err(file_error(above))?;
         std::fs::copy(&from, &into).map_err(file_error(&from))?;
     }
-    let label = folder.path().join(LABEL);
-    std::fs::write(&label, format!("{}\n", Part::Files(Ranges::default()))).map_err(file_error(&label))?;
+    let label = folder.join(LABEL);
+    std::fs::write(&label, own_label()).map_err(file_error(&label))?;
     let above = to.parent().unwrap_or(beside);
     std::fs::create_dir_all(above).map_err(file_error(above))?;
     // The proposal outlives a power failure, and so does what it is about.
-    media::sync(folder.path())?;
-    match std::fs::rename(folder.path(), to) {
+    media::sync(&folder)?;
+    match std::fs::rename(&folder, to) {
         // Another process kept the same.
         Err(_) if to.exists() => Ok(()),
         renamed => renamed.map_err(file_error(to)),
-    }
+    }?;
+    media::sync(above)
+}
+
+/// The label of what is kept: none of the files lie there.
+fn own_label() -> String {
+    format!("{}\n", Part::Files(Ranges::default()))
+}
+
+/// Removes what is kept of a bundle. It has no name any more before the first file of it goes: half of it would pass for it.
+fn remove(beside: &Path, kept: &Path) -> Result<()> {
+    let scratch = work::folder(beside)?;
+    std::fs::rename(kept, scratch.path().join("bundle")).map_err(file_error(kept))
 }
 
 /// Lets go of bundles that wait no longer: of what is kept of them, and of what came of them.
@@ -140,7 +152,7 @@ pub(crate) async fn tidy(station: &Station) -> Result<()> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         // The folder last, since by it the next run knows of the rest.
         if !waits.contains(&name) && unfinished::forget(station, &name).await? {
-            std::fs::remove_dir_all(&path).map_err(file_error(&path))?;
+            remove(&station.dir, &path)?;
         }
     }
     Ok(())

@@ -154,9 +154,12 @@ impl Writer {
         if is_over {
             sessions.note(session, true);
         }
-        let saved = sessions.save(session.sender);
+        // What came of the bundle is told, whatever a receiver that starts anew will remember of the sending.
+        if let Err(error) = sessions.save(session.sender) {
+            tracing::warn!("that a sending is over could not be written down: {error}");
+        }
         tally.is_over.store(true, Ordering::Release);
-        end.and_then(|end| saved.map(|()| end))
+        end
     }
 
     fn work(&mut self, events: &Receiver<Event>) -> Result<End> {
