@@ -4,6 +4,8 @@
 //! those bytes. Objects travel as JSON lines, so that the SHA-256 of a line is the object's name;
 //! artifacts travel as they are.
 
+pub mod text;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +16,7 @@ use crate::ecosystem::Ecosystem;
 use crate::fact::Facts;
 use crate::id::{Digest, Id};
 use crate::ledger::LedgerHead;
+use crate::place::FilePath;
 use crate::request::Answers;
 use crate::sealed::{self, Sealed};
 use crate::shard::Shard;
@@ -67,7 +70,7 @@ pub const SIGNATURES: &str = "AIRLOCK.sig";
 pub const README: &str = "README.txt";
 /// The root by which the bundle was released, with all its versions, where there is one.
 pub const ROOT: &str = "ROOT.json";
-/// Largest manifest, in bytes: about a million files.
+/// Largest manifest, in bytes: two to three million files, as long as their names are.
 pub const MANIFEST_BYTES_MAX: u64 = 512 << 20;
 /// Largest signature file, in bytes.
 pub const SIGNATURES_BYTES_MAX: u64 = 64 << 10;
@@ -222,9 +225,9 @@ pub struct ObjectFile {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BundledFile {
     /// What the file is called where it came from.
-    pub name: String,
-    /// Path within the bundle, from [`file_path`]; of a part with its number behind.
-    pub path: String,
+    pub name: Box<str>,
+    /// Path within the bundle, from [`FilePath::of`]; of a part with its number behind.
+    pub path: FilePath,
     /// SHA-256.
     pub sha256: Digest,
     /// Bytes.
@@ -280,18 +283,6 @@ pub struct Missing {
     /// Further files, by their places in the manifest's list.
     #[serde(default, skip_serializing_if = "Ranges::is_empty")]
     pub files: Ranges,
-}
-
-/// Where an artifact lies in a bundle: `files/<2 digits>/<32 digits><extension>`.
-///
-/// Names fit FAT32, exFAT, UDF, Joliet and case-insensitive file systems. 128 bits of the hash cannot be
-/// made to collide by one who does not control both files; the manifest holds the whole hash, and it is
-/// checked.
-pub fn file_path(sha256: Digest, name: &str) -> String {
-    let hex = sha256.to_string();
-    let known = [".conda", ".tar.bz2", ".whl", ".tar.gz", ".zip", ".metadata"];
-    let extension = known.iter().find(|e| name.ends_with(*e)).copied().unwrap_or("");
-    format!("files/{}/{}{extension}", &hex[..2], &hex[..32])
 }
 
 /// Whether a path of a manifest stays inside the bundle and in the folders that a bundle has.
@@ -374,8 +365,9 @@ mod tests {
 
     #[test]
     fn names_fit_every_file_system_that_media_have() {
-        let path = file_path(Digest::of(b"x"), "Very.Long_Name-1.0-py3-none-any.whl");
-        assert_eq!(path, "files/2d/2d711642b726b04401627ca9fbac32f5.whl");
+        let path = FilePath::of(Digest::of(b"x"), "Very.Long_Name-1.0-py3-none-any.whl");
+        let path = path.text();
+        assert_eq!(&*path, "files/2d/2d711642b726b04401627ca9fbac32f5.whl");
         assert!(
             is_bundle_path(&path)
                 && is_bundle_path("objects/channels.jsonl.zst")

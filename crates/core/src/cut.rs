@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bundle::{BundledFile, Manifest};
 use crate::id::Digest;
+use crate::place::FilePath;
 
 /// The layout of bundles with files in parts.
 pub const FORMAT: u32 = 4;
@@ -42,12 +43,12 @@ impl Joined {
 }
 
 /// A file as a store holds it, whatever it travels as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Whole<'a> {
     /// What it is called where it came from.
     pub name: &'a str,
     /// Where it lies in a bundle, or would if it were not cut.
-    pub path: &'a str,
+    pub path: FilePath,
     /// SHA-256.
     pub sha256: Digest,
     /// Bytes.
@@ -56,34 +57,26 @@ pub struct Whole<'a> {
     pub joined: Option<&'a Joined>,
 }
 
-/// Where a part lies, counted from 1.
-fn part_path(whole: &str, number: u64) -> String {
-    format!("{whole}.{number:03}")
-}
-
-/// Where the whole would lie of which this is the first part.
-fn whole_path(first: &str) -> Option<&str> {
-    first.strip_suffix(".001")
-}
-
 impl Manifest {
     /// The files as a store holds them, in the order of their paths.
     pub fn wholes(&self) -> impl Iterator<Item = Whole<'_>> {
         let (mut joined, mut at) = (self.joined.iter().peekable(), 0usize);
         std::iter::from_fn(move || {
             let file = self.files.get(at)?;
-            let (name, path) = (file.name.as_str(), file.path.as_str());
+            let (name, path) = (&*file.name, &file.path);
             let made = joined.next_if(|joined| joined.places().start == at);
             at += made.map_or(1, |joined| joined.places().len().max(1));
             Some(match made {
                 Some(made) => Whole {
                     name,
-                    path: whole_path(path).unwrap_or(path),
+                    path: path.whole().unwrap_or_else(|| path.clone()),
                     sha256: made.sha256,
                     size: made.size,
                     joined: Some(made),
                 },
-                None => Whole { name, path, sha256: file.sha256, size: file.size, joined: None },
+                None => {
+                    Whole { name, path: path.clone(), sha256: file.sha256, size: file.size, joined: None }
+                }
             })
         })
     }
@@ -103,24 +96,27 @@ impl Manifest {
 ///
 /// # Errors
 ///
-/// The place of a file that would have more than [`PARTS_MAX`] parts.
-pub fn cut(files: &[BundledFile], limit: u64) -> Result<(Vec<BundledFile>, Vec<Joined>), usize> {
+/// The name of a file that would have more than [`PARTS_MAX`] parts.
+pub fn cut(files: Vec<BundledFile>, limit: u64) -> Result<(Vec<BundledFile>, Vec<Joined>), Box<str>> {
+    if files.iter().all(|file| file.size <= limit) {
+        return Ok((files, Vec::new()));
+    }
     let (mut out, mut all) = (Vec::with_capacity(files.len()), Vec::new());
-    for (at, file) in files.iter().enumerate() {
+    for file in files {
         if file.size <= limit {
-            out.push(file.clone());
+            out.push(file);
             continue;
         }
         let parts = match file.size.checked_div(limit) {
             Some(_) => file.size.div_ceil(limit),
-            None => return Err(at),
+            None => return Err(file.name),
         };
         if parts > PARTS_MAX {
-            return Err(at);
+            return Err(file.name);
         }
         all.push(Joined { first: out.len() as u64, parts, sha256: file.sha256, size: file.size });
         out.extend((0..parts).map(|part| BundledFile {
-            path: part_path(&file.path, part + 1),
+            path: file.path.part(part + 1),
             size: limit.min(file.size - part * limit),
             ..file.clone()
         }));
@@ -136,8 +132,19 @@ pub fn fault(m: &Manifest) -> Option<String> {
     if m.format < FORMAT {
         return Some(format!("has files in parts, which layout {} has not", m.format));
     }
-    let (paths, mut hashes): (BTreeSet<&str>, BTreeSet<Digest>) =
-        m.files.iter().map(|file| (file.path.as_str(), file.sha256)).unzip();
+    // Of very many files, those that may stand against one in parts.
+    let first = |joined: &Joined| m.files.get(joined.places())?.first()?.path.whole();
+    let (wholes, made): (BTreeSet<Option<FilePath>>, BTreeSet<Digest>) =
+        m.joined.iter().map(|joined| (first(joined), joined.sha256)).unzip();
+    let paths: BTreeSet<FilePath> = m
+        .files
+        .iter()
+        .map(|file| Some(file.path.clone()))
+        .filter(|path| wholes.contains(path))
+        .flatten()
+        .collect();
+    let mut hashes: BTreeSet<Digest> =
+        m.files.iter().map(|file| file.sha256).filter(|sha256| made.contains(sha256)).collect();
     let mut end = 0;
     for joined in &m.joined {
         let first = joined.first;
@@ -151,12 +158,11 @@ pub fn fault(m: &Manifest) -> Option<String> {
         }
         end = places.end;
         let Some(parts) = m.files.get(places) else { return bad("with parts that are not there") };
-        let whole = parts.first().and_then(|part| whole_path(&part.path));
-        let is_called = |whole: &str| {
-            (1..).zip(parts).all(|(number, part)| part.path == part_path(whole, number))
-                && !paths.contains(whole)
+        let whole = parts.first().and_then(|part| part.path.whole());
+        let is_called = |whole: &FilePath| {
+            (1..).zip(parts).all(|(number, part)| part.path == whole.part(number)) && !paths.contains(whole)
         };
-        if !whole.is_some_and(is_called) {
+        if !whole.as_ref().is_some_and(is_called) {
             return bad("whose parts are not called as parts of one file are");
         }
         let size = parts.iter().try_fold(0u64, |sum, part| sum.checked_add(part.size));
@@ -175,7 +181,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::bundle::file_path;
 
     fn manifest(sizes: &[u64]) -> Manifest {
         let text = r#"{"channels":{},"created":"2026-03-01T00:00:00Z","extra":[],"feeds":{},"files":[],"format":4,"ledger":{"hash":"0707070707070707070707070707070707070707070707070707070707070707","number":1},"number":1,"objects":[],"sender":{"name":"low","public_key":""},"stream":"s"}"#;
@@ -185,7 +190,8 @@ mod tests {
             .zip(0u32..)
             .map(|(size, n)| {
                 let (name, sha256) = (format!("p{n}-1.0-py3-none-any.whl"), Digest::of(&n.to_be_bytes()));
-                BundledFile { path: file_path(sha256, &name), name, sha256, size: *size, volume: None }
+                let path = FilePath::of(sha256, &name);
+                BundledFile { path, name: name.into(), sha256, size: *size, volume: None }
             })
             .collect();
         manifest.files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -195,7 +201,7 @@ mod tests {
     /// With every part's hash, as if somebody had read them.
     fn cut_at(sizes: &[u64], limit: u64) -> Manifest {
         let mut m = manifest(sizes);
-        (m.files, m.joined) = cut(&m.files, limit).unwrap();
+        (m.files, m.joined) = cut(m.files, limit).unwrap();
         for joined in m.joined.clone() {
             for (n, part) in m.files[joined.places()].iter_mut().enumerate() {
                 part.sha256 = Digest::of(format!("{} {n}", joined.sha256).as_bytes());
@@ -214,10 +220,10 @@ mod tests {
             prop_assert_eq!(fault(&m), None);
             prop_assert!(m.files.iter().all(|file| file.size <= limit));
             prop_assert!(m.files.is_sorted_by(|a, b| a.path < b.path));
-            prop_assert!(m.files.iter().all(|file| crate::bundle::is_bundle_path(&file.path)));
+            prop_assert!(m.files.iter().all(|file| crate::bundle::is_bundle_path(&file.path.text())));
             let now: Vec<_> = m.wholes().map(|w| (w.name, w.path, w.sha256, w.size)).collect();
             let was: Vec<_> =
-                before.files.iter().map(|f| (f.name.as_str(), f.path.as_str(), f.sha256, f.size)).collect();
+                before.files.iter().map(|f| (&*f.name, f.path.clone(), f.sha256, f.size)).collect();
             prop_assert_eq!(now, was);
             // Every byte of a file is in one part, at its place.
             let mut reached = std::collections::BTreeMap::new();
@@ -236,13 +242,13 @@ mod tests {
     #[test]
     fn a_file_has_no_more_parts_than_their_names_can_number() {
         let most = manifest(&[5, PARTS_MAX * 10]);
-        let at = most.files.iter().position(|file| file.size > 5).unwrap();
-        assert_eq!(cut(&most.files, 10).unwrap().1[0].parts, PARTS_MAX);
-        assert_eq!(cut(&most.files, 9), Err(at));
-        assert_eq!(cut(&most.files, 0).map(|_| ()), Err(0));
+        let name = most.files.iter().find(|file| file.size > 5).unwrap().name.clone();
+        assert_eq!(cut(most.files.clone(), 10).unwrap().1[0].parts, PARTS_MAX);
+        assert_eq!(cut(most.files.clone(), 9), Err(name));
+        assert_eq!(cut(most.files.clone(), 0).map(|_| ()), Err(most.files[0].name.clone()));
         // What FAT32 holds just so is not cut.
         let sizes = |size| {
-            cut(&manifest(&[size]).files, FAT32_MAX).unwrap().0.iter().map(|f| f.size).collect::<Vec<_>>()
+            cut(manifest(&[size]).files, FAT32_MAX).unwrap().0.iter().map(|f| f.size).collect::<Vec<_>>()
         };
         assert_eq!(sizes(FAT32_MAX), [4_294_967_295]);
         assert_eq!(sizes(2 * FAT32_MAX + 1), [4_294_967_295, 4_294_967_295, 1]);
@@ -273,7 +279,7 @@ mod tests {
             }),
             ("not called", |m| {
                 // The whole is listed beside its parts.
-                let whole = m.wholes().find(|w| w.joined.is_some()).map(|w| w.path.to_owned());
+                let whole = m.wholes().find(|w| w.joined.is_some()).map(|w| w.path);
                 let own = m.files.iter().position(|f| f.size == 5).unwrap();
                 m.files[own].path = whole.unwrap();
             }),

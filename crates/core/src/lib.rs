@@ -33,6 +33,7 @@ pub mod object;
 pub mod ordered;
 pub mod pattern;
 pub mod people;
+pub mod place;
 pub mod policy;
 pub mod publish;
 pub mod python;

@@ -5,11 +5,10 @@
 //! and says, by the same paths, what they are when they are opened; to both ends it is the bundle's manifest, and the hash of the
 //! outer one is the bundle's name.
 
-use std::collections::BTreeSet;
-
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::Manifest;
+use crate::place::FilePath;
 
 /// The layout of bundles that are sealed.
 pub const FORMAT: u32 = 5;
@@ -30,9 +29,9 @@ pub struct Sealed {
 }
 
 /// Where a sealed file lies, by 16 bytes that say nothing to others.
-pub fn path(name: &[u8; 16]) -> String {
+pub fn path(name: &[u8; 16]) -> FilePath {
     let hex = crate::hex::encode(name);
-    format!("files/{}/{hex}.age", &hex[..2])
+    FilePath::from(format!("files/{}/{hex}.age", &hex[..2]).as_str())
 }
 
 /// What is wrong with what a manifest says of its being sealed, if anything is.
@@ -82,10 +81,12 @@ pub fn contradiction(outer: &Manifest, inner: &Manifest) -> Option<&'static str>
     if !inner.objects.iter().all(|file| is_object(&file.path)) {
         return Some("has objects that the bundle does not bring");
     }
-    let there: BTreeSet<&str> = outer.wholes().map(|whole| whole.path).collect();
-    let is_each = inner.files.iter().all(|file| there.contains(file.path.as_str()));
+    let mut there: Vec<FilePath> = outer.wholes().map(|whole| whole.path).collect();
+    let mut inside: Vec<&FilePath> = inner.files.iter().map(|file| &file.path).collect();
+    there.sort_unstable();
+    inside.sort_unstable();
     // No path is twice in a manifest.
-    match is_each && there.len() == inner.files.len() {
+    match there.iter().eq(inside) {
         true => None,
         false => Some("lists other files than the bundle brings"),
     }
@@ -99,8 +100,8 @@ mod tests {
 
     const TEXT: &str = r#"{"channels":{},"created":"2026-03-01T00:00:00Z","extra":[],"feeds":{},"files":[],"format":5,"ledger":{"hash":"0707070707070707070707070707070707070707070707070707070707070707","number":1},"number":1,"objects":[],"sender":{"name":"low","public_key":""},"stream":"s"}"#;
 
-    fn file(path: String) -> BundledFile {
-        BundledFile { name: String::new(), path, sha256: Digest::of(b"x"), size: 1, volume: None }
+    fn file(path: FilePath) -> BundledFile {
+        BundledFile { name: "".into(), path, sha256: Digest::of(b"x"), size: 1, volume: None }
     }
 
     /// An outer manifest, and what is in it.
@@ -118,8 +119,12 @@ mod tests {
 
     #[test]
     fn the_paths_of_what_is_sealed_fit_into_a_bundle() {
-        assert_eq!(path(&[0xab; 16]), "files/ab/abababababababababababababababab.age");
-        assert!([MANIFEST, OBJECTS, &path(&[1; 16])].iter().all(|path| crate::bundle::is_bundle_path(path)));
+        assert_eq!(&*path(&[0xab; 16]).text(), "files/ab/abababababababababababababababab.age");
+        assert!(
+            [MANIFEST, OBJECTS, &path(&[1; 16]).text()]
+                .iter()
+                .all(|path| crate::bundle::is_bundle_path(path))
+        );
     }
 
     #[test]

@@ -1,18 +1,21 @@
 //! A station's own key: Ed25519, as PKCS #8 and SPKI PEM files that `openssl` reads.
 
+use std::cell::RefCell;
 use std::path::Path;
 
+use ed25519_dalek::hazmat::{ExpandedSecretKey, raw_sign_byupdate};
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{
     DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, KeypairBytes,
 };
-use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
-
+use ed25519_dalek::{Signature, SignatureError, Signer, SigningKey, StreamVerifier, VerifyingKey};
+use sha2::Sha512;
 use zeroize::Zeroizing;
 
 use airlock_core::bundle::{self, SignatureLine};
 use airlock_core::hex;
 
+use crate::bundle::text::Text;
 use crate::error::{Error, Result, file_error};
 
 /// A key that signs.
@@ -95,6 +98,29 @@ impl StationKey {
     pub fn sign(&self, message: &[u8]) -> SignatureLine {
         SignatureLine { public_key: self.public(), signature: self.key.sign(message).to_bytes() }
     }
+
+    /// Signs a text that nobody holds. It is read twice; whoever could make it another one in between would learn the key, which
+    /// is why nothing but a [`Text`] is signed so: it gives nothing but what it gave the first time.
+    pub(crate) fn sign_text(&self, text: &Text) -> Result<SignatureLine> {
+        let failed = RefCell::new(None);
+        let update = |hasher: &mut Sha512| {
+            let read = text.each(|piece| {
+                sha2::Digest::update(hasher, piece);
+                Ok(())
+            });
+            read.map_err(|e| {
+                failed.replace(Some(e));
+                SignatureError::new()
+            })
+        };
+        let key = ExpandedSecretKey::from(&*Zeroizing::new(self.key.to_bytes()));
+        match raw_sign_byupdate::<Sha512, _>(&key, update, &self.key.verifying_key()) {
+            Ok(signature) => Ok(SignatureLine { public_key: self.public(), signature: signature.to_bytes() }),
+            Err(e) => {
+                Err(failed.take().unwrap_or_else(|| Error::fault(format!("nothing can be signed: {e}"))))
+            }
+        }
+    }
 }
 
 /// A key as PKCS #8 of the first version, without the public key: OpenSSL 3.0 reads no other.
@@ -154,8 +180,82 @@ pub fn read_public(path: &Path) -> Result<[u8; 32]> {
     })
 }
 
+/// A signature that is held against a message which comes piece by piece; as strictly as [`verifies`] is.
+pub(crate) struct Holding(Option<StreamVerifier>);
+
+impl Holding {
+    /// Begins with a signature.
+    pub fn begin(line: &SignatureLine) -> Self {
+        let signature = Signature::from_bytes(&line.signature);
+        let point = |bytes: &[u8; 32]| VerifyingKey::from_bytes(bytes).ok().filter(|point| !point.is_weak());
+        // Neither the key nor the point in the signature may be one that fits many messages.
+        let key = point(&line.public_key).filter(|_| point(signature.r_bytes()).is_some());
+        Self(key.and_then(|key| key.verify_stream(&signature).ok()))
+    }
+
+    /// Goes on.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.0.iter_mut().for_each(|verifier| verifier.update(piece));
+    }
+
+    /// Whether it is of its key and the message.
+    pub fn finish(self) -> bool {
+        self.0.is_some_and(|verifier| verifier.finalize_and_verify().is_ok())
+    }
+}
+
 /// Whether a signature is by this key over this message. Strict: no weak keys, one valid encoding.
 pub fn verifies(line: &SignatureLine, message: &[u8]) -> bool {
     VerifyingKey::from_bytes(&line.public_key)
         .is_ok_and(|key| key.verify_strict(message, &Signature::from_bytes(&line.signature)).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(line: &SignatureLine, message: &[u8], piece: usize) -> bool {
+        let mut holding = Holding::begin(line);
+        message.chunks(piece).for_each(|piece| holding.update(piece));
+        holding.finish()
+    }
+
+    #[test]
+    fn a_text_is_signed_and_verified_in_pieces_as_it_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = StationKey { key: SigningKey::from_bytes(&[7; 32]) };
+        let path = dir.path().join("text");
+        for size in [0, 1, 1_000_000] {
+            let message = vec![3; size];
+            std::fs::write(&path, &message).unwrap();
+            let line = key.sign_text(&Text::read(&path).unwrap()).unwrap();
+            assert_eq!(line, key.sign(&message));
+            assert!(verifies(&line, &message) && held(&line, &message, 999));
+            let mut more = message.clone();
+            more.push(3);
+            assert!(!held(&line, &more, 999));
+            for at in 0..64 {
+                let mut other = line.clone();
+                other.signature[at] ^= 0x10;
+                assert!(!held(&other, &message, 999), "{at}");
+            }
+            assert!(!held(&SignatureLine { public_key: [2; 32], ..line }, &message, 999));
+        }
+        let text = Text::read(&path).unwrap();
+        std::fs::write(&path, vec![4; 1_000_000]).unwrap();
+        assert!(key.sign_text(&text).unwrap_err().message.contains("changes while it is read"));
+    }
+
+    #[test]
+    fn a_key_that_fits_every_message_fits_none() {
+        // The neutral point as key and in the signature, and a factor of nothing.
+        let (mut neutral, mut signature) = ([0; 32], [0; 64]);
+        (neutral[0], signature[0]) = (1, 1);
+        let line = SignatureLine { public_key: neutral, signature };
+        let key = VerifyingKey::from_bytes(&neutral).unwrap();
+        let mut lax = key.verify_stream(&Signature::from_bytes(&signature)).unwrap();
+        lax.update(b"anything");
+        assert!(lax.finalize_and_verify().is_ok());
+        assert!(!held(&line, b"anything", 3) && !verifies(&line, b"anything"));
+    }
 }

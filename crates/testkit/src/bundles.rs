@@ -51,7 +51,7 @@ pub fn plant(disk: &Path, size: usize, random: &mut u64) -> Value {
     }
     bytes.truncate(size);
     let sha256 = Digest::of(&bytes);
-    let path = airlock_core::bundle::file_path(sha256, "x-1-0.conda");
+    let path = airlock_core::place::FilePath::of(sha256, "x-1-0.conda").to_string();
     let place = disk.join(&path);
     std::fs::create_dir_all(place.parent().unwrap()).unwrap();
     std::fs::write(place, bytes).unwrap();

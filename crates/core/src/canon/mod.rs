@@ -27,7 +27,7 @@ use serde_json::value::RawValue;
 pub use fields::Fields;
 use reader::Reader;
 use text::push_string;
-pub(crate) use writer::write;
+pub(crate) use writer::{append, write};
 
 /// How deep arrays and objects may nest.
 pub const DEPTH_MAX: usize = 64;
@@ -58,7 +58,12 @@ pub struct Canonical(Box<str>);
 impl Canonical {
     /// Brings JSON text into canonical form, or says why it has none.
     pub fn parse(text: &str) -> Result<Self, CanonError> {
-        Reader::document(text).map(|text| Self(text.into_boxed_str()))
+        Reader::document(text, 0).map(|text| Self(text.into_boxed_str()))
+    }
+
+    /// The same of a part of a document that stands so many levels deep in it.
+    pub(crate) fn parse_within(text: &str, depth: usize) -> Result<Self, CanonError> {
+        Reader::document(text, depth).map(|text| Self(text.into_boxed_str()))
     }
 
     /// The canonical form of a value of our own; fails only if its `Serialize` does.

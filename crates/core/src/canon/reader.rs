@@ -13,11 +13,11 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// The canonical form of a whole document.
-    pub(super) fn document(source: &'a str) -> Result<String, CanonError> {
+    /// The canonical form of a whole document, or of what stands so many levels deep in one.
+    pub(super) fn document(source: &'a str, depth: usize) -> Result<String, CanonError> {
         let mut reader =
             Self { text: source.as_bytes(), source, at: 0, out: String::with_capacity(source.len()) };
-        reader.value(0)?;
+        reader.value(depth)?;
         reader.space();
         if reader.at != source.len() {
             return Err(reader.syntax("text after the end of the document"));

@@ -39,6 +39,11 @@ pub(crate) fn write<T: Serialize + ?Sized>(value: &T, extra: Option<Extra<'_>>) 
     Ok(out)
 }
 
+/// Writes a value in canonical form behind what is there.
+pub(crate) fn append<T: Serialize + ?Sized>(out: &mut String, value: &T) -> Result<()> {
+    value.serialize(Writer { out, extra: None })
+}
+
 /// One member in the text: `"key":value`.
 struct Member {
     start: usize,

@@ -17,6 +17,7 @@ use airlock_core::trie::TreeId;
 use airlock_store::{Db, RefChange};
 
 use super::held;
+use super::parts::Came;
 use super::verify::Opened;
 use crate::channel::ref_name;
 use crate::error::{Error, Result, joined};
@@ -242,7 +243,7 @@ pub(super) async fn check_bytes(
     station: &Station,
     name: &str,
     head: &ChannelHead,
-    came: &Arc<HashSet<Digest>>,
+    came: &Arc<Came>,
 ) -> Result<()> {
     let db = &station.store.db;
     let missing = |e: Error| incomplete(name, e);
@@ -260,7 +261,7 @@ pub(super) async fn check_bytes(
             for (file, entry) in &shard.entries {
                 let artifact = Artifact::read(&shard, file, entry)
                     .map_err(|e| Error::unsafe_(format!("channel `{of}`, {file}: {e}")))?;
-                if !artifact.sha256.is_some_and(|digest| came.contains(&digest)) {
+                if !artifact.sha256.is_some_and(|digest| came.has(digest)) {
                     beside.push((file.clone(), artifact.sha256));
                 }
             }

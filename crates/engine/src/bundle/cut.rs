@@ -45,9 +45,8 @@ const fn limit_of(kind: u64) -> u64 {
 }
 
 /// Lists these files in a manifest, in parts where they are larger than `limit`.
-pub(super) fn list(manifest: &mut Manifest, files: &[BundledFile], limit: u64) -> Result<()> {
-    (manifest.files, manifest.joined) = cut::cut(files, limit).map_err(|at| {
-        let name = files.get(at).map_or("a file", |file| file.name.as_str());
+pub(super) fn list(manifest: &mut Manifest, files: Vec<BundledFile>, limit: u64) -> Result<()> {
+    (manifest.files, manifest.joined) = cut::cut(files, limit).map_err(|name| {
         Error::usage(format!("{name} would be cut in more than {PARTS_MAX} parts of {limit} bytes"))
             .hint("let files be larger (--max-file), or use larger media")
     })?;
@@ -103,7 +102,7 @@ fn hashes(
     buffer: &mut [u8],
     told: &impl Fn(u64),
 ) -> Result<Vec<Digest>> {
-    let name = parts.first().map_or("", |part| part.name.as_str());
+    let name = parts.first().map_or("", |part| &*part.name);
     let stretch = |first, size| wholes.stretch(joined.sha256, first, size).ok_or_else(|| source::left(name));
     let (mut first, mut whole, mut out) = (0, Sha256::new(), Vec::new());
     for part in parts {

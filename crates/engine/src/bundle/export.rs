@@ -7,8 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use airlock_core::advisory::FeedHead;
-use airlock_core::bundle::{Base, Held, Manifest, Sender};
-use airlock_core::canon::Canonical;
+use airlock_core::bundle::{self, Base, Held, Manifest, Sender};
 use airlock_core::id::{Digest, Id};
 use airlock_core::ledger::LedgerHead;
 use airlock_core::request::Answers;
@@ -22,10 +21,12 @@ use super::gather;
 use super::held::{self, Carried};
 use super::lay;
 use super::layout::{self, Bounds};
+use super::lines::Lines;
 use super::needs::Needs;
 use super::seals::{self, Inside};
 use super::signing::Released;
 use super::source::{Sources, Wholes};
+use super::text::Text;
 use super::write::Folder;
 use super::{ExportState, Exported, cut, resend, turns, volumes};
 use crate::error::{Error, Result, joined};
@@ -183,8 +184,8 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     let (mut needs, channels) = gather::gather(db, needs, (&snapshots, &held.channels), &heads).await?;
     let answers = request::answers(station, what.to.as_deref(), &snapshots).await?;
     needs.objects.extend(answers.as_ref().map(|(id, _)| id.digest()));
-    let left_out = needs.left_out();
-    let (blobs, wanted) = (station.store.blobs.clone(), needs.files);
+    let (objects, wanted, left_out) = needs.into_parts();
+    let blobs = station.store.blobs.clone();
     let files = joined(tokio::task::spawn_blocking(move || gather::sized(&blobs, wanted)).await)?;
     let (ledger, last) = (db.ledger_head().await?, state.bundles.last().map(|e| e.bundle));
     let manifest = Manifest {
@@ -212,16 +213,16 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     let report = Report {
         held: with_held.then(|| held.told()),
         unread: layout::left_out(what, bounds, with_held),
-        ..report(&manifest, needs.objects.len() as u64, left_out)
+        ..report(&manifest, objects.len() as u64, left_out)
     };
-    let (manifest, inside) = seals::seal(station, manifest, &needs.objects, what).await?;
+    let (manifest, inside) = seals::seal(station, manifest, &objects, what).await?;
     if what.plan {
-        return plan(station, dir, media, (what.parity, bounds), (manifest, report, needs.objects)).await;
+        return plan(station, dir, media, (what.parity, bounds), (manifest, report, objects)).await;
     }
     let (base, answered) = ((what.base, bounds.reads), answers.as_ref().map(|(id, _)| *id));
     let held = held.channels;
     let stands = Stands { snapshots, held, heads, state, before, base, ledger, answers: answered };
-    let made = (manifest, report, needs.objects);
+    let made = (manifest, report, objects);
     let report = make(station, (dir, what), (media, bounds), made, (stands, inside, root)).await?;
     request::sent(station, answers.as_ref().map(|(_, answers)| answers), report.number).await;
     drop(lease);
@@ -307,7 +308,7 @@ async fn plan(
         bytes = report.volumes.iter().map(|volume| volume.bytes).sum();
     } else {
         let files = std::mem::take(&mut manifest.files);
-        cut::list(&mut manifest, &files, bounds.file)?;
+        cut::list(&mut manifest, files, bounds.file)?;
     }
     layout::check(&manifest, bounds.reads)?;
     tell(&mut report, &manifest);
@@ -344,7 +345,7 @@ async fn write(
     mut manifest: Manifest,
     mut report: Report,
     (root, inside): (Option<&Chain>, Option<&Inside>),
-) -> Result<(Vec<Folder>, Canonical, Report)> {
+) -> Result<(Vec<Folder>, Text, Report)> {
     let root = root.map(|chain| roots::text(chain.file())).transpose()?;
     let wholes = Wholes::of(&station.store.blobs, inside.map(|inside| inside.files.clone()));
     let sources = Sources::of(&wholes, &manifest);
@@ -366,9 +367,15 @@ async fn write(
             report.volumes = volumes::told(&dirs, &manifest);
         }
         tell(&mut report, &manifest);
-        let text = Canonical::of(&manifest)?;
-        drop(manifest);
-        folders.iter().try_for_each(|folder| folder.write_manifest(text.as_str()))?;
+        let mut text: Option<Text> = None;
+        for folder in &folders {
+            let written = folder.write_manifest(|sink| match &text {
+                None => bundle::text::write(&mut manifest, sink),
+                Some(first) => first.each(sink),
+            })?;
+            text.get_or_insert(written);
+        }
+        let text = text.ok_or_else(|| Error::fault("the bundle lies in no folder"))?;
         Ok((folders, text, report))
     };
     joined(tokio::task::spawn_blocking(whole).await)
@@ -380,10 +387,10 @@ async fn sign(
     folders: Vec<Folder>,
     mut report: Report,
     stands: Stands,
-    (text, inside, root): (Canonical, Option<Inside>, Option<Chain>),
+    (text, inside, root): (Text, Option<Inside>, Option<Chain>),
 ) -> Result<Report> {
     let Stands { snapshots, held: carried, heads, mut state, before, base, ledger, answers } = stands;
-    let digest = Digest::of(text.as_str().as_bytes());
+    let digest = text.digest();
     let bundle = Base { number: report.number, manifest: digest };
     // What the receiver has after it: of channels that it does not bring, what its base did.
     let held = base.0.and_then(|base| state.bundles.iter().find(|e| e.bundle == base));
@@ -394,17 +401,21 @@ async fn sign(
     channels.extend(snapshots);
     state.bundles.push(Exported { bundle, channels, held, feeds: heads, ledger: Some(ledger), answers });
     if let Some(folder) = folders.first() {
-        let inner = inside.as_ref().map(|inside| inside.manifest.as_str());
-        resend::keep(&station.dir, (text.as_str(), inner), folder.dir())?;
+        let inner = inside.as_ref().map(|inside| &inside.manifest);
+        resend::keep(&station.dir, (&text, inner), folder.dir())?;
     }
     let id = station.store.db.put(&state).await?;
     let name = state_ref(&report.stream);
     let mut changes = crate::retention::based_on(station, &report.stream, base).await?;
     changes.push(airlock_store::RefChange { name, from: before, to: Some(id.digest()) });
     report.manifest = Some(digest);
-    let line = station.key.sign(text.as_str().as_bytes());
-    report.release =
-        root.as_ref().map(|chain| Released::by(chain, std::slice::from_ref(&line), text.as_str().as_bytes()));
+    let line = station.key.sign_text(&text)?;
+    let mut lines = Lines::from(vec![line.clone()]);
+    lines.hold(&text, |_| true)?;
+    if !lines.has_signed(&line.public_key) {
+        return Err(Error::fault("the signature that was made does not fit; nothing was released"));
+    }
+    report.release = root.as_ref().map(|chain| Released::by(chain, &lines));
     let detail = serde_json::to_value(&report)?;
     let subject = format!("stream/{}", report.stream);
     station.commit(changes, "bundle.export", &subject, &detail).await?;

@@ -6,6 +6,7 @@ use airlock_core::advisory::FeedHead;
 use airlock_core::bundle::{self, Base, BundledFile, ChannelHead, Held, Hop, Manifest};
 use airlock_core::channel::{self, Channel, ChannelFeed};
 use airlock_core::id::{Digest, Id};
+use airlock_core::place::FilePath;
 use airlock_core::snapshot::Snapshot;
 use airlock_store::{Blobs, Db};
 
@@ -158,15 +159,15 @@ pub(super) async fn base_needs(station: &Station, state: &ExportState, base: Bas
 }
 
 /// The files with their sizes, sorted by path. All of them must be in the store.
-pub(super) fn sized(blobs: &Blobs, files: BTreeMap<Digest, Box<str>>) -> Result<Vec<BundledFile>> {
+pub(super) fn sized(blobs: &Blobs, files: Vec<(Digest, Box<str>)>) -> Result<Vec<BundledFile>> {
     let mut out = Vec::with_capacity(files.len());
     for (sha256, name) in files {
         let blob = blobs.find(sha256).ok_or_else(|| {
             Error::fault(format!("{name} is published, but its bytes are not in the store"))
                 .hint("run `airlock fsck --repair`: it fetches again what can be fetched")
         })?;
-        let path = bundle::file_path(sha256, &name);
-        out.push(BundledFile { path, sha256, size: blob.size(), name: name.into(), volume: None });
+        let path = FilePath::of(sha256, &name);
+        out.push(BundledFile { path, sha256, size: blob.size(), name, volume: None });
     }
     out.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     Ok(out)

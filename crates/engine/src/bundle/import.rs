@@ -4,12 +4,11 @@
 //! killed, objects are checked one by one, and only when the last byte fits do blobs get their names and refs move.
 //! The bundle itself is only read.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use airlock_core::bundle::{Base, ChannelHead, Hop, Manifest};
-use airlock_core::id::Digest;
 use airlock_core::roles::Action;
 use airlock_core::root::Chain;
 use airlock_store::{Intake, Packed, RefChange};
@@ -18,7 +17,7 @@ use super::admission::{self, Entry, choose};
 use super::brought::{self, Brought, Intakes};
 use super::channels::Arrived;
 use super::feeds::Known;
-use super::parts::{Parts, Taken};
+use super::parts::{Came, Parts, Taken};
 use super::preview::Plan;
 use super::signing::{SignedBy, Trusted};
 use super::verify::Opened;
@@ -111,10 +110,13 @@ pub async fn import_with(station: &Station, dirs: &[PathBuf], wish: &Wish) -> Re
             return Ok(report);
         }
     }
+    let answers = m.answers;
+    // What it lists may be long, and judging needs nothing of it.
+    drop(bundle);
     // Also for a bundle that is in already: something may have stopped the run before it was judged.
     let judged = sync::rejudge_all(station, &why).await?;
     (report.outcomes, report.failed) = (judged.outcomes, judged.failed);
-    if let Some(id) = m.answers {
+    if let Some(id) = answers {
         request::record(station, &report.stream, report.number, id).await?;
     }
     Ok(report)
@@ -305,7 +307,7 @@ async fn verified(
     for (name, head) in &m.channels {
         channels.push(channels::arrived(station, name, head, opened).await?);
     }
-    let came: Arc<HashSet<Digest>> = Arc::new(m.wholes().map(|whole| whole.sha256).collect());
+    let came = Arc::new(Came::of(parts.clone()));
     for (name, head) in &m.channels {
         channels::check_bytes(station, name, head, &came).await?;
     }

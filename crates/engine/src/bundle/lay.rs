@@ -59,7 +59,7 @@ async fn in_one(
     let (into, beside) = (dir.to_owned(), inside.map(|inside| inside.beside.path().to_owned()));
     let begin = move || {
         let files = std::mem::take(&mut manifest.files);
-        cut::list(&mut manifest, &files, bounds.file)?;
+        cut::list(&mut manifest, files, bounds.file)?;
         cut::check_objects(&manifest, bounds.file)?;
         layout::check(&manifest, bounds.reads)?;
         let folder = Folder::prepare(&into, Part::Whole, &manifest)?;

@@ -46,10 +46,23 @@ pub(super) fn each<T: Sync>(
     size: impl Fn(&T) -> u64,
     work: impl Fn(&T, &mut [u8]) -> Result<()> + Sync,
 ) -> Result<()> {
-    let (mut large, mut small) = (Vec::new(), Vec::new());
-    for item in items {
-        if is_large(size(item)) { large.push(item) } else { small.push(item) }
-    }
+    let item = |at: usize| items.get(at);
+    each_of(
+        items.len(),
+        |at| item(at).map_or(0, &size),
+        |at, buffer| item(at).map_or(Ok(()), |item| work(item, buffer)),
+    )
+}
+
+/// The same for so many items that are called by their places.
+pub(super) fn each_of(
+    count: usize,
+    size: impl Fn(usize) -> u64,
+    work: impl Fn(usize, &mut [u8]) -> Result<()> + Sync,
+) -> Result<()> {
+    // Of very many small ones the places are kept in few bytes, and of large ones there are few.
+    let most = u32::try_from(count).map_err(|_| Error::fault(format!("{count} files are too many")))?;
+    let (large, small): (Vec<u32>, Vec<u32>) = (0..most).partition(|at| is_large(size(*at as usize)));
     several(&large, LARGE_AT_ONCE, &work)?;
     several(&small, SMALL_AT_ONCE, &work)
 }
@@ -59,10 +72,10 @@ pub(super) const fn is_large(size: u64) -> bool {
     size >= LARGE_BYTES
 }
 
-fn several<T: Sync>(
-    items: &[&T],
+fn several(
+    items: &[u32],
     threads: usize,
-    work: &(impl Fn(&T, &mut [u8]) -> Result<()> + Sync),
+    work: &(impl Fn(usize, &mut [u8]) -> Result<()> + Sync),
 ) -> Result<()> {
     let threads = threads.min(items.len());
     // Each thread goes through its own stretch: neighbours lie in one folder, where only one can make files at a time.
@@ -78,7 +91,7 @@ fn several<T: Sync>(
             }
             let at = (turn % threads) * stretch + turn / threads;
             let Some(item) = items.get(at) else { continue };
-            if let Err(error) = work(item, &mut buffer) {
+            if let Err(error) = work(*item as usize, &mut buffer) {
                 stop.store(true, Ordering::Relaxed);
                 let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
                 if failed.as_ref().is_none_or(|(first, _)| at < *first) {

@@ -37,13 +37,42 @@ struct Known {
     files: Box<[Digest]>,
 }
 
+/// The names of artifacts by hash, one of each. There may be very many: they lie one beside the other.
+#[derive(Debug, Default)]
+struct Named {
+    list: Vec<(Digest, Box<str>)>,
+    /// How many there were when each was there once.
+    distinct: usize,
+}
+
+impl Named {
+    fn add(&mut self, sha256: Digest, name: Box<str>) {
+        // Channels have files in common, mostly all.
+        if self.list.len() == self.list.capacity() && self.list.len() > self.distinct * 3 / 2 {
+            self.tidy();
+        }
+        self.list.push((sha256, name));
+    }
+
+    fn tidy(&mut self) {
+        self.list.sort_unstable();
+        self.list.dedup_by(|next, one| next.0 == one.0);
+        self.distinct = self.list.len();
+    }
+
+    fn into_sorted(mut self) -> Vec<(Digest, Box<str>)> {
+        self.tidy();
+        self.list
+    }
+}
+
 /// Everything that something published needs on the other side.
 #[derive(Debug, Default)]
 pub(super) struct Needs {
     /// Objects.
     pub objects: BTreeSet<Digest>,
-    /// The names of artifacts, by hash.
-    pub files: BTreeMap<Digest, Box<str>>,
+    /// Artifacts.
+    files: Named,
     /// What the receiver has: it is not needed.
     has: Has,
     /// Whether it is noted what the receiver has, and not what it needs.
@@ -82,9 +111,10 @@ impl Needs {
         Self { has: self.has, threads: self.threads, ..Self::default() }
     }
 
-    /// How many files the receiver has already.
-    pub fn left_out(&self) -> u64 {
-        self.left_out.len() as u64
+    /// Objects, artifacts with their names in the order of their hashes, and how many artifacts the receiver has already. What else
+    /// was known is let go of, since a delta knows as much of its base as of itself.
+    pub fn into_parts(self) -> (BTreeSet<Digest>, Vec<(Digest, Box<str>)>, u64) {
+        (self.objects, self.files.into_sorted(), self.left_out.len() as u64)
     }
 
     fn add_objects(&mut self, ids: impl IntoIterator<Item = Digest>) {
@@ -105,7 +135,7 @@ impl Needs {
             self.left_out.insert(sha256);
             return;
         }
-        self.files.entry(sha256).or_insert_with(|| name.into());
+        self.files.add(sha256, name.into());
     }
 
     /// What a snapshot needs: what it publishes, and why the rest was left out.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use airlock_core::bundle::{Base, BundledFile, MANIFEST, Manifest, Missing};
 use airlock_core::cut::Whole;
@@ -142,18 +142,17 @@ impl Parts {
     ) -> Result<Taken> {
         let m = self.manifest();
         self.check_room(store, intake)?;
-        let here: Vec<(u64, &BundledFile)> = (0u64..).zip(&m.files).collect();
-        let total = here.iter().map(|(_, f)| f.size).fold(0, u64::saturating_add);
+        let total = m.files.iter().map(|f| f.size).fold(0, u64::saturating_add);
         let task = progress.task(format!("taking in {}", self.first.dir.display()), Unit::Bytes, Some(total));
         let (missing, damaged) = (Mutex::new(BTreeSet::new()), Mutex::new(Vec::new()));
-        media::each(
-            &here,
-            |(_, f)| f.size,
-            |(at, file), buffer| {
-                let hurt = match self.take((*at, file), (store, intake), buffer, &|n| task.add(n))? {
+        media::each_of(
+            m.files.len(),
+            |at| m.files[at].size,
+            |at, buffer| {
+                let hurt = match self.take((at, &m.files[at]), (store, intake), buffer, &|n| task.add(n))? {
                     Took::Here(hurt) => hurt,
                     Took::Lacks(hurt) => {
-                        missing.lock().unwrap_or_else(PoisonError::into_inner).insert(*at as usize);
+                        missing.lock().unwrap_or_else(PoisonError::into_inner).insert(at);
                         hurt
                     }
                 };
@@ -255,8 +254,36 @@ impl Parts {
             },
             files: lacking.len() as u64,
             bytes: lacking.iter().map(|(_, f)| f.size).fold(0, u64::saturating_add),
-            names: lacking.iter().take(NAMED_MAX).map(|(_, f)| f.name.clone()).collect(),
+            names: lacking.iter().take(NAMED_MAX).map(|(_, f)| f.name.clone().into()).collect(),
         })
+    }
+}
+
+/// What a bundle brings, to be asked for by hash.
+pub(super) struct Came {
+    parts: Arc<Parts>,
+    /// The places of its files, but of those that are parts, in the order of their hashes.
+    order: Vec<u32>,
+    /// What parts make.
+    made: BTreeSet<Digest>,
+}
+
+impl Came {
+    /// Of a bundle.
+    pub fn of(parts: Arc<Parts>) -> Self {
+        let m = parts.manifest();
+        let is_whole = |at: &u32| m.part_of(*at as usize).is_none();
+        let mut order: Vec<u32> = (0u32..).take(m.files.len()).filter(is_whole).collect();
+        order.sort_unstable_by_key(|at| m.files[*at as usize].sha256);
+        let made = m.joined.iter().map(|joined| joined.sha256).collect();
+        Self { order, made, parts }
+    }
+
+    /// Whether it brings these bytes.
+    pub fn has(&self, sha256: Digest) -> bool {
+        let files = &self.parts.manifest().files;
+        let found = self.order.binary_search_by(|at| files[*at as usize].sha256.cmp(&sha256));
+        found.is_ok() || self.made.contains(&sha256)
     }
 }
 
@@ -277,16 +304,16 @@ impl Parts {
     /// checked all the same, and what is wrong with it is an error; of parts, others may have it.
     fn take(
         &self,
-        (at, file): (u64, &BundledFile),
+        (at, file): (usize, &BundledFile),
         (store, intake): (&Store, &Intake),
         buffer: &mut [u8],
         told: &(impl Fn(u64) + Sync),
     ) -> Result<Took> {
         // What is not written again must not be collected meanwhile.
-        let target = Target::of(self.manifest(), usize::try_from(at).unwrap_or(usize::MAX), file);
+        let target = Target::of(self.manifest(), at, file);
         if target.is_stored(&store.blobs)? {
             if self.is_whole() {
-                self.first.check_file(&file.path, file.size, file.sha256, buffer, told)?;
+                self.first.check_file(&file.path.text(), file.size, file.sha256, buffer, told)?;
             }
             return Ok(Took::Here(Vec::new()));
         }
@@ -295,12 +322,12 @@ impl Parts {
             return Ok(Took::Here(Vec::new()));
         }
         let mut hurt = Vec::new();
-        for part in self.all().filter(|part| part.part.has_file(at, file.volume)) {
+        for part in self.all().filter(|part| part.part.has_file(at as u64, file.volume)) {
             match from_medium(part, file, (&target, intake), buffer, told)? {
                 Ok(()) => return Ok(Took::Here(hurt)),
                 Err(e) if part.part == Part::Whole || !part.is_there() => return Err(e),
                 // The medium is there and does not give the file: another may, and the rest of this one.
-                Err(_) => hurt.push(part.dir.join(&file.path)),
+                Err(_) => hurt.push(part.dir.join(file.path.text())),
             }
         }
         Ok(Took::Lacks(hurt))
@@ -317,7 +344,7 @@ fn from_medium(
 ) -> Result<Result<()>> {
     let mut incoming = target.begin(intake)?;
     let mut own = None;
-    let passed = part.pass(&file.path, file.size, buffer, |bytes| {
+    let passed = part.pass(&file.path.text(), file.size, buffer, |bytes| {
         told(bytes.len() as u64);
         incoming.write(bytes).map_err(|e| {
             let stop = Error::fault("this station cannot write");
@@ -333,7 +360,7 @@ fn from_medium(
     }
     match incoming.finish() {
         Ok(()) => Ok(Ok(())),
-        Err(StoreError::Hash { .. }) => Ok(Err(verify::changed(&part.dir.join(&file.path)))),
+        Err(StoreError::Hash { .. }) => Ok(Err(verify::changed(&part.dir.join(file.path.text())))),
         Err(other) => Err(other.into()),
     }
 }

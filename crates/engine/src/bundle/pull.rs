@@ -109,7 +109,8 @@ impl Published {
         let task =
             station.options.progress.task(format!("fetching {}", self.at.shown()), Unit::Bytes, Some(total));
         let fetch = |(at, file): &(usize, BundledFile)| {
-            let (file, opened, place) = (file.clone(), sink(*at, file), self.place(&file.path, file.volume));
+            let (file, opened, place) =
+                (file.clone(), sink(*at, file), self.place(&file.path.text(), file.volume));
             let task = &task;
             async move {
                 let (mut into, place) = (opened?, place?);

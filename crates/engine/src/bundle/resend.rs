@@ -17,6 +17,7 @@ use airlock_core::volume::Part;
 use super::export::{self, Report};
 use super::gather;
 use super::source::{Sources, Wholes};
+use super::text::{Pieces, Text};
 use super::write::Folder;
 use super::{ExportState, seals, verify, volumes};
 use crate::error::{Error, Result, file_error, joined};
@@ -34,26 +35,28 @@ const ZSTD_LEVEL: i32 = 3;
 const README_BYTES_MAX: u64 = 1 << 20;
 
 /// Keeps what is needed to write parts of a bundle again: its manifest, the inner one where it is sealed, and of what is written its page for people and its root.
-pub(super) fn keep(station: &Path, (manifest, inner): (&str, Option<&str>), written: &Path) -> Result<()> {
+pub(super) fn keep(station: &Path, (manifest, inner): (&Text, Option<&Text>), written: &Path) -> Result<()> {
     let folder = station.join(SENT);
     std::fs::create_dir_all(&folder).map_err(file_error(&folder))?;
-    let digest = Digest::of(manifest.as_bytes());
-    let mut all = vec![("json", manifest.as_bytes().to_vec())];
-    all.extend(inner.map(|inner| (INNER, inner.as_bytes().to_vec())));
+    let place = |what| folder.join(format!("{}.{what}.zst", manifest.digest()));
+    keep_one(&folder, &place("json"), |sink| manifest.each(sink))?;
+    inner.map_or(Ok(()), |inner| keep_one(&folder, &place(INNER), |sink| inner.each(sink)))?;
     for (what, name) in [("txt", README), ("root", ROOT)] {
         let path = written.join(name);
         if path.exists() {
-            all.push((what, std::fs::read(&path).map_err(file_error(&path))?));
+            let bytes = std::fs::read(&path).map_err(file_error(&path))?;
+            keep_one(&folder, &place(what), |sink| sink(&bytes))?;
         }
     }
-    for (what, bytes) in &all {
-        let path = folder.join(format!("{digest}.{what}.zst"));
-        let file = tempfile::NamedTempFile::new_in(&folder).map_err(file_error(&folder))?;
-        let mut packed = zstd::Encoder::new(file, ZSTD_LEVEL).map_err(file_error(&path))?;
-        packed.write_all(bytes).map_err(file_error(&path))?;
-        let file = packed.finish().map_err(file_error(&path))?;
-        file.persist(&path).map_err(|e| file_error(&path)(e.error))?;
-    }
+    Ok(())
+}
+
+fn keep_one(folder: &Path, path: &Path, pieces: impl FnOnce(&mut Pieces<'_>) -> Result<()>) -> Result<()> {
+    let file = tempfile::NamedTempFile::new_in(folder).map_err(file_error(folder))?;
+    let mut packed = zstd::Encoder::new(file, ZSTD_LEVEL).map_err(file_error(path))?;
+    pieces(&mut |piece| packed.write_all(piece).map_err(file_error(path)))?;
+    let file = packed.finish().map_err(file_error(path))?;
+    file.persist(path).map_err(|e| file_error(path)(e.error))?;
     Ok(())
 }
 
@@ -158,7 +161,7 @@ pub(super) async fn again(
             root.as_ref().map(|text| folder.write_root(text)).transpose()?;
             folder.sync()?;
             folder.read_back(&sources, &manifest, &progress)?;
-            folder.write_manifest(&text)?;
+            folder.write_manifest(|sink| sink(text.as_bytes()))?;
             folders.push(folder);
         }
         Ok(folders)

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write as _};
+use std::io::{Cursor, Read, Seek, SeekFrom, Write as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,23 +15,27 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use airlock_core::bundle::{BundledFile, ExtraFile, Manifest, ObjectFile};
+use airlock_core::bundle::{self, BundledFile, ExtraFile, Manifest, ObjectFile};
 use airlock_core::canon::Canonical;
 use airlock_core::channel::is_plain_name;
 use airlock_core::cut::Whole;
 use airlock_core::id::Digest;
+use airlock_core::place::FilePath;
 use airlock_core::sealed::{self, RECIPIENTS_MAX, Sealed};
 use airlock_formats::age::{FILE_KEY_BYTES, NONCE_BYTES, Recipient, sealed_bytes};
 use airlock_store::{Blobs, Scratch};
 
 use super::export::What;
 use super::source::{self, Source};
+use super::text::Text;
 use super::{media, volumes};
 use crate::age::{Seal, derive};
 use crate::error::{Error, Result, file_error, joined};
 use crate::progress::{Progress, Unit};
 use crate::station::Station;
 
+/// Where the inner manifest lies beside the station before it is sealed.
+const PLAIN: &str = "manifest.json";
 /// What the secret is for.
 const PURPOSE: &[u8] = b"airlock sealed bundle 1";
 
@@ -124,7 +128,7 @@ impl Sealer {
         })
     }
 
-    fn path(&self, plain: Digest) -> Result<String> {
+    fn path(&self, plain: Digest) -> Result<FilePath> {
         Ok(sealed::path(&*self.drawn(plain, &[b"name"])?))
     }
 
@@ -206,9 +210,9 @@ pub(super) struct SealedFiles {
 
 impl SealedFiles {
     fn of(sealer: Sealer, outer: &Manifest, inner: &Manifest) -> Self {
-        let by_path: BTreeMap<&str, (Digest, u64)> =
-            inner.files.iter().map(|file| (file.path.as_str(), (file.sha256, file.size))).collect();
-        let plain = |whole: Whole<'_>| Some((whole.sha256, *by_path.get(whole.path)?));
+        let by_path: BTreeMap<&FilePath, (Digest, u64)> =
+            inner.files.iter().map(|file| (&file.path, (file.sha256, file.size))).collect();
+        let plain = |whole: Whole<'_>| Some((whole.sha256, *by_path.get(&whole.path)?));
         Self { sealer, plain: outer.wholes().filter_map(plain).collect() }
     }
 
@@ -223,7 +227,7 @@ impl SealedFiles {
 /// What is in a sealed bundle that is being written.
 pub(super) struct Inside {
     /// The inner manifest.
-    pub manifest: Canonical,
+    pub manifest: Text,
     /// Where it lies, sealed, and with it the objects.
     pub beside: Scratch,
     /// The files.
@@ -252,8 +256,14 @@ pub(super) async fn seal(
         inner.files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         let plain = objects.path.clone();
         inner.objects = vec![ObjectFile { path: sealed::OBJECTS.to_owned(), ..objects }];
-        let text = Canonical::of(&inner)?;
-        let extra = seal_beside(&sealer, beside.path(), &plain, &inner.objects, text.as_str())?;
+        let path = beside.path().join(PLAIN);
+        let written = Text::put(&path, |sink| bundle::text::write(&mut inner, sink))?;
+        let (text, from) = (Text::read(&path)?, File::open(&path).map_err(file_error(&path))?);
+        if text.digest() != written {
+            return Err(source::changed(&path, PLAIN));
+        }
+        let manifest = (from, (text.digest(), text.size()));
+        let extra = seal_beside(&sealer, beside.path(), &plain, &inner.objects, manifest)?;
         let files = match is_plan {
             true => inner.files.iter().map(|file| travelling(&sealer, file, file.sha256)).collect(),
             false => hashed(&blobs, &sealer, &inner.files, &progress)?,
@@ -292,7 +302,8 @@ fn outer(inner: &Manifest, sealer: &Sealer, files: Vec<BundledFile>, extra: Vec<
 
 /// A file as it travels: its name says nothing.
 fn travelling(sealer: &Sealer, file: &BundledFile, sha256: Digest) -> BundledFile {
-    let name = file.path.rsplit('/').next().unwrap_or(&file.path).to_owned();
+    let path = file.path.text();
+    let name = path.rsplit('/').next().unwrap_or(&path).into();
     BundledFile { name, path: file.path.clone(), sha256, size: sealer.size(file.size), volume: None }
 }
 
@@ -305,7 +316,7 @@ fn hashed(
 ) -> Result<Vec<BundledFile>> {
     let total = files.iter().map(|file| file.size).sum();
     let task = progress.task("sealing".to_owned(), Unit::Bytes, Some(total));
-    let out: Mutex<BTreeMap<String, BundledFile>> = Mutex::default();
+    let out: Mutex<BTreeMap<FilePath, BundledFile>> = Mutex::default();
     media::each(
         files,
         |file| file.size,
@@ -329,12 +340,9 @@ fn seal_beside(
     beside: &Path,
     plain: &str,
     objects: &[ObjectFile],
-    text: &str,
+    (manifest, (digest, size)): (impl Read + Seek, (Digest, u64)),
 ) -> Result<Vec<ExtraFile>> {
-    let bytes = text.as_bytes();
-    let from = std::io::Cursor::new(bytes);
-    let mut extra =
-        vec![sealer.write(Digest::of(bytes), from, bytes.len() as u64, (beside, sealed::MANIFEST))?];
+    let mut extra = vec![sealer.write(digest, manifest, size, (beside, sealed::MANIFEST))?];
     let path = beside.join(plain);
     for file in objects {
         let from = File::open(&path).map_err(file_error(&path))?;
@@ -360,7 +368,8 @@ pub(super) fn again(
     let sealer = Sealer::new(station, outer, recipients)?;
     let same = [ObjectFile { path: sealed::OBJECTS.to_owned(), ..objects.clone() }];
     if inner.objects == same {
-        let extra = seal_beside(&sealer, beside, &objects.path, &inner.objects, text)?;
+        let manifest = (Cursor::new(text), (Digest::of(text.as_bytes()), text.len() as u64));
+        let extra = seal_beside(&sealer, beside, &objects.path, &inner.objects, manifest)?;
         if extra.iter().all(|file| outer.extra.contains(file)) {
             return Ok(Arc::new(SealedFiles::of(sealer, outer, inner)));
         }

@@ -6,24 +6,21 @@
 use std::path::{Path, PathBuf};
 
 use airlock_core::bundle::{
-    ExtraFile, MANIFEST, MANIFEST_BYTES_MAX, Manifest, ROOT, SIGNATURES, SIGNATURES_BYTES_MAX, Sender,
-    SignatureLine, fingerprint,
+    ExtraFile, MANIFEST, Manifest, ROOT, SIGNATURES, Sender, SignatureLine, fingerprint,
 };
 use airlock_core::hex;
 use airlock_core::id::Digest;
 use airlock_core::root::{Chain, RootFile, Tally};
 use serde::Serialize;
 
-use super::verify::{self, Opened, read_limited};
+use super::lines::Lines;
+use super::text::Text;
+use super::verify::{self, Opened};
 use crate::error::{Error, Result, file_error};
-use crate::keys;
 use crate::personal::Signer;
 use crate::progress::Progress;
 use crate::roots;
 use crate::trust::Trust;
-
-/// Different signatures by one key that are looked at, of which one is enough: each costs a pass over the whole manifest.
-const LINES_OF_A_KEY_MAX: usize = 4;
 
 /// Whose bundles count.
 #[derive(Clone, Debug, Default)]
@@ -137,42 +134,13 @@ impl SignedBy {
 }
 
 /// The signatures of a bundle and the root that it brings, before anything in its manifest is looked at.
-pub(super) struct Signed {
-    lines: Vec<SignatureLine>,
+pub(super) struct Signed<'a> {
+    text: &'a Text,
+    lines: Lines,
     by: SignedBy,
     keys: Vec<[u8; 32]>,
     /// SHA-256 of the root file.
     root: Option<Digest>,
-}
-
-/// Reads the signatures of a bundle.
-fn read_lines(dir: &Path) -> Result<Vec<SignatureLine>> {
-    let bytes = read_limited(&dir.join(SIGNATURES), SIGNATURES_BYTES_MAX)?;
-    let lines = std::str::from_utf8(&bytes).ok().and_then(SignatureLine::parse_all).ok_or_else(|| {
-        Error::unsafe_(format!("{SIGNATURES} is not a list of Ed25519 signatures"))
-            .hint("ask the sender for a new copy")
-    })?;
-    distinct(lines)
-}
-
-/// Each line once, and of no key more than are looked at: lists of several copies may have been put together.
-fn distinct(lines: Vec<SignatureLine>) -> Result<Vec<SignatureLine>> {
-    let mut out: Vec<SignatureLine> = Vec::new();
-    for line in lines {
-        let of_its_key = out.iter().filter(|other| other.public_key == line.public_key);
-        if of_its_key.clone().any(|other| *other == line) {
-            continue;
-        }
-        if of_its_key.count() == LINES_OF_A_KEY_MAX {
-            return Err(Error::unsafe_(format!(
-                "{SIGNATURES} has more than {LINES_OF_A_KEY_MAX} different signatures of {}",
-                fingerprint(&line.public_key)
-            ))
-            .hint("ask the sender for a new copy"));
-        }
-        out.push(line);
-    }
-    Ok(out)
 }
 
 /// Reads the root that a bundle brings, if it brings one.
@@ -191,25 +159,27 @@ fn read_root(dir: &Path) -> Result<Option<(RootFile, Digest)>> {
 /// # Errors
 ///
 /// Nobody who is trusted signed it, or not enough of them.
-pub(super) fn check(dir: &Path, manifest: &[u8], trusted: &Trusted) -> Result<Signed> {
-    let lines = read_lines(dir)?;
-    let fits = |key: &[u8; 32]| has_signed(&lines, key, manifest);
-    let keys: Vec<[u8; 32]> = trusted.keys.iter().filter(|key| fits(key)).copied().collect();
+pub(super) fn check<'a>(dir: &Path, text: &'a Text, trusted: &Trusted) -> Result<Signed<'a>> {
+    let mut lines = Lines::read(dir)?;
+    lines.hold(text, |key| trusted.keys.contains(key))?;
+    let keys: Vec<[u8; 32]> = trusted.keys.iter().filter(|key| lines.has_signed(key)).copied().collect();
     let brought = read_root(dir)?.map(|(file, digest)| (trusted.knows(&file), file, digest));
     let root = brought.as_ref().map(|(.., digest)| *digest);
     let mut lacks = None;
     // Whoever is known here neither by key nor by root can ask for no more work: a root may name many keys, and each
     // signature over the manifest costs a pass over all of it.
     if let Some((is_trusted, file, _)) = brought.filter(|(known, ..)| *known || !keys.is_empty()) {
-        if !is_trusted && claimed_root(manifest) != root {
+        if !is_trusted && claimed_root(text) != root {
             return Err(another_root());
         }
         let chain = newest(file, &trusted.roots)?;
-        let tally = chain.newest().release.tally(&lines, manifest, &keys::verifies);
+        let release = &chain.newest().release;
+        lines.hold(text, |key| release.person(key).is_some())?;
+        let tally = lines.tally(release);
         match tally.missing {
             0 if is_trusted => {
                 let by = SignedBy::Root { chain: Box::new(chain), people: tally.signed };
-                return Ok(Signed { lines, by, keys, root });
+                return Ok(Signed { text, lines, by, keys, root });
             }
             0 => {}
             _ => lacks = Some((chain, tally)),
@@ -217,13 +187,13 @@ pub(super) fn check(dir: &Path, manifest: &[u8], trusted: &Trusted) -> Result<Si
     }
     // Also for those who trust the station by itself, a candidate is none of its bundles yet.
     if !keys.is_empty() && (lacks.is_none() || trusted.candidates) {
-        return Ok(Signed { lines, by: SignedBy::Key, keys, root });
+        return Ok(Signed { text, lines, by: SignedBy::Key, keys, root });
     }
-    let is_known = |line: &SignatureLine| {
-        let named = lacks.as_ref().and_then(|(chain, _)| chain.newest().release.person(&line.public_key));
-        (trusted.keys.contains(&line.public_key) || named.is_some()) && !fits(&line.public_key)
+    let is_known = |key: &[u8; 32]| {
+        let named = lacks.as_ref().and_then(|(chain, _)| chain.newest().release.person(key));
+        (trusted.keys.contains(key) || named.is_some()) && !lines.has_signed(key)
     };
-    if lines.iter().any(is_known) {
+    if lines.keys().any(is_known) {
         return Err(Error::unsafe_(format!(
             "the signature does not fit {MANIFEST}: one of the two was changed or damaged"
         ))
@@ -232,7 +202,7 @@ pub(super) fn check(dir: &Path, manifest: &[u8], trusted: &Trusted) -> Result<Si
     Err(match lacks {
         Some((chain, tally)) => not_released(&chain, &tally, &lines),
         None => {
-            let signers: Vec<String> = lines.iter().map(|l| fingerprint(&l.public_key)).collect();
+            let signers: Vec<String> = lines.keys().map(fingerprint).collect();
             Error::unsafe_(format!("the bundle is signed by {}, which is not trusted here", signers.join(" and ")))
                 .hint("if it should be, compare the fingerprint with the sender's administrator and run `airlock trust add`")
         }
@@ -246,38 +216,27 @@ pub(super) fn check(dir: &Path, manifest: &[u8], trusted: &Trusted) -> Result<Si
 ///
 /// # Errors
 ///
-/// A list or the root cannot be read.
+/// A list, the manifest or the root cannot be read.
 pub(crate) fn merged(dir: &Path, copy: &Path, trusted: &Trusted) -> Result<Option<String>> {
-    let manifest = read_limited(&dir.join(MANIFEST), MANIFEST_BYTES_MAX)?;
-    let (held, others) = (read_lines(dir)?, read_lines(copy)?);
+    let text = Text::read(&dir.join(MANIFEST))?;
+    let sender = claimed_sender(&text);
     let root = read_root(dir)?.map(|(file, _)| newest(file, &trusted.roots)).transpose()?;
     let is_named = |key: &[u8; 32]| {
         trusted.keys.contains(key)
-            || claimed_sender(&manifest) == Some(*key)
+            || sender == Some(*key)
             || root.as_ref().is_some_and(|chain| chain.newest().release.person(key).is_some())
     };
-    let mut keys: Vec<[u8; 32]> = Vec::new();
-    for line in held.iter().chain(&others) {
-        if !keys.contains(&line.public_key) && is_named(&line.public_key) {
-            keys.push(line.public_key);
+    let (mut own, mut others) = (Lines::read(dir)?, Lines::read(copy)?);
+    own.hold(&text, is_named)?;
+    others.hold(&text, is_named)?;
+    let mut all: Vec<&SignatureLine> = Vec::new();
+    for line in own.good().chain(others.good()) {
+        if !all.iter().any(|other| other.public_key == line.public_key) {
+            all.push(line);
         }
     }
-    let (mut out, mut is_new) = (String::new(), false);
-    for key in keys {
-        let of = |lines: &'_ [SignatureLine]| {
-            let fits = |line: &&SignatureLine| line.public_key == key && keys::verifies(line, &manifest);
-            lines.iter().find(fits).map(|line| format!("{line}\n"))
-        };
-        let own = of(&held);
-        let found = own.clone().or_else(|| of(&others));
-        is_new |= own.is_none() && found.is_some();
-        out.extend(found);
-    }
-    Ok(is_new.then_some(out))
-}
-
-fn has_signed(lines: &[SignatureLine], key: &[u8; 32], message: &[u8]) -> bool {
-    lines.iter().any(|line| line.public_key == *key && keys::verifies(line, message))
+    let is_new = all.iter().any(|line| !own.has_signed(&line.public_key));
+    Ok(is_new.then(|| all.iter().map(|line| format!("{line}\n")).collect()))
 }
 
 /// The newest version of a root: the one that is known, or the one that a bundle brings.
@@ -289,13 +248,10 @@ fn newest(file: RootFile, held: &[Chain]) -> Result<Chain> {
     }
 }
 
-fn not_released(chain: &Chain, tally: &Tally, lines: &[SignatureLine]) -> Error {
+fn not_released(chain: &Chain, tally: &Tally, lines: &Lines) -> Error {
     let root = chain.newest();
-    let strange: Vec<String> = lines
-        .iter()
-        .filter(|line| root.release.person(&line.public_key).is_none())
-        .map(|line| fingerprint(&line.public_key))
-        .collect();
+    let strange = lines.keys().filter(|key| root.release.person(key).is_none());
+    let strange: Vec<String> = strange.map(fingerprint).collect();
     let by = if tally.signed.is_empty() { "nobody".to_owned() } else { tally.signed.join(", ") };
     let strange = match strange.is_empty() {
         true => String::new(),
@@ -317,11 +273,12 @@ fn people(names: &[String]) -> String {
     }
 }
 
-impl Signed {
+impl Signed<'_> {
     /// Holds the manifest, which is read by now, against its signatures. Gives the key of the sender.
-    pub(super) fn of(self, manifest: &Manifest, bytes: &[u8]) -> Result<([u8; 32], SignedBy)> {
+    pub(super) fn of(mut self, manifest: &Manifest) -> Result<([u8; 32], SignedBy)> {
         let named = hex::decode::<32>(&manifest.sender.public_key);
-        let Some(sender) = named.filter(|key| has_signed(&self.lines, key, bytes)) else {
+        self.lines.hold(self.text, |key| Some(*key) == named)?;
+        let Some(sender) = named.filter(|key| self.lines.has_signed(key)) else {
             return Err(another_sender());
         };
         if self.root != listed_root(manifest) {
@@ -351,21 +308,21 @@ fn root_among(extra: &[ExtraFile]) -> Option<Digest> {
 }
 
 /// The same of a manifest that is not read yet, and must not be believed to be one.
-pub(crate) fn claimed_root(manifest: &[u8]) -> Option<Digest> {
+pub(crate) fn claimed_root(manifest: &Text) -> Option<Digest> {
     #[derive(serde::Deserialize)]
     struct Claim {
         extra: Vec<ExtraFile>,
     }
-    serde_json::from_slice::<Claim>(manifest).ok().and_then(|claim| root_among(&claim.extra))
+    serde_json::from_reader::<_, Claim>(manifest.reader()).ok().and_then(|claim| root_among(&claim.extra))
 }
 
 /// The key of the station that a manifest says to be of.
-fn claimed_sender(manifest: &[u8]) -> Option<[u8; 32]> {
+fn claimed_sender(manifest: &Text) -> Option<[u8; 32]> {
     #[derive(serde::Deserialize)]
     struct Claim {
         sender: Sender,
     }
-    let claim: Claim = serde_json::from_slice(manifest).ok()?;
+    let claim: Claim = serde_json::from_reader(manifest.reader()).ok()?;
     hex::decode(&claim.sender.public_key)
 }
 
@@ -391,13 +348,13 @@ pub struct Released {
 }
 
 impl Released {
-    pub(super) fn by(chain: &Chain, lines: &[SignatureLine], manifest: &[u8]) -> Self {
+    pub(super) fn by(chain: &Chain, lines: &Lines) -> Self {
         let root = chain.newest();
         Self {
             root: root.name.clone(),
             version: root.version,
             fingerprint: chain.fingerprint(),
-            tally: root.release.tally(lines, manifest, &keys::verifies),
+            tally: lines.tally(&root.release),
         }
     }
 }
@@ -429,7 +386,7 @@ impl std::fmt::Display for Released {
 pub struct Candidate {
     opened: Opened,
     chain: Chain,
-    bytes: Vec<u8>,
+    text: Text,
 }
 
 impl Candidate {
@@ -439,26 +396,22 @@ impl Candidate {
     ///
     /// It brings no root, or is not signed by the station that it names.
     pub fn open(dir: &Path) -> Result<Self> {
-        let lines = read_lines(dir)?;
+        let (text, lines) = (verify::text(dir)?, Lines::read(dir)?);
         // Of all that may have signed, only the station that it names writes it.
-        let sender = claimed_sender(&read_limited(&dir.join(MANIFEST), MANIFEST_BYTES_MAX)?);
-        let keys: Vec<[u8; 32]> =
-            lines.iter().map(|line| line.public_key).filter(|key| Some(*key) == sender).collect();
+        let sender = claimed_sender(&text);
+        let keys: Vec<[u8; 32]> = lines.keys().copied().filter(|key| Some(*key) == sender).collect();
         if keys.is_empty() {
             return Err(another_sender());
         }
-        let opened = verify::open(dir, Trusted { keys, candidates: true, ..Trusted::default() })?;
+        let trusted = Trusted { keys, candidates: true, ..Trusted::default() };
+        let opened = verify::open_text(dir, &text, &trusted)?;
         let root = read_root(dir)?.filter(|(_, digest)| Some(*digest) == listed_root(&opened.manifest));
         let (file, _) = root.ok_or_else(|| {
             Error::usage("this bundle brings no root: the key of the station that wrote it releases it").hint(
                 "name a root in [release] of that station's airlock.toml, then export; see docs/signing.md",
             )
         })?;
-        let bytes = read_limited(&dir.join(MANIFEST), MANIFEST_BYTES_MAX)?;
-        if Digest::of(&bytes) != opened.digest {
-            return Err(Error::unsafe_(format!("{MANIFEST} changes while it is read")));
-        }
-        Ok(Self { opened, chain: roots::chain(file)?, bytes })
+        Ok(Self { opened, chain: roots::chain(file)?, text })
     }
 
     /// What the bundle says.
@@ -479,7 +432,14 @@ impl Candidate {
 
     /// How it stands.
     pub fn standing(&self) -> Result<Released> {
-        Ok(Released::by(&self.chain, &read_lines(&self.opened.dir)?, &self.bytes))
+        Ok(Released::by(&self.chain, &self.lines()?))
+    }
+
+    /// Its signatures, each of which was held against it if it is of somebody who releases.
+    fn lines(&self) -> Result<Lines> {
+        let (mut lines, release) = (Lines::read(&self.opened.dir)?, &self.chain.newest().release);
+        lines.hold(&self.text, |key| release.person(key).is_some())?;
+        Ok(lines)
     }
 
     /// Adds a person's signature, unless it is there. Gives their name, and how it stands then.
@@ -498,15 +458,15 @@ impl Candidate {
             ))
             .hint("nothing was signed; `airlock key root show FILE` says whose keys release")
         })?;
-        let mut lines = read_lines(&self.opened.dir)?;
-        if !has_signed(&lines, &key, &self.bytes) {
+        let mut lines = self.lines()?;
+        if !lines.has_signed(&key) {
             // One that does not fit is of no use.
-            lines.retain(|line| line.public_key != key);
-            lines.push(signer.sign(&self.bytes)?);
-            let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+            let all = lines.with(signer.sign(&self.text.whole()?)?);
+            let text: String = all.iter().map(|line| format!("{line}\n")).collect();
             replace(&self.opened.dir, &text)?;
+            lines = self.lines()?;
         }
-        Ok((person.to_owned(), Released::by(&self.chain, &lines, &self.bytes)))
+        Ok((person.to_owned(), Released::by(&self.chain, &lines)))
     }
 }
 

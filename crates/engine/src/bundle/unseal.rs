@@ -7,7 +7,6 @@
 //! bytes that are opened are held against the signed hash, whatever a medium gives when it is asked again. All else that is sealed
 //! is held against the inner manifest when it was opened.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write as _};
 use std::path::Path;
@@ -177,9 +176,12 @@ impl Content {
     ) -> Result<()> {
         self.open_objects(outer.with_objects()?)?;
         let files = &self.parts.manifest().files;
-        let by_path: BTreeMap<&str, &BundledFile> =
-            files.iter().map(|file| (file.path.as_str(), file)).collect();
-        let pair = |travelled: Whole<'_>| Some((travelled.sha256, *by_path.get(travelled.path)?));
+        let mut by_path: Vec<&BundledFile> = files.iter().collect();
+        by_path.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        let pair = |travelled: Whole<'_>| {
+            let at = by_path.binary_search_by(|file| file.path.cmp(&travelled.path)).ok()?;
+            Some((travelled.sha256, *by_path.get(at)?))
+        };
         let pairs: Vec<(Digest, &BundledFile)> = outer.manifest().wholes().filter_map(pair).collect();
         let total = files.iter().map(|file| file.size).fold(0, u64::saturating_add);
         let task = progress.task("opening".to_owned(), Unit::Bytes, Some(total));

@@ -7,16 +7,18 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-use airlock_core::bundle::{self, BundledFile, MANIFEST, MANIFEST_BYTES_MAX, Manifest, SIGNATURES};
-use airlock_core::canon::Canonical;
+use airlock_core::bundle::text::{Reading, Unread};
+use airlock_core::bundle::{self, BundledFile, MANIFEST, Manifest, SIGNATURES};
 use airlock_core::cut::{self, Joined};
 use airlock_core::id::Digest;
 use airlock_core::litter;
+use airlock_core::place::FilePath;
 use airlock_core::sealed;
 use airlock_core::unseen::has_unseen;
 use airlock_core::volume::{self, LABEL, LABEL_BYTES_MAX, ParityFile, Part};
 
 use super::signing::{self, SignedBy, Trusted};
+use super::text::Text;
 use super::{media, objects, target};
 use crate::error::{Error, Kind, Result, file_error};
 use crate::progress::{Progress, Unit};
@@ -41,24 +43,37 @@ pub struct Opened {
     pub part: Part,
 }
 
-pub(super) fn read_limited(path: &Path, most: u64) -> Result<Vec<u8>> {
-    let file = crate::files::open_regular(path).map_err(|e| match e.kind() {
+/// Opens a file without which a folder is no bundle.
+pub(super) fn open_own(path: &Path) -> Result<File> {
+    crate::files::open_regular(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => {
             Error::unsafe_(format!("{} is missing: this is no whole bundle", path.display()))
                 .hint("give the folder that holds AIRLOCK.json; if the copy was broken off, copy it again")
         }
         _ => file_error(path)(e),
-    })?;
+    })
+}
+
+pub(super) fn read_limited(path: &Path, most: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    file.take(most + 1).read_to_end(&mut bytes).map_err(file_error(path))?;
+    open_own(path)?.take(most + 1).read_to_end(&mut bytes).map_err(file_error(path))?;
     if bytes.len() as u64 > most {
-        return Err(Error::unsafe_(format!("{} is larger than {most} bytes", path.display())));
+        return Err(too_large(path, most));
     }
     Ok(bytes)
 }
 
+pub(super) fn too_large(path: &Path, most: u64) -> Error {
+    Error::unsafe_(format!("{} is larger than {most} bytes", path.display()))
+}
+
 /// Opens a bundle: its manifest must be signed by one of the keys that are trusted, or by enough of a root's.
 pub fn open(dir: &Path, trusted: impl Into<Trusted>) -> Result<Opened> {
+    open_text(dir, &text(dir)?, &trusted.into())
+}
+
+/// The manifest in a folder that may hold a bundle.
+pub(super) fn text(dir: &Path) -> Result<Text> {
     if !dir.is_dir() {
         return Err(Error::usage(format!("{} is no folder", dir.display()))
             .hint("give the folder that holds AIRLOCK.json"));
@@ -66,18 +81,27 @@ pub fn open(dir: &Path, trusted: impl Into<Trusted>) -> Result<Opened> {
     if dir.join(PARTIAL).exists() {
         return Err(broken_off(dir));
     }
-    let bytes = read_limited(&dir.join(MANIFEST), MANIFEST_BYTES_MAX)?;
-    let signed = signing::check(dir, &bytes, &trusted.into())?;
-    let manifest = parse(&bytes)?;
-    let (signer, by) = signed.of(&manifest, &bytes)?;
+    Text::read(&dir.join(MANIFEST))
+}
+
+/// The same, of a folder whose manifest was found.
+pub(super) fn open_text(dir: &Path, text: &Text, trusted: &Trusted) -> Result<Opened> {
+    let signed = signing::check(dir, text, trusted)?;
+    let mut reading = Reading::new(text.size());
+    text.each(|piece| {
+        reading.push(piece);
+        Ok(())
+    })?;
+    let manifest = checked(reading)?;
+    let (signer, by) = signed.of(&manifest)?;
     let part = part(dir, &manifest)?;
-    let (dir, digest, manifest) = (dir.to_owned(), Digest::of(&bytes), Arc::new(manifest));
+    let (dir, digest, manifest) = (dir.to_owned(), text.digest(), Arc::new(manifest));
     Ok(Opened { dir, manifest, digest, signer, by, part })
 }
 
 /// SHA-256 of the manifest in a folder, whoever signed it.
 pub(crate) fn manifest_hash(dir: &Path) -> Result<Digest> {
-    Ok(Digest::of(&read_limited(&dir.join(MANIFEST), MANIFEST_BYTES_MAX)?))
+    Ok(Text::read(&dir.join(MANIFEST))?.digest())
 }
 
 /// Which number of which stream the manifest in a folder says that it is, whoever signed it.
@@ -87,14 +111,13 @@ pub(super) fn claimed_number(dir: &Path) -> Option<(String, u64)> {
         number: u64,
         stream: String,
     }
-    let bytes = read_limited(&dir.join(MANIFEST), MANIFEST_BYTES_MAX).ok()?;
-    serde_json::from_slice::<Claim>(&bytes).ok().map(|claim| (claim.stream, claim.number))
+    let text = Text::read(&dir.join(MANIFEST)).ok()?;
+    serde_json::from_reader::<_, Claim>(text.reader()).ok().map(|claim| (claim.stream, claim.number))
 }
 
 /// Whether the manifest in a folder says that a root comes with it, whoever signed it.
 pub(super) fn claims_root(dir: &Path) -> bool {
-    let bytes = read_limited(&dir.join(MANIFEST), MANIFEST_BYTES_MAX).unwrap_or_default();
-    signing::claimed_root(&bytes).is_some()
+    Text::read(&dir.join(MANIFEST)).is_ok_and(|text| signing::claimed_root(&text).is_some())
 }
 
 /// What a folder says that it holds of a bundle, which must be something that the bundle has.
@@ -134,33 +157,22 @@ fn broken_off(dir: &Path) -> Error {
 
 /// Reads a manifest and checks everything that it alone can tell.
 pub(super) fn parse(bytes: &[u8]) -> Result<Manifest> {
+    let mut reading = Reading::new(bytes.len() as u64);
+    reading.push(bytes);
+    checked(reading)
+}
+
+/// The same of one that was read to its end.
+pub(super) fn checked(reading: Reading) -> Result<Manifest> {
     let bad = |what: String| Error::unsafe_(format!("{MANIFEST} {what}"));
-    let text = std::str::from_utf8(bytes).map_err(|_| bad("is not UTF-8".to_owned()))?;
-    let canonical = Canonical::parse(text).map_err(|e| bad(format!("cannot be read: {e}")))?;
-    #[derive(serde::Deserialize)]
-    struct Format {
-        format: u32,
-    }
-    let format: Format = canonical.read().map_err(|e| bad(format!("cannot be read: {e}")))?;
-    if format.format > bundle::FORMAT {
-        return Err(bad(format!(
-            "has layout {}, this program reads up to {}",
-            format.format,
-            bundle::FORMAT
-        ))
-        .hint("update this station's airlock"));
-    }
-    // Ours is canonical as it lies there; only one copy is held while it is taken apart.
-    let read = if canonical.as_str() == text {
-        drop(canonical);
-        serde_json::from_str(text)
-    } else {
-        canonical.read()
-    };
-    let manifest: Manifest = read.map_err(|e| bad(format!("cannot be read: {e}")))?;
-    let mut paths: Vec<&str> = listed(&manifest).collect();
-    if let Some(path) = paths.iter().find(|path| !bundle::is_bundle_path(path)) {
-        return Err(bad(format!("names a file outside the bundle: `{}`", path.escape_default())));
+    let manifest = reading.finish().map_err(|e| match e {
+        Unread::Layout { .. } => bad(e.to_string()).hint("update this station's airlock"),
+        _ => bad(e.to_string()),
+    })?;
+    let few = few(&manifest);
+    let mut paths: Vec<&FilePath> = few.iter().chain(manifest.files.iter().map(|f| &f.path)).collect();
+    if let Some(path) = paths.iter().find(|path| !bundle::is_bundle_path(&path.text())) {
+        return Err(bad(format!("names a file outside the bundle: `{}`", path.text().escape_default())));
     }
     if let Some(fault) = volume::fault(&manifest).or_else(|| cut::fault(&manifest)) {
         return Err(bad(fault));
@@ -170,29 +182,24 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Manifest> {
     }
     // People read these before they sign or believe.
     let texts = [&manifest.stream, &manifest.sender.name].into_iter().chain(&manifest.recipient);
-    let names =
-        manifest.channels.keys().chain(manifest.feeds.keys()).chain(manifest.files.iter().map(|f| &f.name));
+    let texts = texts.chain(manifest.channels.keys()).chain(manifest.feeds.keys()).map(String::as_str);
+    let names = manifest.files.iter().map(|f| &*f.name);
     if let Some(text) = texts.chain(names).find(|text| has_unseen(text)) {
         return Err(bad(format!("has a name that would show as something else: `{}`", text.escape_debug()))
             .hint("do not sign or import this; tell your security officer"));
     }
     // Also for media that know no capitals.
-    paths.sort_unstable_by(|a, b| lower(a).cmp(lower(b)));
-    match paths.windows(2).find(|pair| lower(pair[0]).eq(lower(pair[1]))) {
+    paths.sort_unstable_by(|a, b| a.cmp_lower(b));
+    match paths.windows(2).find(|pair| pair[0].cmp_lower(pair[1]).is_eq()) {
         Some(pair) => Err(bad(format!("names `{}` twice", pair[0]))),
         None => Ok(manifest),
     }
 }
 
-fn lower(path: &str) -> impl Iterator<Item = u8> + '_ {
-    path.bytes().map(|b| b.to_ascii_lowercase())
-}
-
-/// Every path that a manifest lists.
-fn listed(manifest: &Manifest) -> impl Iterator<Item = &str> {
-    let files = manifest.files.iter().map(|f| f.path.as_str());
+/// Every path that a manifest lists, but those of the artifacts.
+fn few(manifest: &Manifest) -> Vec<FilePath> {
     let parity = manifest.parity.iter().flat_map(|p| &p.files).map(|f| f.path.as_str());
-    beside(manifest).chain(files).chain(parity)
+    beside(manifest).chain(parity).map(FilePath::from).collect()
 }
 
 /// The paths that are in each part.
@@ -233,12 +240,12 @@ impl Opened {
         if dir.join(PARTIAL).exists() {
             return Err(broken_off(dir));
         }
-        let bytes = read_limited(&dir.join(MANIFEST), MANIFEST_BYTES_MAX)?;
-        if Digest::of(&bytes) != self.digest {
+        let text = Text::read(&dir.join(MANIFEST))?;
+        if text.digest() != self.digest {
             return Err(Error::unsafe_(format!("{} is a part of another bundle", dir.display())));
         }
         let (signer, by) = match trusted {
-            Some(trusted) => signing::check(dir, &bytes, trusted)?.of(&self.manifest, &bytes)?,
+            Some(trusted) => signing::check(dir, &text, trusted)?.of(&self.manifest)?,
             None => (self.signer, self.by.clone()),
         };
         let part = part(dir, &self.manifest)?;
@@ -272,20 +279,22 @@ impl Opened {
     fn listing(&self) -> Result<()> {
         let missing = self.strangers()?;
         let Some(missing) = missing.first() else { return Ok(()) };
-        let path = self.dir.join(missing);
+        let path = self.dir.join(missing.text());
         Err(Error::unsafe_(format!("{} is missing: the manifest lists it", path.display()))
             .hint("the copy was broken off or the medium is damaged: copy the bundle again"))
     }
 
     /// Refuses what the manifest does not list here, and gives what it lists and is not there.
-    pub(super) fn strangers(&self) -> Result<Vec<&str>> {
+    pub(super) fn strangers(&self) -> Result<Vec<FilePath>> {
         let m = &self.manifest;
-        let mut listed: Vec<&str> = beside(m).chain(self.parity().map(|f| f.path.as_str())).collect();
-        listed.extend(m.files_of(&self.part).map(|(_, f)| f.path.as_str()));
+        let few = beside(m).chain(self.parity().map(|f| f.path.as_str()));
+        let few: Vec<FilePath> = few.map(FilePath::from).collect();
+        let mut listed: Vec<&FilePath> = few.iter().collect();
+        listed.extend(m.files_of(&self.part).map(|(_, f)| &f.path));
         listed.sort_unstable();
         let mut there = vec![false; listed.len()];
         walk(&self.dir, |path, is_file| {
-            let at = listed.binary_search(&path).map_err(|_| {
+            let at = listed.binary_search(&&FilePath::from(path)).map_err(|_| {
                 Error::unsafe_(format!(
                     "{} is not in the manifest: somebody put it there",
                     self.dir.join(path).display()
@@ -295,7 +304,7 @@ impl Opened {
             there[at] = true;
             if is_file { Ok(()) } else { Err(no_file(&self.dir.join(path))) }
         })?;
-        Ok(listed.into_iter().zip(there).filter(|(_, there)| !there).map(|(path, _)| path).collect())
+        Ok(listed.into_iter().zip(there).filter(|(_, there)| !there).map(|(path, _)| path.clone()).collect())
     }
 
     /// Opens a file of the bundle, which must be of this size.
@@ -399,11 +408,12 @@ impl Opened {
         }
         media::each(
             &self.runs(),
-            |(files, _)| files.iter().map(|f| f.size).fold(0, u64::saturating_add),
-            |(files, made), buffer| {
+            |first| self.run(*first).0.iter().map(|f| f.size).fold(0, u64::saturating_add),
+            |first, buffer| {
+                let (files, made) = self.run(*first);
                 let mut whole = made.map(|_| Sha256::new());
-                for file in *files {
-                    self.look_through(&file.path, file.size, file.sha256, buffer, |bytes| {
+                for file in files {
+                    self.look_through(&file.path.text(), file.size, file.sha256, buffer, |bytes| {
                         whole.iter_mut().for_each(|whole| whole.update(bytes));
                         task.add(bytes.len() as u64);
                     })?;
@@ -423,23 +433,28 @@ impl Opened {
         )
     }
 
-    /// The files that belong here, each by itself; but one after another those that make one, if all of them are here.
-    fn runs(&self) -> Vec<(&[BundledFile], Option<&Joined>)> {
-        let m = &self.manifest;
+    /// The files that belong here, each by itself; but one after another those that make one, if all of them are here. Gives the
+    /// place of the first of each run.
+    fn runs(&self) -> Vec<u32> {
+        let (mut out, mut end) = (Vec::new(), 0);
+        for place in self.manifest.files_of(&self.part).filter_map(|(place, _)| u32::try_from(place).ok()) {
+            if place as usize >= end {
+                end = place as usize + self.run(place).0.len();
+                out.push(place);
+            }
+        }
+        out
+    }
+
+    /// The run that begins at a place, and what it makes.
+    fn run(&self, first: u32) -> (&[BundledFile], Option<&Joined>) {
+        let (m, place) = (&self.manifest, first as usize);
         let is_here = |place: usize| {
             m.files.get(place).is_some_and(|file| self.part.has_file(place as u64, file.volume))
         };
-        let (mut out, mut end) = (Vec::new(), 0);
-        for place in m.files_of(&self.part).filter_map(|(place, _)| usize::try_from(place).ok()) {
-            if place < end {
-                continue;
-            }
-            let made = m.part_of(place).filter(|(made, first)| *first == 0 && made.places().all(is_here));
-            let places = made.map_or(place..place + 1, |(made, _)| made.places());
-            end = places.end;
-            out.push((m.files.get(places).unwrap_or_default(), made.map(|(made, _)| made)));
-        }
-        out
+        let made = m.part_of(place).filter(|(made, before)| *before == 0 && made.places().all(is_here));
+        let places = made.map_or(place..place + 1, |(made, _)| made.places());
+        (m.files.get(places).unwrap_or_default(), made.map(|(made, _)| made))
     }
 }
 

@@ -107,14 +107,20 @@ impl Room {
     /// Lists the files of a manifest, which are whole so far, cut as far as they must be. Gives what is left for them, and what each
     /// takes beside its bytes.
     fn list(&self, manifest: &mut Manifest, parity: usize, limit: u64) -> Result<(Vec<u64>, u64)> {
-        let files = std::mem::take(&mut manifest.files);
+        let mut files = std::mem::take(&mut manifest.files);
         let mut lines = files.len() as u64;
         loop {
             let (for_files, of_each) = self.for_files(manifest, lines, parity)?;
             let largest = for_files.iter().max().map_or(0, |most| most.saturating_sub(of_each));
             // What must be smaller than any limit may be finds no room, and that is said then.
             let fits = Some(largest / self.step * self.step).filter(|fits| *fits >= LIMIT_MIN);
-            cut::list(manifest, &files, limit.min(fits.unwrap_or(u64::MAX)))?;
+            let limit = limit.min(fits.unwrap_or(u64::MAX));
+            // Mostly none is cut, and it is not done again.
+            let all = match files.iter().all(|file| file.size <= limit) {
+                true => std::mem::take(&mut files),
+                false => files.clone(),
+            };
+            cut::list(manifest, all, limit)?;
             // Parts have lines, too, which leave less room.
             let listed = (manifest.files.len() + manifest.joined.len()) as u64;
             if listed <= lines {
@@ -283,7 +289,7 @@ fn unpacked(why: Unpacked, manifest: &Manifest, room: &[u64]) -> Error {
     match why {
         Unpacked::TooLarge(at) => {
             let file = manifest.files.get(at);
-            let (name, size) = file.map_or(("a file", 0), |file| (file.name.as_str(), file.size));
+            let (name, size) = file.map_or(("a file", 0), |file| (&*file.name, file.size));
             Error::usage(format!(
                 "{name} has {}, and no medium has room for more than {} of files",
                 mb(size),

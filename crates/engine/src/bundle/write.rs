@@ -11,10 +11,12 @@ use std::path::{Path, PathBuf};
 use airlock_core::bundle::{BundledFile, ExtraFile, MANIFEST, Manifest, README, ROOT, SIGNATURES};
 use airlock_core::id::Digest;
 use airlock_core::litter;
+use airlock_core::place::FilePath;
 use airlock_core::volume::{LABEL, Part};
 
 use super::media;
 use super::source::{self, Source, Sources};
+use super::text::{Pieces, Text};
 use super::verify::{self, PARTIAL};
 use crate::error::{Error, Result, file_error};
 use crate::progress::{Progress, Unit};
@@ -64,8 +66,14 @@ impl Folder {
         let folders = media::room_for_folders(files.len() as u64, media::free(dir)?.1);
         folder.check_room(manifest, &files, if is_resumed { 0 } else { folders })?;
         fs::write(&marker, "").map_err(file_error(&marker))?;
-        let mut folders: BTreeSet<&str> = BTreeSet::from(["files", "objects"]);
-        folders.extend(files.iter().filter_map(|f| Some(f.path.rsplit_once('/')?.0)));
+        let mut folders: BTreeSet<String> = BTreeSet::from(["files", "objects"].map(str::to_owned));
+        for file in &files {
+            let path = file.path.text();
+            if let Some((folder, _)) = path.rsplit_once('/').filter(|(folder, _)| !folders.contains(*folder))
+            {
+                folders.insert(folder.to_owned());
+            }
+        }
         for inner in folders {
             let path = dir.join(inner);
             fs::create_dir_all(&path).map_err(file_error(&path))?;
@@ -104,7 +112,7 @@ impl Folder {
                     task.add(file.size);
                     return Ok(());
                 }
-                let path = self.dir.join(&file.path);
+                let path = self.dir.join(file.path.text());
                 media::copy(&sources.get(file)?, &path, buffer, |n| task.add(n))
             },
         )
@@ -112,7 +120,7 @@ impl Folder {
 
     /// Whether an export that was broken off left a file as it should be. A large one is on the medium then.
     fn holds(&self, file: &BundledFile, buffer: &mut [u8]) -> Result<bool> {
-        let path = self.dir.join(&file.path);
+        let path = self.dir.join(file.path.text());
         match fs::symlink_metadata(&path) {
             Ok(meta) if meta.is_file() && meta.len() == file.size => {}
             Ok(_) => {
@@ -168,7 +176,7 @@ impl Folder {
         media::each(
             files,
             |f| f.size,
-            |file, buffer| match gives_back(&self.dir.join(&file.path), file.sha256, buffer, &told)? {
+            |file, buffer| match gives_back(&self.dir.join(file.path.text()), file.sha256, buffer, &told)? {
                 true => Ok(()),
                 false => Err(self.whose_fault(sources, file, buffer)),
             },
@@ -177,7 +185,7 @@ impl Folder {
 
     /// Says whether the store or the medium has other bytes than it should.
     fn whose_fault(&self, sources: &Sources, file: &BundledFile, buffer: &mut [u8]) -> Error {
-        let path = self.dir.join(&file.path);
+        let path = self.dir.join(file.path.text());
         let source = match sources.get(file) {
             Ok(source) => source,
             Err(error) => return error,
@@ -217,11 +225,11 @@ impl Folder {
     /// Removes what an export that was broken off left behind and that does not belong here. Objects and what people read are
     /// written anew, and so is parity.
     fn remove_leftovers(&self, files: &[&BundledFile]) -> Result<()> {
-        let mut listed: Vec<&str> = files.iter().map(|f| f.path.as_str()).collect();
+        let mut listed: Vec<&FilePath> = files.iter().map(|f| &f.path).collect();
         listed.sort_unstable();
         verify::walk(&self.dir, |path, _| {
             let is_ours = [PARTIAL, README].contains(&path) || path.starts_with("objects/");
-            if is_ours || listed.binary_search(&path).is_ok() {
+            if is_ours || listed.binary_search(&&FilePath::from(path)).is_ok() {
                 return Ok(());
             }
             remove(&self.dir.join(path))
@@ -246,7 +254,7 @@ impl Folder {
     fn check_room(&self, manifest: &Manifest, files: &[&BundledFile], folders: u64) -> Result<()> {
         let is_there = |file: &BundledFile| {
             self.is_resumed
-                && fs::metadata(self.dir.join(&file.path)).is_ok_and(|meta| meta.len() == file.size)
+                && fs::metadata(self.dir.join(file.path.text())).is_ok_and(|meta| meta.len() == file.size)
         };
         let missing = files.iter().filter(|file| !is_there(file)).map(|file| file.size);
         let lines = (manifest.files.len() as u64).saturating_mul(MANIFEST_LINE_BYTES);
@@ -258,14 +266,14 @@ impl Folder {
         media::sync(&self.dir)
     }
 
-    /// Writes the manifest. Nobody believes it without a signature.
-    pub fn write_manifest(&self, text: &str) -> Result<()> {
+    /// Writes the manifest, which comes piece by piece. Nobody believes it without a signature. Gives it as the medium does.
+    pub fn write_manifest(&self, pieces: impl FnOnce(&mut Pieces<'_>) -> Result<()>) -> Result<Text> {
         let path = self.dir.join(MANIFEST);
-        put(&path, text)?;
+        let written = Text::put(&path, pieces)?;
         self.sync()?;
-        let mut buffer = vec![0; media::BUFFER_BYTES];
-        let is_good = gives_back(&path, Digest::of(text.as_bytes()), &mut buffer, |_| ())?;
-        if is_good { Ok(()) } else { Err(damaged(&path)) }
+        media::open(&path)?.iter().for_each(media::forget);
+        let text = Text::read(&path)?;
+        if text.digest() == written { Ok(text) } else { Err(damaged(&path)) }
     }
 
     /// Writes the signature, and takes the marker away when it is on the medium.
@@ -405,13 +413,7 @@ mod tests {
             let mut staged = blobs.stage().unwrap();
             staged.write(&bytes).unwrap();
             let (sha256, size) = (batch.add(staged, None).unwrap(), bytes.len() as u64);
-            files.push(BundledFile {
-                name: name.to_owned(),
-                path: name.to_owned(),
-                sha256,
-                size,
-                volume: None,
-            });
+            files.push(BundledFile { name: name.into(), path: name.into(), sha256, size, volume: None });
         }
         batch.commit().unwrap();
         assert_eq!(files.iter().map(|f| media::is_large(f.size)).collect::<Vec<_>>(), [true, false]);
@@ -427,13 +429,13 @@ mod tests {
         // Of the right size, and other bytes.
         for file in &files {
             let size = usize::try_from(file.size).unwrap();
-            fs::write(folder.dir.join(&file.path), vec![0; size]).unwrap();
+            fs::write(folder.dir.join(file.path.text()), vec![0; size]).unwrap();
         }
         let all: Vec<&BundledFile> = files.iter().collect();
         for _ in 0..2 {
             folder.copy_files(&sources, &all, &Progress::default()).unwrap();
             for file in &files {
-                assert_eq!(Digest::of(&fs::read(folder.dir.join(&file.path)).unwrap()), file.sha256);
+                assert_eq!(Digest::of(&fs::read(folder.dir.join(file.path.text())).unwrap()), file.sha256);
             }
         }
     }
@@ -453,7 +455,7 @@ mod tests {
         read_back().unwrap();
         for file in &files {
             // As a medium does that is smaller than it says.
-            let path = folder.dir.join(&file.path);
+            let path = folder.dir.join(file.path.text());
             harm(&path);
             assert!(read_back().unwrap_err().message.contains(&path.display().to_string()));
             harm(&path);

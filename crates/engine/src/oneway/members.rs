@@ -150,16 +150,16 @@ impl Members {
 
 /// Every file that a manifest lists, where it lies in the data.
 fn members(manifest: &Manifest) -> Result<Vec<Member>> {
-    let objects = manifest.objects.iter().map(|f| (&f.path, f.sha256, f.size));
-    let files = manifest.files.iter().map(|f| (&f.path, f.sha256, f.size));
-    let extra = manifest.extra.iter().map(|f| (&f.path, f.sha256, f.size));
+    let objects = manifest.objects.iter().map(|f| (f.path.clone(), f.sha256, f.size));
+    let files = manifest.files.iter().map(|f| (f.path.to_string(), f.sha256, f.size));
+    let extra = manifest.extra.iter().map(|f| (f.path.clone(), f.sha256, f.size));
     let mut end = 0_u64;
-    let place = |(path, sha256, size): (&String, Digest, u64)| {
+    let place = |(path, sha256, size): (String, Digest, u64)| {
         let start = end;
         end = start
             .checked_add(size)
             .ok_or_else(|| Error::unsafe_("the manifest names more bytes than there are"))?;
-        Ok(Member { path: path.clone(), sha256, range: start..end })
+        Ok(Member { path, sha256, range: start..end })
     };
     objects.chain(files).chain(extra).map(place).collect()
 }

@@ -14,6 +14,8 @@ use airlock_core::id::Digest;
 use airlock_core::root::ROOT_BYTES_MAX;
 
 use super::{Refusal, Why, held};
+use crate::bundle::signing;
+use crate::bundle::text::Text;
 use crate::error::file_error;
 
 /// Bytes of all of them together: one of the largest, with its root.
@@ -226,8 +228,7 @@ fn full() -> Refusal {
 
 /// Whether a file is the root that a manifest lists, of which nothing else is believed.
 pub(super) fn is_root_of(manifest: &Path, root: Digest) -> Result<bool, Refusal> {
-    let bytes = std::fs::read(manifest).map_err(file_error(manifest))?;
-    Ok(crate::bundle::signing::claimed_root(&bytes) == Some(root))
+    Ok(signing::claimed_root(&Text::read(manifest)?) == Some(root))
 }
 
 #[cfg(test)]
