@@ -303,9 +303,14 @@ pub async fn confirm(station: &Station, id: &str) -> Result<Rejudged> {
         return Err(Error::no(format!("{id} waited until {} and has ended", proposal.expires.date()))
             .hint("have it proposed anew"));
     }
-    if let Act::Import { manifest, .. } = &proposal.act {
-        waiting::check(station, *manifest)?;
-    }
+    let kept = match &proposal.act {
+        Act::Import { manifest, .. } => {
+            let kept = waiting::hold(station).await?;
+            waiting::check(station, *manifest)?;
+            Some(kept)
+        }
+        _ => None,
+    };
     let mut stated = as_it_was(station, &proposal).await?;
     // Nobody's rights were taken in the meantime either.
     stated.push(RefChange { name: people::REF.to_owned(), from: rights, to: rights });
@@ -317,7 +322,12 @@ pub async fn confirm(station: &Station, id: &str) -> Result<Rejudged> {
     stated.push(RefChange { name: ref_name(id), from: Some(stored), to: None });
     let detail = serde_json::json!({"by": proposal.by, "act": act.told()});
     confirmed.commit(stated, "proposal.confirm", &ref_name(id), &detail).await?;
-    act.carry_out(&confirmed).await.map_err(|e| {
+    let done = act.carry_out(&confirmed).await;
+    if kept.is_some() {
+        drop(kept);
+        waiting::tidy_after(station).await;
+    }
+    done.map_err(|e| {
         let hint = e.hint.clone().unwrap_or_default();
         e.while_(&format!("{id} was confirmed, and could not be carried out; have it proposed anew"))
             .hint(hint)

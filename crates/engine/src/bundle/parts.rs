@@ -390,7 +390,13 @@ fn none_named() -> Error {
 pub fn hold_nothing(parts: &[Opened]) -> bool {
     let claims = |part: &Opened| match &part.part {
         Part::Files(places) => !places.is_empty(),
-        Part::Whole | Part::Volume(_) => true,
+        // A volume of parity has no files, and is something.
+        Part::Volume(number) => {
+            let m = &part.manifest;
+            let place = (*number as usize).saturating_sub(1);
+            place >= m.volumes_of_files() || m.volumes.get(place).is_some_and(|volume| volume.files > 0)
+        }
+        Part::Whole => true,
     };
     parts.iter().all(|part| !part.manifest.files.is_empty() && !claims(part))
 }

@@ -155,7 +155,8 @@ impl Sealer {
         (dir, path): (&Path, &str),
     ) -> Result<ExtraFile> {
         let to = dir.join(path);
-        let mut sealing = self.seal(plain)?.open_at(from, size, 0).map_err(file_error(&to))?;
+        let mut from = Hashing::new(from);
+        let mut sealing = self.seal(plain)?.open_at(&mut from, size, 0).map_err(file_error(&to))?;
         let (mut file, mut hasher, mut written) = (media::create(&to)?, Sha256::new(), 0);
         let mut buffer = vec![0; media::BUFFER_BYTES];
         media::pass(&mut sealing, &to, &mut buffer, |bytes| {
@@ -163,20 +164,27 @@ impl Sealer {
             written += bytes.len() as u64;
             file.write_all(bytes).map_err(file_error(&to))
         })?;
+        drop(sealing);
+        // The keys are those of this content: another one must not be sealed with them.
+        if from.digest() != plain {
+            std::fs::remove_file(&to).map_err(file_error(&to))?;
+            return Err(Error::fault(format!("what was to be sealed as {path} changed while it was read"))
+                .hint("run it again; if it stays so, look after this station's disk"));
+        }
         let sha256 = Digest::from_bytes(hasher.finalize().into());
         Ok(ExtraFile { path: path.to_owned(), sha256, size: written })
     }
 }
 
 /// A file that is hashed while it is read from its beginning.
-pub(super) struct Hashing {
-    file: File,
+pub(super) struct Hashing<R> {
+    file: R,
     hasher: Sha256,
 }
 
-impl Hashing {
+impl<R> Hashing<R> {
     /// Of which nothing is read yet.
-    pub fn new(file: File) -> Self {
+    pub fn new(file: R) -> Self {
         Self { file, hasher: Sha256::new() }
     }
 
@@ -186,7 +194,7 @@ impl Hashing {
     }
 }
 
-impl Read for Hashing {
+impl<R: Read> Read for Hashing<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let n = self.file.read(buffer)?;
         self.hasher.update(buffer.get(..n).unwrap_or_default());
@@ -194,7 +202,7 @@ impl Read for Hashing {
     }
 }
 
-impl Seek for Hashing {
+impl<R: Seek> Seek for Hashing<R> {
     fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
         self.file.seek(to)
     }

@@ -311,9 +311,37 @@ fn root_among(extra: &[ExtraFile]) -> Option<Digest> {
 pub(crate) fn claimed_root(manifest: &Text) -> Option<Digest> {
     #[derive(serde::Deserialize)]
     struct Claim {
-        extra: Vec<ExtraFile>,
+        extra: RootAmong,
     }
-    serde_json::from_reader::<_, Claim>(manifest.reader()).ok().and_then(|claim| root_among(&claim.extra))
+    serde_json::from_reader::<_, Claim>(manifest.reader()).ok().and_then(|claim| claim.extra.0)
+}
+
+/// The root among the files of a list, of which nothing else is held however long it is.
+struct RootAmong(Option<Digest>);
+
+impl<'de> serde::Deserialize<'de> for RootAmong {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Files;
+        impl<'de> serde::de::Visitor<'de> for Files {
+            type Value = RootAmong;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a list of files")
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(
+                self,
+                mut files: A,
+            ) -> std::result::Result<RootAmong, A::Error> {
+                let mut root = None;
+                while let Some(file) = files.next_element::<ExtraFile>()? {
+                    root = root.or_else(|| root_among(std::slice::from_ref(&file)));
+                }
+                Ok(RootAmong(root))
+            }
+        }
+        deserializer.deserialize_seq(Files)
+    }
 }
 
 /// The key of the station that a manifest says to be of.

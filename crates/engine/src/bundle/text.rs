@@ -19,6 +19,9 @@ use crate::error::{Error, Result, file_error};
 /// Bytes of a piece.
 const PIECE_BYTES: usize = 256 << 10;
 
+/// The longest string that is looked at in a text that nobody signed, in bytes.
+const STRING_BYTES_MAX: usize = 64 << 10;
+
 /// Takes the pieces of a text.
 pub(super) type Pieces<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
 
@@ -103,9 +106,11 @@ impl Text {
         Ok(out)
     }
 
-    /// It as something to read.
+    /// It as something to read, for those who look for something short in a text that nobody signed: a string that is longer than
+    /// any they look for is an error, so that nobody holds it.
     pub fn reader(&self) -> impl Read + '_ {
-        Reader { text: self, next: 0, buffer: vec![0; PIECE_BYTES], left: 0..0 }
+        let reader = Reader { text: self, next: 0, buffer: vec![0; PIECE_BYTES], left: 0..0 };
+        Short { reader, string: None, is_escaped: false }
     }
 
     fn piece<'b>(&self, at: usize, buffer: &'b mut [u8]) -> Result<&'b [u8]> {
@@ -132,6 +137,31 @@ fn fill<'b>(file: &File, path: &Path, at: u64, buffer: &'b mut [u8]) -> Result<&
     Ok(buffer.get(..length).unwrap_or_default())
 }
 
+/// Reads JSON whose strings are short.
+struct Short<R> {
+    reader: R,
+    /// How long the string is that was begun.
+    string: Option<usize>,
+    is_escaped: bool,
+}
+
+impl<R: Read> Read for Short<R> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.reader.read(out)?;
+        for byte in out.get(..n).unwrap_or_default() {
+            self.string = match (self.string, byte) {
+                (None, b'"') => Some(0),
+                (None, _) => None,
+                (Some(_), b'"') if !self.is_escaped => None,
+                (Some(length), _) if length < STRING_BYTES_MAX => Some(length + 1),
+                (Some(_), _) => return Err(std::io::Error::other("a string in it is too long")),
+            };
+            self.is_escaped = self.string.is_some() && *byte == b'\\' && !self.is_escaped;
+        }
+        Ok(n)
+    }
+}
+
 struct Reader<'a> {
     text: &'a Text,
     next: usize,
@@ -156,6 +186,20 @@ impl Read for Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_string_that_is_too_long_is_held_by_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("AIRLOCK.json");
+        for (length, fits) in [(STRING_BYTES_MAX, true), (STRING_BYTES_MAX + 1, false)] {
+            // Quotes that are escaped end nothing, and what is between strings may be long.
+            let text = format!("[\"\\\\\",{}\"\\\"{}\"]", " ".repeat(2 * length), "a".repeat(length - 2));
+            std::fs::write(&path, &text).unwrap();
+            let read = Text::read(&path).unwrap();
+            let strings = serde_json::from_reader::<_, Vec<String>>(read.reader());
+            assert_eq!(strings.is_ok(), fits, "{length}");
+        }
+    }
 
     #[test]
     fn a_text_that_changes_after_it_was_read_is_given_to_nobody() {

@@ -80,12 +80,20 @@ fn inner_manifest(outer: &Parts, identities: &[Identity]) -> Result<Vec<u8>> {
     let listed = outer.manifest().extra.iter().find(|file| file.path == sealed::MANIFEST);
     let listed = listed.ok_or_else(|| Error::unsafe_("the bundle lists no manifest that is sealed"))?;
     let (mut bytes, mut sealed) = (Vec::new(), Hashing::new(file(&path)?));
-    let opening = Opening::new(&mut sealed, identities).map_err(|e| refused(&path, e))?;
-    opening.take(MANIFEST_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed(&path))?;
-    if bytes.len() as u64 > MANIFEST_BYTES_MAX {
-        return Err(Error::unsafe_(format!("{} is larger than {MANIFEST_BYTES_MAX} bytes", path.display())));
+    let opened = Opening::new(&mut sealed, identities).map_err(|e| refused(&path, e)).and_then(|opening| {
+        opening.take(MANIFEST_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed(&path))
+    });
+    // First whether it is what was signed, also where it does not open: what else is wrong with it is told of the sender then.
+    let mut rest = (&mut sealed).take(listed.size);
+    std::io::copy(&mut rest, &mut std::io::sink()).map_err(file_error(&path))?;
+    if sealed.digest() != listed.sha256 {
+        return Err(verify::changed(&path));
     }
-    if sealed.digest() == listed.sha256 { Ok(bytes) } else { Err(verify::changed(&path)) }
+    opened?;
+    match bytes.len() as u64 > MANIFEST_BYTES_MAX {
+        true => Err(Error::unsafe_(format!("{} is larger than {MANIFEST_BYTES_MAX} bytes", path.display()))),
+        false => Ok(bytes),
+    }
 }
 
 fn not_ours(sealed: &[String], own: &[String]) -> Error {

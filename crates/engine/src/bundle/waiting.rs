@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use airlock_core::bundle::{MANIFEST, SIGNATURES};
 use airlock_core::id::Digest;
 use airlock_core::volume::{LABEL, Part, Ranges};
+use airlock_store::Lease;
 
 use super::brought::Brought;
 use super::import::{self, Wish, Would};
@@ -57,8 +58,15 @@ pub(super) async fn wait(
 ) -> Result<(Error, Rejudged)> {
     let (stricter, judged) = tighten(station, bundle.inner()).await?;
     // After that: what is shown is what the second person's word changes.
-    let (plan, _) = preview::preview(station, would, back).await?;
-    let waits = match proposals::gate_shown(station, act, Some(Proposed { plan, stricter })).await {
+    let shown = match preview::preview(station, would, back).await {
+        Ok((plan, _)) => Some(Proposed { plan, stricter }),
+        // A channel that cannot be judged keeps no bundle from being proposed.
+        Err(error) => {
+            tracing::warn!("what the bundle would change cannot be shown: {error}");
+            None
+        }
+    };
+    let waits = match proposals::gate_shown(station, act, shown).await {
         Err(waits) => waits,
         Ok(()) => return Err(Error::fault("a bundle that is to wait was let in").hint("run it again")),
     };
@@ -89,7 +97,7 @@ fn keep(parts: &Parts, beside: &Path, to: &Path) -> Result<()> {
         let is_labelled = std::fs::read(to.join(LABEL)).is_ok_and(|label| label == own_label().as_bytes());
         match parts.first().sibling(to, None).and_then(|kept| kept.check_few(|_| ())) {
             Ok(()) if is_signed && is_labelled => return Ok(()),
-            _ => remove(beside, to)?,
+            _ => {}
         }
     }
     let part = parts.with_objects()?;
@@ -112,6 +120,9 @@ fn keep(parts: &Parts, beside: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir_all(above).map_err(file_error(above))?;
     // The proposal outlives a power failure, and so does what it is about.
     media::sync(&folder)?;
+    if to.exists() {
+        remove(beside, to)?;
+    }
     match std::fs::rename(&folder, to) {
         // Another process kept the same.
         Err(_) if to.exists() => Ok(()),
@@ -176,6 +187,11 @@ fn folders(station: &Station) -> Result<Vec<PathBuf>> {
     }
 }
 
+/// Keeps what is kept of bundles from being let go of while one is taken in: once its proposal is closed nothing names it.
+pub(crate) async fn hold(station: &Station) -> Result<Lease> {
+    station.lease(FOLDER, "confirming").await
+}
+
 /// Whether what is kept of a bundle is there, which is asked before a proposal is closed.
 ///
 /// # Errors
@@ -196,12 +212,9 @@ fn gone() -> Error {
 /// Takes in what waited.
 pub(crate) async fn take(station: &Station, manifest: Digest, back: Option<String>) -> Result<Rejudged> {
     let dirs = [folder(station, manifest)];
-    let lease = station.lease(FOLDER, "confirming").await.ok();
     let report = import::import_with(station, &dirs, &Wish { plan: false, back }).await?;
-    drop(lease);
     if report.taken.incomplete.is_some() {
         return Err(gone());
     }
-    tidy_after(station).await;
     Ok(Rejudged { outcomes: report.outcomes, failed: report.failed })
 }

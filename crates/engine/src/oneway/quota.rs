@@ -62,9 +62,9 @@ fn held(incoming: &Path, door: &Door, room: u64, quota: Option<u64>) -> Result<(
     let mut taken = 0_u64;
     for dir in waiting {
         // What nobody may bring any more takes what it takes.
-        let bytes = door.open(&dir).map_or_else(|_| there(&dir), |members| Ok(members.room()))?;
-        let beside =
-            BESIDE.iter().map(|ending| size(&beside(&dir, ending))).fold(papers(&dir), u64::saturating_add);
+        let all = |members: Members| Ok(members.room().saturating_add(papers(&dir)));
+        let bytes = door.open(&dir).map_or_else(|_| there(&dir), all)?;
+        let beside = BESIDE.iter().map(|ending| size(&beside(&dir, ending))).fold(0, u64::saturating_add);
         taken = taken.saturating_add(bytes).saturating_add(beside);
     }
     if room.saturating_add(taken) <= quota {

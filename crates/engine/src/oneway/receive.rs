@@ -231,11 +231,16 @@ impl Ears {
         let (found, is_asking) = (self.found.clone(), self.is_asking.clone());
         let (door, sessions) = (door.clone(), sessions.clone());
         std::thread::spawn(move || {
-            let pairs = door.pairs().and_then(|pairs| {
-                pairs.keys().try_for_each(|sender| sessions.know(*sender))?;
-                Ok(pairs)
-            });
-            match pairs {
+            // Whose last sending is not known could be replayed: that one alone is not heard.
+            let is_known = |sender: &[u8; 4]| match sessions.know(*sender) {
+                Ok(()) => true,
+                Err(error) => {
+                    tracing::warn!("a sender is not heard: {error}");
+                    false
+                }
+            };
+            match door.pairs().map(|pairs| pairs.into_iter().filter(|(sender, _)| is_known(sender)).collect())
+            {
                 Ok(pairs) => *found.lock().unwrap_or_else(PoisonError::into_inner) = Some(pairs),
                 Err(error) => tracing::warn!("who is trusted could not be asked: {error}"),
             }

@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufReader, BufWriter, ErrorKind, Read as _, Write as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use airlock_formats::oneway::ranges::Ranges;
 
@@ -73,8 +74,18 @@ impl Record {
                 _ => {}
             }
         }
-        file.set_len(records * RECORD_BYTES as u64).map_err(file_error(path))?;
+        // What is as it should be keeps its time, by which it is told how long nothing came.
+        let whole = records * RECORD_BYTES as u64;
+        if file.metadata().map_err(file_error(path))?.len() != whole {
+            file.set_len(whole).map_err(file_error(path))?;
+        }
         Ok(Self { path: path.to_owned(), file, have, records })
+    }
+
+    /// Since when nothing was written to it.
+    pub fn quiet(&self) -> Duration {
+        let written = self.file.metadata().and_then(|meta| meta.modified()).ok();
+        written.and_then(|at| at.elapsed().ok()).unwrap_or_default()
     }
 
     /// What is there.
@@ -102,7 +113,11 @@ impl Record {
     }
 
     fn note(&mut self, sign: u8, range: &Range<u64>) -> Result<()> {
-        self.file.write_all(&record(sign, range)).map_err(|e| full(&self.path, e))?;
+        if let Err(e) = self.file.write_all(&record(sign, range)) {
+            // Half of it would shift all that come after it.
+            let _ = self.file.set_len(self.records * RECORD_BYTES as u64);
+            return Err(full(&self.path, e));
+        }
         self.records += 1;
         Ok(())
     }
@@ -125,6 +140,7 @@ impl Record {
         }
         out.flush().map_err(failed)?;
         drop(out);
+        new.as_file().sync_data().map_err(failed)?;
         let file = new.persist(&self.path).map_err(|e| failed(e.error))?;
         (self.file, self.records) = (file, records);
         Ok(())

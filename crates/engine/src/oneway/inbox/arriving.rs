@@ -1,8 +1,9 @@
 //! Manifests of which nobody knows yet who signed them: few, within bounds, not for long.
 //!
 //! A manifest is kept when its hash is the one that it was announced by, and a root when the manifest lists it; until then each
-//! connection writes into a file of its own. So nobody can spoil what somebody else brings. Where there is no room, what comes too
-//! slowly or is larger goes before what is small and comes on: whoever holds places for nothing has to pay for them.
+//! connection writes into a file of its own, of which there are as many as connections. So nobody can spoil what somebody else brings.
+//! Where there is no room, what comes too slowly or is larger goes before what is small and comes on: whoever holds room for nothing
+//! has to pay for it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,15 +15,13 @@ use airlock_core::id::Digest;
 use airlock_core::root::ROOT_BYTES_MAX;
 
 use super::{Refusal, Why, held};
-use crate::bundle::signing;
-use crate::bundle::text::Text;
 use crate::error::file_error;
 
 /// Bytes of all of them together: one of the largest, with its root.
 const BYTES_MAX: u64 = MANIFEST_BYTES_MAX + ROOT_BYTES_MAX;
 /// What of a quota they may take: one of so many parts.
 const QUOTA_PART: u64 = 8;
-/// How many may be there, and how many may be coming.
+/// How many may be there.
 const COUNT_MAX: usize = 16;
 /// How long one waits for its signatures.
 const WAIT_MAX: Duration = Duration::from_secs(600);
@@ -38,6 +37,8 @@ struct Stage {
     folder: tempfile::TempDir,
     /// Bytes of its parts.
     bytes: BTreeMap<String, u64>,
+    /// The root that it lists.
+    root: Option<Digest>,
     /// Its signatures are being looked at.
     is_held: bool,
     refused: u32,
@@ -96,7 +97,7 @@ impl Arriving {
         } else if name != MANIFEST {
             return Err(super::unknown());
         }
-        if length > self.bytes_max || (state.coming.len() >= COUNT_MAX && !state.stop_one(None, length)) {
+        if length > self.bytes_max {
             return Err(full());
         }
         state.next += 1;
@@ -118,20 +119,29 @@ impl Arriving {
         coming.bytes += bytes;
         let length = coming.length;
         while state.taken() > self.bytes_max {
-            if !state.drop_one(bundle) && !state.stop_one(Some(number), length) {
+            if !state.drop_one(bundle) && !state.stop_one(number, length) {
                 return Err(full());
             }
         }
         Ok(())
     }
 
-    /// A part is there, and is what it should be.
-    pub fn keep(&self, bundle: Digest, number: u64, name: &str) -> Result<(), Refusal> {
+    /// A part is there, and is what it should be: a manifest, of which it is known which root it lists, or that root.
+    pub fn keep(
+        &self,
+        bundle: Digest,
+        number: u64,
+        (name, root): (&str, Option<Digest>),
+    ) -> Result<(), Refusal> {
         let mut state = held(&self.state);
         let Coming { path, bytes, .. } = state.coming.remove(&number).ok_or_else(full)?;
+        if name != MANIFEST && !state.stages.contains_key(&bundle) {
+            discard(&path);
+            return Err(super::unknown());
+        }
         while !state.stages.contains_key(&bundle) && state.stages.len() >= COUNT_MAX {
             if !state.drop_one(bundle) {
-                let _ = std::fs::remove_file(&path);
+                discard(&path);
                 return Err(full());
             }
         }
@@ -141,7 +151,7 @@ impl Arriving {
                 let above = self.folder.path();
                 let folder = tempfile::tempdir_in(above).map_err(file_error(above))?;
                 let (bytes, last) = (BTreeMap::new(), Instant::now());
-                room.insert(Stage { folder, bytes, is_held: false, refused: 0, last })
+                room.insert(Stage { folder, bytes, root, is_held: false, refused: 0, last })
             }
         };
         let to = stage.folder.path().join(name);
@@ -154,8 +164,7 @@ impl Arriving {
     /// A part does not come any more, or was none.
     pub fn stop(&self, number: u64) {
         if let Some(coming) = held(&self.state).coming.remove(&number) {
-            // What stays goes with the folder.
-            let _ = std::fs::remove_file(&coming.path);
+            discard(&coming.path);
         }
     }
 
@@ -178,9 +187,13 @@ impl Arriving {
         }
     }
 
-    /// The manifest of one that is there.
-    pub fn manifest(&self, bundle: Digest) -> Option<PathBuf> {
-        held(&self.state).stages.get(&bundle).map(|stage| stage.folder.path().join(MANIFEST))
+    /// Which root one lists whose manifest is there.
+    ///
+    /// # Errors
+    ///
+    /// It is not there.
+    pub fn root(&self, bundle: Digest) -> Result<Option<Digest>, Refusal> {
+        held(&self.state).stages.get(&bundle).map(|stage| stage.root).ok_or_else(super::unknown)
     }
 
     /// Lets go of those that wait too long.
@@ -202,14 +215,14 @@ impl State {
         oldest.and_then(|bundle| self.stages.remove(&bundle)).is_some()
     }
 
-    /// Stops what comes too slowly, or else what is larger than this, but for this one.
-    fn stop_one(&mut self, but: Option<u64>, length: u64) -> bool {
-        let others = self.coming.iter().filter(|(number, _)| Some(**number) != but);
+    /// Stops what comes too slowly, or else what is larger than this one.
+    fn stop_one(&mut self, but: u64, length: u64) -> bool {
+        let others = self.coming.iter().filter(|(number, coming)| **number != but && coming.bytes > 0);
         let worst = others.max_by_key(|(_, coming)| (coming.is_slow(), coming.length));
         let stops = worst.filter(|(_, coming)| coming.is_slow() || coming.length > length);
         let Some(number) = stops.map(|(number, _)| *number) else { return false };
         if let Some(coming) = self.coming.remove(&number) {
-            let _ = std::fs::remove_file(&coming.path);
+            discard(&coming.path);
         }
         true
     }
@@ -226,9 +239,11 @@ fn full() -> Refusal {
     Refusal::new(Why::Full, "there is no room for further manifests that nobody signed yet")
 }
 
-/// Whether a file is the root that a manifest lists, of which nothing else is believed.
-pub(super) fn is_root_of(manifest: &Path, root: Digest) -> Result<bool, Refusal> {
-    Ok(signing::claimed_root(&Text::read(manifest)?) == Some(root))
+/// Removes a file into which a connection may be writing still: what it took is free at once.
+fn discard(path: &Path) {
+    // What stays goes with the folder.
+    let _ = std::fs::File::options().write(true).open(path).and_then(|file| file.set_len(0));
+    let _ = std::fs::remove_file(path);
 }
 
 #[cfg(test)]
@@ -248,7 +263,7 @@ mod tests {
         let Some(place) = held.begin(one(n), name, bytes)? else { return Ok(()) };
         std::fs::write(&place.path, b"x").unwrap();
         held.comes(one(n), place.number, bytes)?;
-        held.keep(one(n), place.number, name)
+        held.keep(one(n), place.number, (name, None))
     }
 
     #[test]
@@ -258,7 +273,8 @@ mod tests {
         assert!(held.begin(one(1), MANIFEST, 60).unwrap().is_none(), "it is here");
         brought(&held, 1, "ROOT.json", 40).unwrap();
         assert_eq!(brought(&held, 2, "ROOT.json", 1).unwrap_err().why, Why::Unknown);
-        let first = held.manifest(one(1)).unwrap();
+        let first = held.hold(one(1)).unwrap();
+        held.let_go(one(1), false);
         brought(&held, 2, MANIFEST, 60).unwrap();
         assert!(held.hold(one(1)).is_none() && !first.exists(), "it made room");
         assert_eq!(brought(&held, 3, MANIFEST, 101).unwrap_err().why, Why::Full);
@@ -281,21 +297,33 @@ mod tests {
     }
 
     #[test]
-    fn whoever_sends_slowly_or_much_holds_no_place_against_what_is_small() {
-        let held = arriving(1 << 20);
-        let begin = |n: u8, length| held.begin(one(n), MANIFEST, length).map(|place| place.unwrap().number);
-        let numbers: Vec<u64> = (0..COUNT_MAX as u8).map(|n| begin(n, 1000).unwrap()).collect();
-        // Several may bring the same.
-        assert_eq!(begin(0, 1000).unwrap_err().why, Why::Full, "all places are taken by what is no larger");
-        let small = begin(99, 999).unwrap();
-        let gone = numbers.iter().filter(|n| held.comes(one(0), **n, 1).is_err()).count();
-        assert_eq!(gone, 1, "one made room, and hears of it");
-        held.stop(small);
-        let slow = numbers.iter().copied().find(|n| held.comes(one(0), *n, 1).is_ok()).unwrap();
-        begin(0, 1).unwrap();
-        super::held(&held.state).coming.get_mut(&slow).unwrap().began = Instant::now() - GRACE * 2;
-        begin(98, 1 << 20).unwrap();
-        assert_eq!(held.comes(one(0), slow, 1).unwrap_err().why, Why::Full);
+    fn whoever_sends_slowly_or_much_holds_no_room_against_what_is_small() {
+        let held = arriving(1000);
+        let begin = |n: u8, length| held.begin(one(n), MANIFEST, length).unwrap().unwrap();
+        // Several may bring the same, and what was only announced takes nothing.
+        let (large, other, small) = (begin(1, 1000), begin(1, 1000), begin(2, 100));
+        std::fs::write(&large.path, vec![0; 950]).unwrap();
+        let file = std::fs::File::options().read(true).open(&large.path).unwrap();
+        held.comes(one(1), large.number, 950).unwrap();
+        assert_eq!(held.comes(one(1), other.number, 100).unwrap_err().why, Why::Full, "no smaller than that");
+        held.stop(other.number);
+        held.comes(one(2), small.number, 100).unwrap();
+        assert_eq!(
+            held.comes(one(1), large.number, 1).unwrap_err().why,
+            Why::Full,
+            "it made room, and hears of it"
+        );
+        assert_eq!(file.metadata().unwrap().len(), 0, "what it took is free, though somebody has it open");
+        // What is no larger goes when it comes too slowly.
+        let slow = begin(3, 100);
+        held.comes(one(3), slow.number, 90).unwrap();
+        let next = begin(4, 900);
+        assert_eq!(held.comes(one(4), next.number, 850).unwrap_err().why, Why::Full);
+        held.stop(next.number);
+        super::held(&held.state).coming.get_mut(&slow.number).unwrap().began = Instant::now() - GRACE * 2;
+        let next = begin(4, 900);
+        held.comes(one(4), next.number, 850).unwrap();
+        assert_eq!(held.comes(one(3), slow.number, 1).unwrap_err().why, Why::Full);
     }
 
     #[test]
@@ -309,7 +337,7 @@ mod tests {
         held.stop(second.number);
         held.comes(one(1), first.number, 40).unwrap();
         std::fs::write(&first.path, b"x").unwrap();
-        held.keep(one(1), first.number, MANIFEST).unwrap();
+        held.keep(one(1), first.number, (MANIFEST, None)).unwrap();
         assert!(held.hold(one(1)).is_some());
     }
 }

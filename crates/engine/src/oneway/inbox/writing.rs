@@ -9,9 +9,10 @@ use airlock_core::bundle::{MANIFEST, MANIFEST_BYTES_MAX, ROOT, SIGNATURES, SIGNA
 use airlock_core::id::Digest;
 use airlock_core::root::ROOT_BYTES_MAX;
 
-use super::arriving::{Place, is_root_of};
+use super::arriving::Place;
 use super::{Answer, Inbox, Refusal, Slot, Target, Why, held, unknown};
-use crate::bundle::media;
+use crate::bundle::text::Text;
+use crate::bundle::{media, signing};
 use crate::error::{Error, file_error};
 
 /// What answers to be given are.
@@ -206,19 +207,22 @@ impl Writing {
         let (inbox, bundle) = (self.inbox.clone(), self.bundle);
         match &mut self.sink {
             Sink::Document { place, name, .. } => {
-                let found = hash(&place.path)?;
-                let is_good = match *name {
-                    MANIFEST => found == bundle,
-                    _ => {
-                        let manifest = inbox.arriving.manifest(bundle).ok_or_else(unknown)?;
+                let other = || Refusal::new(Why::Hash, "its SHA-256 is not the one that was announced");
+                let root = match *name {
+                    MANIFEST => {
                         let _one = held(&inbox.judging);
-                        is_root_of(&manifest, found)?
+                        let text = Text::read(&place.path)?;
+                        if text.digest() != bundle {
+                            return Err(other());
+                        }
+                        signing::claimed_root(&text)
                     }
+                    _ => Some(hash(&place.path)?),
                 };
-                if !is_good {
-                    return Err(Refusal::new(Why::Hash, "its SHA-256 is not the one that was announced"));
+                if *name == ROOT && inbox.arriving.root(bundle)? != root {
+                    return Err(other());
                 }
-                inbox.arriving.keep(bundle, place.number, name)?;
+                inbox.arriving.keep(bundle, place.number, (name, root))?;
                 Ok(Answer::Stored)
             }
             Sink::Signatures(signatures) => inbox.signed(bundle, signatures),
