@@ -143,7 +143,13 @@ impl Spool {
 
     /// All of a bundle; the answer to its last file.
     async fn put_all(&self, disk: &Path) -> Option<Answer> {
-        let mut last = self.introduce(disk).await.unwrap();
+        self.introduce(disk).await.unwrap();
+        self.put_files(disk).await
+    }
+
+    /// All but manifest and signatures; the answer to the last one.
+    async fn put_files(&self, disk: &Path) -> Option<Answer> {
+        let mut last = None;
         for path in files_of(disk) {
             last = self.put_file(disk, &path).await.unwrap();
         }
@@ -276,11 +282,7 @@ async fn a_root_that_a_manifest_does_not_list_spoils_nothing_and_parts_that_brea
     spool.put_file(&disk, "ROOT.json").await.unwrap();
     assert_eq!(spool.put(bundle, "ROOT.json", &rubbish).await.unwrap(), None);
     assert!(matches!(spool.put_file(&disk, SIGNATURES).await, Ok(Some(Answer::Wanted(_)))));
-    let mut last = None;
-    for path in files_of(&disk) {
-        last = spool.put_file(&disk, &path).await.unwrap();
-    }
-    assert_eq!(last, Some(Answer::Delivered));
+    assert_eq!(spool.put_files(&disk).await, Some(Answer::Delivered));
     import::import(&gap.high, &spool.delivered()).await.unwrap();
 }
 
@@ -390,11 +392,7 @@ async fn a_bundle_that_is_there_is_never_written_over_and_gets_further_signature
         }
     };
     strangers(&spool, &waiting).await;
-    let mut last = None;
-    for path in files_of(&disk) {
-        last = spool.put_file(&disk, &path).await.unwrap();
-    }
-    assert_eq!(last, Some(Answer::Delivered));
+    assert_eq!(spool.put_files(&disk).await, Some(Answer::Delivered));
     let place = spool.delivered();
     strangers(&spool, &place).await;
     let before = content(&place);
@@ -597,10 +595,6 @@ async fn what_a_root_releases_comes_to_whoever_trusts_the_root_alone_when_it_is_
     let rubbish = vec![b' '; usize::try_from(size).unwrap()];
     assert_eq!(spool.put(bundle_of(&disk), "ROOT.json", &rubbish).await.unwrap(), None);
     assert!(matches!(spool.put_file(&disk, SIGNATURES).await, Ok(Some(Answer::Wanted(_)))));
-    let mut last = None;
-    for path in files_of(&disk) {
-        last = spool.put_file(&disk, &path).await.unwrap();
-    }
-    assert_eq!(last, Some(Answer::Delivered));
+    assert_eq!(spool.put_files(&disk).await, Some(Answer::Delivered));
     import::import(&gap.high, &spool.delivered()).await.unwrap();
 }
