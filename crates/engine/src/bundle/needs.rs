@@ -17,6 +17,9 @@ use airlock_store::{Db, Packed};
 use crate::error::Result;
 use crate::trees;
 
+/// Artifacts and what they are called.
+pub(super) type NamedBlobs = Vec<(Digest, Box<str>)>;
+
 /// Shards that are held at once.
 const SHARDS_AT_ONCE: usize = 500;
 
@@ -40,7 +43,7 @@ struct Known {
 /// The names of artifacts by hash, one of each. There may be very many: they lie one beside the other.
 #[derive(Debug, Default)]
 struct Named {
-    list: Vec<(Digest, Box<str>)>,
+    list: NamedBlobs,
     /// How many there were when each was there once.
     distinct: usize,
 }
@@ -60,7 +63,7 @@ impl Named {
         self.distinct = self.list.len();
     }
 
-    fn into_sorted(mut self) -> Vec<(Digest, Box<str>)> {
+    fn into_sorted(mut self) -> NamedBlobs {
         self.tidy();
         self.list
     }
@@ -113,7 +116,7 @@ impl Needs {
 
     /// Objects, artifacts with their names in the order of their hashes, and how many artifacts the receiver has already. What else
     /// was known is let go of, since a delta knows as much of its base as of itself.
-    pub fn into_parts(self) -> (BTreeSet<Digest>, Vec<(Digest, Box<str>)>, u64) {
+    pub fn into_parts(self) -> (BTreeSet<Digest>, NamedBlobs, u64) {
         (self.objects, self.files.into_sorted(), self.left_out.len() as u64)
     }
 

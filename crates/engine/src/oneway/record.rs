@@ -187,6 +187,7 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
         drop(again);
         // What lies beyond the data is of another bundle.
-        assert_eq!(Record::open(&path, 50).unwrap().have().iter().collect::<Vec<_>>(), [7..9]);
+        let short = Record::open(&path, 50).unwrap();
+        assert!(short.have().iter().eq(std::iter::once(7..9)));
     }
 }
