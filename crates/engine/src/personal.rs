@@ -12,7 +12,9 @@ use aws_lc_rs::cipher::{
 };
 use aws_lc_rs::iv::FixedLength;
 use aws_lc_rs::pbkdf2;
-use ed25519_dalek::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, EncodePublicKey as _};
+use ed25519_dalek::pkcs8::{
+    DecodePrivateKey as _, EncodePrivateKey as _, EncodePublicKey as _, PrivateKeyInfoRef,
+};
 use ed25519_dalek::{Signer as _, SigningKey};
 use pkcs5::EncryptionScheme as Scheme;
 use pkcs5::der::asn1::{AnyRef, OctetStringRef};
@@ -224,8 +226,9 @@ pub fn open(path: &Path, passphrase: impl FnOnce() -> Result<Passphrase>) -> Res
     let mut data = Zeroizing::new(data);
     let context = DecryptionContext::Iv128(FixedLength::from(iv_of(&scheme)?));
     let plain = cipher.decrypt(&mut data, context).map_err(|_| wrong())?;
-    // One in some hundred wrong passphrases leaves something that looks unpadded.
-    der::asn1::AnyRef::from_der(plain).map_err(|_| wrong())?;
+    // One in some hundred wrong passphrases leaves something that looks unpadded, and of these one in some hundred a value of DER;
+    // none leaves a key with its algorithm.
+    PrivateKeyInfoRef::try_from(plain).map_err(|_| wrong())?;
     let key = SigningKey::from_pkcs8_der(plain).map_err(|_| bad("holds another key than one of Ed25519"))?;
     Ok(Signer::Key(Box::new(key)))
 }
