@@ -228,7 +228,7 @@ pub fn open(path: &Path, passphrase: impl FnOnce() -> Result<Passphrase>) -> Res
     let plain = cipher.decrypt(&mut data, context).map_err(|_| wrong())?;
     // One in some hundred wrong passphrases leaves something that looks unpadded, and of these one in some hundred a value of DER;
     // none leaves a key with its algorithm.
-    PrivateKeyInfoRef::try_from(plain).map_err(|_| wrong())?;
+    PrivateKeyInfoRef::try_from(&*plain).map_err(|_| wrong())?;
     let key = SigningKey::from_pkcs8_der(plain).map_err(|_| bad("holds another key than one of Ed25519"))?;
     Ok(Signer::Key(Box::new(key)))
 }
