@@ -22,6 +22,11 @@ pub(crate) fn folder(station: &Path) -> Result<Scratch> {
     Ok(Scratch::new_in(&above, PREFIX)?)
 }
 
+/// The same in the station's own folder, for what is moved to its place there when it is done: `cache` may lie on another disk.
+pub(crate) fn beside(station: &Path) -> Result<Scratch> {
+    Ok(Scratch::new_in(station, TEMPORARY)?)
+}
+
 /// Removes what killed processes left, there and in the station's own folder.
 pub(crate) fn sweep(station: &Path) -> Result<()> {
     drop(folder(station)?);

@@ -103,7 +103,7 @@ fn keep(parts: &Parts, beside: &Path, to: &Path) -> Result<()> {
     let part = parts.with_objects()?;
     let m = &part.manifest;
     media::check_room(beside, media::room_for(m.objects.iter().map(|f| f.size)))?;
-    let scratch = work::folder(beside)?;
+    let scratch = work::beside(beside)?;
     let folder = scratch.path().join("bundle");
     let listed = m.objects.iter().map(|f| &f.path).chain(m.extra.iter().map(|f| &f.path));
     let listed = listed.map(|path| (path.as_str(), part.dir.join(path)));
@@ -138,7 +138,7 @@ fn own_label() -> String {
 
 /// Removes what is kept of a bundle. It has no name any more before the first file of it goes: half of it would pass for it.
 fn remove(beside: &Path, kept: &Path) -> Result<()> {
-    let scratch = work::folder(beside)?;
+    let scratch = work::beside(beside)?;
     std::fs::rename(kept, scratch.path().join("bundle")).map_err(file_error(kept))
 }
 

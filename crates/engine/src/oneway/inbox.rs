@@ -266,7 +266,7 @@ impl Inbox {
 
     fn tell(&self, outcome: Outcome, bundle: Option<&Bundle>) {
         let (arrived, total) = bundle.map_or((0, 0), |b| (b.spool.arrived(), b.spool.members.bytes()));
-        let seconds = bundle.map_or(0.0, |b| b.last.saturating_duration_since(b.began).as_secs_f64());
+        let seconds = bundle.map_or(0.0, |b| (b.last - b.began).as_secs_f64());
         // Who looks on may have gone; what arrives is kept all the same.
         let _ = self.tell.send(Arrival { outcome, seconds, arrived, total });
     }
@@ -309,10 +309,14 @@ impl Inbox {
                 let whole = spool.begin()?.into_iter().filter(|reached| reached.upto == reached.size);
                 whole.for_each(|reached| hasher.tell(reached));
                 let busy = BTreeSet::new();
-                // That it was opened is nothing that came.
-                let last = now.checked_sub(spool.quiet()).unwrap_or(now);
-                *open =
-                    Slot::Open(Box::new(Bundle { spool, hasher, busy, began: now, last, is_told: false }));
+                *open = Slot::Open(Box::new(Bundle {
+                    spool,
+                    hasher,
+                    busy,
+                    began: now,
+                    last: now,
+                    is_told: false,
+                }));
             }
         }
         drop(open);

@@ -7,7 +7,6 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufReader, BufWriter, ErrorKind, Read as _, Write as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use airlock_formats::oneway::ranges::Ranges;
 
@@ -80,12 +79,6 @@ impl Record {
             file.set_len(whole).map_err(file_error(path))?;
         }
         Ok(Self { path: path.to_owned(), file, have, records })
-    }
-
-    /// Since when nothing was written to it.
-    pub fn quiet(&self) -> Duration {
-        let written = self.file.metadata().and_then(|meta| meta.modified()).ok();
-        written.and_then(|at| at.elapsed().ok()).unwrap_or_default()
     }
 
     /// What is there.

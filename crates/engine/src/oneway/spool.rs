@@ -18,7 +18,6 @@ use std::io::IoSlice;
 use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rustix::fs::OFlags;
 
@@ -420,11 +419,6 @@ impl Spool {
         let path = beside(&self.dir, ".missing");
         fs::write(&path, self.missing().to_string()).map_err(|e| full(&path, e))?;
         Ok(path)
-    }
-
-    /// Since when nothing came.
-    pub fn quiet(&self) -> Duration {
-        self.record.quiet()
     }
 
     /// The folder that is synced.

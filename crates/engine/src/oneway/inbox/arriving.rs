@@ -155,7 +155,10 @@ impl Arriving {
             }
         };
         let to = stage.folder.path().join(name);
-        std::fs::rename(&path, &to).map_err(file_error(&to))?;
+        if let Err(e) = std::fs::rename(&path, &to) {
+            discard(&path);
+            return Err(file_error(&to)(e).into());
+        }
         stage.bytes.insert(name.to_owned(), bytes);
         stage.last = Instant::now();
         Ok(())
