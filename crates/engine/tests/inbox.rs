@@ -1,175 +1,26 @@
 //! Bundles that are put file by file into a spool by whoever reaches it: nothing but what a trusted sender signed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+#[path = "inbox/post.rs"]
+mod post;
+
 use std::collections::BTreeMap;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use airlock_core::bundle::SignatureLine;
 use airlock_core::id::Digest;
-use airlock_core::root::{Chain, Change, SignersChange};
 use airlock_engine::bundle::export::{self, What};
 use airlock_engine::bundle::import;
 use airlock_engine::bundle::signing::Candidate;
 use airlock_engine::error::Kind;
-use airlock_engine::oneway::inbox::{Answer, Arrival, Begun, Inbox, Refusal, Target, Why, Wish};
+use airlock_engine::oneway::inbox::{Answer, Begun, Inbox, Target, Why, Wish};
 use airlock_engine::oneway::receive::Outcome;
-use airlock_engine::personal::Signer;
-use airlock_engine::roots;
-use airlock_engine::station::{Side, Station};
 use airlock_engine::trust::{self, Limits};
 use airlock_testkit::Kit;
 use airlock_testkit::bundles::{self, believe, content, resign};
-use ed25519_dalek::SigningKey;
+use post::{Gap, MANIFEST, SIGNATURES, Spool, bundle_of, files_of, person, why};
 use serde_json::json;
-use tokio::sync::mpsc::UnboundedReceiver;
-
-const MANIFEST: &str = "AIRLOCK.json";
-const SIGNATURES: &str = "AIRLOCK.sig";
-
-/// A sender with a bundle, and a station that trusts it.
-struct Gap {
-    low: Kit,
-    high: Station,
-    disk: PathBuf,
-}
-
-struct Spool {
-    inbox: Arc<Inbox>,
-    told: UnboundedReceiver<Arrival>,
-}
-
-impl Gap {
-    async fn new(sizes: &[usize]) -> Self {
-        let gap = Self::of_strangers(sizes).await;
-        believe(&gap.high, &gap.low.station).await;
-        gap
-    }
-
-    async fn of_strangers(sizes: &[usize]) -> Self {
-        let low = bundles::sender().await;
-        let options = low.station.options.clone();
-        let high = Station::init(&low.path().join("high"), "high", Side::Isolated, options).await.unwrap();
-        let disk = low.path().join("disk");
-        bundles::export(&low.station, &disk, sizes).await;
-        Self { low, high, disk }
-    }
-
-    fn wish(&self) -> Wish {
-        let (keep, silence) = (Duration::from_secs(3600), Duration::from_secs(3600));
-        Wish { into: self.spool(), quota: None, keep, silence }
-    }
-
-    fn spool(&self) -> PathBuf {
-        self.low.path().join("spool")
-    }
-
-    fn incoming(&self) -> Vec<String> {
-        let all = content(&self.spool().join("incoming")).into_keys().map(|path| path.display().to_string());
-        all.filter(|name| name != "lock").collect()
-    }
-
-    /// A root that the receiver trusts, and by which the sender's bundles are released by either of two people.
-    async fn released_by_two(&mut self) -> (PathBuf, Chain) {
-        let signers = |people: &[u8]| SignersChange {
-            add: people.iter().map(|n| (format!("person {n}"), person(*n).public_key())).collect(),
-            threshold: Some(1),
-            ..SignersChange::default()
-        };
-        let root = self.low.path().join("agency.json");
-        let first = Change { root: signers(&[1]), release: signers(&[2, 3]), valid_until: None };
-        roots::create(&root, "agency", &first).unwrap();
-        roots::sign(&root, &person(1)).unwrap();
-        let chain = roots::read_chain(&root).unwrap();
-        let (print, whom) = (chain.fingerprint(), trust::Whom::Root(chain.clone()));
-        trust::add(&self.high, "agency", whom, &print, Limits::default()).await.unwrap();
-        self.low.station.config.release.root = Some(root.clone());
-        (root, chain)
-    }
-
-    async fn open(&self, wish: Wish) -> Spool {
-        let (inbox, told) = Inbox::open(&self.high, wish).await.unwrap();
-        Spool { inbox, told }
-    }
-}
-
-fn person(n: u8) -> Signer {
-    Signer::Key(Box::new(SigningKey::from_bytes(&[n; 32])))
-}
-
-fn bundle_of(disk: &Path) -> Digest {
-    Digest::of(&std::fs::read(disk.join(MANIFEST)).unwrap())
-}
-
-/// Paths of the files of a bundle, but for manifest and signatures.
-fn files_of(disk: &Path) -> Vec<String> {
-    let all = content(disk).into_keys().map(|path| path.display().to_string());
-    all.filter(|path| ![MANIFEST, SIGNATURES].contains(&path.as_str())).collect()
-}
-
-impl Spool {
-    async fn put(&self, bundle: Digest, path: &str, bytes: &[u8]) -> Result<Option<Answer>, Refusal> {
-        self.put_part(bundle, path, bytes, None).await
-    }
-
-    async fn put_part(
-        &self,
-        bundle: Digest,
-        path: &str,
-        bytes: &[u8],
-        part: Option<(Range<u64>, u64)>,
-    ) -> Result<Option<Answer>, Refusal> {
-        let target = Target { bundle, path: path.to_owned() };
-        match self.inbox.begin(target, bytes.len() as u64, part).await? {
-            Begun::Here => Ok(None),
-            Begun::Write(writing) => {
-                let pieces: Vec<Vec<u8>> = bytes.chunks(60_000).map(<[u8]>::to_vec).collect();
-                writing.write(pieces).await?.finish().await.map(Some)
-            }
-        }
-    }
-
-    async fn put_file(&self, disk: &Path, path: &str) -> Result<Option<Answer>, Refusal> {
-        self.put(bundle_of(disk), path, &std::fs::read(disk.join(path)).unwrap()).await
-    }
-
-    /// Manifest and signatures.
-    async fn introduce(&self, disk: &Path) -> Result<Option<Answer>, Refusal> {
-        self.put_file(disk, MANIFEST).await?;
-        self.put_file(disk, SIGNATURES).await
-    }
-
-    /// All of a bundle; the answer to its last file.
-    async fn put_all(&self, disk: &Path) -> Option<Answer> {
-        self.introduce(disk).await.unwrap();
-        self.put_files(disk).await
-    }
-
-    /// All but manifest and signatures; the answer to the last one.
-    async fn put_files(&self, disk: &Path) -> Option<Answer> {
-        let mut last = None;
-        for path in files_of(disk) {
-            last = self.put_file(disk, &path).await.unwrap();
-        }
-        last
-    }
-
-    fn delivered(&mut self) -> PathBuf {
-        loop {
-            match self.told.try_recv().unwrap().outcome {
-                Outcome::Complete { bundle, .. } => return bundle,
-                Outcome::Refused { .. } => {}
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-}
-
-fn why<T: std::fmt::Debug>(put: Result<T, Refusal>) -> Why {
-    put.unwrap_err().why
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bundle_that_is_put_file_by_file_has_its_name_when_the_last_one_fits_and_not_before() {
@@ -597,4 +448,28 @@ async fn what_a_root_releases_comes_to_whoever_trusts_the_root_alone_when_it_is_
     assert!(matches!(spool.put_file(&disk, SIGNATURES).await, Ok(Some(Answer::Wanted(_)))));
     assert_eq!(spool.put_files(&disk).await, Some(Answer::Delivered));
     import::import(&gap.high, &spool.delivered()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_that_goes_on_after_a_long_pause_has_its_time_again() {
+    let gap = Gap::new(&[5000, 30_000]).await;
+    let spool = gap.open(gap.wish()).await;
+    spool.introduce(&gap.disk).await.unwrap();
+    let files = files_of(&gap.disk);
+    spool.put_file(&gap.disk, &files[0]).await.unwrap();
+    drop(spool);
+    let record = gap.spool().join("incoming").join(format!("{}.have", bundle_of(&gap.disk)));
+    let old = SystemTime::now() - Duration::from_secs(1800);
+    std::fs::File::options().append(true).open(record).unwrap().set_modified(old).unwrap();
+    let mut spool = gap.open(Wish { silence: Duration::from_secs(60), ..gap.wish() }).await;
+    let keeping = tokio::spawn(spool.inbox.clone().keep());
+    spool.put_file(&gap.disk, SIGNATURES).await.unwrap();
+    // Longer than it takes until it is looked whether anything comes.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert!(spool.told.try_recv().is_err(), "it is told to have fallen silent");
+    for path in &files[1..] {
+        spool.put_file(&gap.disk, path).await.unwrap();
+    }
+    assert_eq!(content(&spool.delivered()), content(&gap.disk));
+    keeping.abort();
 }
