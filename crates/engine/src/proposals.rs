@@ -323,7 +323,8 @@ pub async fn confirm(station: &Station, id: &str) -> Result<Rejudged> {
     let detail = serde_json::json!({"by": proposal.by, "act": act.told()});
     confirmed.commit(stated, "proposal.confirm", &ref_name(id), &detail).await?;
     let done = act.carry_out(&confirmed).await;
-    if kept.is_some() {
+    // What could not be carried out is proposed anew, for which what came of it is there still.
+    if kept.is_some() && done.is_ok() {
         drop(kept);
         waiting::tidy_after(station).await;
     }
