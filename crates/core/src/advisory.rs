@@ -19,7 +19,7 @@ use crate::assess::Statements;
 use crate::canon::Canonical;
 use crate::id::{Digest, Id};
 use crate::identity::Identity;
-use crate::object::{Object, ObjectError};
+use crate::object::{Object as _, ObjectError};
 use crate::severity::Score;
 use crate::time::Time;
 use crate::trie::TreeId;
@@ -162,9 +162,7 @@ pub struct AdvisoryRecord {
     pub raw: Canonical,
 }
 
-impl Object for AdvisoryRecord {
-    const KIND: &'static str = "airlock.advisory.v1";
-}
+crate::object!(AdvisoryRecord, "airlock.advisory.v1");
 
 impl AdvisoryRecord {
     /// The normal form alone, out of the bytes of a stored record.
@@ -238,9 +236,7 @@ pub struct Kev {
     pub entries: BTreeMap<String, Time>,
 }
 
-impl Object for Kev {
-    const KIND: &'static str = "airlock.kev.v1";
-}
+crate::object!(Kev, "airlock.kev.v1");
 
 /// EPSS: the probability that a CVE is exploited within 30 days, as one model saw it on one day.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -275,9 +271,7 @@ impl Ranks {
     }
 }
 
-impl Object for Epss {
-    const KIND: &'static str = "airlock.epss.v1";
-}
+crate::object!(Epss, "airlock.epss.v1");
 
 /// What a feed speaks.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -405,9 +399,7 @@ pub struct AdvisorySet {
 /// program are cut anew.
 pub const CUT: u32 = 2;
 
-impl Object for AdvisorySet {
-    const KIND: &'static str = "airlock.advisories.v1";
-}
+crate::object!(AdvisorySet, "airlock.advisories.v1");
 
 #[cfg(test)]
 mod tests {

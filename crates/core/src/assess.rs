@@ -17,7 +17,6 @@ use crate::canon::Canonical;
 use crate::decision::Target;
 use crate::id::Digest;
 use crate::matching::{Finding, Lookup, Status};
-use crate::object::Object;
 use crate::severity::{self, Tenths};
 use crate::time::Time;
 use crate::version::{Inside, Order, Range};
@@ -220,9 +219,7 @@ pub fn document_key(document: &Canonical) -> String {
     format!("document:{}", Digest::of(document.as_str().as_bytes()))
 }
 
-impl Object for Statements {
-    const KIND: &'static str = "airlock.statements.v1";
-}
+crate::object!(Statements, "airlock.statements.v1");
 
 impl Statement {
     /// A statement that speaks of all files of a package.

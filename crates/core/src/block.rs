@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::object::Object;
 use crate::time::Time;
 
 /// What must not leave, by shard key and file name, with the reason in a sentence.
@@ -33,9 +32,7 @@ pub struct Leaving {
     pub reason: String,
 }
 
-impl Object for BlockSet {
-    const KIND: &'static str = "airlock.blocks.v1";
-}
+crate::object!(BlockSet, "airlock.blocks.v1");
 
 impl BlockSet {
     /// Why a file is blocked, if it is.

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::ecosystem::{self, Ecosystem};
-use crate::object::Object;
 
 /// A named, served collection of one ecosystem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,9 +67,7 @@ pub const CHANNEL: &str = "channel:";
 /// What stands there for trees that people bring.
 pub const TREE: &str = "tree";
 
-impl Object for Channel {
-    const KIND: &'static str = "airlock.channel.v1";
-}
+crate::object!(Channel, "airlock.channel.v1");
 
 impl Channel {
     /// The channel that this one is a child of, if it is fed by it.

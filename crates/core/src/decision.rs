@@ -15,7 +15,6 @@ use crate::ecosystem::Ecosystem;
 use crate::id::Digest;
 use crate::identity::{Identity, Mapping};
 use crate::matching::{Finding, Status};
-use crate::object::Object;
 use crate::policy::Rule;
 use crate::shard::place;
 use crate::spec::Spec;
@@ -268,9 +267,7 @@ pub struct Decisions {
     pub list: Vec<Decision>,
 }
 
-impl Object for Decisions {
-    const KIND: &'static str = "airlock.decisions.v1";
-}
+crate::object!(Decisions, "airlock.decisions.v1");
 
 /// The artifact that a decision may be about.
 #[derive(Clone, Copy, Debug)]

@@ -8,7 +8,6 @@ use crate::assess::Statement;
 use crate::canon::Canonical;
 use crate::held::Hold;
 use crate::id::Digest;
-use crate::object::Object;
 use crate::time::Time;
 
 /// The facts about the artifacts of one shard, by file name. A file keeps its facts when the index
@@ -23,9 +22,7 @@ pub struct Facts {
     pub held: BTreeMap<String, Vec<Hold>>,
 }
 
-impl Object for Facts {
-    const KIND: &'static str = "airlock.facts.v1";
-}
+crate::object!(Facts, "airlock.facts.v1");
 
 /// What is known of one artifact beyond its record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

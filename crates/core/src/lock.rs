@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::ecosystem::Ecosystem;
 use crate::id::Digest;
-use crate::object::Object;
 use crate::time::Time;
 use crate::version::Order;
 
@@ -99,9 +98,7 @@ pub struct Lock {
     pub contents: Contents,
 }
 
-impl Object for Lock {
-    const KIND: &'static str = "airlock.lock.v1";
-}
+crate::object!(Lock, "airlock.lock.v1");
 
 /// An artifact that may stand in a lock file.
 #[derive(Clone, Copy, Debug)]

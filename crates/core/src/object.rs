@@ -13,10 +13,39 @@ use crate::canon::{self, CanonError, Canonical};
 use crate::id::{Digest, Id};
 use kinded::Kinded;
 
-/// A value that is stored as an object.
+/// A value that is stored as an object. [`object!`](crate::object!) makes a type one.
 pub trait Object: Serialize + DeserializeOwned {
     /// What the bytes call themselves, with the version of the layout.
     const KIND: &'static str;
+
+    /// What [`encode`] calls.
+    fn encoded(&self) -> Result<Encoded, ObjectError>;
+
+    /// What [`decode`] calls.
+    fn decoded(bytes: &[u8]) -> Result<Self, ObjectError>;
+}
+
+/// Makes a type an object of this kind.
+///
+/// Readers and writers of JSON are generic and large. What reads and writes the type is written out here, where the type is,
+/// so that it is compiled once and not again in each crate that uses it.
+#[macro_export]
+macro_rules! object {
+    ($type:ty, $kind:literal) => {
+        impl $crate::object::Object for $type {
+            const KIND: &'static str = $kind;
+
+            fn encoded(
+                &self,
+            ) -> ::core::result::Result<$crate::object::Encoded, $crate::object::ObjectError> {
+                $crate::object::written(self)
+            }
+
+            fn decoded(bytes: &[u8]) -> ::core::result::Result<Self, $crate::object::ObjectError> {
+                $crate::object::read(bytes)
+            }
+        }
+    };
 }
 
 /// Why bytes are not the object that was asked for.
@@ -72,14 +101,25 @@ pub struct Encoded {
 ///
 /// Errors only where the value cannot be written as a JSON object, or has a member `kind` of its own.
 pub fn encode<T: Object>(value: &T) -> Result<(Id<T>, Encoded), ObjectError> {
+    let encoded = value.encoded()?;
+    Ok((Id::new(encoded.digest), encoded))
+}
+
+/// The bytes of an object of this kind, and their hash; for [`object!`](crate::object!).
+pub fn written<T: Object>(value: &T) -> Result<Encoded, ObjectError> {
     let shape = |source| ObjectError::Shape { kind: T::KIND, source };
     let bytes = canon::write(value, Some(("kind", T::KIND))).map_err(shape)?.into_bytes();
     let digest = Digest::of(&bytes);
-    Ok((Id::new(digest), Encoded { digest, bytes }))
+    Ok(Encoded { digest, bytes })
 }
 
 /// Reads an object of kind `T` from bytes whose hash was checked before.
 pub fn decode<T: Object>(bytes: &[u8]) -> Result<T, ObjectError> {
+    T::decoded(bytes)
+}
+
+/// An object of this kind from its bytes; for [`object!`](crate::object!).
+pub fn read<T: Object>(bytes: &[u8]) -> Result<T, ObjectError> {
     let mut kind = None;
     // Once for all of it, and not once for each string.
     let text = std::str::from_utf8(bytes).map_err(|_| NOT_UTF8)?;
@@ -128,18 +168,14 @@ mod tests {
         a: String,
     }
 
-    impl Object for Sample {
-        const KIND: &'static str = "airlock.sample.v1";
-    }
+    crate::object!(Sample, "airlock.sample.v1");
 
     #[derive(Serialize, Deserialize)]
     struct Clash {
         kind: u32,
     }
 
-    impl Object for Clash {
-        const KIND: &'static str = "airlock.clash.v1";
-    }
+    crate::object!(Clash, "airlock.clash.v1");
 
     #[test]
     fn golden_bytes_of_an_object_and_its_name() {

@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::hex;
 use crate::id::Digest;
-use crate::object::Object;
 use crate::roles::{self, Action, Grant, Refusal};
 use crate::time::Time;
 
@@ -34,9 +33,7 @@ pub struct People {
     pub left: BTreeMap<String, u64>,
 }
 
-impl Object for People {
-    const KIND: &'static str = "airlock.people.v1";
-}
+crate::object!(People, "airlock.people.v1");
 
 /// One person, or one machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

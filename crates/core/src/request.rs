@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::ecosystem::{self, Ecosystem};
 use crate::id::Id;
-use crate::object::Object;
 use crate::pattern::Pattern;
 use crate::snapshot::Snapshot;
 use crate::spec::Spec;
@@ -37,9 +36,7 @@ pub struct Requests {
     pub list: Vec<Request>,
 }
 
-impl Object for Requests {
-    const KIND: &'static str = "airlock.requests.v1";
-}
+crate::object!(Requests, "airlock.requests.v1");
 
 /// A person asks for a package.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -224,9 +221,7 @@ pub struct Answered {
     pub answer: Answer,
 }
 
-impl Object for Answers {
-    const KIND: &'static str = "airlock.answers.v1";
-}
+crate::object!(Answers, "airlock.answers.v1");
 
 impl Answers {
     /// Whether they keep to the limits that a sender keeps to.

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::canon::Canonical;
 use crate::ecosystem::Ecosystem;
-use crate::object::Object;
 
 /// All records of one name, as an index said them or as a channel publishes them. It is the unit of
 /// mirroring, judging, publishing and serving.
@@ -37,9 +36,7 @@ pub struct Entry {
     pub record: Canonical,
 }
 
-impl Object for Shard {
-    const KIND: &'static str = "airlock.shard.v1";
-}
+crate::object!(Shard, "airlock.shard.v1");
 
 impl Shard {
     /// An empty shard.

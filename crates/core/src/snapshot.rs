@@ -11,7 +11,6 @@ use crate::ecosystem::Ecosystem;
 use crate::fact::Facts;
 use crate::id::Id;
 use crate::identity::Coverage;
-use crate::object::Object;
 use crate::policy::PolicyText;
 use crate::shard::Shard;
 use crate::time::Time;
@@ -33,9 +32,7 @@ pub struct Upstream {
     pub origin: Option<Id<Snapshot>>,
 }
 
-impl Object for Upstream {
-    const KIND: &'static str = "airlock.upstream.v1";
-}
+crate::object!(Upstream, "airlock.upstream.v1");
 
 /// Everything that a snapshot was computed from. The same inputs give the same snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,6 +174,4 @@ pub struct Snapshot {
     pub valid_until: Option<Time>,
 }
 
-impl Object for Snapshot {
-    const KIND: &'static str = "airlock.snapshot.v1";
-}
+crate::object!(Snapshot, "airlock.snapshot.v1");

@@ -66,6 +66,14 @@ impl<V> TryFrom<Layout<V>> for Node<V> {
 
 impl<V: Clone + Serialize + DeserializeOwned> Object for Node<V> {
     const KIND: &'static str = "airlock.tree.v1";
+
+    fn encoded(&self) -> Result<Encoded, ObjectError> {
+        object::written(self)
+    }
+
+    fn decoded(bytes: &[u8]) -> Result<Self, ObjectError> {
+        object::read(bytes)
+    }
 }
 
 /// The name of a tree: that of its root node.

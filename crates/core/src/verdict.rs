@@ -9,7 +9,6 @@ use crate::assess::{self, Assessments, Basis};
 use crate::ecosystem::Ecosystem;
 use crate::identity::Coverage;
 use crate::matching::Finding;
-use crate::object::Object;
 use crate::policy::Action;
 use crate::time::Time;
 
@@ -181,9 +180,7 @@ pub struct Judgement {
     pub weighed: BTreeMap<String, Basis>,
 }
 
-impl Object for Judgement {
-    const KIND: &'static str = "airlock.judgement.v1";
-}
+crate::object!(Judgement, "airlock.judgement.v1");
 
 impl Judgement {
     /// What is known against one artifact, in the states that were ruled.

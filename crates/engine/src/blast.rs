@@ -18,6 +18,7 @@ use airlock_core::time::Time;
 use airlock_core::verdict::{RuleHit, Verdict};
 use airlock_store::{Download, Wanted as Rows};
 
+use crate::boxed;
 use crate::downloads::{self, ROWS_SHOWN_MAX};
 use crate::error::{Error, Kind, Result};
 use crate::explain::{self, Explained};
@@ -142,6 +143,7 @@ pub struct InLock {
 }
 
 /// Says how far it reached. That somebody looked is an entry of the ledger.
+#[boxed]
 pub async fn blast(view: &View, channel: &ChannelView, asked: &Asked) -> Result<Blast> {
     people::allow(view.station(), roles::Action::Ledger, None).await?;
     let station = view.station();

@@ -18,6 +18,7 @@ use airlock_core::trie::TreeId;
 
 use airlock_store::RefChange;
 
+use crate::boxed;
 use crate::channel::ref_name;
 use crate::error::{Error, Result};
 use crate::judge::How;
@@ -42,6 +43,7 @@ pub async fn decide(
 }
 
 /// The same on further terms.
+#[boxed]
 pub async fn decide_on(station: &Station, ruling: Ruling, terms: Terms) -> Result<Decision> {
     check(station, &ruling, &terms).await?;
     let (_, mut all) = judge::decisions(station).await?;
@@ -349,6 +351,7 @@ async fn check_scope(station: &Station, scope: &Scope) -> Result<()> {
 }
 
 /// Rules on the state of a finding: it stands on what is known at this moment. The scope names one package.
+#[boxed]
 pub async fn status(
     station: &Station,
     scope: Scope,

@@ -23,6 +23,7 @@ use airlock_core::time::Time;
 use airlock_core::verdict::{Judged, Judgement, RuleHit, Verdict};
 use airlock_core::version::Order;
 
+use crate::boxed;
 use crate::channel::ref_name;
 use crate::error::{Error, Result};
 use crate::publish::Subdirs;
@@ -171,6 +172,7 @@ pub async fn keys(
 }
 
 /// The judgements of one package; `name` is canonical.
+#[boxed]
 pub(crate) async fn package(view: &View, channel: &ChannelView, name: &str) -> Result<Package> {
     let upstream = view.object(channel.newest.inputs.upstream).await?;
     let mut out = Package::default();

@@ -26,6 +26,7 @@ use airlock_formats::archive::{self, ArchiveLimits, Opened};
 use airlock_formats::feeds::vex::security;
 use airlock_store::{Batch, Staged, Store};
 
+use crate::boxed;
 use crate::error::{Error, Kind, Result, joined};
 use crate::facts::FactStore;
 use crate::judge::{Judgment, Touched};
@@ -86,6 +87,7 @@ struct Arrived {
 
 /// Notes when each artifact that `judgment` looked at was first seen, and fetches what it admits and is not here.
 /// The ref of facts moves with each batch of files, so that whoever is killed loses one batch at most.
+#[boxed]
 pub async fn fetch(
     station: &Station,
     channel: &Channel,

@@ -10,6 +10,7 @@ use airlock_core::roles::Action;
 use airlock_core::snapshot::Snapshot;
 use airlock_store::RefChange;
 
+use crate::boxed;
 use crate::channel::{self, ref_name};
 use crate::error::Result;
 use crate::people;
@@ -88,6 +89,7 @@ impl Report {
 
 /// Checks that every object and every file is what its name says, that everything that is needed is there, and that
 /// the ledger is whole. Files whose bytes are wrong are set aside at once: they are not served any more.
+#[boxed]
 pub async fn fsck(station: &Station, what: &What) -> Result<Report> {
     for name in &what.channels {
         channel::find(station, name).await?;
@@ -217,6 +219,7 @@ async fn files(
 }
 
 /// Mends what can be mended: artifacts come from their source again, indexes are made again.
+#[boxed]
 async fn repair(station: &Station, report: &mut Report, bad: Vec<Digest>) -> Result<()> {
     let db = &station.store.db;
     // So that whoever has the right bytes can write them.

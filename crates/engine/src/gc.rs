@@ -15,6 +15,7 @@ use airlock_core::roles::Action;
 use airlock_core::time::Span;
 use airlock_store::Stored;
 
+use crate::boxed;
 use crate::bundle::unfinished::{self, Unfinished};
 use crate::bundle::waiting;
 use crate::error::{Error, Result, joined};
@@ -91,6 +92,7 @@ pub struct Report {
 /// # Errors
 ///
 /// If something that is needed is missing: what only it leads to could not be told from garbage.
+#[boxed]
 pub async fn gc(station: &Station, how: How) -> Result<Report> {
     if !how.dry {
         people::allow(station, Action::Maintain, None).await?;

@@ -14,6 +14,7 @@ use airlock_core::time::Time;
 use airlock_core::trie::TreeId;
 use airlock_core::verdict::{Judged, Judgement, RuleHit, builtin};
 
+use crate::boxed;
 use crate::channel::ref_name;
 use crate::error::{Error, Result};
 use crate::judge::{self, How};
@@ -63,6 +64,7 @@ pub async fn diff(station: &Station, from: &Snapshot, to: &Snapshot) -> Result<D
 
 /// Goes back to what the source held when a snapshot was judged, and judges it by what is known now, so that
 /// nothing comes back that was denied since. The next reading of the source starts from nothing.
+#[boxed]
 pub async fn rollback(
     station: &Station,
     channel: &Channel,

@@ -23,6 +23,7 @@ use airlock_core::object;
 use airlock_core::roles::Action;
 use airlock_core::time::Time;
 
+use crate::boxed;
 use crate::bundle::{ExportState, verify};
 use crate::error::{Error, Result, file_error};
 use crate::station::Station;
@@ -171,6 +172,7 @@ pub struct Checked {
 /// # Errors
 ///
 /// The answer is no where something is not what it was, and says what.
+#[boxed]
 pub async fn verify(station: &Station, bundles: &[PathBuf]) -> Result<Checked> {
     for _ in 0..TRIES {
         let head = station.store.db.ledger_head().await?;

@@ -16,12 +16,13 @@ use serde::{Deserialize, Serialize};
 
 use airlock_core::decision::Ruling;
 use airlock_core::id::{Digest, Id};
-use airlock_core::object::{self, Object};
+use airlock_core::object;
 use airlock_core::people::People;
 use airlock_core::roles::Action;
 use airlock_core::time::{Span, Time};
 use airlock_store::RefChange;
 
+use crate::boxed;
 use crate::bundle::preview::Proposed;
 use crate::bundle::waiting;
 use crate::clock;
@@ -80,9 +81,7 @@ pub struct Proposal {
     pub would: Option<Proposed>,
 }
 
-impl Object for Proposal {
-    const KIND: &'static str = "airlock.proposal.v1";
-}
+airlock_core::object!(Proposal, "airlock.proposal.v1");
 
 /// What was proposed by somebody else and is carried out now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,6 +110,7 @@ pub(crate) async fn gate(station: &Station, act: Act) -> Result<()> {
 }
 
 /// The same, with what is shown to the second person of what it would change.
+#[boxed]
 pub(crate) async fn gate_shown(station: &Station, act: Act, would: Option<Proposed>) -> Result<()> {
     if let Some(confirmed) = &station.confirmed {
         return match confirmed.act == act {
@@ -290,6 +290,7 @@ async fn first(station: &Station, known: &People, proposal: &Proposal) -> Result
 /// # Errors
 ///
 /// If whoever acts is no second person for it, it has ended, or what it rests on is not as it was.
+#[boxed]
 pub async fn confirm(station: &Station, id: &str) -> Result<Rejudged> {
     let (stored, proposal) = at(station, id).await?;
     if proposal.state != State::Open {

@@ -9,13 +9,14 @@ use airlock_core::decision::{Decision, Decisions};
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::id::{Digest, Id};
 use airlock_core::judge::SHARDS_KEPT;
-use airlock_core::object::{Encoded, Object};
+use airlock_core::object::Encoded;
 use airlock_core::shard::{Shard, ShardKey};
 use airlock_core::snapshot::{Snapshot, Upstream};
 use airlock_core::trie::TreeId;
 use airlock_formats::conda::RENDERER;
 use airlock_store::{NameChange, NewEntry, RefChange, ShardName};
 
+use crate::boxed;
 use crate::channel::ref_name;
 use crate::error::{Error, Result};
 use crate::judge::{Judgment, Touched};
@@ -45,9 +46,7 @@ pub struct RenderedFile {
     pub size: u64,
 }
 
-impl Object for Rendered {
-    const KIND: &'static str = "airlock.rendered.v1";
-}
+airlock_core::object!(Rendered, "airlock.rendered.v1");
 
 impl Rendered {
     /// Whether this program would render the same.
@@ -64,9 +63,7 @@ pub struct Pending {
     pub keys: BTreeSet<String>,
 }
 
-impl Object for Pending {
-    const KIND: &'static str = "airlock.pending.v1";
-}
+airlock_core::object!(Pending, "airlock.pending.v1");
 
 /// Every subdir in which kept snapshots may list something: what has a name is looked for in them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,9 +72,7 @@ pub struct Subdirs {
     pub subdirs: BTreeSet<String>,
 }
 
-impl Object for Subdirs {
-    const KIND: &'static str = "airlock.subdirs.v1";
-}
+airlock_core::object!(Subdirs, "airlock.subdirs.v1");
 
 /// What else moves with the snapshot.
 #[derive(Clone, Debug, Default)]
@@ -129,6 +124,7 @@ async fn check_clock(station: &Station, judgment: &Judgment, blocks: Option<Dige
 /// Publishes a judgement. The whole of it is in the store before any ref moves; the refs move together.
 ///
 /// If something the judgement was made from moved in the meantime, nothing is published.
+#[boxed]
 pub async fn publish(
     station: &Station,
     judgment: &Judgment,

@@ -11,6 +11,7 @@ use airlock_core::id::{Digest, Id};
 use airlock_core::snapshot::Snapshot;
 use airlock_core::verdict::Judgement;
 
+use crate::boxed;
 use crate::error::{Error, Result};
 use crate::judge;
 use crate::station::Station;
@@ -38,6 +39,7 @@ pub struct Replayed {
 /// # Errors
 ///
 /// If it cannot be recomputed: it was judged by other rules, or what it was judged by is gone.
+#[boxed]
 pub async fn replay(station: &Station, name: &str, id: Id<Snapshot>) -> Result<Replayed> {
     let db = &station.store.db;
     let channel = channel::find(station, name).await?;

@@ -10,13 +10,14 @@ use airlock_core::block::BlockSet;
 use airlock_core::bundle::{Base, ChannelHead, FORMAT_UNSAID, Manifest};
 use airlock_core::channel::{Channel, ChannelFeed};
 use airlock_core::id::{Digest, Id};
-use airlock_core::object::{Encoded, Object};
+use airlock_core::object::Encoded;
 use airlock_core::shard::Shard;
 use airlock_core::snapshot::Snapshot;
 use airlock_core::time::{Span, Time};
 use airlock_core::trie::{Node, TreeId};
 use airlock_store::{RefChange, StoreError};
 
+use crate::boxed;
 use crate::bundle::{ExportState, Exported};
 use crate::channel::ref_name;
 use crate::error::Result;
@@ -126,6 +127,7 @@ pub(crate) async fn dropped(station: &Station, kept: &[(Id<Snapshot>, Snapshot)]
 /// Lets go of what is not kept: from here on no history leads beyond the oldest kept snapshot, and what the channel
 /// lists shrinks to what kept snapshots list, and its block set with it. Gives how many files are listed no longer. If
 /// the channel is published in between again and again, the next time does it.
+#[boxed]
 pub(crate) async fn let_go(station: &Station, channel: &str) -> Result<u64> {
     let db = &station.store.db;
     for _ in 0..TRIES {
@@ -255,9 +257,7 @@ pub struct Taken {
     pub bundles: Vec<TakenBundle>,
 }
 
-impl Object for Taken {
-    const KIND: &'static str = "airlock.taken.v1";
-}
+airlock_core::object!(Taken, "airlock.taken.v1");
 
 /// The bundle of a stream that the last receipt named, on the sender's side.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -278,9 +278,7 @@ const fn is_unsaid(reads: &u32) -> bool {
     *reads == FORMAT_UNSAID
 }
 
-impl Object for LastBase {
-    const KIND: &'static str = "airlock.last-base.v1";
-}
+airlock_core::object!(LastBase, "airlock.last-base.v1");
 
 /// The number from which on bundles are kept: that of the last receipt, or of the last but so many.
 fn first_kept(numbers: &[u64], receipt: Option<u64>) -> u64 {

@@ -24,6 +24,7 @@ use airlock_core::spec::Spec;
 use airlock_core::time::Time;
 use airlock_core::verdict::{Judged, Judgement, RuleHit, Verdict, builtin};
 
+use crate::boxed;
 use crate::error::{Error, Result};
 use crate::explain::{self, Package};
 use crate::tree_edit;
@@ -174,6 +175,7 @@ pub async fn show(view: &View, channel: &ChannelView, text: &str) -> Result<Vec<
         .collect())
 }
 
+#[boxed]
 async fn waiting(view: &View, channel: &ChannelView, meant: &Meant) -> Result<Vec<Held>> {
     let packages: BTreeMap<String, Package> = match meant.spec.exact_name() {
         Some(name) => [(name.to_owned(), explain::package(view, channel, name).await?)].into(),

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use airlock_core::channel::Channel;
 use airlock_core::id::{Digest, Id};
-use airlock_core::object::Object;
 use airlock_core::policy::PolicyText;
 use airlock_core::roles::Action;
 use airlock_core::shadow::Differences;
@@ -15,6 +14,7 @@ use airlock_core::verdict::Verdict;
 use airlock_store::RefChange;
 use serde::{Deserialize, Serialize};
 
+use crate::boxed;
 use crate::channel::ref_name;
 use crate::error::{Error, Result};
 use crate::judge::{self, How};
@@ -37,9 +37,7 @@ pub struct Shadow {
     pub report: Option<Report>,
 }
 
-impl Object for Shadow {
-    const KIND: &'static str = "airlock.shadow.v1";
-}
+airlock_core::object!(Shadow, "airlock.shadow.v1");
 
 /// What a shadow said of one snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +86,7 @@ pub async fn find(station: &Station, channel: &str) -> Result<Option<Shadow>> {
 
 /// The shadow of a channel with what it says of the newest snapshot: it is asked if it was not, or could not tell. What it says is
 /// kept, or only told to whoever may change nothing.
+#[boxed]
 pub async fn ask(station: &Station, channel: &Channel, keep: bool) -> Result<Option<Shadow>> {
     let db = &station.store.db;
     let refs = db.refs(&ref_name(&channel.name, "")).await?;

@@ -11,6 +11,7 @@ use airlock_core::time::Time;
 use airlock_core::unseen::has_unseen;
 use airlock_store::{Change, Lease, Leased, NameChange, NewEntry, RefChange, Store};
 
+use crate::boxed;
 use crate::bundle::scan::Importing;
 use crate::bundle::seals::Seals;
 use crate::clock::{self, Trusted};
@@ -209,6 +210,7 @@ fn check_name(name: &str) -> Result<()> {
 
 impl Station {
     /// Makes a station in `dir`, which must not hold one.
+    #[boxed]
     pub async fn init(dir: &Path, name: &str, side: Side, options: Options) -> Result<Self> {
         let path = dir.join(CONFIG);
         if path.exists() {
@@ -260,6 +262,7 @@ impl Station {
     }
 
     /// Opens the station in `dir`.
+    #[boxed]
     pub async fn open(dir: &Path, options: Options) -> Result<Self> {
         let config = Config::read(dir)?;
         config.network.check(dir)?;

@@ -7,6 +7,7 @@ use airlock_core::roles::Action;
 use airlock_core::snapshot::{Counts, Snapshot};
 use airlock_formats::BadEntry;
 
+use crate::boxed;
 use crate::child;
 use crate::clock;
 use crate::error::{Error, Result};
@@ -67,6 +68,7 @@ pub struct Wish {
 
 /// Reads the source, judges, fetches what is admitted, judges again with what the files say, publishes.
 /// A dry run stops before the fetch.
+#[boxed]
 pub async fn sync(station: &Station, channel: &Channel, wish: Wish) -> Result<Outcome> {
     let Wish { dry, accept_shrink } = wish;
     if !dry {

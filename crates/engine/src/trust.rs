@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 use airlock_core::bundle;
 use airlock_core::hex;
 use airlock_core::id::{Digest, Id};
-use airlock_core::object::Object;
 use airlock_core::roles::Action;
 use airlock_core::root::{Chain, RootFile};
 use airlock_core::time::Time;
@@ -98,9 +97,7 @@ impl Trust {
     }
 }
 
-impl Object for Trust {
-    const KIND: &'static str = "airlock.trust.v1";
-}
+airlock_core::object!(Trust, "airlock.trust.v1");
 
 /// How far a key is trusted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -25,6 +25,11 @@ pub use lease::{Lease, Leased};
 pub use pack::Packed;
 pub use scratch::Scratch;
 
+/// Marks what speaks with the database, so that its future is behind a `dyn Future` and the driver is compiled into this
+/// crate alone: a future with a type of its own is compiled anew wherever it is awaited, with all that it awaits. (The
+/// attribute is named after another use of the same.)
+pub(crate) use async_recursion::async_recursion as boxed;
+
 use std::path::{Path, PathBuf};
 
 /// A station's store: a database and a directory of blobs.

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{Advisory, MatchKey};
 use crate::canon::Canonical;
-use crate::object::Object;
 use crate::severity::Score;
 use crate::strictness::is_kept_of;
 use crate::time::Time;
@@ -19,9 +18,7 @@ pub struct Slice {
     pub entries: Vec<SliceEntry>,
 }
 
-impl Object for Slice {
-    const KIND: &'static str = "airlock.slice.v1";
-}
+crate::object!(Slice, "airlock.slice.v1");
 
 /// One advisory as it bears on one package, with what other records say of the same vulnerability. Fields stand in the
 /// order in which they are written.

@@ -20,7 +20,6 @@ use crate::id::Digest;
 use crate::identity::Coverage;
 use crate::licence::Named;
 use crate::matching::{Confidence, Status};
-use crate::object::Object;
 use crate::pattern::Pattern;
 use crate::python::Python;
 use crate::severity::Preferred;
@@ -47,9 +46,7 @@ pub struct PolicyText {
     pub text: String,
 }
 
-impl Object for PolicyText {
-    const KIND: &'static str = "airlock.policy.v1";
-}
+crate::object!(PolicyText, "airlock.policy.v1");
 
 /// A policy, ready to be evaluated.
 #[derive(Debug, Clone, PartialEq)]

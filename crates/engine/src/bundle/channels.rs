@@ -19,6 +19,7 @@ use airlock_store::{Db, RefChange};
 use super::held;
 use super::parts::Came;
 use super::verify::Opened;
+use crate::boxed;
 use crate::channel::ref_name;
 use crate::error::{Error, Result, joined};
 use crate::station::Station;
@@ -55,6 +56,7 @@ pub(super) struct Arrived {
 }
 
 /// One channel after the import: what the sender publishes is this channel's source.
+#[boxed]
 pub(super) async fn arrived(
     station: &Station,
     name: &str,

@@ -29,6 +29,7 @@ use super::source::{Sources, Wholes};
 use super::text::Text;
 use super::write::Folder;
 use super::{ExportState, Exported, cut, resend, turns, volumes};
+use crate::boxed;
 use crate::error::{Error, Result, joined};
 use crate::people;
 use crate::station::Station;
@@ -164,6 +165,7 @@ pub fn stream_of(station: &Station, to: Option<&str>) -> String {
 }
 
 /// Writes a bundle into `dir`, or plans one.
+#[boxed]
 pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report> {
     check_peer(what.to.as_deref())?;
     turns::check(dir, what)?;
@@ -233,6 +235,7 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
 }
 
 /// Writes a bundle, and signs it.
+#[boxed]
 async fn make(
     station: &Station,
     (dir, what): (&Path, &What),

@@ -10,6 +10,7 @@ use airlock_core::strictness::{KEPT, THERE};
 use airlock_core::time::Time;
 use airlock_store::{Db, RefChange};
 
+use crate::boxed;
 use crate::error::{Error, Kind, Result};
 use crate::feeds::{self, Derived, StoredHead};
 use crate::station::Station;
@@ -60,6 +61,7 @@ pub(super) struct Known {
 /// committed, since a feed that lacks a record could not be used at all.
 ///
 /// What became milder waits, unless it was said of this sender that it need not.
+#[boxed]
 pub(super) async fn known(station: &Station, m: &Manifest, trust: &Trust) -> Result<Known> {
     let db = &station.store.db;
     let before = db.find_ref(feeds::SET).await?;

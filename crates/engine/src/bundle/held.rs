@@ -20,6 +20,7 @@ use airlock_store::{Db, RefChange};
 
 use super::channels::{Metadata, merge};
 use super::export::HeldFiles;
+use crate::boxed;
 use crate::channel::ref_name;
 use crate::error::{Error, Result, joined};
 use crate::station::Station;
@@ -158,6 +159,7 @@ pub(super) fn held_ref(channel: &str) -> String {
 }
 
 /// Adds to what a sender publishes what it holds: what the bundle brings of that, and what one before it brought.
+#[boxed]
 pub(super) async fn arrive(
     station: &Station,
     (name, head): (&str, &ChannelHead),

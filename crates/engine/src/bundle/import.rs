@@ -22,6 +22,7 @@ use super::preview::Plan;
 use super::signing::{SignedBy, Trusted};
 use super::verify::Opened;
 use super::{ImportState, channels, feeds, objects, preview, waiting};
+use crate::boxed;
 use crate::clock;
 use crate::error::{Error, Kind, Result, joined};
 use crate::history;
@@ -83,6 +84,7 @@ pub async fn import_parts(station: &Station, dirs: &[PathBuf]) -> Result<Report>
 }
 
 /// The same, as a person wishes it.
+#[boxed]
 pub async fn import_with(station: &Station, dirs: &[PathBuf], wish: &Wish) -> Result<Report> {
     may_import(station, wish).await?;
     clock::check(station).await?;
@@ -290,6 +292,7 @@ struct Verified {
 
 /// Everything but the last step: the bytes are in the intake, the objects in the database, where nothing names them,
 /// and all of it is checked. Gives what is to move; while something is missing, nothing.
+#[boxed]
 async fn verified(
     station: &Station,
     bundle: &Brought,

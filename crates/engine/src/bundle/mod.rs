@@ -44,7 +44,6 @@ use airlock_core::advisory::FeedHead;
 use airlock_core::bundle::{Base, Held, Hop};
 use airlock_core::id::{Digest, Id};
 use airlock_core::ledger::LedgerHead;
-use airlock_core::object::Object;
 use airlock_core::request::Answers;
 use airlock_core::snapshot::Snapshot;
 
@@ -75,9 +74,7 @@ pub struct ExportState {
     pub bundles: Vec<Exported>,
 }
 
-impl Object for ExportState {
-    const KIND: &'static str = "airlock.export-state.v1";
-}
+airlock_core::object!(ExportState, "airlock.export-state.v1");
 
 /// What a receiver remembers of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,6 +113,4 @@ impl ImportState {
     }
 }
 
-impl Object for ImportState {
-    const KIND: &'static str = "airlock.import-state.v1";
-}
+airlock_core::object!(ImportState, "airlock.import-state.v1");

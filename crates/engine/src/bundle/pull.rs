@@ -25,6 +25,7 @@ use super::signing::Trusted;
 use super::target::Target;
 use super::verify::{self, Opened};
 use super::{admission, brought, import, unfinished, volumes};
+use crate::boxed;
 use crate::error::{Error, Kind, Result, file_error, joined};
 use crate::progress::Unit;
 use crate::station::Station;
@@ -184,6 +185,7 @@ impl Sink for Sha256 {
 }
 
 /// Fetches a small file whole.
+#[boxed]
 async fn save(client: &Client, from: &Location, to: &Path, bytes_max: u64) -> Result<()> {
     use std::io::{Seek as _, Write as _};
     let mut file = std::fs::File::create(to).map_err(file_error(to))?;

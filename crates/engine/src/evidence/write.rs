@@ -22,6 +22,7 @@ use super::bills::{self, Trees};
 use super::proof::{self, Proof, Wanted};
 use super::readme::readme;
 use super::summary::Summary;
+use crate::boxed;
 use crate::error::{Error, Result};
 use crate::ledger::RESTORE;
 use crate::progress::Unit;
@@ -117,6 +118,7 @@ impl Source<'_> {
 
 impl Writing<'_> {
     /// Writes all parts but the page.
+    #[boxed]
     async fn parts(&mut self) -> Result<(u64, Summary)> {
         let snapshot = self.source.channel.snapshot.clone();
         let readme = readme(&self.source.manifest(), &self.source.station.key.fingerprint());

@@ -21,6 +21,7 @@ use airlock_core::trie::TreeId;
 use airlock_store::{Db, Packed, StoreError};
 
 use super::index::{FeedIndex, IndexEdits, Members, Skim};
+use crate::boxed;
 use crate::error::Result;
 use crate::station::Station;
 use crate::tree_edit::{self, Difference};
@@ -57,6 +58,7 @@ impl Assembled {
 
 /// The set that these feeds add up to. Slices of products are cut for those that some identity names: NVD speaks of many
 /// thousands, and no package is any of the others.
+#[boxed]
 pub(super) async fn assemble(
     station: &Station,
     base: Option<&Base>,
@@ -142,6 +144,7 @@ struct Gathered {
 }
 
 /// Goes through what changed in the feeds of advisories.
+#[boxed]
 async fn changes(
     station: &Station,
     before: &BTreeMap<String, FeedHead>,

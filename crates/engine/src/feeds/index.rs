@@ -43,9 +43,7 @@ impl FeedIndex {
     }
 }
 
-impl Object for FeedIndex {
-    const KIND: &'static str = "airlock.feed-index.v1";
-}
+airlock_core::object!(FeedIndex, "airlock.feed-index.v1");
 
 /// The index of a set, if there is one.
 pub(super) async fn find(db: &Db, set: Id<AdvisorySet>) -> Result<Option<FeedIndex>> {

@@ -18,7 +18,6 @@ use serde::{Deserialize, Serialize};
 use airlock_core::advisory::{AdvisorySet, CUT, FeedHead, FeedKind};
 use airlock_core::id::{Digest, Id};
 use airlock_core::identity;
-use airlock_core::object::Object;
 use airlock_core::roles::Action;
 use airlock_core::strictness::KEPT;
 use airlock_formats::feeds::BadAdvisory;
@@ -27,6 +26,7 @@ use airlock_store::RefChange;
 use self::build::Base;
 pub(crate) use self::index::{FeedIndex, REF as INDEX};
 use self::kept::base;
+use crate::boxed;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::people;
@@ -66,9 +66,7 @@ fn is_default(loosening: &Loosening) -> bool {
     *loosening == Loosening::default()
 }
 
-impl Object for FeedDef {
-    const KIND: &'static str = "airlock.feed.v1";
-}
+airlock_core::object!(FeedDef, "airlock.feed.v1");
 
 /// A feed's head as an object, so that a ref can name it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,9 +75,7 @@ pub struct StoredHead {
     pub head: FeedHead,
 }
 
-impl Object for StoredHead {
-    const KIND: &'static str = "airlock.feed-head.v1";
-}
+airlock_core::object!(StoredHead, "airlock.feed-head.v1");
 
 /// What the source of a feed said of the version of it that was read last, so that it need not send the same again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,9 +90,7 @@ pub struct Seen {
     validator: Validator,
 }
 
-impl Object for Seen {
-    const KIND: &'static str = "airlock.feed-seen.v1";
-}
+airlock_core::object!(Seen, "airlock.feed-seen.v1");
 
 /// What reading one feed gave.
 #[derive(Clone, Debug)]
@@ -221,6 +215,7 @@ pub async fn update(station: &Station, names: &[String]) -> Result<Updated> {
 }
 
 /// The same, as a person says.
+#[boxed]
 pub async fn update_with(station: &Station, names: &[String], how: Reading) -> Result<Updated> {
     let mut defs = defs(station).await?;
     if let Some(unknown) = names.iter().find(|n| !defs.contains_key(*n)) {
@@ -557,6 +552,7 @@ pub async fn rebuild(station: &Station) -> Result<Id<AdvisorySet>> {
 
 /// Makes the set follow the heads where a run that read feeds was broken off before it did: what it read tightens
 /// all the same. Who only asks what would be goes by the set as it is.
+#[boxed]
 pub async fn catch_up(station: &Station) -> Result<()> {
     let (id, set) = current(station).await?;
     // A newer program brings newer rows of its own, and people may have named more products.

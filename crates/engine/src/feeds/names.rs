@@ -9,10 +9,10 @@ use airlock_core::advisory::MatchKey;
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::id::Digest;
 use airlock_core::identity::{self, Identity};
-use airlock_core::object::Object;
 use airlock_core::trie::TreeId;
 
 use super::index::point;
+use crate::boxed;
 use crate::error::{Error, Result};
 use crate::station::Station;
 use crate::{tree_edit, trees};
@@ -36,9 +36,7 @@ impl NameIndex {
     }
 }
 
-impl Object for NameIndex {
-    const KIND: &'static str = "airlock.name-index.v1";
-}
+airlock_core::object!(NameIndex, "airlock.name-index.v1");
 
 /// The names of packages of an ecosystem that are looked up under one of these keys, but for what people ruled.
 pub(crate) async fn reached(
@@ -101,6 +99,7 @@ pub(crate) async fn index(
     }
 }
 
+#[boxed]
 async fn make(station: &Station, identities: TreeId<Identity>) -> Result<TreeId<BTreeSet<String>>> {
     let db = &station.store.db;
     let mut by_key: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();

@@ -6,12 +6,14 @@ use airlock_core::advisory::AdvisoryRecord;
 use airlock_core::id::Id;
 
 use super::{based, heads};
+use crate::boxed;
 use crate::error::{Error, Result};
 use crate::station::Station;
 use crate::{tree_edit, trees};
 
 /// The records of an advisory in all feeds, by feed: by its own id or any other name it goes by. Ids are found as
 /// they are written, and CVE, GHSA and other common ones in any case.
+#[boxed]
 pub async fn show(station: &Station, id: &str) -> Result<Vec<(String, AdvisoryRecord)>> {
     let db = &station.store.db;
     let spellings = spellings(id);

@@ -13,6 +13,7 @@ use airlock_core::trie::TreeId;
 use airlock_store::Db;
 
 use super::{ARTIFACT_BYTES_MAX, Wanted, fetch_one, locate};
+use crate::boxed;
 use crate::channel::ref_name;
 use crate::error::{Error, Result, joined};
 use crate::mirror::MirrorState;
@@ -111,6 +112,7 @@ impl Held {
     }
 }
 
+#[boxed]
 async fn one(
     station: &Station,
     client: &Client,

@@ -26,6 +26,7 @@ use airlock_core::roles::Action;
 use airlock_core::snapshot::Upstream;
 use airlock_store::Lease;
 
+use crate::boxed;
 use crate::channel::ref_name;
 use crate::clock;
 use crate::error::{Error, Result, file_error, joined};
@@ -113,6 +114,7 @@ struct Tree {
 ///
 /// If it is nothing that is known, or an archive that holds more than files with plain names: then nothing was changed. If the
 /// channel is fed by something else, is frozen, or the tree lists less than half of the one before it.
+#[boxed]
 pub async fn import(station: &Station, paths: &[PathBuf], wish: &Wish) -> Result<Report> {
     let name = wish.channel.as_str();
     people::allow(station, Action::Import, Some(name)).await?;

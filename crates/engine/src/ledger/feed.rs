@@ -21,6 +21,7 @@ use airlock_core::ledger::LedgerEntry;
 use airlock_core::time::Time;
 use airlock_formats::syslog;
 
+use crate::boxed;
 use crate::error::{Error, Result, file_error};
 use crate::station::{CONFIG, Station};
 use crate::upstream::{Client, Location, receivers};
@@ -255,6 +256,7 @@ pub async fn states(station: &Station) -> Result<Vec<FeedState>> {
 /// # Errors
 ///
 /// If the receiver does not take it; that is noted, for `status`.
+#[boxed]
 pub async fn send(station: &Station, feed: &Feed) -> Result<u64> {
     let _lease = station.lease(&format!("ledger-feed-{}", feed.name), "ledger feed").await?;
     let mut cursor = Cursor::read(station, feed)?;

@@ -16,13 +16,14 @@ use airlock_core::canon::Canonical;
 use airlock_core::channel::{Channel, ChannelFeed};
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::id::{Digest, Id};
-use airlock_core::object::{self, Object};
+use airlock_core::object;
 use airlock_core::shard::{Shard, ShardKey};
 use airlock_core::snapshot::Upstream;
 use airlock_core::spec::Spec;
 use airlock_formats::{BadEntry, IndexRead};
 use airlock_store::Packed;
 
+use crate::boxed;
 use crate::channel::ref_name;
 use crate::error::{Error, Result};
 use crate::station::Station;
@@ -48,9 +49,7 @@ pub struct MirrorState {
     pub bases: BTreeMap<String, String>,
 }
 
-impl Object for MirrorState {
-    const KIND: &'static str = "airlock.mirror-state.v1";
-}
+airlock_core::object!(MirrorState, "airlock.mirror-state.v1");
 
 /// What one reading of a source gave.
 #[derive(Debug, Default)]
@@ -213,6 +212,7 @@ fn definition(channel: &Channel) -> Result<Digest> {
 /// # Errors
 ///
 /// Also if the source shrank by more than half and no person said that this is right (`accept_shrink`).
+#[boxed]
 pub async fn mirror(
     station: &Station,
     channel: &Channel,

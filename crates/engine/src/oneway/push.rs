@@ -21,6 +21,7 @@ use airlock_formats::oneway::ranges::Ranges;
 
 use super::members::Members;
 use super::send::read_list;
+use crate::boxed;
 use crate::bundle::media;
 use crate::bundle::signing::Trusted;
 use crate::error::{Error, Result, joined};
@@ -276,6 +277,7 @@ impl Pushing {
     }
 
     /// Hands over the manifest, the signatures or the root, if the bundle has it.
+    #[boxed]
     async fn document(&self, name: &str, most: u64) -> Tried<Option<Reply>> {
         let path = self.dir.join(name);
         if name == ROOT && !path.exists() {
@@ -378,6 +380,7 @@ impl Pushing {
         fatal.map_or(Ok(failed), Err)
     }
 
+    #[boxed]
     async fn send_file(&self, at: usize, bytes: Range<u64>) -> Tried<()> {
         let Some(member) = self.members.list.get(at) else { return Ok(()) };
         let (path, mut tries) = (self.dir.join(&member.path), 0);

@@ -13,6 +13,7 @@ use airlock_core::verdict::{Judged, Judgement};
 use airlock_solve::{NOARCH, Place, Platform, Pool, Task, Unsolved, Wish, solve};
 
 use super::{Asked, Change, Member, Nearest, Needs, Plan, unknown};
+use crate::boxed;
 use crate::channel::Exactly;
 use crate::error::{Error, Result, joined};
 use crate::explain;
@@ -33,6 +34,7 @@ struct Loaded {
     unread: Vec<String>,
 }
 
+#[boxed]
 pub(super) async fn plan(view: &View, channel: &ChannelView, needs: &Needs) -> Result<Plan> {
     let platform =
         Platform::of(&needs.subdir, &needs.virtual_packages).map_err(|e| Error::usage(e.to_string()))?;

@@ -13,6 +13,7 @@ use airlock_core::shard::{Shard, ShardKey};
 use airlock_core::verdict::{Judgement, Verdict};
 
 use super::Held;
+use crate::boxed;
 use crate::error::Result;
 use crate::view::{ChannelView, View};
 use crate::{explain, tree_edit, trees};
@@ -23,6 +24,7 @@ const SHARDS_AT_ONCE: usize = 2000;
 const NAMES_SOUGHT_MAX: usize = 16;
 
 /// What depends on each of these, in their order.
+#[boxed]
 pub(super) async fn dependents(view: &View, channel: &ChannelView, held: &[Held]) -> Result<Vec<Dependents>> {
     let mut out = vec![Dependents::default(); held.len()];
     if held.is_empty() {

@@ -27,6 +27,7 @@ use airlock_core::trie::{LEVELS_MAX, Node, Step, TreeId};
 use airlock_core::verdict::{Judged, Judgement, Verdict};
 use airlock_store::{StoreError, Verified};
 
+use crate::boxed;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::publish::Rendered;
@@ -194,6 +195,7 @@ impl View {
         self.channel_by(&view.channel.name, &fresh).await
     }
 
+    #[boxed]
     async fn channel_by(&self, name: &str, generation: &Generation) -> Result<Option<ChannelView>> {
         let resolved = || generation.channels.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(view) = resolved().get(name) {

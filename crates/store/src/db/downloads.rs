@@ -12,6 +12,7 @@ use airlock_core::id::Digest;
 use airlock_core::time::Time;
 
 use super::{BUSY, Db, ROWS_MAX, digest};
+use crate::boxed;
 use crate::error::StoreError;
 
 /// Rows that are removed in one transaction.
@@ -101,6 +102,7 @@ impl DownloadRoom {
 
 impl Db {
     /// How many rows name clients or accounts on some days, to be held against the limits.
+    #[boxed]
     pub async fn download_room(
         &self,
         days: &BTreeSet<i64>,
@@ -126,6 +128,7 @@ impl Db {
 
     /// Adds a batch, all of it or nothing, and how many were lost by day. A day, or a client on a day, that has as many
     /// rows as `room` lets it takes no new ones that name a client: what comes is counted for nobody.
+    #[boxed]
     pub async fn note_downloads(
         &self,
         batch: &[Download],
@@ -173,6 +176,7 @@ impl Db {
     }
 
     /// The artifacts of a channel of which any download was noted, with what their bytes were.
+    #[boxed]
     pub async fn downloaded(&self, channel: &str) -> Result<BTreeMap<String, BTreeSet<Digest>>, StoreError> {
         let rows = sqlx::query("select distinct artifact, sha256 from download where channel = $1")
             .bind(channel)
@@ -186,6 +190,7 @@ impl Db {
     }
 
     /// How many downloads were not noted from a day on.
+    #[boxed]
     pub async fn downloads_lost(&self, since: i64) -> Result<u64, StoreError> {
         let row = sqlx::query("select coalesce(sum(times), 0) from download_lost where day >= $1")
             .bind(since)
@@ -196,6 +201,7 @@ impl Db {
 
     /// Removes what is of before a day, in short transactions; how many rows it were. Their bytes are overwritten in the
     /// database file.
+    #[boxed]
     pub async fn end_downloads(&self, before: i64) -> Result<u64, StoreError> {
         let mut all = 0;
         while self.has_downloads(before).await? {

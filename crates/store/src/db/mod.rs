@@ -23,6 +23,7 @@ use airlock_core::id::Digest;
 use airlock_core::ledger::{GENESIS, LedgerEntry, LedgerHead};
 use airlock_core::time::Time;
 
+use crate::boxed;
 use crate::error::StoreError;
 
 pub use downloads::{Download, DownloadLimits, DownloadRoom, Wanted};
@@ -87,6 +88,7 @@ pub struct Change {
 
 impl Db {
     /// Opens a database file and brings it to the newest layout.
+    #[boxed]
     pub async fn open(path: &Path, create: bool) -> Result<Self, StoreError> {
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -95,6 +97,7 @@ impl Db {
             .synchronous(SqliteSynchronous::Full)
             // Not in files of some folder that the system has for that: a process may have given up to write there.
             .pragma("temp_store", "memory")
+            .row_buffer_size(ROWS_MAX)
             .busy_timeout(BUSY);
         let pool = SqlitePoolOptions::new()
             .max_connections(4)
@@ -107,6 +110,7 @@ impl Db {
     }
 
     /// Ends its connections, and the threads behind them. Whoever has it still is told that it is closed.
+    #[boxed]
     pub async fn close(&self) {
         self.pool.close().await;
     }
@@ -135,6 +139,7 @@ impl Db {
     }
 
     /// What a ref points to.
+    #[boxed]
     pub async fn find_ref(&self, name: &str) -> Result<Option<Digest>, StoreError> {
         let row = sqlx::query("select object from ref where name = $1")
             .bind(name)
@@ -144,6 +149,7 @@ impl Db {
     }
 
     /// All refs whose name begins so, sorted.
+    #[boxed]
     pub async fn refs(&self, prefix: &str) -> Result<BTreeMap<String, Digest>, StoreError> {
         let rows = sqlx::query("select name, object from ref where substr(name, 1, $1) = $2")
             .bind(prefix.chars().count() as i64)
@@ -155,6 +161,7 @@ impl Db {
 
     /// Moves refs and writes the ledger in one transaction. If a ref does not point to what is expected,
     /// nothing happens and the answer is [`StoreError::Moved`].
+    #[boxed]
     pub async fn commit(&self, change: &Change) -> Result<LedgerHead, StoreError> {
         let mut tx = self.write().await?;
         for moved in &change.refs {
@@ -196,12 +203,14 @@ impl Db {
     }
 
     /// Where the ledger stands.
+    #[boxed]
     pub async fn ledger_head(&self) -> Result<LedgerHead, StoreError> {
         let mut tx = self.pool.begin().await?;
         read_head(&mut tx).await
     }
 
     /// Ledger entries from `first` on, at most `most`, with the hash that is stored beside each.
+    #[boxed]
     pub async fn ledger(&self, first: u64, most: u32) -> Result<Vec<(LedgerEntry, Digest)>, StoreError> {
         let rows = sqlx::query("select * from ledger where number >= $1 order by number limit $2")
             .bind(i64::try_from(first).unwrap_or(i64::MAX))
@@ -227,6 +236,7 @@ impl Db {
 
     /// Ledger entries from `first` on, at most `most`, and no more of them than have `bytes` of particulars together; one at
     /// least. Others are not read.
+    #[boxed]
     pub async fn ledger_within(
         &self,
         first: u64,
@@ -249,6 +259,7 @@ impl Db {
     }
 
     /// The time of the last ledger entry: no clock may say less.
+    #[boxed]
     pub async fn last_time(&self) -> Result<Option<Time>, StoreError> {
         let row = sqlx::query("select time from ledger order by number desc limit 1")
             .fetch_optional(&self.pool)

@@ -11,6 +11,7 @@ use airlock_core::id::Digest;
 use airlock_core::time::Time;
 
 use super::{Db, ROWS_MAX, digest};
+use crate::boxed;
 use crate::error::StoreError;
 
 /// A name under which a rendered shard is readable.
@@ -93,6 +94,7 @@ async fn supersede(
 
 impl Db {
     /// The published shard behind the name of a rendered one, while that is readable.
+    #[boxed]
     pub async fn named_shard(
         &self,
         channel: &str,
@@ -113,6 +115,7 @@ impl Db {
     }
 
     /// The names that shards were rendered to before, by shard.
+    #[boxed]
     pub async fn rendered_names(
         &self,
         renderer: u32,

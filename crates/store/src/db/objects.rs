@@ -9,6 +9,7 @@ use airlock_core::id::{Digest, Id};
 use airlock_core::object::{self, Encoded, Object};
 
 use super::{Db, ROWS_MAX, digest};
+use crate::boxed;
 use crate::error::StoreError;
 use crate::pack::Packed;
 
@@ -32,12 +33,14 @@ pub(super) async fn touch(tx: &mut Transaction<'_, Sqlite>, id: Digest) -> Resul
 
 impl Db {
     /// Writes objects; those that are there already are left alone, but for the note that somebody wants them.
+    #[boxed]
     pub async fn put_many(&self, objects: &[Encoded]) -> Result<(), StoreError> {
         let packed = objects.iter().map(Packed::of).collect::<Result<Vec<_>, _>>()?;
         self.put_packed(packed).await
     }
 
     /// The same for objects that are packed already.
+    #[boxed]
     pub async fn put_packed(&self, mut objects: Vec<Packed>) -> Result<(), StoreError> {
         if objects.is_empty() {
             return Ok(());
@@ -64,6 +67,7 @@ impl Db {
 
     /// Notes that somebody is about to refer to these objects: they, and all that they lead to, are not collected for a
     /// while.
+    #[boxed]
     pub async fn touch_many(&self, ids: &[Digest]) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
         for id in ids {
@@ -74,6 +78,7 @@ impl Db {
     }
 
     /// Reads the bytes of objects; those that are not there are absent from the answer.
+    #[boxed]
     pub async fn get_many(&self, ids: &[Digest]) -> Result<HashMap<Digest, Arc<[u8]>>, StoreError> {
         let mut out = HashMap::with_capacity(ids.len());
         for packed in self.get_packed(ids).await? {
@@ -83,6 +88,7 @@ impl Db {
     }
 
     /// Reads objects and leaves the unpacking to the caller; those that are not there are absent from the answer.
+    #[boxed]
     pub async fn get_packed(&self, ids: &[Digest]) -> Result<Vec<Packed>, StoreError> {
         let mut out = Vec::with_capacity(ids.len());
         for chunk in ids.chunks(ROWS_MAX) {
@@ -101,6 +107,7 @@ impl Db {
     }
 
     /// Which of these objects are here.
+    #[boxed]
     pub async fn present(&self, ids: &[Digest]) -> Result<HashSet<Digest>, StoreError> {
         let mut out = HashSet::with_capacity(ids.len());
         for chunk in ids.chunks(ROWS_MAX) {

@@ -6,6 +6,7 @@ use airlock_core::id::Digest;
 use airlock_core::time::Time;
 
 use super::{Db, ROWS_MAX, digest};
+use crate::boxed;
 use crate::error::StoreError;
 
 /// Rows that are listed at once.
@@ -24,6 +25,7 @@ pub struct Stored {
 
 impl Db {
     /// Every object, sorted by name.
+    #[boxed]
     pub async fn inventory(&self) -> Result<Vec<Stored>, StoreError> {
         let mut out: Vec<Stored> = Vec::new();
         loop {
@@ -49,11 +51,13 @@ impl Db {
 
     /// Removes those of these objects that nobody wrote or touched since `before`, in seconds of the system's clock: a
     /// touch at the same moment saves them. One short transaction; gives their number and bytes.
+    #[boxed]
     pub async fn remove_old(&self, ids: &[Digest], before: i64) -> Result<(u64, u64), StoreError> {
         self.remove(ids, Some(before)).await
     }
 
     /// Removes objects whose bytes are not what their names say, so that they can be written again.
+    #[boxed]
     pub async fn remove_damaged(&self, ids: &[Digest]) -> Result<u64, StoreError> {
         Ok(self.remove(ids, None).await?.0)
     }
@@ -82,6 +86,7 @@ impl Db {
     }
 
     /// The published shards that are readable under a name of their own.
+    #[boxed]
     pub async fn named_shards(&self, now: Time) -> Result<Vec<Digest>, StoreError> {
         let rows = sqlx::query("select distinct shard from shard_name where until is null or until > $1")
             .bind(now.seconds())
@@ -91,6 +96,7 @@ impl Db {
     }
 
     /// Removes names of shards that are readable no longer, some at once; how many it were.
+    #[boxed]
     pub async fn end_names(&self, now: Time) -> Result<u64, StoreError> {
         let mut tx = self.write().await?;
         let done = sqlx::query(
@@ -106,6 +112,7 @@ impl Db {
     }
 
     /// Bytes of the database file that hold nothing: they are used again before it grows.
+    #[boxed]
     pub async fn free_bytes(&self) -> Result<u64, StoreError> {
         let pages: i64 = sqlx::query("pragma freelist_count").fetch_one(&self.pool).await?.try_get(0)?;
         let size: i64 = sqlx::query("pragma page_size").fetch_one(&self.pool).await?.try_get(0)?;
