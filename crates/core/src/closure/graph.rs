@@ -175,16 +175,25 @@ impl Graph {
                 satisfies[*candidate as usize].push(position(need));
             }
         }
-        [When::Before, When::Now].map(|when| self.of(when, &satisfies))
+        let of = |when| self.of(when, &satisfies);
+        std::thread::scope(|threads| {
+            let before = threads.spawn(|| of(When::Before));
+            let now = of(When::Now);
+            // What ended the other thread ends this one.
+            [before.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), now]
+        })
     }
 
     /// Finds what may satisfy each need.
     fn match_candidates(&mut self) {
         let ecosystem = self.ecosystem;
         let mut versions: HashMap<u32, Option<Numbered>> = HashMap::new();
+        // For each version, the need that asked of it last, and what it was told.
+        let mut asked: Vec<(u32, bool)> = vec![(u32::MAX, false); self.texts.len()];
         // By package: what its needs took so far. One that many have is charged to one that has room.
         let mut spent: HashMap<u32, u32> = HashMap::new();
-        for need in &mut self.needs {
+        for (at, need) in self.needs.iter_mut().enumerate() {
+            let at = position(at);
             let read = |text: &u32| Requirement::parse(ecosystem, self.texts.get(*text as usize)?);
             let requirements: Option<Vec<Requirement>> = need.texts.iter().map(read).collect();
             // What is not understood, or not all of it, requires nothing.
@@ -198,7 +207,6 @@ impl Graph {
             };
             let spent = spent.entry(owner).or_default();
             let Some(name) = requirements.first().map(|first| first.name.as_str()) else { continue };
-            let mut allowed: HashMap<u32, bool> = HashMap::new();
             for id in self.names.get(name).into_iter().flatten() {
                 let node = &self.nodes[*id as usize];
                 *spent += 1;
@@ -206,12 +214,14 @@ impl Graph {
                     need.is_over = true;
                     break;
                 }
-                let fits = *allowed.entry(node.version).or_insert_with(|| {
+                let told = &mut asked[node.version as usize];
+                if told.0 != at {
                     let text = &self.texts[node.version as usize];
                     let version =
                         versions.entry(node.version).or_insert_with(|| Numbered::read(ecosystem, text));
-                    requirements.iter().all(|one| one.allows_version(version.as_ref()))
-                });
+                    *told = (at, requirements.iter().all(|one| one.allows_version(version.as_ref())));
+                }
+                let fits = told.1;
                 let build = &self.texts[node.build as usize];
                 if fits && requirements.iter().all(|one| one.allows_build(build, node.build_number)) {
                     need.candidates.push(*id);
