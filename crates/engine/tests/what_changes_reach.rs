@@ -92,21 +92,63 @@ async fn check_rendered(kit: &Kit, context: &str) {
     let snapshot: Snapshot = db.get(Id::new(at("snapshot").await)).await.unwrap();
     let held: Rendered = db.get(Id::new(at("rendered").await)).await.unwrap();
     let all = render::to_store(&kit.station, &snapshot, None).await.unwrap();
-    assert_eq!((held.files, held.layout), (all.files, Some(all.layout)), "{context}");
+    let layout = held.layout.unwrap();
+    assert_eq!((held.files, layout.tables), (all.files, all.layout.tables), "{context}");
+    // Where only more became known of files that are not published, nothing was rendered, and a slot says of what it was.
+    let rendered = async |slots| -> Vec<(String, Value)> {
+        let slots = trees::load(db, slots).await.unwrap().into_iter();
+        let without_facts = |(key, slot)| {
+            let mut slot = serde_json::to_value(slot).unwrap();
+            slot.as_object_mut().unwrap().remove("facts");
+            (key, slot)
+        };
+        slots.map(without_facts).collect()
+    };
+    assert_eq!(rendered(layout.slots).await, rendered(all.layout.slots).await, "{context}");
 }
 
-/// A station with a channel of packages of which nothing is known yet. With a grace, what is denied leaves days later.
+/// A policy: by other scores, by names, by what is in it beside its rules. With a grace, what is denied leaves days later.
+fn some_policy(has_grace: bool, random: &mut Random) -> String {
+    let graced = DEFAULT.replacen(
+        "action = \"deny\"\nwhen = { all",
+        "action = \"deny\"\ngrace = \"2 days\"\nwhen = { all",
+        1,
+    );
+    assert_ne!(graced, DEFAULT);
+    let text = if has_grace { graced } else { DEFAULT.to_owned() };
+    let more = |rule: &str| format!("{text}\n[[rule]]\nname = \"more\"\n{rule}\n");
+    match random.below(8) {
+        0 | 1 => text.replace("above = 7.0", "above = 3.0"),
+        2 => more("action = \"hold\"\nwhen = { name = [\"p1*\"] }"),
+        3 => more(
+            "action = \"deny\"\nwhen = { all = [{ name = [\"p2*\"] }, { any_finding = { cvss = { above = 1.0 } } }] }",
+        ),
+        4 => more("action = \"warn\"\nwhen = { no_finding = { cvss = { above = 1.0 } } }"),
+        5 => text.replacen("[policy]", "# Said otherwise.\n[policy]", 1),
+        _ => text,
+    }
+}
+
+/// What another policy would change, told of what it reaches and of everything.
+///
+/// Whether it was judged in part, and how much of what was lost.
+async fn check_previewed(kit: &Kit, text: String, context: &str) -> (bool, usize) {
+    let made = channel::find(&kit.station, "main").await.unwrap();
+    let how = How { policy: Some(text), dry: true, closure: true, without_bytes: true, ..How::default() };
+    let all = How { anew: true, ..how.clone() };
+    let [some, all] = [how, all].map(|how| async { judge::judge(&kit.station, &made, &{ how }, None).await });
+    let (some, all) = (some.await.unwrap(), all.await.unwrap());
+    let told =
+        |j: &Judgment| (j.counts, format!("{:?}", (&j.changes, &j.findings, &j.uninstallable, &j.blocks)));
+    assert_eq!(told(&some), told(&all), "{context}");
+    (some.touched.len() < all.touched.len(), some.uninstallable.unwrap().len())
+}
+
+/// A station with a channel of packages, each of which needs the next one, of which nothing is known yet.
 async fn begun(has_grace: bool) -> (Kit, CondaSource) {
     let kit = Kit::new(&[]).await;
-    if has_grace {
-        let graced = DEFAULT.replacen(
-            "action = \"deny\"\nwhen = { all",
-            "action = \"deny\"\ngrace = \"2 days\"\nwhen = { all",
-            1,
-        );
-        assert_ne!(graced, DEFAULT);
-        policy::set(&kit.station, "default", &graced).await.unwrap();
-    }
+    let text = some_policy(has_grace, &mut Random(0));
+    policy::set(&kit.station, "default", &text).await.unwrap();
     let identities: Value = (0..NAMES)
         .map(|n| (format!("p{n}"), json!(format!("q{n}"))))
         .collect::<serde_json::Map<_, _>>()
@@ -119,7 +161,8 @@ async fn begun(has_grace: bool) -> (Kit, CondaSource) {
     feeds::update(&kit.station, &[]).await.unwrap();
     let mut source = kit.conda_source("source");
     for n in 0..NAMES {
-        source.add(&conda(&format!("p{n}"), "1.0"), &json!({}));
+        let next = format!("p{} <2", n + 1);
+        source.add(&CondaPackage { depends: &[&next], ..conda(&format!("p{n}"), "1.0") }, &json!({}));
     }
     source.write();
     kit.add_channel("main", Ecosystem::Conda, source.path(), &[]).await;
@@ -129,16 +172,21 @@ async fn begun(has_grace: bool) -> (Kit, CondaSource) {
 
 #[tokio::test]
 async fn what_a_change_does_not_reach_is_judged_as_if_all_were_judged_anew() {
+    let mut lost_in_part = 0;
     for seed in 1..=4 {
         let mut random = Random(seed);
         let (mut kit, mut source) = begun(seed == 4).await;
         let mut leaving = 0;
         let mut next_to_leave: Option<String> = None;
         let mut records: Vec<Value> = Vec::new();
-        let mut partial = 0;
+        let (mut partial, mut previewed_in_part) = (0, 0);
         for step in 0..STEPS {
             let n = random.below(NAMES as u64);
-            match random.below(6) {
+            match random.below(7) {
+                6 => {
+                    let text = some_policy(seed == 4, &mut random);
+                    policy::set(&kit.station, "default", &text).await.unwrap();
+                }
                 0 => {
                     source.add(&conda(&format!("p{n}"), &format!("2.{step}")), &json!({}));
                     source.write();
@@ -182,10 +230,18 @@ async fn what_a_change_does_not_reach_is_judged_as_if_all_were_judged_anew() {
             assert!(s.valid_until <= a.valid_until || a.valid_until.is_none(), "{context}");
             kit.judge("main").await;
             check_rendered(&kit, &context).await;
+            let other = some_policy(seed == 4, &mut random);
+            if step % 2 == 0 {
+                let (in_part, lost) = check_previewed(&kit, other, &context).await;
+                previewed_in_part += usize::from(in_part);
+                lost_in_part += if in_part { lost } else { 0 };
+            }
         }
         assert!(partial > STEPS / 2, "only {partial} of {STEPS} steps were judged in part");
+        assert!(previewed_in_part > STEPS / 8, "only {previewed_in_part} policies were previewed in part");
         assert_eq!(leaving > 0, seed == 4);
     }
+    assert!(lost_in_part > 0, "nothing was lost by what was previewed in part");
 }
 
 #[tokio::test]

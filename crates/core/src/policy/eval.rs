@@ -191,6 +191,17 @@ impl Condition {
         }
     }
 
+    /// Whether it is false of every artifact against which nothing is known, whatever that is.
+    pub fn needs_advisory(&self) -> bool {
+        match self {
+            Self::All(parts) => parts.iter().any(Self::needs_advisory),
+            Self::Any(parts) => parts.iter().all(Self::needs_advisory),
+            Self::Not(part) => part.binds_finding(),
+            Self::Finding(_) | Self::AnyFinding(_) => true,
+            Self::NoFinding(_) | Self::Artifact(_) => false,
+        }
+    }
+
     fn eval(&self, subject: &Subject<'_>, finding: Option<&Finding>) -> Truth {
         let some = |part: &Self| {
             let truths = subject.findings.iter().map(|f| of_finding(Some(f), part.eval(subject, Some(f))));

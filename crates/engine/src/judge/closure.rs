@@ -1,6 +1,6 @@
 //! What can no longer be installed, as far as judging a channel asks.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use airlock_core::closure::{Graph, Impossible, Part};
@@ -15,8 +15,8 @@ pub(super) type Lacks = BTreeMap<String, Arc<BTreeMap<String, String>>>;
 
 /// What closure found.
 pub(super) struct Found {
-    /// Everything that lacks something.
-    pub now: Lacks,
+    /// Everything that lacks something, in order.
+    pub now: Vec<Impossible>,
     /// Of that, what was offered before and could be installed.
     pub lost: Vec<Impossible>,
 }
@@ -51,15 +51,33 @@ impl Sum {
     /// What of all that was judged cannot be installed.
     pub(super) async fn impossible(&mut self, ecosystem: Ecosystem) -> Result<Found> {
         let mut graph = self.graph.take(ecosystem).await?;
-        let [before, now] = joined(spawn_blocking(move || Ok(graph.impossible())).await)?;
-        let was: BTreeSet<(&String, &String)> = before.iter().map(|one| (&one.key, &one.file)).collect();
-        let is_lost = |one: &&Impossible| one.was_offered && !was.contains(&(&one.key, &one.file));
-        let lost = now.iter().filter(is_lost).cloned().collect();
-        let mut by_key: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
-        for one in now {
-            by_key.entry(one.key).or_default().insert(one.file, one.needs);
-        }
-        let now = by_key.into_iter().map(|(key, files)| (key, Arc::new(files))).collect();
-        Ok(Found { now, lost })
+        let found = spawn_blocking(move || {
+            let [before, now] = graph.impossible();
+            // It is large: what was found need not wait until all of it is given back.
+            spawn_blocking(|| drop(graph));
+            let lost = lost(&before, &now);
+            Ok(Found { now, lost })
+        });
+        joined(found.await)
     }
+}
+
+/// Of what cannot be installed now, what was offered before and could be. Both are in order.
+fn lost(before: &[Impossible], now: &[Impossible]) -> Vec<Impossible> {
+    let order = |a: &Impossible, b: &Impossible| a.key.cmp(&b.key).then_with(|| a.file.cmp(&b.file));
+    let mut before = before.iter().peekable();
+    let mut was_so = |one: &Impossible| {
+        while before.next_if(|before| order(before, one).is_lt()).is_some() {}
+        before.peek().is_some_and(|before| order(before, one).is_eq())
+    };
+    now.iter().filter(|one| !was_so(one) && one.was_offered).cloned().collect()
+}
+
+/// By shard and file.
+pub(super) fn by_key(all: Vec<Impossible>) -> Lacks {
+    let mut by_key: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    for one in all {
+        by_key.entry(one.key).or_default().insert(one.file, one.needs);
+    }
+    by_key.into_iter().map(|(key, files)| (key, Arc::new(files))).collect()
 }

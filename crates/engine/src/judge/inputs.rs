@@ -8,10 +8,12 @@ use airlock_core::fact::Facts;
 use airlock_core::id::{Digest, Id};
 use airlock_core::object::{self, Object};
 use airlock_core::policy::{Policy, PolicyText};
+use airlock_core::reach::{self, Reach};
 use airlock_core::shard::Shard;
 use airlock_core::snapshot::{self, Snapshot, Upstream};
 use airlock_core::time::Time;
 use airlock_core::trie::TreeId;
+use airlock_store::Db;
 
 use super::How;
 use crate::channel::ref_name;
@@ -169,11 +171,20 @@ impl Inputs {
         })
     }
 
-    /// Whether the policy, and what the channel is read from, are those that the previous snapshot was judged by.
-    pub fn same_rules(&self, before: &snapshot::Inputs) -> bool {
-        self.policy_id == before.policy
-            && before.source.as_ref() == Some(&self.source)
-            && before.rules_revision == airlock_core::RULES_REVISION
+    /// How far it reaches by what policy, from what source and by what program the previous snapshot was judged.
+    pub async fn rules_reach(&self, db: &Db, before: &snapshot::Inputs) -> Result<Reach> {
+        if before.source.as_ref() != Some(&self.source)
+            || before.rules_revision != airlock_core::RULES_REVISION
+        {
+            return Ok(Reach::All);
+        }
+        if self.policy_id == before.policy {
+            return Ok(Reach::Nothing);
+        }
+        let text: PolicyText = db.get(before.policy).await?;
+        // One that this program does not understand any more may have said anything.
+        let before = Policy::parse(&text.text);
+        Ok(before.map_or(Reach::All, |before| reach::policy_reaches(&before, &self.policy)))
     }
 
     /// Whether a rule asks whether dependencies are denied, so that everything bears on everything.

@@ -35,6 +35,7 @@ use airlock_core::trie::TreeId;
 use airlock_core::verdict::Judgement;
 use airlock_store::{Db, Packed};
 
+use crate::boxed;
 use crate::error::Result;
 use crate::progress::Unit;
 use crate::station::Station;
@@ -45,7 +46,7 @@ pub use changes::{Changes, FindingChanges, VerdictChange};
 use closure::{Growing, Lacks};
 use inputs::Inputs;
 pub use one::Reopened;
-use one::{Common, ForClosure, One, Task};
+use one::{Common, Done, ForClosure, One, Task};
 use scope::{Maps, Scope};
 
 /// Shards that are read and judged at once.
@@ -168,6 +169,7 @@ pub(crate) async fn again(station: &Station, channel: &Channel, snapshot: &Snaps
     run(station, channel, &How { anew: true, ..How::default() }, inputs, false).await
 }
 
+#[boxed]
 async fn run(
     station: &Station,
     channel: &Channel,
@@ -176,29 +178,31 @@ async fn run(
     is_news: bool,
 ) -> Result<Judgment> {
     let scope = Scope::of(station, channel, how, &inputs).await?;
-    let maps = Maps::read(station, channel, &inputs, &scope).await?;
+    let asks = inputs.asks_dependencies();
+    // Whether something can be installed rests on all of the channel, also on what is judged as before.
+    let whole = how.closure || asks;
+    let maps = Maps::read(station, channel, &inputs, (&scope, whole)).await?;
     let common = Common {
         in_part: matches!(scope, Scope::Some(_)),
         ..common(station, channel, how, &inputs, &maps).await?
     };
-    let asks = inputs.asks_dependencies();
-    let parts = (how.closure || asks).then_some(ForClosure { before_fetch: how.for_fetch });
+    let parts = whole.then_some(ForClosure { before_fetch: how.for_fetch });
     let mut lacks = Lacks::new();
     let (mut uninstallable, mut judged) = (None, None);
     if parts.is_some() {
         // By what the other rules say; what only the rules on dependencies say changes nothing of what is possible.
         let first = Common { parts, dry: how.dry || asks, ..common.clone() };
-        let mut sum = judge_all(station, first, &maps, &lacks).await?;
+        let mut sum = judge_all(station, first, &scope, (&maps, &lacks)).await?;
         let found = sum.impossible(channel.ecosystem).await?;
         uninstallable = Some(found.lost);
         match asks {
-            true => lacks = found.now,
+            true => lacks = closure::by_key(found.now),
             false => judged = Some(sum),
         }
     }
     let sum = match judged {
         Some(sum) => sum,
-        None => judge_all(station, common, &maps, &lacks).await?,
+        None => judge_all(station, common, &scope, (&maps, &lacks)).await?,
     };
     if matches!(scope, Scope::All) && channel.ecosystem == Ecosystem::Conda && is_news {
         feeds::index_names(station, inputs.set.identities).await?;
@@ -275,22 +279,35 @@ async fn common(
 }
 
 /// Judges everything in scope; what comes out is written as it comes, so that it is never all in memory.
-async fn judge_all(station: &Station, common: Common, maps: &Maps, lacks: &Lacks) -> Result<Sum> {
+async fn judge_all(
+    station: &Station,
+    common: Common,
+    scope: &Scope,
+    (maps, lacks): (&Maps, &Lacks),
+) -> Result<Sum> {
     let names = maps.keys.len() as u64;
     let task =
         station.options.progress.task(format!("judging {}", common.channel.name), Unit::Names, Some(names));
     let common = Arc::new(common);
     let mut sum = Sum { changes: Changes::of(&common.channel.name), ..Sum::default() };
     let mut writing = Writing::default();
-    let chunks: Vec<_> =
-        maps.keys.chunks(CHUNK).map(|keys| judge_chunk(station, &common, (maps, lacks), keys)).collect();
+    let chunks: Vec<_> = maps
+        .keys
+        .chunks(CHUNK)
+        .map(|keys| judge_chunk(station, &common, scope, (maps, lacks), keys))
+        .collect();
     let mut chunks = stream::iter(chunks).buffered(CHUNKS_AT_ONCE);
     while let Some(chunk) = chunks.next().await {
         let (mut objects, mut parts) = (Vec::new(), Vec::new());
-        for mut one in chunk? {
-            objects.append(&mut one.objects);
-            parts.extend(one.part.take());
-            sum.add(one);
+        for done in chunk? {
+            match done {
+                Done::Judged(mut one) => {
+                    objects.append(&mut one.objects);
+                    parts.extend(one.part.take());
+                    sum.add(*one);
+                }
+                Done::Kept(part) => parts.extend(part),
+            }
             task.add(1);
         }
         sum.graph.next(common.channel.ecosystem, parts).await?;
@@ -303,16 +320,20 @@ async fn judge_all(station: &Station, common: Common, maps: &Maps, lacks: &Lacks
 async fn judge_chunk(
     station: &Station,
     common: &Arc<Common>,
+    scope: &Scope,
     (maps, lacks): (&Maps, &Lacks),
     keys: &[String],
-) -> Result<Vec<One>> {
+) -> Result<Vec<Done>> {
     let db = &station.store.db;
     let threads = station.options.threads;
     let mut lookups: Vec<Vec<Lookup>> = Vec::with_capacity(keys.len());
     let mut slices: BTreeSet<Id<Slice>> = BTreeSet::new();
     for key in keys {
         let name = ShardKey::parse(key).name;
-        let all = matching::lookups(common.channel.ecosystem, &name, maps.identity(&name));
+        let all = match scope.holds(key) {
+            true => matching::lookups(common.channel.ecosystem, &name, maps.identity(&name)),
+            false => Vec::new(),
+        };
         slices.extend(all.iter().filter_map(|l| maps.slices.get(l.key.as_str())));
         lookups.push(all);
     }
@@ -326,7 +347,8 @@ async fn judge_chunk(
     .collect();
     let statements = statements(db, maps, &lookups).await?;
     let shards = lying(db, &[&maps.upstream, &maps.listed], keys).await?;
-    let facts = lying(db, &[&maps.facts], keys).await?;
+    let asks_facts = |key: &&String| scope.holds(key) || common.channel.ecosystem == Ecosystem::Pypi;
+    let facts = lying(db, &[&maps.facts], keys.iter().filter(asks_facts)).await?;
     let before = lying(db, &[&maps.judgements], keys).await?;
     let task = |(key, lookups): (&String, Vec<Lookup>)| {
         let shard = |map: &BTreeMap<String, Id<Shard>>| {
@@ -349,12 +371,13 @@ async fn judge_chunk(
             slices: found.collect(),
             statements: stated,
             lacks: lacks.get(key).cloned(),
+            is_kept: !scope.holds(key),
             key: key.clone(),
         }
     };
     let tasks: Vec<Task> = keys.iter().zip(lookups).map(task).collect();
     let common = common.clone();
-    trees::on_threads(threads, tasks, move |task| one::judge(&common, task)).await
+    trees::on_threads(threads, tasks, move |task| one::done(&common, task)).await
 }
 
 /// What feeds state under these keys.
@@ -376,10 +399,10 @@ async fn statements(
 async fn lying<T: Object>(
     db: &Db,
     maps: &[&BTreeMap<String, Id<T>>],
-    keys: &[String],
+    keys: impl IntoIterator<Item = &String>,
 ) -> Result<HashMap<Digest, Arc<Packed>>> {
-    let ids: Vec<Id<T>> =
-        maps.iter().flat_map(|map| keys.iter().filter_map(|k| map.get(k).copied())).collect();
+    let of_key = |key| maps.iter().filter_map(move |map| map.get(key).copied());
+    let ids: Vec<Id<T>> = keys.into_iter().flat_map(of_key).collect();
     Ok(trees::packed(db, &ids).await?.into_iter().map(|p| (p.digest(), Arc::new(p))).collect())
 }
 

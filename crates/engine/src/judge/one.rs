@@ -95,6 +95,16 @@ pub(super) struct Task {
     pub statements: Vec<(Lookup, Arc<Statements>)>,
     /// By file: the dependency of which nothing is offered any more.
     pub lacks: Option<Arc<BTreeMap<String, String>>>,
+    /// Whether it is not judged anew: what was found before stands.
+    pub is_kept: bool,
+}
+
+/// What came of a task.
+pub(super) enum Done {
+    /// The shard was judged.
+    Judged(Box<One>),
+    /// What closure needs to know of a shard whose judgement stands.
+    Kept(Option<Part>),
 }
 
 /// What judging it gave.
@@ -129,14 +139,60 @@ fn facts_of(common: &Common, task: &Task) -> Result<Option<Facts>> {
     Ok(facts)
 }
 
-/// Judges one shard.
-pub(super) fn judge(common: &Common, task: Task) -> Result<One> {
-    let cx = common.context();
+/// Judges one shard, or tells what closure needs to know of it.
+pub(super) fn done(common: &Common, task: Task) -> Result<Done> {
+    match task.is_kept {
+        true => kept(common, &task).map(Done::Kept),
+        false => judge(common, task).map(|one| Done::Judged(Box::new(one))),
+    }
+}
+
+/// What the source lists, and what kept snapshots do where that is something else.
+fn shards_of(task: &Task) -> Result<(Option<Shard>, Listed)> {
     let upstream: Option<Shard> = unpack(task.upstream.as_ref().map(|(_, packed)| packed))?;
     let same = task.upstream.as_ref().map(|(id, _)| id) == task.listed.as_ref().map(|(id, _)| id);
-    let other: Option<Shard> =
-        if same { None } else { unpack(task.listed.as_ref().map(|(_, packed)| packed))? };
-    let listed = if same { upstream.as_ref() } else { other.as_ref() };
+    let listed = match same {
+        true => Listed::Same,
+        false => Listed::Other(unpack(task.listed.as_ref().map(|(_, packed)| packed))?),
+    };
+    Ok((upstream, listed))
+}
+
+/// What kept snapshots list of a shard.
+enum Listed {
+    /// What the source lists.
+    Same,
+    /// This.
+    Other(Option<Shard>),
+}
+
+impl Listed {
+    fn of<'a>(&'a self, upstream: Option<&'a Shard>) -> Option<&'a Shard> {
+        match self {
+            Self::Same => upstream,
+            Self::Other(shard) => shard.as_ref(),
+        }
+    }
+}
+
+/// What closure needs to know of a shard whose judgement stands.
+fn kept(common: &Common, task: &Task) -> Result<Option<Part>> {
+    let (upstream, listed) = shards_of(task)?;
+    let facts = facts_of(common, task)?;
+    let before: Option<Judgement> = unpack(task.before.as_ref())?;
+    // What nobody judged is not offered.
+    let Some(now) = &before else { return Ok(None) };
+    let (upstream, facts) = (upstream.as_ref(), facts.as_ref());
+    let before_fetch = common.parts.is_some_and(|ask| ask.before_fetch);
+    let known = Known { upstream, listed: listed.of(upstream), facts, before: Some(now), now, before_fetch };
+    Ok(Some(Part::of(&task.key, &known)))
+}
+
+/// Judges one shard.
+fn judge(common: &Common, task: Task) -> Result<One> {
+    let cx = common.context();
+    let (upstream, listed) = shards_of(&task)?;
+    let listed = listed.of(upstream.as_ref());
     let facts = facts_of(common, &task)?;
     let before: Option<Judgement> = unpack(task.before.as_ref())?;
     let slices: Vec<(Lookup, &Slice)> = task.slices.iter().map(|(l, s)| (l.clone(), &**s)).collect();

@@ -12,7 +12,7 @@ use airlock_core::id::Id;
 use airlock_core::identity::Identity;
 use airlock_core::judge::feeds_read;
 use airlock_core::matching;
-use airlock_core::reach;
+use airlock_core::reach::{self, Reach};
 use airlock_core::shard::{Shard, ShardKey};
 use airlock_core::snapshot::{Snapshot, Upstream};
 use airlock_core::spec::Spec;
@@ -42,22 +42,27 @@ impl Scope {
     /// What the changes since the previous snapshot reach.
     pub async fn of(station: &Station, channel: &Channel, how: &How, inputs: &Inputs) -> Result<Self> {
         let Some((_, before)) = &inputs.previous else { return Ok(Self::All) };
-        let is_bound =
-            how.anew || how.as_of.is_some() || how.policy.is_some() || !inputs.same_rules(&before.inputs);
+        let db = &station.store.db;
         // What is offered of one package bears on what needs it.
-        let is_bound = is_bound || how.closure || inputs.asks_dependencies();
+        let is_bound = how.anew || how.as_of.is_some() || how.compare || inputs.asks_dependencies();
         if is_bound || !reach::time_changes_nothing(before, inputs.now) {
             return Ok(Self::All);
         }
-        let db = &station.store.db;
+        let rules = inputs.rules_reach(db, &before.inputs).await?;
+        if rules == Reach::All {
+            return Ok(Self::All);
+        }
         let mut keys = BTreeSet::new();
-        if how.for_fetch {
+        // Of these it matters whether it is asked what would be if they were here.
+        if how.for_fetch || how.without_bytes {
             let Some(id) = db.find_ref(&ref_name(&channel.name, "pending")).await? else {
                 return Ok(Self::All);
             };
             keys.extend(db.get(Id::<Pending>::new(id)).await?.keys);
         }
-        let Some(names) = advised(station, channel, inputs, before).await? else { return Ok(Self::All) };
+        let Some(names) = advised(station, channel, inputs, (before, rules)).await? else {
+            return Ok(Self::All);
+        };
         let Some(specs) = decided(db, channel, inputs, before).await? else { return Ok(Self::All) };
         let upstream: Upstream = db.get(before.inputs.upstream).await?;
         keys.extend(differing(db, upstream.tree, inputs.upstream.tree).await?);
@@ -102,11 +107,12 @@ async fn advised(
     station: &Station,
     channel: &Channel,
     inputs: &Inputs,
-    before: &Snapshot,
+    (before, rules): (&Snapshot, Reach),
 ) -> Result<Option<BTreeSet<String>>> {
     let db = &station.store.db;
     let mut names = BTreeSet::new();
-    if inputs.same_set(&before.inputs) {
+    let rules_differ = rules != Reach::Nothing;
+    if inputs.same_set(&before.inputs) && !rules_differ {
         return Ok(Some(names));
     }
     let old = db.get(before.inputs.advisories).await?;
@@ -116,7 +122,7 @@ async fn advised(
     }
     // What is exploited is joined to every finding.
     let asks_epss = inputs.policy.rules.iter().any(|rule| rule.when.asks_epss());
-    let all = old.kev != new.kev || (asks_epss && old.epss != new.epss);
+    let all = rules_differ || old.kev != new.kev || (asks_epss && old.epss != new.epss);
     let mut slices: BTreeSet<String> = differing(db, old.slices, new.slices).await?.into_iter().collect();
     // What is stated under a key is looked up as what is known under it.
     let stated = tree_edit::diff(db, old.statements, new.statements).await?;
@@ -198,7 +204,14 @@ pub(super) struct Maps {
 }
 
 impl Maps {
-    pub async fn read(station: &Station, channel: &Channel, inputs: &Inputs, scope: &Scope) -> Result<Self> {
+    /// Where everything lies that is judged; or, where it is asked about the `whole` channel, that is in it.
+    pub async fn read(
+        station: &Station,
+        channel: &Channel,
+        inputs: &Inputs,
+        (judged, whole): (&Scope, bool),
+    ) -> Result<Self> {
+        let scope = if whole { &Scope::All } else { judged };
         let db = &station.store.db;
         let before = inputs.previous.as_ref().map(|(_, snapshot)| snapshot);
         // Side by side: of a large channel each of them takes a while.
@@ -215,17 +228,17 @@ impl Maps {
             Scope::Some(keys) => keys.iter().collect(),
         };
         let keys: Vec<String> = keys.into_iter().cloned().collect();
-        let identities = match (channel.ecosystem, scope) {
+        let names: BTreeSet<String> =
+            keys.iter().filter(|key| judged.holds(key)).map(|key| ShardKey::parse(key).name).collect();
+        let identities = match (channel.ecosystem, judged) {
             (Ecosystem::Pypi, _) => BTreeMap::new(),
             (Ecosystem::Conda, Scope::All) => trees::load(db, inputs.set.identities).await?,
             (Ecosystem::Conda, Scope::Some(_)) => {
-                let names: BTreeSet<String> = keys.iter().map(|k| ShardKey::parse(k).name).collect();
                 tree_edit::find_many(db, inputs.set.identities, names.iter().map(String::as_str)).await?
             }
         };
         let (mut matched, mut ruled) = (BTreeSet::new(), BTreeMap::new());
-        for key in &keys {
-            let name = ShardKey::parse(key).name;
+        for name in names {
             ruled.extend(
                 inputs.decisions.identity(&channel.name, &name, inputs.now).map(|i| (name.clone(), i)),
             );
@@ -260,6 +273,14 @@ impl Maps {
 }
 
 impl Scope {
+    /// Whether the shard of this key is judged anew.
+    pub fn holds(&self, key: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Some(keys) => keys.contains(key),
+        }
+    }
+
     async fn read<T>(&self, db: &Db, root: Option<TreeId<Id<T>>>) -> Result<BTreeMap<String, Id<T>>>
     where
         T: Send + 'static,
