@@ -39,7 +39,12 @@ pub enum Reach {
 
 /// How far it reaches that `after` takes the place of `before`.
 pub fn policy_reaches(before: &Policy, after: &Policy) -> Reach {
-    if before.hold_deadline != after.hold_deadline || before.reserved != after.reserved {
+    // Where no rule has a grace, none is remembered, of whatever rule it was and whatever is known by now.
+    let has_grace = |policy: &Policy| policy.rules.iter().any(|rule| rule.grace.is_some());
+    if before.hold_deadline != after.hold_deadline
+        || before.reserved != after.reserved
+        || has_grace(before) != has_grace(after)
+    {
         return Reach::All;
     }
     let others = |of: &Policy, than: &Policy| -> Vec<bool> {
@@ -102,6 +107,9 @@ mod tests {
         }
         let deadline = Policy { hold_deadline: crate::time::Span::days(1), ..policy.clone() };
         assert_eq!(reaches(&deadline), Reach::All);
+        let mut graced = policy.clone();
+        graced.rules[0].grace = Some(crate::time::Span::days(1));
+        assert_eq!(reaches(&graced), Reach::All, "what is remembered of graces");
         let renamed = Policy { name: "other".to_owned(), ..policy.clone() };
         assert_eq!(reaches(&renamed), Reach::Nothing);
     }

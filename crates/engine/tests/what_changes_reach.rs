@@ -12,7 +12,7 @@ use airlock_core::snapshot::{Snapshot, Upstream};
 use airlock_core::time::Span;
 use airlock_engine::judge::{self, How, Judgment};
 use airlock_engine::publish::Rendered;
-use airlock_engine::{channel, decide, feeds, policy, render, trees};
+use airlock_engine::{channel, decide, feeds, policy, render, replay, trees};
 use airlock_formats::make::CondaPackage;
 use airlock_testkit::{CondaSource, Kit, conda, osv};
 use serde_json::{Value, json};
@@ -107,15 +107,20 @@ async fn check_rendered(kit: &Kit, context: &str) {
     assert_eq!(rendered(layout.slots).await, rendered(all.layout.slots).await, "{context}");
 }
 
-/// A policy: by other scores, by names, by what is in it beside its rules. With a grace, what is denied leaves days later.
-fn some_policy(has_grace: bool, random: &mut Random) -> String {
+/// The policy that stations begin with. With a grace, what is denied leaves days later.
+fn first_policy(has_grace: bool) -> String {
     let graced = DEFAULT.replacen(
         "action = \"deny\"\nwhen = { all",
         "action = \"deny\"\ngrace = \"2 days\"\nwhen = { all",
         1,
     );
     assert_ne!(graced, DEFAULT);
-    let text = if has_grace { graced } else { DEFAULT.to_owned() };
+    if has_grace { graced } else { DEFAULT.to_owned() }
+}
+
+/// A policy: by other scores, by names, by what is in it beside its rules; now and then without its grace.
+fn some_policy(has_grace: bool, random: &mut Random) -> String {
+    let text = first_policy(has_grace && random.below(4) > 0);
     let more = |rule: &str| format!("{text}\n[[rule]]\nname = \"more\"\n{rule}\n");
     match random.below(8) {
         0 | 1 => text.replace("above = 7.0", "above = 3.0"),
@@ -127,6 +132,17 @@ fn some_policy(has_grace: bool, random: &mut Random) -> String {
         5 => text.replacen("[policy]", "# Said otherwise.\n[policy]", 1),
         _ => text,
     }
+}
+
+async fn set(kit: &Kit, text: &str) {
+    policy::set(&kit.station, "default", text).await.unwrap();
+}
+
+/// Every judgement, taken over or not, is what judging all of it with the same inputs gives.
+async fn check_replayed(kit: &Kit, context: &str) {
+    let at = kit.station.store.db.find_ref("channel/main/snapshot").await.unwrap().unwrap();
+    let replayed = replay::replay(&kit.station, "main", Id::new(at)).await.unwrap();
+    assert!(replayed.equal, "{context}: {replayed:?}");
 }
 
 /// What another policy would change, told of what it reaches and of everything.
@@ -144,11 +160,10 @@ async fn check_previewed(kit: &Kit, text: String, context: &str) -> (bool, usize
     (some.touched.len() < all.touched.len(), some.uninstallable.unwrap().len())
 }
 
-/// A station with a channel of packages, each of which needs the next one, of which nothing is known yet.
+/// A station with a channel of packages, every other of which needs the next one, of which nothing is known yet.
 async fn begun(has_grace: bool) -> (Kit, CondaSource) {
     let kit = Kit::new(&[]).await;
-    let text = some_policy(has_grace, &mut Random(0));
-    policy::set(&kit.station, "default", &text).await.unwrap();
+    set(&kit, &first_policy(has_grace)).await;
     let identities: Value = (0..NAMES)
         .map(|n| (format!("p{n}"), json!(format!("q{n}"))))
         .collect::<serde_json::Map<_, _>>()
@@ -162,7 +177,9 @@ async fn begun(has_grace: bool) -> (Kit, CondaSource) {
     let mut source = kit.conda_source("source");
     for n in 0..NAMES {
         let next = format!("p{} <2", n + 1);
-        source.add(&CondaPackage { depends: &[&next], ..conda(&format!("p{n}"), "1.0") }, &json!({}));
+        // In a chain all would be lost with the first that is denied.
+        let depends: &[&str] = if n % 2 == 0 { &[&next] } else { &[] };
+        source.add(&CondaPackage { depends, ..conda(&format!("p{n}"), "1.0") }, &json!({}));
     }
     source.write();
     kit.add_channel("main", Ecosystem::Conda, source.path(), &[]).await;
@@ -183,10 +200,7 @@ async fn what_a_change_does_not_reach_is_judged_as_if_all_were_judged_anew() {
         for step in 0..STEPS {
             let n = random.below(NAMES as u64);
             match random.below(7) {
-                6 => {
-                    let text = some_policy(seed == 4, &mut random);
-                    policy::set(&kit.station, "default", &text).await.unwrap();
-                }
+                6 => set(&kit, &some_policy(seed == 4, &mut random)).await,
                 0 => {
                     source.add(&conda(&format!("p{n}"), &format!("2.{step}")), &json!({}));
                     source.write();
@@ -194,13 +208,8 @@ async fn what_a_change_does_not_reach_is_judged_as_if_all_were_judged_anew() {
                 }
                 1 | 2 => {
                     let score = if random.below(2) == 0 { 9.0 } else { 4.0 };
-                    records.push(osv(
-                        &format!("PYSEC-{}", random.below(9)),
-                        "PyPI",
-                        &format!("q{n}"),
-                        "1.5",
-                        score,
-                    ));
+                    let id = format!("PYSEC-{}", random.below(9));
+                    records.push(osv(&id, "PyPI", &format!("q{n}"), "1.5", score));
                     kit.know(&records).await;
                 }
                 3 => decide(&kit, &format!("p{n}"), &mut random).await,
@@ -230,8 +239,11 @@ async fn what_a_change_does_not_reach_is_judged_as_if_all_were_judged_anew() {
             assert!(s.valid_until <= a.valid_until || a.valid_until.is_none(), "{context}");
             kit.judge("main").await;
             check_rendered(&kit, &context).await;
+            check_replayed(&kit, &context).await;
             let other = some_policy(seed == 4, &mut random);
             if step % 2 == 0 {
+                let strict = first_policy(seed == 4).replace("above = 7.0", "above = 3.0");
+                let other = if step % 4 == 0 { other } else { strict };
                 let (in_part, lost) = check_previewed(&kit, other, &context).await;
                 previewed_in_part += usize::from(in_part);
                 lost_in_part += if in_part { lost } else { 0 };
@@ -242,6 +254,21 @@ async fn what_a_change_does_not_reach_is_judged_as_if_all_were_judged_anew() {
         assert_eq!(leaving > 0, seed == 4);
     }
     assert!(lost_in_part > 0, "nothing was lost by what was previewed in part");
+}
+
+#[tokio::test]
+async fn what_is_remembered_of_a_grace_is_forgotten_with_the_last_rule_that_gives_one() {
+    let (kit, _source) = begun(true).await;
+    let mut record = osv("PYSEC-1", "PyPI", "q1", "1.5", 9.0);
+    kit.know(std::slice::from_ref(&record)).await;
+    kit.judge("main").await;
+    record["withdrawn"] = json!("2026-01-02T00:00:00Z");
+    kit.know(&[record]).await;
+    kit.judge("main").await;
+    check_replayed(&kit, "withdrawn").await;
+    set(&kit, &first_policy(false)).await;
+    kit.judge("main").await;
+    check_replayed(&kit, "no rule has a grace").await;
 }
 
 #[tokio::test]

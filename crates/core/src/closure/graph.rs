@@ -177,10 +177,15 @@ impl Graph {
         }
         let of = |when| self.of(when, &satisfies);
         std::thread::scope(|threads| {
-            let before = threads.spawn(|| of(When::Before));
+            let before = std::thread::Builder::new().spawn_scoped(threads, || of(When::Before));
             let now = of(When::Now);
-            // What ended the other thread ends this one.
-            [before.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), now]
+            let before = match before {
+                // What ended the other thread ends this one.
+                Ok(before) => before.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                // The system has no thread left to give.
+                Err(_) => of(When::Before),
+            };
+            [before, now]
         })
     }
 

@@ -109,6 +109,9 @@ async fn make(station: &Station, identities: TreeId<Identity>) -> Result<TreeId<
         }
     }
     let names = trees::store(db, &by_key).await?;
-    point(station, REF, &NameIndex { identities: identities.digest(), names }).await?;
+    // That of identities which are only looked at is not kept in the place of what is asked again and again.
+    if super::current(station).await?.1.identities == identities {
+        point(station, REF, &NameIndex { identities: identities.digest(), names }).await?;
+    }
     Ok(names)
 }

@@ -19,7 +19,7 @@ use super::How;
 use crate::channel::ref_name;
 use crate::child::Above;
 use crate::error::{Error, Result};
-use crate::publish::find_rendered;
+use crate::publish::{Pending, Subdirs, find_rendered};
 use crate::station::Station;
 use crate::{feeds, policy, trees};
 
@@ -38,6 +38,9 @@ pub(super) struct Inputs {
     pub policy: Policy,
     pub source: String,
     pub known: Vec<(String, Option<Digest>)>,
+    /// What the next reading of the source tries to fetch, and the subdirs that may list something.
+    pub pending: Option<Id<Pending>>,
+    pub subdirs: Option<Id<Subdirs>>,
     /// Whether the indexes of the previous snapshot are there, as this program renders them.
     pub is_rendered: bool,
     pub now: Time,
@@ -134,6 +137,8 @@ impl Inputs {
             policy,
             source: crate::channel::source(channel)?,
             known,
+            pending: at("pending").map(Id::new),
+            subdirs: at("subdirs").map(Id::new),
             is_rendered: rendered.is_some_and(|r| r.is_current()),
             now: match how.as_of {
                 Some(time) => time,
@@ -166,6 +171,8 @@ impl Inputs {
             policy: policy::read(&text.text)?,
             source: snapshot.inputs.source.clone().unwrap_or_default(),
             known: Vec::new(),
+            pending: None,
+            subdirs: None,
             is_rendered: true,
             now: snapshot.inputs.now,
         })
@@ -181,8 +188,12 @@ impl Inputs {
         if self.policy_id == before.policy {
             return Ok(Reach::Nothing);
         }
-        let text: PolicyText = db.get(before.policy).await?;
-        // One that this program does not understand any more may have said anything.
+        // One that is damaged, or that this program does not understand any more, may have said anything.
+        let text: PolicyText = match db.get(before.policy).await.map_err(Error::from) {
+            Ok(text) => text,
+            Err(e) if e.is_content => return Ok(Reach::All),
+            Err(e) => return Err(e),
+        };
         let before = Policy::parse(&text.text);
         Ok(before.map_or(Reach::All, |before| reach::policy_reaches(&before, &self.policy)))
     }

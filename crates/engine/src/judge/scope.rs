@@ -22,10 +22,8 @@ use airlock_store::Db;
 
 use super::How;
 use super::inputs::Inputs;
-use crate::channel::ref_name;
 use crate::error::{Result, joined};
 use crate::feeds;
-use crate::publish::{Pending, Subdirs};
 use crate::station::Station;
 use crate::tree_edit::{self, Difference, Value};
 use crate::trees;
@@ -55,10 +53,8 @@ impl Scope {
         let mut keys = BTreeSet::new();
         // Of these it matters whether it is asked what would be if they were here.
         if how.for_fetch || how.without_bytes {
-            let Some(id) = db.find_ref(&ref_name(&channel.name, "pending")).await? else {
-                return Ok(Self::All);
-            };
-            keys.extend(db.get(Id::<Pending>::new(id)).await?.keys);
+            let Some(pending) = inputs.pending else { return Ok(Self::All) };
+            keys.extend(db.get(pending).await?.keys);
         }
         let Some(names) = advised(station, channel, inputs, (before, rules)).await? else {
             return Ok(Self::All);
@@ -68,7 +64,7 @@ impl Scope {
         keys.extend(differing(db, upstream.tree, inputs.upstream.tree).await?);
         keys.extend(differing(db, before.inputs.facts, inputs.facts).await?);
         keys.extend(newly_listed(db, inputs, before).await?);
-        keys.extend(keys_of(db, channel, inputs, (&names, &specs)).await?);
+        keys.extend(keys_of(db, inputs, (&names, &specs)).await?);
         Ok(Self::Some(keys))
     }
 }
@@ -143,7 +139,6 @@ async fn advised(
 /// The keys of the channel that have these names, or names that these specs mean.
 async fn keys_of(
     db: &Db,
-    channel: &Channel,
     inputs: &Inputs,
     (names, specs): (&BTreeSet<String>, &[Spec]),
 ) -> Result<BTreeSet<String>> {
@@ -162,11 +157,10 @@ async fn keys_of(
         return Ok(keys);
     }
     // What is listed may lie in a subdir that the source has no longer.
-    let at = db.find_ref(&ref_name(&channel.name, "subdirs")).await?;
-    let subdirs: BTreeSet<Option<String>> = match (inputs.upstream.ecosystem, at) {
+    let subdirs: BTreeSet<Option<String>> = match (inputs.upstream.ecosystem, inputs.subdirs) {
         (Ecosystem::Pypi, _) => [None].into(),
         (Ecosystem::Conda, Some(id)) => {
-            let listed = db.get(Id::<Subdirs>::new(id)).await?.subdirs;
+            let listed = db.get(id).await?.subdirs;
             listed.into_iter().chain(inputs.upstream.subdirs.keys().cloned()).map(Some).collect()
         }
         (Ecosystem::Conda, None) => {
