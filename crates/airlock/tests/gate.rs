@@ -349,7 +349,9 @@ async fn going_back_to_an_older_bundle_needs_two_persons_a_reason_and_nothing_th
     gate.run("adam", &back).exits(1).says("going back: fresh breaks the build");
     assert_eq!(published(&gate.high), of_second);
     // Its number is behind, and it waits all the same.
+    assert_eq!(gate.waiting(), 1);
     gate.run("adam", &["gc", "--grace", "0 seconds"]).exits(0);
+    assert_eq!(gate.waiting(), 1);
     gate.confirm("alma").exits(0);
     assert_eq!(published(&gate.high), of_first);
     gate.run("adam", &["import", text(&first)]).exits(0).says("was taken in before");

@@ -11,6 +11,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 
@@ -153,8 +154,19 @@ impl Write for Timed {
     }
 }
 
+/// A connection, within `patience`: one whose queue of callers is full takes none, and says nothing.
+fn connected(socket: &Path, patience: Duration) -> std::io::Result<UnixStream> {
+    let made = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    // unix(7): it counts for `connect` as well.
+    sockopt::set_socket_timeout(&made, sockopt::Timeout::Send, Some(patience))?;
+    match rustix::net::connect(&made, &SocketAddrUnix::new(socket)?) {
+        Err(rustix::io::Errno::AGAIN) => Err(ErrorKind::TimedOut.into()),
+        connected => connected.map(|()| UnixStream::from(made)).map_err(Into::into),
+    }
+}
+
 fn exchange(socket: &Path, path: &Path, patience: Duration) -> std::io::Result<String> {
-    let mut stream = Timed { stream: UnixStream::connect(socket)?, until: Instant::now() + patience };
+    let mut stream = Timed { until: Instant::now() + patience, stream: connected(socket, patience)? };
     let mut sent = || -> std::io::Result<()> {
         let mut file = std::fs::File::open(path)?;
         stream.write_all(b"zINSTREAM\0")?;
@@ -320,6 +332,21 @@ mod tests {
         let began = Instant::now();
         let error = clamd(&socket, &file, "a.whl", Duration::from_millis(500)).unwrap_err();
         assert!(error.kind == Kind::Fault && began.elapsed() < Duration::from_secs(60), "{error}");
+    }
+
+    #[test]
+    fn a_daemon_that_takes_no_more_callers_is_not_waited_for_without_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let (socket, file) = (dir.path().join("clamd"), dir.path().join("file"));
+        std::fs::write(&file, "x").unwrap();
+        let listener = UnixListener::bind(&socket).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let _first = UnixStream::connect(&socket).unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let of = socket.clone();
+        std::thread::spawn(move || tell.send(clamd(&of, &file, "a.whl", Duration::from_millis(200))));
+        let error = told.recv_timeout(Duration::from_secs(60)).expect("it gives up").unwrap_err();
+        assert!(error.kind == Kind::Fault && error.message.contains("clamd at"), "{error}");
     }
 
     #[test]
