@@ -1,7 +1,7 @@
 //! Digests and typed identifiers.
 //!
 //! An object is named by the SHA-256 of its canonical bytes, and those bytes say what kind of object
-//! it is ([`crate::object`]). The type parameter of [`Id`] repeats the kind for the compiler.
+//! it is ([`mod@crate::object`]). The type parameter of [`Id`] repeats the kind for the compiler.
 
 use std::cmp::Ordering;
 use std::fmt;
