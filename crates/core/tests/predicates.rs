@@ -524,6 +524,18 @@ proptest! {
     }
 
     #[test]
+    fn what_needs_an_advisory_is_false_of_whatever_nothing_is_known_against(when in conditions()) {
+        let unopened = Thing { licence: Licence::Unopened, ..wheel() };
+        let removed = Thing { removed: true, coverage: Coverage::Unknown, feeds_read: None, ..conda() };
+        for thing in [wheel(), conda(), unopened, removed] {
+            let thing = Thing { findings: Vec::new(), ..thing };
+            if policy(&when).rules[0].when.needs_advisory() {
+                prop_assert_eq!(tried(&thing, &when), False, "{}", when);
+            }
+        }
+    }
+
+    #[test]
     fn an_unknown_never_holds_by_being_negated(when in conditions()) {
         // Whatever is known of the artifact: not of unknown is unknown, and a rule and its opposite are never both false
         // where a predicate on the artifact is asked.

@@ -193,11 +193,23 @@ impl Condition {
 
     /// Whether it is false of every artifact against which nothing is known, whatever that is.
     pub fn needs_advisory(&self) -> bool {
+        self.needs(true)
+    }
+
+    /// Whether it can hold of an artifact with a finding only, and not of the artifact by itself.
+    pub(super) fn needs_finding(&self) -> bool {
+        self.needs(false)
+    }
+
+    /// Whether it is false in the trial for the artifact: where that has no finding, or, unless `advised`, whatever it has.
+    fn needs(&self, advised: bool) -> bool {
         match self {
-            Self::All(parts) => parts.iter().any(Self::needs_advisory),
-            Self::Any(parts) => parts.iter().all(Self::needs_advisory),
+            Self::All(parts) => parts.iter().any(|part| part.needs(advised)),
+            Self::Any(parts) => parts.iter().all(|part| part.needs(advised)),
+            // Without a finding there is nothing of which it could be true.
             Self::Not(part) => part.binds_finding(),
-            Self::Finding(_) | Self::AnyFinding(_) => true,
+            Self::Finding(_) => true,
+            Self::AnyFinding(_) => advised,
             Self::NoFinding(_) | Self::Artifact(_) => false,
         }
     }

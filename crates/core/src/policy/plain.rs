@@ -55,18 +55,6 @@ impl Rule {
 }
 
 impl Condition {
-    /// Whether it can hold of an artifact with a finding only.
-    fn needs_finding(&self) -> bool {
-        match self {
-            Self::All(parts) => parts.iter().any(Self::needs_finding),
-            Self::Any(parts) => parts.iter().all(Self::needs_finding),
-            // Without a finding there is nothing of which it could be true.
-            Self::Not(part) => part.binds_finding(),
-            Self::Finding(_) => true,
-            Self::AnyFinding(_) | Self::NoFinding(_) | Self::Artifact(_) => false,
-        }
-    }
-
     fn plain(&self, nested: bool) -> String {
         let join = |parts: &[Self], word: &str| {
             let said: Vec<String> = parts.iter().map(|part| part.plain(parts.len() > 1)).collect();
