@@ -97,6 +97,7 @@ impl Db {
             .synchronous(SqliteSynchronous::Full)
             // Not in files of some folder that the system has for that: a process may have given up to write there.
             .pragma("temp_store", "memory")
+            // All rows of a statement: the thread that reads them waits for nobody to take one.
             .row_buffer_size(ROWS_MAX)
             .busy_timeout(BUSY);
         let pool = SqlitePoolOptions::new()
