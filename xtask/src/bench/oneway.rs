@@ -31,7 +31,7 @@ const LOW: &str = "airlock-bench-low";
 const HIGH: &str = "airlock-bench-high";
 
 /// Measures, where network namespaces can be made. Three minutes, and before them what building takes where nothing is
-/// built yet; `AIRLOCK_BENCH_BIN` names a folder in which `airlock`, `examples/plant` and `examples/blast` are built already.
+/// built yet; `AIRLOCK_BENCH_BIN` names a folder in which `airlock` and the examples `plant`, `blast` and `repair` are built already.
 pub fn run() -> Result<()> {
     let bin = match std::env::var_os("AIRLOCK_BENCH_BIN") {
         Some(bin) => root().join(bin),
@@ -58,7 +58,7 @@ fn build() -> Result<PathBuf> {
     println!("one-way link: building in release first, which takes minutes where nothing is built yet");
     let began = Instant::now();
     cargo(&["build", "--release", "--locked", "-p", "airlock", "--bins"], &[])?;
-    let examples = ["--example", "plant", "--example", "blast"];
+    let examples = ["--example", "plant", "--example", "blast", "--example", "repair"];
     cargo(&[&["build", "--release", "--locked", "-p", "airlock-testkit"], &examples[..]].concat(), &[])?;
     println!(
         "one-way link: built in {:.0} s; what follows is measured without it",
@@ -134,6 +134,7 @@ fn measure(bin: &Path, dir: &Path, files: u32) -> Result<()> {
          {airlock} --station low export bundle --quiet
          find low/blobs -type f -delete"
     ))?;
+    println!("one-way link: repair alone, on one core: {}", repair(bin)?);
     println!(
         "one-way link, MTU 9000, {files} files of {FILE_BYTES} bytes, sender and receiver on the same processors, in memory, at the \
          rate that `send` has by default (3 Gbit/s with headers and repair, so that no more than 375 MB/s of packets leave); `whole` is from the start of `airlock send` until \
@@ -202,6 +203,19 @@ fn raw(blast: &Path) -> Result<Raw> {
     let [sent, _] = figures(&sent)?;
     let [arrived, seconds] = figures(&said(receiver)?)?;
     Ok(Raw { arrived: arrived / seconds.max(0.001) / 1e6, percent: 100.0 * arrived / sent.max(1.0) })
+}
+
+/// What one core encodes and restores, of blocks as this link has them.
+fn repair(bin: &Path) -> Result<String> {
+    let mut each = Vec::new();
+    for [originals, repair] in [[512, 64], [512, 107]] {
+        let line = format!("{} {originals} {repair} 8832 5", bin.join("examples/repair").display());
+        let said = shell(&line)?;
+        let (encoded, restored) =
+            said.trim().split_once(' ').ok_or_else(|| format!("`repair` says `{said}`"))?;
+        each.push(format!("{originals} symbols of 8832 bytes with {repair} are encoded at {encoded} MB/s, and with 5 % lost restored at {restored} MB/s"));
+    }
+    Ok(each.join("; "))
 }
 
 /// One bundle that crossed.
