@@ -1,7 +1,7 @@
 //! Repair of the one-way link alone, on one core and in memory: how fast blocks are encoded, and restored after a loss.
 //!
-//!     repair ORIGINALS REPAIR SYMBOL_BYTES PERCENT   blocks of this shape, of whose pieces so many percent are lost;
-//!                                                    says MB/s of originals encoded, and restored
+//!     repair ORIGINALS REPAIR SYMBOL_BYTES PERCENT   blocks of this shape, of whose pieces so many percent are lost
+//!                                                    (rounded down, and no more than REPAIR); says MB/s of originals encoded, and restored
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "for tests only")]
 
 use std::time::{Duration, Instant};
@@ -35,6 +35,7 @@ fn main() {
         |n: &u16| u32::from(*n) * u32::from(percent) / 100 != (u32::from(*n) + 1) * u32::from(percent) / 100;
     let kept: Vec<u16> = (0..originals).filter(|n| !lost(n)).collect();
     let spare = originals - u16::try_from(kept.len()).unwrap();
+    assert!(spare <= repair, "more is lost than {repair} symbols restore");
     let came: Vec<u16> = kept.into_iter().chain(originals..originals + spare).collect();
     let mut decoder = Decoder::default();
     let blocks = vec![symbols; BLOCKS];
