@@ -58,7 +58,7 @@ mod walk;
 mod work;
 
 /// Marks a verb by which others enter the engine, or what is large and awaited in many places, so that its future is behind a
-/// `dyn Future`. Wherever a future is of a type
-/// of its own, its body is compiled anew with all that it awaits, in each unit of each crate that does: the command and the
-/// server would be made of much of the engine once more. (The attribute is named after another use of the same.)
+/// `dyn Future`. Wherever a future is of a type of its own, its body is compiled anew with all that it awaits, in each unit of
+/// each crate that does: the command and the server would be made of much of the engine once more. (The attribute is named
+/// after another use of the same.)
 pub(crate) use async_recursion::async_recursion as boxed;
