@@ -19,7 +19,7 @@ use airlock_core::fact::{Fact, Facts};
 use airlock_core::id::Digest;
 use airlock_core::shard::Shard;
 use airlock_core::time::Time;
-use airlock_formats::conda::{self, ChannelPackage};
+use airlock_formats::conda::{self, ChannelPackage, Everywhere};
 use airlock_formats::limits::RECORD_DEPTH_MAX;
 use airlock_formats::{IndexError, IndexRead};
 use channel::{ODD, expected_table, fact, index_of, plain, published, render, tables};
@@ -389,13 +389,21 @@ fn run_exports_channeldata_and_notices_are_valid() {
     assert_eq!((&empty["packages"], &empty["packages.conda"]), (&json!({}), &json!({})));
 
     let package = ChannelPackage {
-        subdirs: ["noarch".to_owned(), "linux-64".to_owned()].into(),
         version: "1".into(),
         licence: None,
         summary: Some("a \"quoted\"\nline é".into()),
         timestamp: Some(1_700_000_000),
     };
-    let packages = [("x".to_owned(), package), ("y".to_owned(), ChannelPackage::default())].into();
+    let older =
+        ChannelPackage { version: "0.9".into(), summary: Some("as it was".into()), ..package.clone() };
+    let (mut x, mut y) = (Everywhere::default(), Everywhere::default());
+    for (subdir, said) in [("noarch", &older), ("linux-64", &package), ("osx-64", &older), ("noarch", &older)]
+    {
+        x.add(subdir, said);
+    }
+    let nothing = ChannelPackage::default();
+    y.add("noarch", &nothing);
+    let packages = [("x", x), ("y", y)].into();
     let channeldata = |packages: &_, subdirs: &[String]| {
         let mut text = Vec::new();
         conda::channeldata(packages, subdirs, &mut text).unwrap();
@@ -412,7 +420,7 @@ fn run_exports_channeldata_and_notices_are_valid() {
         (&json!(1), &json!(["linux-64", "noarch"]))
     );
     assert_eq!(served["packages"]["x"]["summary"], "a \"quoted\"\nline é");
-    assert_eq!(served["packages"]["x"]["subdirs"], json!(["linux-64", "noarch"]));
+    assert_eq!(served["packages"]["x"]["subdirs"], json!(["linux-64", "noarch", "osx-64"]));
     assert_eq!(served["packages"]["x"]["timestamp"], 1_700_000_000);
     assert_eq!(served["packages"]["y"]["license"], Value::Null);
     let empty = channeldata(&BTreeMap::new(), &[]);

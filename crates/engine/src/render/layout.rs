@@ -13,6 +13,8 @@ use airlock_core::shard::Shard;
 use airlock_core::trie::TreeId;
 use airlock_formats::conda::{ChannelPackage, Pieces, Revisions};
 
+use super::Slots;
+
 /// The tables of records that all clients read.
 pub(super) const CLASSIC: &str = "packages";
 pub(super) const CONDA: &str = "packages.conda";
@@ -91,7 +93,7 @@ impl Slot {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layout {
     /// What each shard of the channel added.
-    pub slots: TreeId<Slot>,
+    pub slots: TreeId<Box<Slot>>,
     /// Path below the channel, and table, to where the table's members begin, in bytes.
     pub tables: BTreeMap<String, BTreeMap<String, u64>>,
 }
@@ -149,8 +151,8 @@ pub(super) struct Run {
 pub(super) fn runs(
     kind: Kind,
     table: &str,
-    before: &BTreeMap<String, Slot>,
-    now: &BTreeMap<String, Slot>,
+    before: &Slots,
+    now: &Slots,
     is_new: impl Fn(&str) -> bool,
     start: u64,
 ) -> Vec<Run> {
@@ -208,8 +210,8 @@ mod tests {
         there.join(",")
     }
 
-    fn slots(members: &BTreeMap<String, String>) -> BTreeMap<String, Slot> {
-        members.iter().map(|(name, text)| (name.clone(), slot(text.len()))).collect()
+    fn slots(members: &BTreeMap<String, String>) -> Slots {
+        members.iter().map(|(name, text)| (name.clone(), Box::new(slot(text.len())))).collect()
     }
 
     proptest! {

@@ -22,7 +22,7 @@ use airlock_core::object;
 use airlock_core::shard::{Shard, ShardKey};
 use airlock_core::snapshot::Snapshot;
 use airlock_core::trie::TreeId;
-use airlock_formats::conda::{self, Pieces, RENDERER, Revisions};
+use airlock_formats::conda::{self, Everywhere, Pieces, RENDERER, Revisions};
 use airlock_store::{Packed, ShardName};
 
 use crate::error::{Result, joined};
@@ -38,6 +38,8 @@ pub use layout::{Layout, Slot};
 
 /// Shards that are read and taken apart at once.
 const CHUNK: usize = 256;
+/// The character after `/`: so far reach the keys of a subdir.
+const AFTER_SLASH: char = '0';
 /// Chunks that are on their way at the same time.
 const CHUNKS_AT_ONCE: usize = 2;
 
@@ -56,7 +58,8 @@ pub struct Done {
 }
 
 type Files = BTreeMap<String, Sink>;
-type Slots = BTreeMap<String, Slot>;
+/// Boxed, since a map that grew in order is half empty.
+type Slots = BTreeMap<String, Box<Slot>>;
 
 /// The files of the snapshot before, as far as they can be taken over from.
 #[derive(Default)]
@@ -65,7 +68,7 @@ struct Previous {
     tables: BTreeMap<String, BTreeMap<String, u64>>,
     /// What they hold, by shard key.
     slots: Slots,
-    root: Option<TreeId<Slot>>,
+    root: Option<TreeId<Box<Slot>>>,
 }
 
 impl Previous {
@@ -133,11 +136,11 @@ pub async fn to_store(station: &Station, snapshot: &Snapshot, before: Option<&Re
 }
 
 /// Writes the tree of slots, as an edit of the one before where there is one.
-async fn keep_slots(station: &Station, previous: &Previous, mut slots: Slots) -> Result<TreeId<Slot>> {
+async fn keep_slots(station: &Station, previous: &Previous, mut slots: Slots) -> Result<TreeId<Box<Slot>>> {
     let db = &station.store.db;
     let Some(root) = previous.root else { return trees::store(db, &slots).await };
     let gone = previous.slots.keys().filter(|key| !slots.contains_key(*key));
-    let mut changes: BTreeMap<String, Option<Slot>> = gone.map(|key| (key.clone(), None)).collect();
+    let mut changes: BTreeMap<String, Option<Box<Slot>>> = gone.map(|key| (key.clone(), None)).collect();
     slots.retain(|key, slot| previous.slots.get(key) != Some(slot));
     changes.extend(slots.into_iter().map(|(key, slot)| (key, Some(slot))));
     Ok(tree_edit::edit(db, Some(root), &changes).await?)
@@ -174,20 +177,20 @@ async fn render(
     previous: &Previous,
 ) -> Result<Option<Whole>> {
     let db = &station.store.db;
-    let content = trees::load(db, snapshot.content).await?;
-    let facts = trees::load(db, snapshot.inputs.facts).await?;
+    let mut content = trees::load(db, snapshot.content).await?;
+    let mut facts = trees::load(db, snapshot.inputs.facts).await?;
     let mut whole = Whole { files: Files::new(), slots: Slots::new(), tables: BTreeMap::new() };
     for (subdir, about) in &snapshot.subdirs {
         let prefix = format!("{subdir}/");
-        let here = content.range(prefix.clone()..).take_while(|(key, _)| key.starts_with(&prefix));
+        let end = format!("{subdir}{AFTER_SLASH}");
         let mut work = Subdir::new(station, subdir, about, previous);
         let mut fresh = Vec::new();
-        for (key, shard) in here {
-            let facts = facts.get(key).copied();
-            let name = key.strip_prefix(&prefix).unwrap_or(key);
-            match work.before.get(name).filter(|slot| slot.is_of(*shard, facts)) {
+        for (key, shard) in content.extract_if(prefix.clone()..end, |_, _| true) {
+            let facts = facts.remove(&key);
+            let name = key.strip_prefix(&prefix).unwrap_or(&key);
+            match work.before.get(name).filter(|slot| slot.is_of(shard, facts)) {
                 Some(slot) => work.keep(name, slot.clone()),
-                None => fresh.push((*shard, facts)),
+                None => fresh.push((shard, facts)),
             }
         }
         take_fresh(station, snapshot, &mut work, fresh).await?;
@@ -197,7 +200,7 @@ async fn render(
         let Some(done) = joined(tokio::task::spawn_blocking(finish).await)? else { return Ok(None) };
         whole.files.extend(done.files);
         whole.tables.extend(done.tables);
-        whole.slots.extend(done.slots.into_iter().map(|(name, slot)| (format!("{prefix}{name}"), slot)));
+        whole.slots.append(&mut keyed(&prefix, done.slots));
     }
     let packages = packages(&whole.slots);
     let subdirs: Vec<String> = snapshot.subdirs.keys().cloned().collect();
@@ -233,12 +236,17 @@ async fn take_fresh(
     Ok(())
 }
 
-/// What `channeldata.json` says of each package, over all subdirs.
-fn packages(slots: &Slots) -> BTreeMap<String, conda::ChannelPackage> {
-    let mut packages: BTreeMap<String, conda::ChannelPackage> = BTreeMap::new();
+/// Slots of packages as those of shard keys.
+fn keyed(prefix: &str, slots: Slots) -> Slots {
+    slots.into_iter().map(|(name, slot)| (format!("{prefix}{name}"), slot)).collect()
+}
+
+/// Every package, over all subdirs.
+fn packages(slots: &Slots) -> BTreeMap<&str, Everywhere<'_>> {
+    let mut packages: BTreeMap<&str, Everywhere<'_>> = BTreeMap::new();
     for (key, slot) in slots {
-        let ShardKey { subdir: Some(subdir), name } = ShardKey::parse(key) else { continue };
-        merge_package(packages.entry(name).or_default(), &subdir, &slot.package);
+        let Some((subdir, name)) = key.split_once('/') else { continue };
+        packages.entry(name).or_default().add(subdir, &slot.package);
     }
     packages
 }
@@ -253,7 +261,7 @@ struct Apart {
 }
 
 impl Apart {
-    fn slot(&self) -> Slot {
+    fn slot(self) -> Slot {
         let sizes = |kind| Sizes::of(members(&self.pieces, kind));
         Slot {
             shard: self.shard,
@@ -261,9 +269,9 @@ impl Apart {
             name: self.name,
             records: sizes(Kind::Records),
             exports: sizes(Kind::Exports),
-            removed: self.pieces.removed.clone(),
             revisions: self.pieces.revisions,
-            package: self.pieces.package.clone(),
+            removed: self.pieces.removed,
+            package: self.pieces.package,
         }
     }
 }
@@ -355,7 +363,7 @@ impl Subdir {
     }
 
     /// Takes a package over from the files before.
-    fn keep(&mut self, name: &str, slot: Slot) {
+    fn keep(&mut self, name: &str, slot: Box<Slot>) {
         self.slots.insert(name.to_owned(), slot);
     }
 
@@ -364,8 +372,7 @@ impl Subdir {
         spool(&mut self.records, &self.dir, members(&apart.pieces, Kind::Records))?;
         spool(&mut self.exports, &self.dir, members(&apart.pieces, Kind::Exports))?;
         self.fresh.insert(apart.package.clone());
-        let slot = apart.slot();
-        self.slots.insert(apart.package, slot);
+        self.slots.insert(apart.package.clone(), Box::new(apart.slot()));
         Ok(())
     }
 
@@ -464,15 +471,4 @@ fn spool(spools: &mut BTreeMap<String, Spool>, dir: &Path, members: Vec<(String,
         spools.entry(table).or_insert_with(|| Spool::new(dir)).add(text)?;
     }
     Ok(())
-}
-
-fn merge_package(held: &mut conda::ChannelPackage, subdir: &str, package: &conda::ChannelPackage) {
-    let order = airlock_core::version::Order::Conda;
-    let newer = order.compare(&package.version, &held.version).is_none_or(std::cmp::Ordering::is_gt);
-    let mut subdirs = std::mem::take(&mut held.subdirs);
-    subdirs.insert(subdir.to_owned());
-    if held.version.is_empty() || newer {
-        *held = package.clone();
-    }
-    held.subdirs = subdirs;
 }

@@ -14,5 +14,5 @@ pub use read::{
     unpack_repodata,
 };
 pub use record::{Hashed, INDEX_JSON_BYTES_MAX, package_record};
-pub use render::{ChannelPackage, RENDERER, ZSTD_LEVEL, channeldata, shard, shard_index, zst};
+pub use render::{ChannelPackage, Everywhere, RENDERER, ZSTD_LEVEL, channeldata, shard, shard_index, zst};
 pub use whole::{Frame, Pieces, Revisions, pieces, repodata, repodata_frame, run_exports_frame, v3_frame};

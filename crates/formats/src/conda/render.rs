@@ -11,6 +11,7 @@ use airlock_core::canon::Canonical;
 use airlock_core::hex;
 use airlock_core::id::Digest;
 use airlock_core::shard::Shard;
+use airlock_core::version::Order;
 
 use zstd::bulk::Compressor;
 
@@ -169,11 +170,9 @@ pub fn shard_index(
     zst(&out)
 }
 
-/// One package of `channeldata.json`.
+/// What `channeldata.json` says of a package.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChannelPackage {
-    /// The subdirs that hold it.
-    pub subdirs: std::collections::BTreeSet<String>,
     /// The newest version.
     pub version: String,
     /// Its licence.
@@ -184,17 +183,42 @@ pub struct ChannelPackage {
     pub timestamp: Option<i64>,
 }
 
+/// A package in all subdirs of a channel.
+#[derive(Clone, Debug, Default)]
+pub struct Everywhere<'a> {
+    subdirs: Vec<&'a str>,
+    newest: Option<&'a ChannelPackage>,
+}
+
+impl<'a> Everywhere<'a> {
+    /// Takes in what one more subdir says of it. Of several, that of the newest version counts.
+    pub fn add(&mut self, subdir: &'a str, package: &'a ChannelPackage) {
+        if let Err(at) = self.subdirs.binary_search(&subdir) {
+            self.subdirs.insert(at, subdir);
+        }
+        let is_newer = self.newest.is_none_or(|held| {
+            let order = Order::Conda.compare(&package.version, &held.version);
+            held.version.is_empty() || order.is_none_or(std::cmp::Ordering::is_gt)
+        });
+        if is_newer {
+            self.newest = Some(package);
+        }
+    }
+}
+
 /// Writes `channeldata.json` (CEP 38), canonical, one package after another, so that the document is never in memory.
 pub fn channeldata(
-    packages: &BTreeMap<String, ChannelPackage>,
+    packages: &BTreeMap<&str, Everywhere<'_>>,
     subdirs: &[String],
     out: &mut impl io::Write,
 ) -> io::Result<()> {
+    let nothing = ChannelPackage::default();
     out.write_all(br#"{"channeldata_version":1,"packages":{"#)?;
-    for (at, (name, p)) in packages.iter().enumerate() {
+    for (at, (name, all)) in packages.iter().enumerate() {
         let comma = if at == 0 { "" } else { "," };
+        let p = all.newest.unwrap_or(&nothing);
         let package = Canonical::of(&serde_json::json!({
-            "subdirs": p.subdirs, "version": p.version, "license": p.licence, "summary": p.summary,
+            "subdirs": all.subdirs, "version": p.version, "license": p.licence, "summary": p.summary,
             "timestamp": p.timestamp.unwrap_or(0), "run_exports": {},
         }))?;
         write!(out, "{comma}{}:{}", Canonical::string(name).as_str(), package.as_str())?;

@@ -124,7 +124,6 @@ fn package(shard: &Shard, facts: Option<&Facts>) -> ChannelPackage {
     let Some(artifact) = artifact else { return ChannelPackage::default() };
     let fact = facts.and_then(|f| f.files.get(&artifact.file)).and_then(|f| f.file.as_ref());
     ChannelPackage {
-        subdirs: shard.subdir.iter().cloned().collect(),
         version: artifact.version,
         licence: artifact.licence,
         summary: fact.and_then(|f| f.summary.clone()),
