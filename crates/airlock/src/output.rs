@@ -1,11 +1,11 @@
 //! What people and scripts see. Data goes to stdout, everything else to stderr.
 
-use std::io::Write as _;
+use std::io::{BufWriter, Write as _};
 
 use airlock_core::time::{Span, Time};
 use airlock_core::unseen::plain;
 use airlock_engine::error::{Error, Result};
-use serde_json::Value;
+use serde::Serialize;
 
 use crate::cli::Habits;
 
@@ -31,10 +31,18 @@ impl Output {
         self.habits.json
     }
 
-    /// The answer: JSON for scripts, text for people.
-    pub fn answer(self, json: impl FnOnce() -> Result<Value>, text: impl FnOnce() -> String) -> Result<()> {
-        let out = if self.habits.json { json()?.to_string() + "\n" } else { text() };
-        write(&out)
+    /// The answer: JSON for scripts, text for people. JSON is written as it is made, since it may be long.
+    pub fn answer<J: Serialize, T: Text>(
+        self,
+        json: impl FnOnce() -> Result<J>,
+        text: impl FnOnce() -> T,
+    ) -> Result<()> {
+        if !self.habits.json {
+            return write(&text().text()?);
+        }
+        let mut out = BufWriter::new(std::io::stdout().lock());
+        let written = serde_json::to_writer(&mut out, &json()?).map_err(std::io::Error::from);
+        told(written.and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()))
     }
 
     /// Something that is only told while working.
@@ -45,9 +53,31 @@ impl Output {
     }
 }
 
+/// What is said to people, or why it cannot be.
+pub trait Text {
+    /// The text.
+    fn text(self) -> Result<String>;
+}
+
+impl Text for String {
+    fn text(self) -> Result<String> {
+        Ok(self)
+    }
+}
+
+impl Text for Result<String> {
+    fn text(self) -> Result<String> {
+        self
+    }
+}
+
 /// Writes to stdout; a reader that went away is no error.
 pub fn write(text: &str) -> Result<()> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
+    told(std::io::stdout().lock().write_all(text.as_bytes()))
+}
+
+fn told(written: std::io::Result<()>) -> Result<()> {
+    match written {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::fault(format!("stdout: {e}"))),
         _ => Ok(()),
     }

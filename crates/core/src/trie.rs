@@ -113,20 +113,40 @@ pub fn build<V>(map: &BTreeMap<String, V>) -> Result<(TreeId<V>, Vec<Encoded>), 
 where
     V: Clone + Serialize + DeserializeOwned,
 {
-    let keyed: Vec<(Digest, &String, &V)> =
-        map.iter().map(|(key, value)| (Digest::of(key.as_bytes()), key, value)).collect();
     let mut nodes = Vec::new();
-    let root = build_level(&keyed, 0, &mut nodes)?;
+    let root = build_each(map, keep(&mut nodes))?;
     Ok((root, nodes))
 }
 
-fn build_level<V>(
+fn keep(nodes: &mut Vec<Encoded>) -> impl FnMut(Encoded) -> Result<(), ObjectError> {
+    |node| {
+        nodes.push(node);
+        Ok(())
+    }
+}
+
+/// The same of entries, each key once and in any order, with each node handed over as it is made, a child before the branch
+/// that names it.
+pub fn build_each<'a, V, E>(
+    entries: impl IntoIterator<Item = (&'a String, &'a V)>,
+    mut each: impl FnMut(Encoded) -> Result<(), E>,
+) -> Result<TreeId<V>, E>
+where
+    V: Clone + Serialize + DeserializeOwned + 'a,
+    E: From<ObjectError>,
+{
+    let keyed = entries.into_iter().map(|(key, value)| (Digest::of(key.as_bytes()), key, value));
+    build_level(&keyed.collect::<Vec<_>>(), 0, &mut each)
+}
+
+fn build_level<V, E>(
     keyed: &[(Digest, &String, &V)],
     level: usize,
-    nodes: &mut Vec<Encoded>,
-) -> Result<TreeId<V>, ObjectError>
+    each: &mut impl FnMut(Encoded) -> Result<(), E>,
+) -> Result<TreeId<V>, E>
 where
     V: Clone + Serialize + DeserializeOwned,
+    E: From<ObjectError>,
 {
     let node = if keyed.len() <= LEAF_MAX || level == LEVELS_MAX {
         Node::Leaf(keyed.iter().map(|(_, key, value)| ((*key).clone(), (*value).clone())).collect())
@@ -137,12 +157,12 @@ where
         }
         let mut children = BTreeMap::new();
         for (digit, part) in parts {
-            children.insert(digit, build_level(&part, level + 1, nodes)?);
+            children.insert(digit, build_level(&part, level + 1, each)?);
         }
         Node::Branch(children)
     };
     let (id, encoded) = object::encode(&node)?;
-    nodes.push(encoded);
+    each(encoded)?;
     Ok(id)
 }
 

@@ -131,7 +131,7 @@ pub async fn preview(station: &Station, ruling: Ruling, terms: Terms) -> Result<
     let how = How { decisions: Some(id), ..how };
     let mut would = sync::rejudge_each(station, here, &how, "preview").await?;
     for (outcome, before) in would.outcomes.iter_mut().zip(&as_it_is.outcomes) {
-        outcome.changes = outcome.changes.without(&before.changes);
+        outcome.changes = outcome.changes.without(&before.changes)?;
     }
     Ok(would)
 }

@@ -263,8 +263,8 @@ async fn pending(station: &Station, judgment: &Judgment, before: Option<Digest>)
 async fn listed(station: &Station, judgment: &Judgment, before: Option<Digest>) -> Result<TreeId<Id<Shard>>> {
     let db = &station.store.db;
     let Some(before) = before.map(TreeId::<Id<Shard>>::new) else {
-        let all = judgment.touched.iter().filter_map(|(key, t)| Some((key.clone(), t.now?))).collect();
-        return trees::store(db, &all).await;
+        let all = judgment.touched.iter().filter_map(|(key, touched)| Some((key, touched.now.as_ref()?)));
+        return trees::store(db, all).await;
     };
     let is_news = |(_, touched): &(&String, &Touched)| touched.now.is_some() && touched.now != touched.before;
     let news: BTreeMap<&String, Id<Shard>> =

@@ -53,10 +53,10 @@ pub struct ChannelReport {
 }
 
 impl ChannelReport {
-    fn of(outcome: &Outcome) -> Self {
+    fn of(outcome: &Outcome) -> Result<Self> {
         let mut report =
             Self { channel: outcome.channel.clone(), findings: outcome.findings, ..Self::default() };
-        for change in outcome.changes.iter() {
+        outcome.changes.each(|change| {
             match change.to {
                 Some("denied") => report.denied += 1,
                 Some("held") => report.held += 1,
@@ -71,8 +71,8 @@ impl ChannelReport {
                     *report.rules.entry(rule.to_owned()).or_default() += 1;
                 }
             }
-        }
-        report
+        })?;
+        Ok(report)
     }
 
     fn says_nothing(&self) -> bool {
@@ -83,16 +83,18 @@ impl ChannelReport {
 
 impl Report {
     /// What these outcomes changed or would change, and nothing else.
-    pub fn of_changes(station: &Station, why: &str, outcomes: &[Outcome]) -> Self {
-        let mut channels: Vec<ChannelReport> = outcomes.iter().map(ChannelReport::of).collect();
+    pub fn of_changes(station: &Station, why: &str, outcomes: &[Outcome]) -> Result<Self> {
+        let mut channels = outcomes.iter().map(ChannelReport::of).collect::<Result<Vec<_>>>()?;
         channels.retain(|channel| !channel.says_nothing());
-        Self { why: why.to_owned(), station: station.config.name.clone(), channels, ..Self::default() }
+        Ok(Self { why: why.to_owned(), station: station.config.name.clone(), channels, ..Self::default() })
     }
 
     /// What these outcomes changed, and what would come back if a person accepted what waits.
     pub async fn of(station: &Station, why: &str, outcomes: &[Outcome]) -> Result<Self> {
-        let mut channels: BTreeMap<String, ChannelReport> =
-            outcomes.iter().map(|o| (o.channel.clone(), ChannelReport::of(o))).collect();
+        let mut channels: BTreeMap<String, ChannelReport> = BTreeMap::new();
+        for outcome in outcomes {
+            channels.insert(outcome.channel.clone(), ChannelReport::of(outcome)?);
+        }
         let (mut waiting, mut fault) = (0, None);
         match feeds::preview(station, &Accepted::default()).await {
             Ok((set, count)) => {
@@ -101,14 +103,16 @@ impl Report {
                 let would = sync::rejudge_as(station, &how, why).await?;
                 fault = would.failed.map(|e| e.message);
                 for outcome in would.outcomes {
-                    let admitted =
-                        outcome.changes.iter().filter(|c| c.to == Some("admitted") && c.from != c.to).count();
+                    let mut admitted = 0;
+                    outcome.changes.each(|change| {
+                        admitted += u64::from(change.to == Some("admitted") && change.from != change.to);
+                    })?;
                     let name = outcome.channel.clone();
                     let report = channels.entry(name).or_insert_with(|| ChannelReport {
                         channel: outcome.channel,
                         ..ChannelReport::default()
                     });
-                    report.would_admit = admitted as u64;
+                    report.would_admit = admitted;
                 }
             }
             Err(e) if e.kind == Kind::No => {}

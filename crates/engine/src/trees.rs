@@ -61,13 +61,21 @@ where
     Ok((all, map))
 }
 
-/// Builds a tree and writes its nodes.
-pub async fn store<V>(db: &Db, map: &BTreeMap<String, V>) -> Result<TreeId<V>>
+/// Builds a tree of entries, each key once, and writes its nodes.
+pub async fn store<'a, V>(
+    db: &Db,
+    entries: impl IntoIterator<Item = (&'a String, &'a V)>,
+) -> Result<TreeId<V>>
 where
-    V: Clone + Serialize + DeserializeOwned,
+    V: Clone + Serialize + DeserializeOwned + 'a,
 {
-    let (root, nodes) = trie::build(map)?;
-    db.put_many(&nodes).await?;
+    let mut nodes = Vec::new();
+    let pack = |node: Encoded| -> Result<()> {
+        nodes.push(Packed::of(&node)?);
+        Ok(())
+    };
+    let root = trie::build_each(entries, pack)?;
+    db.put_packed(nodes).await?;
     Ok(root)
 }
 

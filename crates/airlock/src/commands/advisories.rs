@@ -40,9 +40,12 @@ pub async fn run(cx: &Cx, command: AdvisoriesCommand) -> Result<ExitCode> {
             feeds::remove(&station, &name, &reason).await?;
             cx.out.say(&format!("Removed feed `{name}`."));
             let Rejudged { outcomes, failed } = sync::rejudge_all(&station, "advisories remove").await?;
-            let mut json = judging::json(&outcomes)?;
-            json["removed"] = name.into();
-            cx.out.answer(|| Ok(json), || judging::text(cx, &outcomes))?;
+            let json = || {
+                let mut json = judging::json(&outcomes)?;
+                json["removed"] = name.into();
+                Ok(json)
+            };
+            cx.out.answer(json, || judging::text(cx, &outcomes))?;
             failed.map_or(Ok(()), Err)?;
         }
         AdvisoriesCommand::Set { name, loosening } => {
@@ -178,10 +181,13 @@ async fn accept(cx: &Cx, station: &Station, accepted: &Accepted, dry: bool, reas
     };
     let what = if dry { "would be accepted" } else { "accepted" };
     cx.out.say(&format!("{} {what}", crate::output::count(count, "record")));
-    let mut json = judging::json(&outcomes)?;
-    json["accepted"] = count.into();
-    json["dry_run"] = dry.into();
-    cx.out.answer(|| Ok(json), || judging::text(cx, &outcomes))?;
+    let json = || {
+        let mut json = judging::json(&outcomes)?;
+        json["accepted"] = count.into();
+        json["dry_run"] = dry.into();
+        Ok(json)
+    };
+    cx.out.answer(json, || judging::text(cx, &outcomes))?;
     failed.map_or(Ok(()), Err)
 }
 

@@ -395,7 +395,7 @@ pub async fn import(
             // Nothing happened of which anybody else is to be told.
             true => cx.out.answer(json, || {
                 let plans: String = reports.iter().map(|(_, report)| import_plan::text(report)).collect();
-                plans + &judging::text(cx, &outcomes)
+                Ok(plans + &judging::text(cx, &outcomes)?)
             })?,
             false => judging::tell(cx, &station, "import", &outcomes, json).await?,
         }

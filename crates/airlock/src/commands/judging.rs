@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use serde::ser::{Error as _, SerializeMap as _, SerializeSeq as _};
+use serde::{Serialize, Serializer};
+
 use airlock_core::assess::Assessed;
 use airlock_core::closure::Impossible;
 use airlock_core::fact::Fault;
@@ -16,7 +19,7 @@ use airlock_engine::child;
 use airlock_engine::error::{Error, Result};
 use airlock_engine::explain::{self, Explained};
 use airlock_engine::feeds;
-use airlock_engine::judge::How;
+use airlock_engine::judge::{How, VerdictChange};
 use airlock_engine::people;
 use airlock_engine::report::Report;
 use airlock_engine::station::Station;
@@ -155,8 +158,61 @@ pub async fn judge(
     failed.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
+/// What bringing channels up to date did, for scripts, and what a command says beside it.
+pub struct Json<'a> {
+    outcomes: &'a [Outcome],
+    /// All but what changes.
+    members: serde_json::Value,
+}
+
+impl std::ops::Index<&str> for Json<'_> {
+    type Output = serde_json::Value;
+
+    fn index(&self, member: &str) -> &serde_json::Value {
+        &self.members[member]
+    }
+}
+
+impl std::ops::IndexMut<&str> for Json<'_> {
+    fn index_mut(&mut self, member: &str) -> &mut serde_json::Value {
+        &mut self.members[member]
+    }
+}
+
+/// What changes is never all in memory, since it may be every artifact of a channel.
+impl Serialize for Json<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut out = serializer.serialize_map(None)?;
+        out.serialize_entry("changes", &Changed(self.outcomes))?;
+        for (name, value) in self.members.as_object().into_iter().flatten() {
+            out.serialize_entry(name, value)?;
+        }
+        out.end()
+    }
+}
+
+/// What changes, one after the other.
+struct Changed<'a>(&'a [Outcome]);
+
+impl Serialize for Changed<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut out = serializer.serialize_seq(None)?;
+        let mut written = Ok(());
+        for outcome in self.0 {
+            let one = |change: VerdictChange<'_>| {
+                if written.is_ok() {
+                    written = out.serialize_element(&change);
+                }
+            };
+            outcome.changes.each(one).map_err(S::Error::custom)?;
+        }
+        written?;
+        out.end()
+    }
+}
+
 /// What bringing channels up to date did, for scripts.
-pub fn json(outcomes: &[Outcome]) -> Result<serde_json::Value> {
+pub fn json(outcomes: &[Outcome]) -> Result<Json<'_>> {
     let channels: Vec<serde_json::Value> = outcomes
         .iter()
         .map(|o| {
@@ -182,8 +238,7 @@ pub fn json(outcomes: &[Outcome]) -> Result<serde_json::Value> {
             })
         })
         .collect();
-    let changes: Vec<_> = outcomes.iter().flat_map(|o| o.changes.iter()).collect();
-    Ok(serde_json::json!({"channels": channels, "changes": changes}))
+    Ok(Json { outcomes, members: serde_json::json!({"channels": channels}) })
 }
 
 /// What could not be installed any more, for scripts.
@@ -197,7 +252,7 @@ fn place(one: &Impossible) -> String {
 }
 
 /// The same for people.
-pub fn text(cx: &Cx, outcomes: &[Outcome]) -> String {
+pub fn text(cx: &Cx, outcomes: &[Outcome]) -> Result<String> {
     let mut out = String::new();
     for o in outcomes {
         let c = o.counts;
@@ -227,26 +282,21 @@ pub fn text(cx: &Cx, outcomes: &[Outcome]) -> String {
             out += &format!("  did not come: {}: {}\n", plain(file), plain(fault.detail()));
         }
         let shown = if cx.out.is_verbose() { o.changes.len() } else { CHANGES_SHOWN };
-        let rows: Vec<Vec<String>> = o
-            .changes
-            .iter()
-            .filter(|c| c.from.is_some() || c.to != Some("admitted"))
-            .take(shown)
-            .map(|c| {
-                vec![
-                    format!("  {} -> {}", c.from.unwrap_or("new"), c.to.unwrap_or("gone")),
-                    c.artifact.to_owned(),
-                    c.why.to_owned(),
-                ]
-            })
-            .collect();
+        let mut rows: Vec<Vec<String>> = Vec::new();
+        o.changes.each(|c| {
+            let is_told = c.from.is_some() || c.to != Some("admitted");
+            if is_told && rows.len() < shown {
+                let step = format!("  {} -> {}", c.from.unwrap_or("new"), c.to.unwrap_or("gone"));
+                rows.push(vec![step, c.artifact.to_owned(), c.why.to_owned()]);
+            }
+        })?;
         out += &table(&rows);
         if o.changes.len() > rows.len() {
             out += &format!("  and {}\n", count((o.changes.len() - rows.len()) as u64, "further change"));
         }
         out += &lost(cx, o.uninstallable.as_deref().unwrap_or_default());
     }
-    out
+    Ok(out)
 }
 
 /// What could not be installed any more.
@@ -295,7 +345,7 @@ pub async fn explain(cx: &Cx, name: &str, spec: &str) -> Result<ExitCode> {
         json["nearest"] = nearest.into();
         Ok(json)
     };
-    cx.out.answer(json, || explanation.artifacts.iter().map(explained_text).collect())?;
+    cx.out.answer(json, || explanation.artifacts.iter().map(explained_text).collect::<String>())?;
     let refused = explanation.artifacts.iter().all(|a| a.verdict != "admitted" || a.gone);
     Ok(if refused { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }
@@ -364,12 +414,12 @@ fn explained_text(a: &Explained) -> String {
 }
 
 /// Answers with what judging changed after something became known, and tells whoever is to be told.
-pub async fn tell(
+pub async fn tell<'a>(
     cx: &Cx,
     station: &Station,
     why: &str,
-    outcomes: &[Outcome],
-    json: impl FnOnce() -> Result<serde_json::Value>,
+    outcomes: &'a [Outcome],
+    json: impl FnOnce() -> Result<Json<'a>>,
 ) -> Result<()> {
     // What changed has happened, whether it can be summed up and told or not.
     let report = Report::of(station, why, outcomes).await;
@@ -381,7 +431,7 @@ pub async fn tell(
         Ok(json)
     };
     let summed_up = || report.as_ref().map(Report::text).unwrap_or_default();
-    cx.out.answer(json, || format!("{}{}", text(cx, outcomes), summed_up()))?;
+    cx.out.answer(json, || Ok(text(cx, outcomes)? + &summed_up()))?;
     let told = match &report {
         Ok(report) => report.notify(station).await,
         Err(error) => Err(Error::fault(error.message.clone())),

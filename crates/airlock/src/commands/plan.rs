@@ -71,7 +71,7 @@ pub async fn run(cx: &Cx, args: PlanArgs) -> Result<ExitCode> {
     let json = || Ok(serde_json::json!({"passes": passes, "plans": plans, "unanswerable": unanswerable}));
     cx.out.answer(json, || {
         let refused = unanswerable.iter().map(|one| format!("not looked at: {one}\n"));
-        plans.iter().map(|plan| text(cx, plan)).chain(refused).collect()
+        plans.iter().map(|plan| text(cx, plan)).chain(refused).collect::<String>()
     })?;
     Ok(if passes { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
@@ -88,10 +88,7 @@ async fn close(
         return Err(Error::usage("a child is of one channel").hint("name one --channel"));
     };
     let Rejudged { outcomes, failed } = plan::close(station, plan, name, policy).await?;
-    cx.out.answer(
-        || judging::json(&outcomes),
-        || format!("{}{}", text(cx, plan), judging::text(cx, &outcomes)),
-    )?;
+    cx.out.answer(|| judging::json(&outcomes), || Ok(text(cx, plan) + &judging::text(cx, &outcomes)?))?;
     failed.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 

@@ -57,7 +57,7 @@ pub async fn run(cx: &Cx, command: PolicyCommand) -> Result<ExitCode> {
             let names = policy::list(&cx.open().await?).await?;
             cx.out.answer(
                 || Ok(serde_json::json!({ "policies": names })),
-                || names.iter().map(|n| format!("{n}\n")).collect(),
+                || names.iter().map(|n| format!("{n}\n")).collect::<String>(),
             )?;
         }
         PolicyCommand::Library { name: None } => {
@@ -131,13 +131,13 @@ async fn preview(cx: &Cx, name: &str, file: &Path) -> Result<()> {
     let station = cx.open().await?;
     let text = written(file, held(&station, name).await?.as_deref())?;
     let Rejudged { outcomes, failed } = policy::preview(&station, name, &text).await?;
-    let report = Report::of_changes(&station, &format!("policy preview {name}"), &outcomes);
+    let report = Report::of_changes(&station, &format!("policy preview {name}"), &outcomes)?;
     let json = || {
         let mut json = judging::json(&outcomes)?;
         json["report"] = serde_json::to_value(&report)?;
         Ok(json)
     };
-    cx.out.answer(json, || format!("{}{}", judging::text(cx, &outcomes), report.text()))?;
+    cx.out.answer(json, || Ok(judging::text(cx, &outcomes)? + &report.text()))?;
     if outcomes.is_empty() && failed.is_none() {
         cx.out.say(&format!("policy `{name}` rules no channel that was filled"));
     }

@@ -97,7 +97,7 @@ async fn feed(cx: &Cx, mut station: Station, names: &[String], once: bool) -> Re
         }
     }
     let json = || Ok(serde_json::json!({"sent": sent.iter().cloned().collect::<BTreeMap<String, u64>>()}));
-    cx.out.answer(json, || sent.iter().map(|(name, n)| format!("{name}: {n} sent\n")).collect())?;
+    cx.out.answer(json, || sent.iter().map(|(name, n)| format!("{name}: {n} sent\n")).collect::<String>())?;
     failed.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 

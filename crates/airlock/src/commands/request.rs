@@ -36,7 +36,7 @@ pub async fn run(cx: &Cx, command: RequestCommand) -> Result<ExitCode> {
         RequestCommand::List => {
             let list = request::list(&station).await?;
             let json = || Ok(serde_json::json!({ "requests": list }));
-            cx.out.answer(json, || list.iter().map(listed_text).collect())?;
+            cx.out.answer(json, || list.iter().map(listed_text).collect::<String>())?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -61,7 +61,7 @@ pub async fn set(cx: &Cx, station: &Station, args: ChannelSetArgs) -> Result<Exi
     };
     let text = || {
         let beside = shadow.as_ref().map(|shadow| format!("{name}: {}\n", shadow.told()));
-        judging::text(cx, &judged.outcomes) + &beside.unwrap_or_default()
+        Ok(judging::text(cx, &judged.outcomes)? + &beside.unwrap_or_default())
     };
     cx.out.answer(json, text)?;
     judged.failed.map_or(Ok(ExitCode::SUCCESS), Err)

@@ -134,7 +134,7 @@ pub async fn show(cx: &Cx, station: &Station, name: &str, artifact: &str) -> Res
     let now = station.now().await?;
     cx.out.answer(
         || Ok(serde_json::json!({"channel": name, "held": shown})),
-        || shown.iter().map(|one| shown_text(name, one, now)).collect(),
+        || shown.iter().map(|one| shown_text(name, one, now)).collect::<String>(),
     )?;
     Ok(ExitCode::SUCCESS)
 }

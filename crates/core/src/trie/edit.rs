@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{LEAF_MAX, LEVELS_MAX, Node, TreeId, build_level, digit};
+use super::{LEAF_MAX, LEVELS_MAX, Node, TreeId, build_level, digit, keep};
 use crate::id::{Digest, Id};
 use crate::object::{self, Encoded, ObjectError};
 
@@ -114,7 +114,7 @@ impl<V: Clone + Serialize + DeserializeOwned> Editor<'_, V> {
         }
         let keyed: Vec<(Digest, &String, &V)> =
             entries.iter().map(|(key, value)| (Digest::of(key.as_bytes()), key, value)).collect();
-        Ok(Part::Branch(build_level(&keyed, level, &mut self.fresh)?))
+        Ok(Part::Branch(build_level(&keyed, level, &mut keep(&mut self.fresh))?))
     }
 
     fn branch(

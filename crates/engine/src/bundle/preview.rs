@@ -68,17 +68,16 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn of(outcome: &Outcome, is_new: bool) -> Self {
+    fn of(outcome: &Outcome, is_new: bool) -> Result<Self> {
         let mut out = Self { channel: outcome.channel.clone(), is_new, ..Self::default() };
-        for change in outcome.changes.iter().filter(|change| change.from != change.to) {
-            match change.to {
-                Some("admitted") => out.offered += 1,
-                Some("held") => out.held += 1,
-                Some(_) => out.denied += 1,
-                None => out.removed += 1,
-            }
-        }
-        out
+        outcome.changes.each(|change| match change.to {
+            to if to == change.from => {}
+            Some("admitted") => out.offered += 1,
+            Some("held") => out.held += 1,
+            Some(_) => out.denied += 1,
+            None => out.removed += 1,
+        })?;
+        Ok(out)
     }
 }
 
@@ -89,13 +88,15 @@ pub(super) async fn preview(station: &Station, would: &Would, back: bool) -> Res
     for Arrived { channel, is_new, upstream, facts, .. } in &would.channels {
         let how = How { facts: Some(*facts), ..how.clone() };
         let judged = sync::judged(judge::judge(station, channel, &how, Some(*upstream)).await?);
-        channels.push(Tally::of(&judged, *is_new));
+        channels.push(Tally::of(&judged, *is_new)?);
         outcomes.push(judged);
     }
     let brought = |name: &str| would.channels.iter().any(|arrived| arrived.channel.name == name);
     let others = sync::rejudge_each(station, |name| !brought(name), &how, "plan").await?;
     others.failed.map_or(Ok(()), Err)?;
-    channels.extend(others.outcomes.iter().map(|outcome| Tally::of(outcome, false)));
+    for outcome in &others.outcomes {
+        channels.push(Tally::of(outcome, false)?);
+    }
     outcomes.extend(others.outcomes);
     let mut below = Vec::new();
     for channel in channel::list(station).await? {

@@ -1,11 +1,18 @@
-//! What changes in the verdicts of a channel, held in little room: a first judgement changes that of every artifact.
+//! What changes in the verdicts of a channel, held packed: a first judgement changes that of every artifact.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use airlock_core::severity::Tenths;
 use airlock_core::verdict::{Judgement, Verdict};
+
+use crate::error::{Error, Result};
+
+/// Lines that are packed together, in bytes. Names and reasons repeat themselves from one to the next.
+const BLOCK_BYTES: usize = 256 << 10;
+const PACK_LEVEL: i32 = 1;
 
 /// A change of one artifact's verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -82,10 +89,13 @@ impl FindingChanges {
 }
 
 /// Changes of verdicts in one channel, in the order of its shards.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Changes {
     channel: Box<str>,
-    shards: Vec<OfShard>,
+    /// Lines as [`Row`] writes them, packed.
+    blocks: Vec<Box<[u8]>>,
+    /// Those after them.
+    open: Vec<u8>,
     count: usize,
 }
 
@@ -96,30 +106,31 @@ impl Changes {
     }
 
     /// Adds those of one more shard.
-    pub(super) fn add(&mut self, mut shard: OfShard) {
-        if shard.rows.is_empty() {
-            return;
+    pub(super) fn add(&mut self, shard: &OfShard) -> Result<()> {
+        self.count += shard.count;
+        self.open.extend_from_slice(&shard.lines);
+        if self.open.len() >= BLOCK_BYTES {
+            self.blocks.push(zstd::bulk::compress(&self.open, PACK_LEVEL).map_err(unpacked)?.into());
+            self.open.clear();
         }
-        shard.text.shrink_to_fit();
-        shard.rows.shrink_to_fit();
-        self.count += shard.rows.len();
-        self.shards.push(shard);
+        Ok(())
     }
 
     /// Those that `other` has not, as far as the verdicts now are concerned.
-    #[must_use]
-    pub fn without(&self, other: &Self) -> Self {
-        let known: BTreeSet<(&str, Option<&str>)> = other.iter().map(|c| (c.artifact, c.to)).collect();
+    pub fn without(&self, other: &Self) -> Result<Self> {
+        let mut known: BTreeSet<(String, Option<&'static str>)> = BTreeSet::new();
+        other.each(|change| {
+            known.insert((change.artifact.to_owned(), change.to));
+        })?;
         let mut out = Self::of(&self.channel);
-        for shard in &self.shards {
-            let mut kept = OfShard::of(&shard.name);
-            let rows = shard.rows.iter().zip(shard.iter(&self.channel));
-            for (row, change) in rows.filter(|(_, c)| !known.contains(&(c.artifact, c.to))) {
-                kept.push(&[change.artifact], change.version, (row.from, row.to), change.why);
+        self.rows(|row| {
+            let mut kept = OfShard::default();
+            if !known.contains(&(row.artifact.to_string(), row.to.map(Verdict::word))) {
+                kept.push(row)?;
             }
-            out.add(kept);
-        }
-        out
+            out.add(&kept)
+        })?;
+        Ok(out)
     }
 
     /// How many there are.
@@ -132,94 +143,121 @@ impl Changes {
         self.count == 0
     }
 
-    /// One after the other.
-    pub fn iter(&self) -> impl Iterator<Item = VerdictChange<'_>> {
-        self.shards.iter().flat_map(|shard| shard.iter(&self.channel))
+    /// Hands them over, one after the other.
+    pub fn each(&self, mut to: impl FnMut(VerdictChange<'_>)) -> Result<()> {
+        self.rows(|row| {
+            to(VerdictChange {
+                channel: &self.channel,
+                artifact: &row.artifact,
+                name: &row.name,
+                version: &row.version,
+                from: row.from.map(Verdict::word),
+                to: row.to.map(Verdict::word),
+                why: &row.why,
+            });
+            Ok(())
+        })
     }
+
+    fn rows(&self, mut to: impl FnMut(&Row<'_>) -> Result<()>) -> Result<()> {
+        let mut of_lines = |lines: &[u8]| -> Result<()> {
+            lines
+                .split(|byte| *byte == b'\n')
+                .filter(|line| !line.is_empty())
+                .try_for_each(|line| to(&serde_json::from_slice(line).map_err(|e| unpacked(e.into()))?))
+        };
+        for block in &self.blocks {
+            of_lines(&zstd::stream::decode_all(&block[..]).map_err(unpacked)?)?;
+        }
+        of_lines(&self.open)
+    }
+}
+
+impl std::fmt::Debug for Changes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut list = f.debug_list();
+        let all = self.each(|change| {
+            list.entry(&change);
+        });
+        if let Err(error) = all {
+            list.entry(&error);
+        }
+        list.finish()
+    }
+}
+
+fn unpacked(error: std::io::Error) -> Error {
+    Error::fault(format!("what changed cannot be held or read back: {error}")).hint("run it again")
 }
 
 /// Changes of verdicts in one shard.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct OfShard {
-    name: Box<str>,
-    /// Artifact, version and reason of each, one behind the other.
-    text: String,
-    rows: Vec<Row>,
-}
-
-/// One change: where its parts end in the text of its shard, and the verdicts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Row {
-    artifact_end: usize,
-    version_end: usize,
-    end: usize,
-    from: Option<Verdict>,
-    to: Option<Verdict>,
+    lines: Vec<u8>,
+    count: usize,
 }
 
 impl OfShard {
-    /// None yet.
-    pub fn of(name: &str) -> Self {
-        Self { name: name.into(), text: String::new(), rows: Vec::new() }
+    /// Adds one.
+    pub fn push(&mut self, row: &Row<'_>) -> Result<()> {
+        serde_json::to_writer(&mut self.lines, row)?;
+        self.lines.push(b'\n');
+        self.count += 1;
+        Ok(())
     }
+}
 
-    /// Adds one. The artifact is given in parts, which are joined.
-    pub fn push(
-        &mut self,
-        artifact: &[&str],
-        version: &str,
-        (from, to): (Option<Verdict>, Option<Verdict>),
-        why: &str,
-    ) {
-        artifact.iter().for_each(|part| self.text.push_str(part));
-        let artifact_end = self.text.len();
-        self.text.push_str(version);
-        let version_end = self.text.len();
-        self.text.push_str(why);
-        self.rows.push(Row { artifact_end, version_end, end: self.text.len(), from, to });
-    }
-
-    fn iter<'a>(&'a self, channel: &'a str) -> impl Iterator<Item = VerdictChange<'a>> {
-        let starts = std::iter::once(0).chain(self.rows.iter().map(|row| row.end));
-        self.rows.iter().zip(starts).map(move |(row, start)| VerdictChange {
-            channel,
-            artifact: &self.text[start..row.artifact_end],
-            name: &self.name,
-            version: &self.text[row.artifact_end..row.version_end],
-            from: row.from.map(Verdict::word),
-            to: row.to.map(Verdict::word),
-            why: &self.text[row.version_end..row.end],
-        })
-    }
+/// One change.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Row<'a> {
+    #[serde(borrow)]
+    pub name: Cow<'a, str>,
+    #[serde(borrow)]
+    pub artifact: Cow<'a, str>,
+    #[serde(borrow)]
+    pub version: Cow<'a, str>,
+    pub from: Option<Verdict>,
+    pub to: Option<Verdict>,
+    #[serde(borrow)]
+    pub why: Cow<'a, str>,
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn row<'a>(
+        (name, artifact, version): (&'a str, &'a str, &'a str),
+        (from, to): (Option<Verdict>, Option<Verdict>),
+        why: &'a str,
+    ) -> Row<'a> {
+        let [name, artifact, version, why] = [name, artifact, version, why].map(Cow::Borrowed);
+        Row { name, artifact, version, from, to, why }
+    }
+
+    fn told(changes: &Changes) -> Vec<String> {
+        let mut out = Vec::new();
+        changes.each(|change| out.push(format!("{change:?}"))).unwrap();
+        out
+    }
 
     #[test]
     fn what_was_put_in_comes_out_in_order() {
         let mut changes = Changes::of("main");
-        let mut idna = OfShard::of("idna");
-        idna.push(
-            &["noarch", "/", "idna-3.6.conda"],
-            "3.6",
-            (None, Some(Verdict::Deny)),
-            "cvss-above-7: GHSA-1",
-        );
-        idna.push(
-            &["noarch", "/", "idna-3.10.conda"],
-            "3.10",
-            (Some(Verdict::Hold), Some(Verdict::Admit)),
-            "",
-        );
-        changes.add(idna);
-        changes.add(OfShard::of("unchanged"));
-        let mut gone = OfShard::of("götter");
-        gone.push(&["götter-1.whl"], "1", (Some(Verdict::Admit), None), "no longer in the source");
-        changes.add(gone);
+        let mut idna = OfShard::default();
+        let (deny, hold, admit) = (Some(Verdict::Deny), Some(Verdict::Hold), Some(Verdict::Admit));
+        let denied = row(("idna", "noarch/idna-3.6.conda", "3.6"), (None, deny), "cvss-above-7: GHSA-1");
+        idna.push(&denied).unwrap();
+        idna.push(&row(("idna", "noarch/idna-3.10.conda", "3.10"), (hold, admit), "")).unwrap();
+        changes.add(&idna).unwrap();
+        changes.add(&OfShard::default()).unwrap();
+        let mut gone = OfShard::default();
+        gone.push(&row(("götter", "götter-1.whl", "1"), (admit, None), "no \"longer\"\nin the source"))
+            .unwrap();
+        changes.add(&gone).unwrap();
         assert_eq!((changes.len(), changes.is_empty()), (3, false));
-        let all: Vec<VerdictChange<'_>> = changes.iter().collect();
         let first = VerdictChange {
             channel: "main",
             artifact: "noarch/idna-3.6.conda",
@@ -229,7 +267,6 @@ mod tests {
             to: Some("denied"),
             why: "cvss-above-7: GHSA-1",
         };
-        assert_eq!(all[0], first);
         let second = VerdictChange {
             artifact: "noarch/idna-3.10.conda",
             version: "3.10",
@@ -238,17 +275,44 @@ mod tests {
             why: "",
             ..first
         };
-        assert_eq!(all[1], second);
         let third = VerdictChange {
             artifact: "götter-1.whl",
             name: "götter",
             version: "1",
             from: Some("admitted"),
             to: None,
-            why: "no longer in the source",
+            why: "no \"longer\"\nin the source",
             ..first
         };
-        assert_eq!(all[2..], [third]);
+        assert_eq!(told(&changes), [first, second, third].map(|change| format!("{change:?}")));
         assert!(Changes::of("none").is_empty());
+    }
+
+    proptest! {
+        /// However many there are, and whatever they are called.
+        #[test]
+        fn many_changes_come_out_as_they_were_put_in(
+            shards in proptest::collection::vec(proptest::collection::vec(("\\PC{0,12}", 0usize..4), 0..6), 0..40),
+            why in "[a-z\n]{0,9000}",
+        ) {
+            let verdicts = [None, Some(Verdict::Admit), Some(Verdict::Hold), Some(Verdict::Deny)];
+            let mut changes = Changes::of("main");
+            let mut wanted = Vec::new();
+            for (n, files) in shards.iter().enumerate() {
+                let (name, mut shard) = (format!("p{n}"), OfShard::default());
+                for (file, to) in files {
+                    shard.push(&row((&name, file, "1"), (None, verdicts[*to]), &why)).unwrap();
+                    let to = verdicts[*to].map(Verdict::word);
+                    wanted.push(format!("{:?}", VerdictChange {
+                        channel: "main", artifact: file, name: &name, version: "1", from: None, to, why: &why,
+                    }));
+                }
+                changes.add(&shard).unwrap();
+            }
+            prop_assert_eq!(changes.len(), wanted.len());
+            prop_assert_eq!(told(&changes), wanted);
+            prop_assert!(changes.without(&changes).unwrap().is_empty());
+            prop_assert_eq!(changes.without(&Changes::of("main")).unwrap(), changes);
+        }
     }
 }

@@ -99,6 +99,8 @@ pub struct Touched {
     pub before: Option<Id<Shard>>,
     /// Its published shard now.
     pub now: Option<Id<Shard>>,
+    /// What was found of it now. None if it is nowhere any more; or nothing was to be written.
+    pub judgement: Option<Id<Judgement>>,
     /// Its files that nothing but their bytes keeps out, or what opening them may tell.
     pub wanted: Vec<Wanted>,
     /// Whether the source lists files of it that were never seen before.
@@ -204,6 +206,8 @@ async fn run(
         Some(sum) => sum,
         None => judge_all(station, common, &scope, (&maps, &lacks)).await?,
     };
+    // They have room for every name several times over, and the trees that follow need as much.
+    drop(maps);
     if matches!(scope, Scope::All) && channel.ecosystem == Ecosystem::Conda && is_news {
         feeds::index_names(station, inputs.set.identities).await?;
     }
@@ -304,7 +308,7 @@ async fn judge_all(
                 Done::Judged(mut one) => {
                     objects.append(&mut one.objects);
                     parts.extend(one.part.take());
-                    sum.add(*one);
+                    sum.add(*one)?;
                 }
                 Done::Kept(part) => parts.extend(part),
             }
@@ -411,7 +415,6 @@ async fn lying<T: Object>(
 struct Sum {
     settled: Settled,
     before: (Counts, Covered),
-    judgements: BTreeMap<String, Option<Id<Judgement>>>,
     touched: BTreeMap<String, Touched>,
     changes: Changes,
     differences: Differences,
@@ -421,18 +424,18 @@ struct Sum {
 }
 
 impl Sum {
-    fn add(&mut self, one: One) {
+    fn add(&mut self, one: One) -> Result<()> {
         self.settled.merge(one.settled);
         self.before.0.add(one.before.0);
         self.before.1.add(one.before.1);
-        self.changes.add(one.changes);
+        self.changes.add(&one.changes)?;
         self.differences.add(one.differences);
         self.findings.add(one.findings);
         for (of, (why, files)) in one.reopened {
             self.reopened.entry(of).or_insert((why, 0)).1 += files;
         }
-        self.judgements.insert(one.key.clone(), one.judgement);
         self.touched.insert(one.key, one.touched);
+        Ok(())
     }
 
     /// What the whole channel adds up to.
@@ -467,8 +470,8 @@ impl Sum {
         settled: &Settled,
     ) -> Result<Snapshot> {
         let db = &station.store.db;
-        let content: BTreeMap<String, Option<Id<Shard>>> =
-            self.touched.iter().map(|(key, touched)| (key.clone(), touched.now)).collect();
+        let content = self.touched.iter().map(|(key, touched)| (key, &touched.now));
+        let judged = self.touched.iter().map(|(key, touched)| (key, &touched.judgement));
         let before = inputs.previous.as_ref().filter(|_| matches!(scope, Scope::Some(_)));
         let before = before.map(|(_, before)| before);
         Ok(Snapshot {
@@ -476,7 +479,7 @@ impl Sum {
             ecosystem: channel.ecosystem,
             inputs: inputs.for_snapshot(),
             content: grown(db, before.map(|b| b.content), content).await?,
-            judgement: grown(db, before.map(|b| b.judgement), self.judgements.clone()).await?,
+            judgement: grown(db, before.map(|b| b.judgement), judged).await?,
             subdirs: inputs.upstream.subdirs.clone(),
             counts: settled.counts,
             covered: settled.covered,
@@ -486,13 +489,16 @@ impl Sum {
 }
 
 /// The tree of `before` with these keys changed; without one, the tree of these keys alone. It is in the store.
-async fn grown<T>(
+async fn grown<'a, T: 'a>(
     db: &Db,
     before: Option<TreeId<Id<T>>>,
-    changes: BTreeMap<String, Option<Id<T>>>,
+    changes: impl Iterator<Item = (&'a String, &'a Option<Id<T>>)>,
 ) -> Result<TreeId<Id<T>>> {
     match before {
-        Some(before) => Ok(tree_edit::edit(db, Some(before), &changes).await?),
-        None => trees::store(db, &changes.into_iter().filter_map(|(k, v)| Some((k, v?))).collect()).await,
+        Some(before) => {
+            let changes = changes.map(|(key, value)| (key.clone(), *value)).collect();
+            Ok(tree_edit::edit(db, Some(before), &changes).await?)
+        }
+        None => trees::store(db, changes.filter_map(|(key, value)| Some((key, value.as_ref()?)))).await,
     }
 }

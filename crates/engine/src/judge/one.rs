@@ -18,13 +18,13 @@ use airlock_core::ordered;
 use airlock_core::policy::{Action, Policy};
 use airlock_core::publish::{self, Published};
 use airlock_core::shadow::Differences;
-use airlock_core::shard::{Shard, ShardKey};
+use airlock_core::shard::{self, Shard, ShardKey};
 use airlock_core::snapshot::{Counts, Covered};
 use airlock_core::time::Time;
 use airlock_core::verdict::{Judged, Judgement, RuleHit, Verdict, builtin};
 use airlock_store::Packed;
 
-use super::changes::{FindingChanges, OfShard};
+use super::changes::{FindingChanges, OfShard, Row};
 use super::{Touched, Wanted};
 use crate::error::Result;
 
@@ -110,8 +110,6 @@ pub(super) enum Done {
 /// What judging it gave.
 pub(super) struct One {
     pub key: String,
-    /// None if it is nowhere any more; or nothing was to be written.
-    pub judgement: Option<Id<Judgement>>,
     pub objects: Vec<Packed>,
     pub touched: Touched,
     /// What it adds to the channel's sums now, and what it added before.
@@ -240,17 +238,17 @@ fn judge(common: &Common, task: Task) -> Result<One> {
     let touched = Touched {
         before: task.content,
         now,
+        judgement: id,
         wanted: wanted(&judgement, facts.as_ref(), common.fetches_held),
         has_unseen: has_unseen(upstream.as_ref(), facts.as_ref()),
         lacks_bytes: judgement.artifacts.values().any(lacks_bytes),
     };
     Ok(One {
-        judgement: id,
         objects,
         touched,
         settled: settle(&judgement),
         before: added.map(settle).map(|s| (s.counts, s.covered)).unwrap_or_default(),
-        changes: changes(before.as_ref(), &judgement),
+        changes: changes(before.as_ref(), &judgement)?,
         differences: differences(common, &task.key, before.as_ref(), &judgement),
         findings: FindingChanges::between(before.as_ref(), &judgement),
         reopened: reopened(before.as_ref(), &judgement),
@@ -335,11 +333,11 @@ fn reopened(before: Option<&Judgement>, after: &Judgement) -> Reopened {
 }
 
 /// What differs between two judgements of one shard.
-fn changes(before: Option<&Judgement>, after: &Judgement) -> OfShard {
+fn changes(before: Option<&Judgement>, after: &Judgement) -> Result<OfShard> {
     let shown = |judged: Option<&Judged>| judged.filter(|j| !j.gone).map(|j| j.verdict);
     let none = BTreeMap::new();
     let old = before.map_or(&none, |b| &b.artifacts);
-    let mut out = OfShard::of(&after.name);
+    let mut out = OfShard::default();
     for (file, was, is) in ordered::both(old, &after.artifacts) {
         let (from, to) = (shown(was), shown(is));
         let leaves = is.and_then(judge::leaving).filter(|_| was.is_none_or(|was| was.denied_from.is_none()));
@@ -352,11 +350,15 @@ fn changes(before: Option<&Judgement>, after: &Judgement) -> OfShard {
             (None, None) => "no longer in the source".to_owned(),
         };
         let version = is.or(was).map_or("", |j| &j.version);
-        let artifact: &[&str] = match &after.subdir {
-            Some(subdir) => &[subdir, "/", file],
-            None => &[file],
-        };
-        out.push(artifact, version, (from, to), &why);
+        let artifact = shard::place(after.subdir.as_deref(), file);
+        out.push(&Row {
+            name: (&*after.name).into(),
+            artifact: artifact.into(),
+            version: version.into(),
+            from,
+            to,
+            why: why.into(),
+        })?;
     }
-    out
+    Ok(out)
 }
