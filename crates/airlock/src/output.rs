@@ -31,7 +31,8 @@ impl Output {
         self.habits.json
     }
 
-    /// The answer: JSON for scripts, text for people. JSON is written as it is made, since it may be long.
+    /// The answer: JSON for scripts, text for people. JSON is written as it is made, since it may be long: what fails in the
+    /// middle leaves a part of it, and the exit status says that it is not whole.
     pub fn answer<J: Serialize, T: Text>(
         self,
         json: impl FnOnce() -> Result<J>,
@@ -41,8 +42,13 @@ impl Output {
             return write(&text().text()?);
         }
         let mut out = BufWriter::new(std::io::stdout().lock());
-        let written = serde_json::to_writer(&mut out, &json()?).map_err(std::io::Error::from);
-        told(written.and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()))
+        match serde_json::to_writer(&mut out, &json()?) {
+            Err(e) if !e.is_io() => Err(e.into()),
+            written => {
+                let written = written.map_err(std::io::Error::from);
+                told(written.and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()))
+            }
+        }
     }
 
     /// Something that is only told while working.

@@ -62,10 +62,13 @@ pub struct ShardKey {
 impl ShardKey {
     /// Reads a key back from a tree.
     pub fn parse(text: &str) -> Self {
-        match text.split_once('/') {
-            Some((subdir, name)) => Self { subdir: Some(subdir.to_owned()), name: name.to_owned() },
-            None => Self { subdir: None, name: text.to_owned() },
-        }
+        let (subdir, name) = Self::split(text);
+        Self { subdir: subdir.map(str::to_owned), name: name.to_owned() }
+    }
+
+    /// Subdir and name of a key, as they stand in it.
+    pub fn split(text: &str) -> (Option<&str>, &str) {
+        text.split_once('/').map_or((None, text), |(subdir, name)| (Some(subdir), name))
     }
 
     /// Where a file of the shard stands in its channel: below its subdir, where there is one.

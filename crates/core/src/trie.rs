@@ -211,6 +211,24 @@ mod tests {
     }
 
     #[test]
+    fn nodes_come_before_what_names_them_and_the_order_of_entries_is_all_the_same() {
+        let map = map(2000);
+        let mut known: Vec<Digest> = Vec::new();
+        let mut names = 0;
+        let each = |node: Encoded| -> Result<(), ObjectError> {
+            if let Node::<u32>::Branch(children) = object::decode(&node.bytes)? {
+                names += children.len();
+                assert!(children.values().all(|child| known.contains(&child.digest())));
+            }
+            known.push(node.digest);
+            Ok(())
+        };
+        let root = build_each(map.iter().rev(), each).unwrap();
+        assert_eq!(root, build(&map).unwrap().0);
+        assert_eq!((known.last(), names + 1), (Some(&root.digest()), known.len()));
+    }
+
+    #[test]
     fn one_changed_name_rewrites_one_path() {
         let mut map = map(9000);
         let (_, before) = build(&map).unwrap();

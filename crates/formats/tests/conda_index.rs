@@ -396,14 +396,18 @@ fn run_exports_channeldata_and_notices_are_valid() {
     };
     let older =
         ChannelPackage { version: "0.9".into(), summary: Some("as it was".into()), ..package.clone() };
-    let (mut x, mut y) = (Everywhere::default(), Everywhere::default());
-    for (subdir, said) in [("noarch", &older), ("linux-64", &package), ("osx-64", &older), ("noarch", &older)]
+    let twin = ChannelPackage { summary: Some("the same version elsewhere".into()), ..package.clone() };
+    let odd = ChannelPackage { version: "no version!".into(), ..older.clone() };
+    let (mut x, mut y, mut z) = (Everywhere::default(), Everywhere::default(), Everywhere::default());
+    for (subdir, said) in [("noarch", &older), ("linux-64", &package), ("osx-64", &twin), ("noarch", &older)]
     {
         x.add(subdir, said);
     }
     let nothing = ChannelPackage::default();
     y.add("noarch", &nothing);
-    let packages = [("x", x), ("y", y)].into();
+    z.add("noarch", &package);
+    z.add("win-64", &odd);
+    let packages = [("x", x), ("y", y), ("z", z)].into();
     let channeldata = |packages: &_, subdirs: &[String]| {
         let mut text = Vec::new();
         conda::channeldata(packages, subdirs, &mut text).unwrap();
@@ -423,6 +427,7 @@ fn run_exports_channeldata_and_notices_are_valid() {
     assert_eq!(served["packages"]["x"]["subdirs"], json!(["linux-64", "noarch", "osx-64"]));
     assert_eq!(served["packages"]["x"]["timestamp"], 1_700_000_000);
     assert_eq!(served["packages"]["y"]["license"], Value::Null);
+    assert_eq!(served["packages"]["z"]["version"], "no version!");
     let empty = channeldata(&BTreeMap::new(), &[]);
     assert_eq!(empty, json!({"channeldata_version": 1, "packages": {}, "subdirs": []}));
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use airlock_core::id::Digest;
 use airlock_core::time::Span;
@@ -47,6 +47,21 @@ async fn every_subdir_has_all_indexes_even_if_it_is_empty() {
     let data = server.get("/conda/main/channeldata.json").await.json();
     assert_eq!(data["subdirs"], json!(["linux-64", "noarch", "osx-64"]));
     assert_eq!(data["packages"]["idna"]["timestamp"], 1_748_766_600, "in seconds");
+    // Where a package lies is what the indexes say.
+    let mut subdirs: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for subdir in ["linux-64", "noarch", "osx-64"] {
+        let index = server.get(&format!("/conda/main/{subdir}/repodata.json")).await.json();
+        let records = ["packages", "packages.conda"].into_iter().flat_map(|table| {
+            index[table].as_object().into_iter().flatten().map(|(_, record)| record["name"].clone())
+        });
+        for name in records {
+            subdirs.entry(name.as_str().unwrap().to_owned()).or_default().insert(subdir.to_owned());
+        }
+    }
+    assert!(!subdirs.is_empty());
+    for (name, of) in &subdirs {
+        assert_eq!(data["packages"][name]["subdirs"], json!(of), "{name}");
+    }
 }
 
 #[tokio::test]

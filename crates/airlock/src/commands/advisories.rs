@@ -42,7 +42,7 @@ pub async fn run(cx: &Cx, command: AdvisoriesCommand) -> Result<ExitCode> {
             let Rejudged { outcomes, failed } = sync::rejudge_all(&station, "advisories remove").await?;
             let json = || {
                 let mut json = judging::json(&outcomes)?;
-                json["removed"] = name.into();
+                json.set("removed", name.into());
                 Ok(json)
             };
             cx.out.answer(json, || judging::text(cx, &outcomes))?;
@@ -96,7 +96,7 @@ async fn update(cx: &Cx, station: &Station, names: &[String], how: Reading) -> R
     let Rejudged { outcomes, failed } = sync::rejudge_all(station, "advisories update").await?;
     let json = || {
         let mut json = judging::json(&outcomes)?;
-        json["feeds"] = updated.read.iter().map(feed_json).collect();
+        json.set("feeds", updated.read.iter().map(feed_json).collect());
         Ok(json)
     };
     judging::tell(cx, station, "advisories update", &outcomes, json).await?;
@@ -183,8 +183,8 @@ async fn accept(cx: &Cx, station: &Station, accepted: &Accepted, dry: bool, reas
     cx.out.say(&format!("{} {what}", crate::output::count(count, "record")));
     let json = || {
         let mut json = judging::json(&outcomes)?;
-        json["accepted"] = count.into();
-        json["dry_run"] = dry.into();
+        json.set("accepted", count.into());
+        json.set("dry_run", dry.into());
         Ok(json)
     };
     cx.out.answer(json, || judging::text(cx, &outcomes))?;

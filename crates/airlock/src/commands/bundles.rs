@@ -379,16 +379,19 @@ pub async fn import(
         let json = || {
             let mut json = judging::json(&outcomes)?;
             let taken = |(dirs, r): &(Vec<String>, import::Report)| serde_json::json!({"folder": dirs.first(), "folders": dirs, "stream": r.stream, "number": r.number, "again": r.again, "skipped": r.skipped, "files": r.files, "bytes": r.bytes, "rebuilt": r.taken.rebuilt, "damaged": r.taken.damaged, "missing": r.taken.incomplete});
-            json["bundles"] = reports.iter().map(taken).collect();
+            json.set("bundles", reports.iter().map(taken).collect());
             if wish.plan {
-                json["plan"] = reports
-                    .iter()
-                    .map(|(_, r)| serde_json::to_value(&r.plan))
-                    .collect::<std::result::Result<_, _>>()?;
+                json.set(
+                    "plan",
+                    reports
+                        .iter()
+                        .map(|(_, r)| serde_json::to_value(&r.plan))
+                        .collect::<std::result::Result<_, _>>()?,
+                );
             }
             let not = |(dirs, e): &(Vec<String>, Error)| serde_json::json!({"folder": dirs.first(), "error": e.message, "hint": e.hint});
-            json["refused"] = refused.iter().map(not).collect();
-            json["confined"] = serde_json::to_value(cx.confined)?;
+            json.set("refused", refused.iter().map(not).collect());
+            json.set("confined", serde_json::to_value(cx.confined)?);
             Ok(json)
         };
         match wish.plan {

@@ -162,29 +162,22 @@ pub async fn judge(
 pub struct Json<'a> {
     outcomes: &'a [Outcome],
     /// All but what changes.
-    members: serde_json::Value,
+    members: serde_json::Map<String, serde_json::Value>,
 }
 
-impl std::ops::Index<&str> for Json<'_> {
-    type Output = serde_json::Value;
-
-    fn index(&self, member: &str) -> &serde_json::Value {
-        &self.members[member]
+impl Json<'_> {
+    /// Says something beside it.
+    pub fn set(&mut self, member: &str, value: serde_json::Value) {
+        self.members.insert(member.to_owned(), value);
     }
 }
 
-impl std::ops::IndexMut<&str> for Json<'_> {
-    fn index_mut(&mut self, member: &str) -> &mut serde_json::Value {
-        &mut self.members[member]
-    }
-}
-
-/// What changes is never all in memory, since it may be every artifact of a channel.
+/// What changes is never all unpacked, since it may be every artifact of a channel.
 impl Serialize for Json<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let mut out = serializer.serialize_map(None)?;
         out.serialize_entry("changes", &Changed(self.outcomes))?;
-        for (name, value) in self.members.as_object().into_iter().flatten() {
+        for (name, value) in &self.members {
             out.serialize_entry(name, value)?;
         }
         out.end()
@@ -238,7 +231,9 @@ pub fn json(outcomes: &[Outcome]) -> Result<Json<'_>> {
             })
         })
         .collect();
-    Ok(Json { outcomes, members: serde_json::json!({"channels": channels}) })
+    let mut json = Json { outcomes, members: serde_json::Map::new() };
+    json.set("channels", channels.into());
+    Ok(json)
 }
 
 /// What could not be installed any more, for scripts.
@@ -426,7 +421,7 @@ pub async fn tell<'a>(
     let json = || {
         let mut json = json()?;
         if let Ok(report) = &report {
-            json["report"] = serde_json::to_value(report)?;
+            json.set("report", serde_json::to_value(report)?);
         }
         Ok(json)
     };

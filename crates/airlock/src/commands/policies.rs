@@ -134,7 +134,7 @@ async fn preview(cx: &Cx, name: &str, file: &Path) -> Result<()> {
     let report = Report::of_changes(&station, &format!("policy preview {name}"), &outcomes)?;
     let json = || {
         let mut json = judging::json(&outcomes)?;
-        json["report"] = serde_json::to_value(&report)?;
+        json.set("report", serde_json::to_value(&report)?);
         Ok(json)
     };
     cx.out.answer(json, || Ok(judging::text(cx, &outcomes)? + &report.text()))?;

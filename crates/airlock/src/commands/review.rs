@@ -37,7 +37,7 @@ pub async fn rejudge(cx: &Cx, station: &Station, decision: &Decision) -> Result<
         sync::rejudge_all(station, &format!("decision {}", decision.id)).await?;
     let json = || {
         let mut json = judging::json(&outcomes)?;
-        json["decision"] = serde_json::to_value(decision)?;
+        json.set("decision", serde_json::to_value(decision)?);
         Ok(json)
     };
     cx.out.answer(json, || judging::text(cx, &outcomes))?;

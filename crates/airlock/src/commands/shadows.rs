@@ -55,8 +55,8 @@ pub async fn set(cx: &Cx, station: &Station, args: ChannelSetArgs) -> Result<Exi
     let shadow = shadow::ask(station, &found, may_keep(station, &name).await).await?;
     let json = || {
         let mut json = judging::json(&judged.outcomes)?;
-        json["channel"] = channel::described(&found)?;
-        json["shadow"] = serde_json::to_value(&shadow)?;
+        json.set("channel", channel::described(&found)?);
+        json.set("shadow", serde_json::to_value(&shadow)?);
         Ok(json)
     };
     let text = || {

@@ -51,8 +51,8 @@ async fn take(cx: &Cx, paths: &[PathBuf], channel: String, args: TreeArgs) -> Re
     outcomes.extend(below.outcomes);
     let json = || {
         let mut json = judging::json(&outcomes)?;
-        json["tree"] = json_of_tree;
-        json["confined"] = serde_json::to_value(cx.confined)?;
+        json.set("tree", json_of_tree);
+        json.set("confined", serde_json::to_value(cx.confined)?);
         Ok(json)
     };
     judging::tell(cx, &station, "import", &outcomes, json).await?;

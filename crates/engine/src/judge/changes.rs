@@ -1,17 +1,19 @@
 //! What changes in the verdicts of a channel, held packed: a first judgement changes that of every artifact.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde::{Deserialize, Serialize};
 
+use airlock_core::id::Digest;
 use airlock_core::severity::Tenths;
 use airlock_core::verdict::{Judgement, Verdict};
 
 use crate::error::{Error, Result};
 
-/// Lines that are packed together, in bytes. Names and reasons repeat themselves from one to the next.
+/// Lines are packed when they have so many bytes together. Names and reasons repeat themselves from one to the next.
 const BLOCK_BYTES: usize = 256 << 10;
+/// As fast as it goes: what is packed lives as long as the command.
 const PACK_LEVEL: i32 = 1;
 
 /// A change of one artifact's verdict.
@@ -92,7 +94,7 @@ impl FindingChanges {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Changes {
     channel: Box<str>,
-    /// Lines as [`Row`] writes them, packed.
+    /// Rows as lines of JSON, packed. Where a block ends depends on the rows alone, so that the same changes are equal.
     blocks: Vec<Box<[u8]>>,
     /// Those after them.
     open: Vec<u8>,
@@ -108,24 +110,29 @@ impl Changes {
     /// Adds those of one more shard.
     pub(super) fn add(&mut self, shard: &OfShard) -> Result<()> {
         self.count += shard.count;
-        self.open.extend_from_slice(&shard.lines);
-        if self.open.len() >= BLOCK_BYTES {
-            self.blocks.push(zstd::bulk::compress(&self.open, PACK_LEVEL).map_err(unpacked)?.into());
-            self.open.clear();
+        for line in shard.lines.split_inclusive(|byte| *byte == b'\n') {
+            self.open.extend_from_slice(line);
+            if self.open.len() >= BLOCK_BYTES {
+                self.blocks.push(zstd::bulk::compress(&self.open, PACK_LEVEL).map_err(not_held)?.into());
+                self.open.clear();
+            }
         }
         Ok(())
     }
 
     /// Those that `other` has not, as far as the verdicts now are concerned.
     pub fn without(&self, other: &Self) -> Result<Self> {
-        let mut known: BTreeSet<(String, Option<&'static str>)> = BTreeSet::new();
-        other.each(|change| {
-            known.insert((change.artifact.to_owned(), change.to));
+        // There may be one for every artifact of a channel.
+        let key = |row: &Row<'_>| Digest::of(format!("{:?} {}", row.to, row.artifact).as_bytes());
+        let mut known: HashSet<Digest> = HashSet::new();
+        other.rows(|row| {
+            known.insert(key(row));
+            Ok(())
         })?;
         let mut out = Self::of(&self.channel);
         self.rows(|row| {
             let mut kept = OfShard::default();
-            if !known.contains(&(row.artifact.to_string(), row.to.map(Verdict::word))) {
+            if !known.contains(&key(row)) {
                 kept.push(row)?;
             }
             out.add(&kept)
@@ -164,10 +171,10 @@ impl Changes {
             lines
                 .split(|byte| *byte == b'\n')
                 .filter(|line| !line.is_empty())
-                .try_for_each(|line| to(&serde_json::from_slice(line).map_err(|e| unpacked(e.into()))?))
+                .try_for_each(|line| to(&serde_json::from_slice(line).map_err(|e| not_held(e.into()))?))
         };
         for block in &self.blocks {
-            of_lines(&zstd::stream::decode_all(&block[..]).map_err(unpacked)?)?;
+            of_lines(&zstd::stream::decode_all(&block[..]).map_err(not_held)?)?;
         }
         of_lines(&self.open)
     }
@@ -186,7 +193,7 @@ impl std::fmt::Debug for Changes {
     }
 }
 
-fn unpacked(error: std::io::Error) -> Error {
+fn not_held(error: std::io::Error) -> Error {
     Error::fault(format!("what changed cannot be held or read back: {error}")).hint("run it again")
 }
 
@@ -286,6 +293,36 @@ mod tests {
         };
         assert_eq!(told(&changes), [first, second, third].map(|change| format!("{change:?}")));
         assert!(Changes::of("none").is_empty());
+    }
+
+    #[test]
+    fn the_same_changes_are_equal_whether_they_came_by_shards_or_one_by_one() {
+        let (why, admit) = ("w".repeat(10_000), Some(Verdict::Admit));
+        let files: Vec<String> = (0..60).map(|n| format!("idna-{n}.conda")).collect();
+        let mut at_once = OfShard::default();
+        let (mut by_shard, mut one_by_one) = (Changes::of("main"), Changes::of("main"));
+        for file in &files {
+            let row = row(("idna", file, "1"), (None, admit), &why);
+            at_once.push(&row).unwrap();
+            let mut alone = OfShard::default();
+            alone.push(&row).unwrap();
+            one_by_one.add(&alone).unwrap();
+        }
+        by_shard.add(&at_once).unwrap();
+        assert_eq!(by_shard, one_by_one);
+        assert_eq!((by_shard.blocks.len(), by_shard.len()), (2, files.len()), "some are packed, some wait");
+        assert!(by_shard.blocks.iter().all(|block| block.len() < BLOCK_BYTES / 10));
+        let mut told = Vec::new();
+        by_shard.each(|change| told.push(change.artifact.to_owned())).unwrap();
+        assert_eq!(told, files);
+        // The same artifacts with other verdicts are other changes.
+        let mut denied = Changes::of("main");
+        let mut shard = OfShard::default();
+        shard.push(&row(("idna", &files[0], "1"), (None, Some(Verdict::Deny)), &why)).unwrap();
+        shard.push(&row(("idna", &files[1], "1"), (None, admit), "for another reason")).unwrap();
+        denied.add(&shard).unwrap();
+        assert_eq!(denied.without(&by_shard).unwrap().len(), 1);
+        assert_eq!(by_shard.without(&denied).unwrap().len(), files.len() - 1);
     }
 
     proptest! {

@@ -206,7 +206,7 @@ async fn run(
         Some(sum) => sum,
         None => judge_all(station, common, &scope, (&maps, &lacks)).await?,
     };
-    // They have room for every name several times over, and the trees that follow need as much.
+    // Each of them names the whole channel, and the trees that follow take as much again.
     drop(maps);
     if matches!(scope, Scope::All) && channel.ecosystem == Ecosystem::Conda && is_news {
         feeds::index_names(station, inputs.set.identities).await?;

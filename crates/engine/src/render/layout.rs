@@ -20,6 +20,9 @@ pub(super) const CLASSIC: &str = "packages";
 pub(super) const CONDA: &str = "packages.conda";
 
 /// What one package of a subdir was rendered from, and what it added to the files of the subdir.
+///
+/// A layout is only derived, so that it needs no new kind when it changes: what cannot be read counts as never made, and members
+/// of an older program that are not there any more are passed over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slot {
     /// The published shard.
@@ -186,6 +189,8 @@ pub(super) fn runs(
 
 #[cfg(test)]
 mod tests {
+    use airlock_core::object;
+    use airlock_core::trie::Node;
     use proptest::prelude::*;
 
     use super::*;
@@ -212,6 +217,17 @@ mod tests {
 
     fn slots(members: &BTreeMap<String, String>) -> Slots {
         members.iter().map(|(name, text)| (name.clone(), Box::new(slot(text.len())))).collect()
+    }
+
+    #[test]
+    fn a_slot_of_a_program_that_named_subdirs_is_the_same_slot() {
+        let wanted = Box::new(slot(7));
+        let (shard, name) = (wanted.shard, wanted.name);
+        let text = format!(
+            r#"{{"kind":"airlock.tree.v1","leaf":{{"noarch/idna":{{"exports":{{"classic":0,"conda":0}},"name":"{name}","package":{{"licence":null,"subdirs":["noarch"],"summary":null,"timestamp":null,"version":""}},"records":{{"classic":7,"conda":0}},"revisions":{{"count":0,"stamps":null}},"shard":"{shard}"}}}}}}"#
+        );
+        let read: Node<Box<Slot>> = object::decode(text.as_bytes()).unwrap();
+        assert_eq!(read, Node::Leaf([("noarch/idna".to_owned(), wanted)].into()));
     }
 
     proptest! {

@@ -245,7 +245,7 @@ fn keyed(prefix: &str, slots: Slots) -> Slots {
 fn packages(slots: &Slots) -> BTreeMap<&str, Everywhere<'_>> {
     let mut packages: BTreeMap<&str, Everywhere<'_>> = BTreeMap::new();
     for (key, slot) in slots {
-        let Some((subdir, name)) = key.split_once('/') else { continue };
+        let (Some(subdir), name) = ShardKey::split(key) else { continue };
         packages.entry(name).or_default().add(subdir, &slot.package);
     }
     packages

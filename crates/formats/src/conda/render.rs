@@ -191,7 +191,8 @@ pub struct Everywhere<'a> {
 }
 
 impl<'a> Everywhere<'a> {
-    /// Takes in what one more subdir says of it. Of several, that of the newest version counts.
+    /// Takes in what one more subdir says of it. What the newest version says counts: of equal ones the first, and of a version
+    /// that cannot be compared with the one before it, the later.
     pub fn add(&mut self, subdir: &'a str, package: &'a ChannelPackage) {
         if let Err(at) = self.subdirs.binary_search(&subdir) {
             self.subdirs.insert(at, subdir);
