@@ -86,10 +86,11 @@ pub(crate) fn whole(file: &Verified) -> io::Result<Bytes> {
     Ok(Bytes::from(read(&mut reader, file.size())?))
 }
 
+/// Into room that is not cleared before: that would take as long as the reading.
 fn read(reader: &mut File, len: u64) -> io::Result<Vec<u8>> {
-    let mut piece = vec![0; usize::try_from(len).map_err(io::Error::other)?];
-    reader.read_exact(&mut piece)?;
-    Ok(piece)
+    let mut piece = Vec::with_capacity(usize::try_from(len).map_err(io::Error::other)?);
+    let read = reader.take(len).read_to_end(&mut piece)?;
+    if (read as u64) < len { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(piece) }
 }
 
 #[cfg(test)]
