@@ -43,7 +43,8 @@ impl Output {
         }
         let mut out = BufWriter::new(std::io::stdout().lock());
         match serde_json::to_writer(&mut out, &json()?) {
-            Err(e) if !e.is_io() => Err(e.into()),
+            // What was written before is no answer.
+            Err(e) if !e.is_io() => Err(Error::from(e).hint("what stands on stdout is a part; run it again")),
             written => {
                 let written = written.map_err(std::io::Error::from);
                 told(written.and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()))
