@@ -266,7 +266,8 @@ pub(super) async fn seal(
         inner.objects = vec![ObjectFile { path: sealed::OBJECTS.to_owned(), ..objects }];
         let path = beside.path().join(PLAIN);
         let written = Text::put(&path, |sink| bundle::text::write(&mut inner, sink))?;
-        let (text, from) = (Text::read(&path)?, File::open(&path).map_err(file_error(&path))?);
+        let open = || File::open(&path).map_err(file_error(&path));
+        let (text, from) = (Text::of(open()?, &path, |path| source::changed(path, PLAIN))?, open()?);
         if text.digest() != written {
             return Err(source::changed(&path, PLAIN));
         }

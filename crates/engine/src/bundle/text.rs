@@ -34,12 +34,24 @@ pub(crate) struct Text {
     digest: Digest,
     /// The hash of each piece.
     pieces: Vec<Digest>,
+    /// What is wrong where it is another one when it is read again.
+    changed: fn(&Path) -> Error,
+}
+
+/// That what somebody brought is another one than before.
+fn changes(path: &Path) -> Error {
+    Error::unsafe_(format!("{} changes while it is read", path.display()))
+        .hint("copy the bundle again; if it stays so, tell your security officer")
 }
 
 impl Text {
     /// Reads a text for the first time.
     pub fn read(path: &Path) -> Result<Self> {
-        let file = super::verify::open_own(path)?;
+        Self::of(super::verify::open_own(path)?, path, changes)
+    }
+
+    /// The same, of a file that is open already. `changed` says what is wrong where it is another one when it is read again.
+    pub fn of(file: File, path: &Path, changed: fn(&Path) -> Error) -> Result<Self> {
         let (mut whole, mut size, mut pieces) = (Sha256::new(), 0u64, Vec::new());
         let mut buffer = vec![0; PIECE_BYTES];
         loop {
@@ -54,7 +66,7 @@ impl Text {
             }
             if piece.len() < PIECE_BYTES {
                 let digest = Digest::from_bytes(whole.finalize().into());
-                return Ok(Self { file, path: path.to_owned(), size, digest, pieces });
+                return Ok(Self { file, path: path.to_owned(), size, digest, pieces, changed });
             }
         }
     }
@@ -117,8 +129,7 @@ impl Text {
         let piece = fill(&self.file, &self.path, (at * PIECE_BYTES) as u64, buffer)?;
         match self.pieces.get(at) {
             Some(known) if *known == Digest::of(piece) => Ok(piece),
-            _ => Err(Error::unsafe_(format!("{} changes while it is read", self.path.display()))
-                .hint("copy the bundle again; if it stays so, tell your security officer")),
+            _ => Err((self.changed)(&self.path)),
         }
     }
 }

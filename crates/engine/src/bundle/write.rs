@@ -18,7 +18,7 @@ use super::media;
 use super::source::{self, Source, Sources};
 use super::text::{Pieces, Text};
 use super::verify::{self, PARTIAL};
-use crate::error::{Error, Result, file_error};
+use crate::error::{Error, Kind, Result, file_error};
 use crate::progress::{Progress, Unit};
 
 /// What one file adds to the manifest, in bytes.
@@ -271,9 +271,15 @@ impl Folder {
         let path = self.dir.join(MANIFEST);
         let written = Text::put(&path, pieces)?;
         self.sync()?;
-        media::open(&path)?.iter().for_each(media::forget);
-        let text = Text::read(&path)?;
-        if text.digest() == written { Ok(text) } else { Err(damaged(&path)) }
+        // As a file that was written just now: where the medium does not have it any more, no bundle is unsafe.
+        let Some(file) = media::open(&path)? else { return Err(damaged(&path)) };
+        media::forget(&file);
+        match Text::of(file, &path, damaged) {
+            Ok(text) if text.digest() == written => Ok(text),
+            Err(error) if error.kind == Kind::Fault => Err(error),
+            // Also where it gives more than a manifest may have.
+            _ => Err(damaged(&path)),
+        }
     }
 
     /// Writes the signature, and takes the marker away when it is on the medium.
@@ -465,5 +471,38 @@ mod tests {
         folder.copy_files(&sources, &all, &Progress::default()).unwrap();
         let error = read_back().unwrap_err();
         assert!(error.message.contains("the store's copy of large has changed"), "{error}");
+    }
+
+    #[test]
+    fn a_medium_without_the_manifest_that_was_written_just_now_is_a_fault_and_no_unsafe_bundle() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, folder, _) = planted(dir.path());
+        let path = folder.dir.join(MANIFEST);
+        let written = |then: &dyn Fn()| {
+            folder.write_manifest(|sink| {
+                sink(b"{}")?;
+                then();
+                Ok(())
+            })
+        };
+        assert_eq!(written(&|| ()).unwrap().digest(), Digest::of(b"{}"));
+        let is_gone = written(&|| fs::remove_file(&path).unwrap()).unwrap_err();
+        let is_another = written(&|| {
+            fs::remove_file(&path).unwrap();
+            fs::write(&path, "[]").unwrap();
+        });
+        let is_a_link = written(&|| {
+            fs::remove_file(&path).unwrap();
+            std::os::unix::fs::symlink("nowhere", &path).unwrap();
+        });
+        fs::remove_file(&path).unwrap();
+        // It is good when it is read back, and another one when it is signed.
+        let signed = written(&|| ()).unwrap();
+        fs::write(&path, "[]").unwrap();
+        let is_another_then = signed.each(|_| Ok(())).unwrap_err();
+        for error in [is_gone, is_another.unwrap_err(), is_a_link.unwrap_err(), is_another_then] {
+            assert_eq!(error.kind, Kind::Fault, "{error}");
+            assert!(error.message.contains(MANIFEST), "{error}");
+        }
     }
 }
