@@ -11,7 +11,7 @@ use sqlx::{QueryBuilder, Row, Sqlite, Transaction};
 use airlock_core::id::Digest;
 use airlock_core::time::Time;
 
-use super::{BUSY, Db, ROWS_MAX, digest};
+use super::{BUSY, Db, ROWS_MAX, digest, is_kept};
 use crate::boxed;
 use crate::error::StoreError;
 
@@ -272,7 +272,7 @@ async fn add(tx: &mut Transaction<'static, Sqlite>, rows: &[&Download]) -> Resul
         " on conflict (channel, artifact, sha256, day, client, account, agent) do update set \
          first_at = min(first_at, excluded.first_at), last_at = max(last_at, excluded.last_at), times = times + excluded.times",
     );
-    query.build().execute(&mut **tx).await?;
+    query.build().persistent(is_kept(rows.len())).execute(&mut **tx).await?;
     Ok(())
 }
 

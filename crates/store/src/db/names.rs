@@ -10,7 +10,7 @@ use sqlx::{QueryBuilder, Sqlite, Transaction};
 use airlock_core::id::Digest;
 use airlock_core::time::Time;
 
-use super::{Db, ROWS_MAX, digest};
+use super::{Db, ROWS_MAX, digest, is_kept};
 use crate::boxed;
 use crate::error::StoreError;
 
@@ -52,6 +52,7 @@ pub(super) async fn change(
             if named.is_empty() {
                 continue;
             }
+            let rows = named.len();
             let mut query = QueryBuilder::<Sqlite>::new(
                 "insert into shard_name (channel, subdir, name, package, renderer, shard) ",
             );
@@ -67,7 +68,7 @@ pub(super) async fn change(
                 " on conflict (channel, subdir, name) do update set until = null, package = excluded.package, \
                  renderer = excluded.renderer, shard = excluded.shard",
             );
-            query.build().execute(&mut **tx).await?;
+            query.build().persistent(is_kept(rows)).execute(&mut **tx).await?;
         }
     }
     Ok(())
@@ -88,7 +89,7 @@ async fn supersede(
         list.push_bind(package.as_str());
     }
     list.push_unseparated(")");
-    query.build().execute(&mut **tx).await?;
+    query.build().persistent(is_kept(packages.len())).execute(&mut **tx).await?;
     Ok(())
 }
 
@@ -132,7 +133,8 @@ impl Db {
                 list.push_bind(shard.as_bytes().to_vec());
             }
             list.push_unseparated(")");
-            for row in query.build().fetch_all(&self.pool).await? {
+            let query = query.build().persistent(is_kept(chunk.len()));
+            for row in query.fetch_all(&self.pool).await? {
                 out.insert(digest(&row, "shard")?, digest(&row, "name")?);
             }
         }

@@ -8,7 +8,7 @@ use sqlx::{QueryBuilder, Row, Sqlite, Transaction};
 use airlock_core::id::{Digest, Id};
 use airlock_core::object::{self, Encoded, Object};
 
-use super::{Db, ROWS_MAX, digest};
+use super::{Db, ROWS_MAX, digest, is_kept};
 use crate::boxed;
 use crate::error::StoreError;
 use crate::pack::Packed;
@@ -52,14 +52,16 @@ impl Db {
         let mut rest = objects.into_iter().peekable();
         while rest.peek().is_some() {
             let mut query = QueryBuilder::<Sqlite>::new("insert into object (id, packed, data, born) ");
+            let mut rows = 0;
             query.push_values(rest.by_ref().take(ROWS_MAX), |mut row, object| {
+                rows += 1;
                 row.push_bind(object.digest.as_bytes().to_vec())
                     .push_bind(i64::from(object.packed))
                     .push_bind(object.data)
                     .push_bind(born);
             });
             query.push(" on conflict (id) do update set born = excluded.born where born < excluded.born");
-            query.build().execute(&mut *tx).await?;
+            query.build().persistent(is_kept(rows)).execute(&mut *tx).await?;
         }
         tx.commit().await?;
         Ok(())
@@ -98,7 +100,8 @@ impl Db {
                 list.push_bind(id.as_bytes().to_vec());
             }
             list.push_unseparated(")");
-            for row in query.build().fetch_all(&self.pool).await? {
+            let query = query.build().persistent(is_kept(chunk.len()));
+            for row in query.fetch_all(&self.pool).await? {
                 let packed = row.try_get::<i64, _>("packed")? != 0;
                 out.push(Packed { digest: digest(&row, "id")?, packed, data: row.try_get("data")? });
             }
@@ -117,7 +120,8 @@ impl Db {
                 list.push_bind(id.as_bytes().to_vec());
             }
             list.push_unseparated(")");
-            for row in query.build().fetch_all(&self.pool).await? {
+            let query = query.build().persistent(is_kept(chunk.len()));
+            for row in query.fetch_all(&self.pool).await? {
                 out.insert(digest(&row, "id")?);
             }
         }

@@ -5,7 +5,7 @@ use sqlx::{QueryBuilder, Row, Sqlite};
 use airlock_core::id::Digest;
 use airlock_core::time::Time;
 
-use super::{Db, ROWS_MAX, digest};
+use super::{Db, ROWS_MAX, digest, is_kept};
 use crate::boxed;
 use crate::error::StoreError;
 
@@ -76,7 +76,8 @@ impl Db {
                 query.push(" and born < ").push_bind(before);
             }
             query.push(" returning length(data) as size");
-            for row in query.build().fetch_all(&mut *tx).await? {
+            let query = query.build().persistent(is_kept(chunk.len()));
+            for row in query.fetch_all(&mut *tx).await? {
                 count += 1;
                 bytes += u64::try_from(row.try_get::<i64, _>("size")?).unwrap_or(0);
             }
