@@ -52,8 +52,35 @@ pub struct Intake {
     /// Something may lie there that this process did not write.
     is_resumed: bool,
     /// What is whole and was hashed by this process.
-    whole: Mutex<Vec<Digest>>,
+    whole: Mutex<Whole>,
     _lock: File,
+}
+
+/// Blobs that are whole, by the first byte of their hash, which is the folder that they lie in.
+///
+/// There are as many as a bundle has files, while its whole list is held: one list of all that doubles when it is full would take
+/// twice as much again while it is copied.
+#[derive(Debug)]
+struct Whole(Box<[Vec<Digest>; 256]>);
+
+impl Default for Whole {
+    fn default() -> Self {
+        Self(Box::new([const { Vec::new() }; 256]))
+    }
+}
+
+impl Whole {
+    fn push(&mut self, digest: Digest) {
+        let folder = &mut self.0[usize::from(digest.as_bytes()[0])];
+        if folder.len() == folder.capacity() {
+            folder.reserve_exact(folder.len() / 8 + 16);
+        }
+        folder.push(digest);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.iter().all(Vec::is_empty)
+    }
 }
 
 impl Intake {
@@ -188,17 +215,18 @@ impl Intake {
     /// Syncs everything once and gives the blobs their names. Before this returns, some of them may be in the store,
     /// whole; after it, all of them are, whatever happens to the power.
     pub fn commit(self) -> Result<(), StoreError> {
-        let mut whole = std::mem::take(&mut *self.whole.lock().unwrap_or_else(PoisonError::into_inner));
-        if !whole.is_empty() {
+        let whole = std::mem::take(&mut *self.whole.lock().unwrap_or_else(PoisonError::into_inner));
+        let is_empty = whole.is_empty();
+        if !is_empty {
             self.blobs.sync()?;
         }
-        whole.sort_unstable();
-        whole.dedup();
-        for group in whole.chunk_by(|a, b| a.as_bytes()[0] == b.as_bytes()[0]) {
-            self.name(group)?;
+        for mut folder in *whole.0 {
+            folder.sort_unstable();
+            folder.dedup();
+            self.name(&folder)?;
         }
         std::fs::remove_dir_all(&self.dir).map_err(StoreError::file(&self.dir))?;
-        if whole.is_empty() { Ok(()) } else { self.blobs.sync() }
+        if is_empty { Ok(()) } else { self.blobs.sync() }
     }
 
     /// Gives names to blobs that share their first two digits.
