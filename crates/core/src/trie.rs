@@ -127,20 +127,24 @@ fn keep(nodes: &mut Vec<Encoded>) -> impl FnMut(Encoded) -> Result<(), ObjectErr
 
 /// The same of entries, each key once and in any order, with each node handed over as it is made, a child before the branch
 /// that names it.
-pub fn build_each<'a, V, E>(
-    entries: impl IntoIterator<Item = (&'a String, &'a V)>,
+pub fn build_each<'a, K, V, E>(
+    entries: impl IntoIterator<Item = (&'a K, &'a V)>,
     mut each: impl FnMut(Encoded) -> Result<(), E>,
 ) -> Result<TreeId<V>, E>
 where
+    K: AsRef<str> + ?Sized + 'a,
     V: Clone + Serialize + DeserializeOwned + 'a,
     E: From<ObjectError>,
 {
-    let keyed = entries.into_iter().map(|(key, value)| (Digest::of(key.as_bytes()), key, value));
+    let keyed = entries.into_iter().map(|(key, value)| {
+        let key = key.as_ref();
+        (Digest::of(key.as_bytes()), key, value)
+    });
     build_level(&keyed.collect::<Vec<_>>(), 0, &mut each)
 }
 
 fn build_level<V, E>(
-    keyed: &[(Digest, &String, &V)],
+    keyed: &[(Digest, &str, &V)],
     level: usize,
     each: &mut impl FnMut(Encoded) -> Result<(), E>,
 ) -> Result<TreeId<V>, E>
@@ -149,9 +153,9 @@ where
     E: From<ObjectError>,
 {
     let node = if keyed.len() <= LEAF_MAX || level == LEVELS_MAX {
-        Node::Leaf(keyed.iter().map(|(_, key, value)| ((*key).clone(), (*value).clone())).collect())
+        Node::Leaf(keyed.iter().map(|(_, key, value)| ((*key).to_owned(), (*value).clone())).collect())
     } else {
-        let mut parts: BTreeMap<char, Vec<(Digest, &String, &V)>> = BTreeMap::new();
+        let mut parts: BTreeMap<char, Vec<(Digest, &str, &V)>> = BTreeMap::new();
         for entry in keyed {
             parts.entry(digit(&entry.0, level)).or_default().push(*entry);
         }

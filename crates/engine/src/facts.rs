@@ -37,7 +37,7 @@ impl FactStore {
         let from = db.find_ref(&ref_name(&channel.name, "facts")).await?;
         let root = match from {
             Some(id) => TreeId::new(id),
-            None => trees::store(db, &BTreeMap::new()).await?,
+            None => trees::store(db, &BTreeMap::<String, _>::new()).await?,
         };
         let now = station.now().await?;
         let channel = channel.name.clone();
@@ -45,8 +45,8 @@ impl FactStore {
     }
 
     /// Takes the facts of these shards into memory.
-    pub async fn read(&mut self, db: &Db, keys: &[&String]) -> Result<()> {
-        let ids = tree_edit::find_many(db, self.root, keys.iter().map(|k| k.as_str())).await?;
+    pub async fn read(&mut self, db: &Db, keys: &[&str]) -> Result<()> {
+        let ids = tree_edit::find_many(db, self.root, keys.iter().copied()).await?;
         let list: Vec<Id<Facts>> = ids.values().copied().collect();
         let objects: HashMap<Digest, Facts> = trees::objects(db, &list).await?;
         for (key, id) in ids {

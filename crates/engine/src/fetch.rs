@@ -120,11 +120,11 @@ async fn wanted(
 ) -> Result<Vec<Wanted>> {
     let db = &station.store.db;
     let upstream: Upstream = db.get(upstream).await?;
-    let is_news = |(_, touched): &(&String, &Touched)| touched.has_unseen || !touched.wanted.is_empty();
-    let keys: Vec<&String> = judgment.touched.iter().filter(is_news).map(|(key, _)| key).collect();
+    let is_news = |(_, touched): &(&str, &Touched)| touched.has_unseen || !touched.wanted.is_empty();
+    let keys: Vec<&str> = judgment.touched.iter().filter(is_news).map(|(key, _)| key).collect();
     let mut out = Vec::new();
     for keys in keys.chunks(CHUNK) {
-        let ids = tree_edit::find_many(db, upstream.tree, keys.iter().map(|k| k.as_str())).await?;
+        let ids = tree_edit::find_many(db, upstream.tree, keys.iter().copied()).await?;
         let list: Vec<Id<Shard>> = ids.values().copied().collect();
         let shards: HashMap<Digest, Shard> = trees::objects(db, &list).await?;
         facts.read(db, keys).await?;
@@ -245,7 +245,7 @@ async fn keep(
     joined(tokio::task::spawn_blocking(move || Ok(batch.commit()?)).await)?;
     let db = &station.store.db;
     let keys: BTreeSet<String> = new.iter().map(|(key, ..)| key.clone()).collect();
-    facts.read(db, &keys.iter().collect::<Vec<_>>()).await?;
+    facts.read(db, &keys.iter().map(String::as_str).collect::<Vec<_>>()).await?;
     for (key, file, result) in new.drain(..) {
         facts.note(&key, &file, result);
     }

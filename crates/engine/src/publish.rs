@@ -255,7 +255,7 @@ async fn pending(station: &Station, judgment: &Judgment, before: Option<Digest>)
     };
     pending.keys.retain(|key| !judgment.touched.contains_key(key));
     let lacking = judgment.touched.iter().filter(|(_, touched)| touched.lacks_bytes);
-    pending.keys.extend(lacking.map(|(key, _)| key.clone()));
+    pending.keys.extend(lacking.map(|(key, _)| key.to_owned()));
     Ok(db.put(&pending).await?.digest())
 }
 
@@ -266,20 +266,20 @@ async fn listed(station: &Station, judgment: &Judgment, before: Option<Digest>) 
         let all = judgment.touched.iter().filter_map(|(key, touched)| Some((key, touched.now.as_ref()?)));
         return trees::store(db, all).await;
     };
-    let is_news = |(_, touched): &(&String, &Touched)| touched.now.is_some() && touched.now != touched.before;
-    let news: BTreeMap<&String, Id<Shard>> =
+    let is_news = |(_, touched): &(&str, &Touched)| touched.now.is_some() && touched.now != touched.before;
+    let news: BTreeMap<&str, Id<Shard>> =
         judgment.touched.iter().filter(is_news).filter_map(|(key, t)| Some((key, t.now?))).collect();
-    let held = tree_edit::find_many(db, before, news.keys().map(|k| k.as_str())).await?;
+    let held = tree_edit::find_many(db, before, news.keys().copied()).await?;
     let mut changes = BTreeMap::new();
     let mut encoded: Vec<Encoded> = Vec::new();
     for (key, now) in news {
         let Some(old) = held.get(key).copied().filter(|old| *old != now) else {
-            changes.insert(key.clone(), Some(now));
+            changes.insert(key.to_owned(), Some(now));
             continue;
         };
         let mut union: Shard = db.get(old).await?;
         union.entries.extend(db.get(now).await?.entries);
-        changes.insert(key.clone(), Some(trees::encode_into(&union, &mut encoded)?));
+        changes.insert(key.to_owned(), Some(trees::encode_into(&union, &mut encoded)?));
     }
     db.put_many(&encoded).await?;
     Ok(tree_edit::edit(db, Some(before), &changes).await?)
@@ -367,7 +367,7 @@ fn changed_names(
 ) -> Vec<NameChange> {
     let mut by_subdir: BTreeMap<String, BTreeMap<String, Option<ShardName>>> =
         snapshot.subdirs.keys().map(|subdir| (subdir.clone(), BTreeMap::new())).collect();
-    for (key, touched) in &judgment.touched {
+    for (key, touched) in judgment.touched.iter() {
         let ShardKey { subdir: Some(subdir), name } = ShardKey::parse(key) else { continue };
         // All that is there follows below, if nothing was rendered before.
         if touched.now != touched.before && (was_rendered || touched.now.is_none()) {

@@ -116,7 +116,7 @@ pub(crate) async fn fetch_and_publish(
     let (upstream, state) = (reading.upstream, &reading.state);
     let before_fetch = How { for_fetch: true, ..How::default() };
     let judgment = judge::judge(station, channel, &before_fetch, Some(upstream)).await?;
-    let is_news = judgment.touched.values().any(|t| t.has_unseen || !t.wanted.is_empty());
+    let is_news = judgment.touched.iter().any(|(_, t)| t.has_unseen || !t.wanted.is_empty());
     let (fetched, judgment) = match is_news {
         true => (fetch::fetch(station, channel, origin, (upstream, state), &judgment).await?, None),
         false => (Fetched::default(), Some(judgment)),

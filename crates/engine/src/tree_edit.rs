@@ -10,11 +10,10 @@ use airlock_core::object;
 use airlock_core::trie::{self, Edited, Node, Step, TreeId};
 use airlock_store::{Db, StoreError};
 
+use crate::trees::NODES_AT_ONCE;
+
 /// What is read here: whoever asks says what a missing object means.
 type Result<T> = std::result::Result<T, StoreError>;
-
-/// Nodes that are held at once while a tree is looked through.
-const NODES_AT_ONCE: usize = 128;
 
 /// A value that stands in a tree.
 pub trait Value: Clone + Serialize + DeserializeOwned {}

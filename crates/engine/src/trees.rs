@@ -13,6 +13,9 @@ use airlock_store::{Db, Packed, StoreError};
 
 use crate::error::{Error, Result, joined};
 
+/// Nodes that are held at once while a tree is read.
+pub(crate) const NODES_AT_ONCE: usize = 128;
+
 /// Reads a whole tree.
 pub async fn load<V>(db: &Db, root: TreeId<V>) -> Result<BTreeMap<String, V>>
 where
@@ -21,7 +24,8 @@ where
     Ok(walk(db, root).await?.1)
 }
 
-/// Reads a whole tree level by level: every node, root included, and the entries.
+/// Reads a whole tree level by level: every node, root included, and the entries. It is not larger than what is stored: no node is
+/// read twice.
 pub async fn walk<V>(db: &Db, root: TreeId<V>) -> Result<(Vec<Digest>, BTreeMap<String, V>)>
 where
     V: Clone + Serialize + DeserializeOwned,
@@ -39,21 +43,28 @@ where
     V: Clone + Serialize + DeserializeOwned,
 {
     let mut map = BTreeMap::new();
-    let mut all = Vec::new();
+    let (mut all, mut seen) = (Vec::new(), HashSet::new());
     let mut level = vec![root.digest()];
     loop {
         level.retain(|id| !known.contains(id));
         if level.is_empty() {
             break;
         }
+        // Sub-tries of one tree hold different keys. One that stands in several places is nothing that this program wrote: whoever
+        // follows it everywhere reads few nodes without an end.
+        if let Some(twice) = level.iter().find(|id| !seen.insert(**id)) {
+            return Err(StoreError::Corrupt(format!("a tree has the node {twice} in several places")).into());
+        }
         all.extend(&level);
-        let mut nodes = db.get_many(&level).await?;
         let mut next = Vec::new();
-        for id in &level {
-            let bytes = nodes.remove(id).ok_or(StoreError::MissingObject(*id))?;
-            match object::decode::<Node<V>>(&bytes)? {
-                Node::Leaf(entries) => map.extend(entries),
-                Node::Branch(children) => next.extend(children.values().map(Id::digest)),
+        for ids in level.chunks(NODES_AT_ONCE) {
+            let mut nodes = db.get_many(ids).await?;
+            for id in ids {
+                let bytes = nodes.remove(id).ok_or(StoreError::MissingObject(*id))?;
+                match object::decode::<Node<V>>(&bytes)? {
+                    Node::Leaf(entries) => map.extend(entries),
+                    Node::Branch(children) => next.extend(children.values().map(Id::digest)),
+                }
             }
         }
         level = next;
@@ -62,11 +73,9 @@ where
 }
 
 /// Builds a tree of entries, each key once, and writes its nodes.
-pub async fn store<'a, V>(
-    db: &Db,
-    entries: impl IntoIterator<Item = (&'a String, &'a V)>,
-) -> Result<TreeId<V>>
+pub async fn store<'a, K, V>(db: &Db, entries: impl IntoIterator<Item = (&'a K, &'a V)>) -> Result<TreeId<V>>
 where
+    K: AsRef<str> + ?Sized + 'a,
     V: Clone + Serialize + DeserializeOwned + 'a,
 {
     let mut nodes = Vec::new();
@@ -179,6 +188,37 @@ impl Writing {
         match self.0.take() {
             Some(task) => joined(task.await.map(|done| done.map_err(Error::from))),
             None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn put(db: &Db, node: &Node<u32>) -> TreeId<u32> {
+        db.put(node).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_tree_that_has_a_node_in_several_places_is_refused_however_far_apart_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(&dir.path().join("db"), true).await.unwrap();
+        let leaf = put(&db, &Node::Leaf(BTreeMap::from([("idna".to_owned(), 1)]))).await;
+        let digits = || ('!'..='~').chain('А'..='я').take(NODES_AT_ONCE + 30);
+        let mut parents = BTreeMap::new();
+        for digit in digits() {
+            parents.insert(digit, put(&db, &Node::Branch(BTreeMap::from([(digit, leaf)]))).await);
+        }
+        assert_eq!(parents.len(), NODES_AT_ONCE + 30);
+        let one = put(&db, &Node::Branch(parents.iter().take(1).map(|(d, id)| (*d, *id)).collect())).await;
+        assert_eq!(load(&db, one).await.unwrap(), BTreeMap::from([("idna".to_owned(), 1)]));
+        let all = put(&db, &Node::Branch(parents)).await;
+        // And one that has a node on two levels.
+        let below = put(&db, &Node::Branch(BTreeMap::from([('0', leaf), ('1', one)]))).await;
+        for root in [all, below] {
+            let error = load(&db, root).await.unwrap_err();
+            assert!(error.is_content && error.message.contains("in several places"), "{error}");
         }
     }
 }

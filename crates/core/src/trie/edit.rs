@@ -112,8 +112,8 @@ impl<V: Clone + Serialize + DeserializeOwned> Editor<'_, V> {
         if entries.len() <= LEAF_MAX || level >= LEVELS_MAX {
             return Ok(Part::Few(entries));
         }
-        let keyed: Vec<(Digest, &String, &V)> =
-            entries.iter().map(|(key, value)| (Digest::of(key.as_bytes()), key, value)).collect();
+        let keyed: Vec<(Digest, &str, &V)> =
+            entries.iter().map(|(key, value)| (Digest::of(key.as_bytes()), key.as_str(), value)).collect();
         Ok(Part::Branch(build_level(&keyed, level, &mut keep(&mut self.fresh))?))
     }
 

@@ -66,7 +66,7 @@ async fn known(station: &Station, channel: &Channel) -> Result<Vec<(String, Opti
 async fn root_of<T: Object>(station: &Station, root: Option<Digest>) -> Result<TreeId<Id<T>>> {
     match root {
         Some(id) => Ok(TreeId::new(id)),
-        None => trees::store(&station.store.db, &std::collections::BTreeMap::new()).await,
+        None => trees::store(&station.store.db, &std::collections::BTreeMap::<String, _>::new()).await,
     }
 }
 

@@ -9,6 +9,7 @@ mod closure;
 mod inputs;
 mod one;
 mod scope;
+mod touched;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -32,7 +33,6 @@ use airlock_core::shard::{Shard, ShardKey};
 use airlock_core::snapshot::{Counts, Covered, Snapshot, Upstream};
 use airlock_core::time::Time;
 use airlock_core::trie::TreeId;
-use airlock_core::verdict::Judgement;
 use airlock_store::{Db, Packed};
 
 use crate::boxed;
@@ -48,6 +48,7 @@ use inputs::Inputs;
 pub use one::Reopened;
 use one::{Common, Done, ForClosure, One, Task};
 use scope::{Maps, Scope};
+pub use touched::{Touched, TouchedShards, Wanted};
 
 /// Shards that are read and judged at once.
 const CHUNK: usize = 512;
@@ -83,32 +84,6 @@ pub struct How {
     pub compare: bool,
 }
 
-/// A file to fetch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
-    /// Its name.
-    pub file: String,
-    /// Whether it is held, and fetched only to see what it says: it is in quarantine until that releases it.
-    pub is_probe: bool,
-}
-
-/// What judging one shard anew gave.
-#[derive(Clone, Debug)]
-pub struct Touched {
-    /// Its published shard before.
-    pub before: Option<Id<Shard>>,
-    /// Its published shard now.
-    pub now: Option<Id<Shard>>,
-    /// What was found of it now. None if it is nowhere any more; or nothing was to be written.
-    pub judgement: Option<Id<Judgement>>,
-    /// Its files that nothing but their bytes keeps out, or what opening them may tell.
-    pub wanted: Vec<Wanted>,
-    /// Whether the source lists files of it that were never seen before.
-    pub has_unseen: bool,
-    /// Whether a file of it that is not admitted lacks its bytes, or what opening it may tell.
-    pub lacks_bytes: bool,
-}
-
 /// A judgement of a channel that is not published yet.
 #[derive(Debug)]
 pub struct Judgment {
@@ -118,8 +93,8 @@ pub struct Judgment {
     pub snapshot: Option<Snapshot>,
     /// How many artifacts have which verdict.
     pub counts: Counts,
-    /// The shards that were judged anew, by shard key.
-    pub touched: BTreeMap<String, Touched>,
+    /// The shards that were judged anew.
+    pub touched: TouchedShards,
     /// What is denied of everything that a kept snapshot lists.
     pub blocks: BlockSet,
     /// What changes.
@@ -293,7 +268,11 @@ async fn judge_all(
     let task =
         station.options.progress.task(format!("judging {}", common.channel.name), Unit::Names, Some(names));
     let common = Arc::new(common);
-    let mut sum = Sum { changes: Changes::of(&common.channel.name), ..Sum::default() };
+    let touched = TouchedShards::with_room(match scope {
+        Scope::All => maps.keys.len(),
+        Scope::Some(keys) => keys.len(),
+    });
+    let mut sum = Sum { touched, changes: Changes::of(&common.channel.name), ..Sum::default() };
     let mut writing = Writing::default();
     let chunks: Vec<_> = maps
         .keys
@@ -415,7 +394,7 @@ async fn lying<T: Object>(
 struct Sum {
     settled: Settled,
     before: (Counts, Covered),
-    touched: BTreeMap<String, Touched>,
+    touched: TouchedShards,
     changes: Changes,
     differences: Differences,
     findings: FindingChanges,
@@ -434,7 +413,7 @@ impl Sum {
         for (of, (why, files)) in one.reopened {
             self.reopened.entry(of).or_insert((why, 0)).1 += files;
         }
-        self.touched.insert(one.key, one.touched);
+        self.touched.add(one.key, one.touched);
         Ok(())
     }
 
@@ -492,11 +471,11 @@ impl Sum {
 async fn grown<'a, T: 'a>(
     db: &Db,
     before: Option<TreeId<Id<T>>>,
-    changes: impl Iterator<Item = (&'a String, &'a Option<Id<T>>)>,
+    changes: impl Iterator<Item = (&'a str, &'a Option<Id<T>>)>,
 ) -> Result<TreeId<Id<T>>> {
     match before {
         Some(before) => {
-            let changes = changes.map(|(key, value)| (key.clone(), *value)).collect();
+            let changes = changes.map(|(key, value)| (key.to_owned(), *value)).collect();
             Ok(tree_edit::edit(db, Some(before), &changes).await?)
         }
         None => trees::store(db, changes.filter_map(|(key, value)| Some((key, value.as_ref()?)))).await,
