@@ -15,7 +15,8 @@ use airlock_engine::bundle::{import, verify};
 use airlock_engine::error::{Error, Kind};
 use airlock_engine::station::{Side, Station};
 use airlock_engine::{trees, trust};
-use airlock_testkit::{Kit, conda, osv, wheel};
+use airlock_formats::make::CondaPackage;
+use airlock_testkit::{Kit, conda, fuzz, osv, wheel};
 use serde_json::{Value, json};
 
 /// A sender that published one package, its bundle, and a receiver that trusts it.
@@ -239,6 +240,26 @@ async fn a_wheel_of_a_channel_that_a_delta_adds_keeps_its_metadata() {
         named.extend(facts.files.values().map(|fact| fact.file.as_ref().unwrap().metadata));
     }
     assert!(named.len() == 2 && named[0].is_some() && named[0] == named[1], "{named:?}");
+}
+
+#[tokio::test]
+async fn a_file_that_lies_in_two_subdirs_comes_in_in_both() {
+    let mut gap = Gap::new().await;
+    let mut source = gap.low.conda_source("both");
+    // As packages were built that say of no subdir that they are for it.
+    let index = json!({"name": "x", "version": "1", "build": "0", "build_number": 0, "depends": [], "license": "MIT"});
+    let info = fuzz::tar(&[("info/index.json", index.to_string().as_bytes())]);
+    let (package, bytes) = (conda("x", "1"), fuzz::conda_of(&info, &fuzz::tar(&[("a", b"a")])));
+    for subdir in ["linux-64", "noarch"] {
+        source.add_bytes(&CondaPackage { subdir, ..package }, &bytes, &json!({}));
+    }
+    source.write();
+    gap.low.add_channel("both", Ecosystem::Conda, source.path(), &["linux-64"]).await;
+    assert_eq!(gap.low.sync("both").await.counts.admit, 2);
+    let disk = gap.export().await;
+    let report = import::import(&gap.high, &disk).await.unwrap();
+    let both = report.outcomes.iter().find(|outcome| outcome.channel == "both").unwrap();
+    assert_eq!((both.counts.admit, both.counts.hold, both.counts.deny), (2, 0, 0));
 }
 
 #[tokio::test]

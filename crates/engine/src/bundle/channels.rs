@@ -14,7 +14,7 @@ use airlock_core::shard::Shard;
 use airlock_core::snapshot::{Snapshot, Upstream};
 use airlock_core::time::Time;
 use airlock_core::trie::TreeId;
-use airlock_store::{Db, RefChange};
+use airlock_store::{Db, RefChange, StoreError};
 
 use super::held;
 use super::parts::Came;
@@ -81,13 +81,7 @@ pub(super) async fn arrived(
             bad.escape_default()
         )));
     }
-    // Everything that explains what was left out must have come along too.
-    let judgements = trees::load(db, snapshot.judgement).await.map_err(missing)?;
-    let ids: Vec<Digest> = judgements.values().map(Id::digest).collect();
-    let present = db.present(&ids).await?;
-    if let Some(absent) = ids.iter().find(|id| !present.contains(id)) {
-        return Err(lacks(name, &format!("object {absent} is not in it")));
-    }
+    check_explained(db, name, &snapshot).await?;
     let mut refs = Vec::new();
     let def = db.find_ref(&ref_name(name, "def")).await?;
     let channel = match def {
@@ -119,8 +113,21 @@ pub(super) async fn arrived(
     Ok(Arrived { channel, is_new: def.is_none(), upstream, facts, refs })
 }
 
+/// Everything that explains what was left out must have come along too.
+async fn check_explained(db: &Db, name: &str, snapshot: &Snapshot) -> Result<()> {
+    let judgements = trees::load(db, snapshot.judgement).await.map_err(|e| incomplete(name, e))?;
+    let ids: Vec<Digest> = judgements.into_values().map(|id| id.digest()).collect();
+    for ids in ids.chunks(SHARDS_AT_ONCE) {
+        let present = db.present(ids).await?;
+        if let Some(absent) = ids.iter().find(|id| !present.contains(id)) {
+            return Err(lacks(name, &format!("object {absent} is not in it")));
+        }
+    }
+    Ok(())
+}
+
 /// This station's facts with what came: first seen now, pinned at first sight. The facts of a few shards are in
-/// memory at a time.
+/// memory at a time, and of all of them where they lie.
 async fn facts(
     station: &Station,
     name: &str,
@@ -131,19 +138,22 @@ async fn facts(
     let from = db.find_ref(&ref_name(name, "facts")).await?;
     let held = from.map(TreeId::<Id<Facts>>::new);
     let now = station.now().await?;
-    let all: Vec<(String, Id<Facts>)> = trees::load(db, head.facts).await?.into_iter().collect();
-    let known = match &head.held {
-        None => Metadata::of(station, m, &all).await?,
-        Some(held) => {
-            let held = trees::load(db, held.facts).await?;
-            let sent: Vec<(String, Id<Facts>)> = all.iter().cloned().chain(held).collect();
-            Metadata::of(station, m, &sent).await?
-        }
+    let all: BTreeMap<String, Id<Facts>> = trees::load(db, head.facts).await?;
+    let of_held = match &head.held {
+        None => BTreeMap::new(),
+        Some(held) => trees::load(db, held.facts).await?,
     };
-    let mut changes = BTreeMap::new();
-    for chunk in all.chunks(SHARDS_AT_ONCE) {
+    let known = Metadata::of(station, m, all.values().chain(of_held.values()).copied()).await?;
+    drop(of_held);
+    let mut changes: Vec<(String, Id<Facts>)> = Vec::with_capacity(all.len());
+    let mut all = all.into_iter();
+    loop {
+        let chunk: Vec<(String, Id<Facts>)> = all.by_ref().take(SHARDS_AT_ONCE).collect();
+        if chunk.is_empty() {
+            break;
+        }
         let ids: Vec<Id<Facts>> = chunk.iter().map(|(_, id)| *id).collect();
-        let mut sent = trees::objects(db, &ids).await?;
+        let sent = trees::objects(db, &ids).await?;
         let ours = match held {
             Some(root) => tree_edit::find_many(db, root, chunk.iter().map(|(key, _)| key.as_str())).await?,
             None => BTreeMap::new(),
@@ -152,20 +162,27 @@ async fn facts(
         let before = trees::objects(db, &list).await?;
         let mut encoded = Vec::new();
         for (key, id) in chunk {
-            let Some(sent) = sent.remove(&id.digest()) else { continue };
-            let ours = ours.get(key).copied();
+            // The same may be said of several shards: of one file that lies in two subdirs.
+            let sent = sent.get(&id.digest()).cloned().ok_or(StoreError::MissingObject(id.digest()))?;
+            let ours = ours.get(&key).copied();
             let mut facts = ours.and_then(|id| before.get(&id.digest())).cloned().unwrap_or_default();
             merge(&mut facts, sent, &known, now);
             let id = trees::encode_into(&facts, &mut encoded)?;
             if ours == Some(id) {
                 encoded.pop();
             } else {
-                changes.insert(key.clone(), Some(id));
+                changes.push((key, id));
             }
         }
         db.put_many(&encoded).await?;
     }
-    let root = tree_edit::edit(db, held, &changes).await?;
+    let root = match held {
+        Some(_) => {
+            let changes = changes.into_iter().map(|(key, id)| (key, Some(id))).collect();
+            tree_edit::edit(db, held, &changes).await?
+        }
+        None => trees::store(db, changes.iter().map(|(key, id)| (key, id))).await?,
+    };
     Ok((root, from, known))
 }
 
@@ -190,7 +207,7 @@ pub(super) struct Metadata {
 }
 
 impl Metadata {
-    async fn of(station: &Station, m: &Manifest, sent: &[(String, Id<Facts>)]) -> Result<Self> {
+    async fn of(station: &Station, m: &Manifest, sent: impl Iterator<Item = Id<Facts>>) -> Result<Self> {
         let came = m.wholes().filter(|whole| whole.name.ends_with(".metadata")).map(|whole| whole.sha256);
         let mut known = Self { came: came.collect(), held: HashMap::new() };
         // A bundle without a base carries everything itself.
@@ -199,7 +216,7 @@ impl Metadata {
         }
         let db = &station.store.db;
         let mut wanted: HashMap<Digest, Digest> = HashMap::new();
-        let ids: Vec<Id<Facts>> = sent.iter().map(|(_, id)| *id).collect();
+        let ids: Vec<Id<Facts>> = sent.collect();
         each_file(db, &ids, |file| {
             let metadata = file.metadata.filter(|digest| !known.came.contains(digest));
             wanted.extend(metadata.map(|digest| (file.sha256, digest)));
