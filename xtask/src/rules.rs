@@ -34,14 +34,15 @@ const EXCEPTIONS: [(&str, &str); 3] =
 /// One implementation of cryptography in the binary, and not two.
 const BANNED: [&str; 2] = ["ring", "openssl-sys"];
 /// Which rooms a room may lead to.
-const ROOMS: [(&str, &[&str]); 8] = [
+const ROOMS: [(&str, &[&str]); 9] = [
+    ("airlock-memory", &[]),
     ("airlock-core", &[]),
     ("airlock-formats", &["airlock-core"]),
     ("airlock-store", &["airlock-core"]),
     ("airlock-solve", &["airlock-core"]),
     ("airlock-engine", &["airlock-core", "airlock-formats", "airlock-store", "airlock-solve"]),
     ("airlock-web", &["airlock-core", "airlock-formats", "airlock-store", "airlock-engine"]),
-    ("airlock", &["airlock-core", "airlock-formats", "airlock-engine", "airlock-web"]),
+    ("airlock", &["airlock-core", "airlock-formats", "airlock-memory", "airlock-engine", "airlock-web"]),
     ("xtask", &[]),
 ];
 
@@ -49,11 +50,12 @@ const ROOMS: [(&str, &[&str]); 8] = [
 pub fn check(root: &Path) -> Result<()> {
     let mut faults = sizes(root)?;
     faults.extend(sql(root)?);
+    faults.extend(lints(root)?);
     let metadata = metadata(root)?;
     faults.extend(dependencies(&metadata, &in_binary(root)?));
     faults.extend(rooms(&metadata));
     if faults.is_empty() {
-        println!("rules: sizes, rooms, SQL, dependencies and licences are as agreed");
+        println!("rules: sizes, rooms, SQL, lints, dependencies and licences are as agreed");
         return Ok(());
     }
     Err(format!("rules of the house are broken:\n  {}", faults.join("\n  ")))
@@ -100,6 +102,27 @@ fn sql(root: &Path) -> Result<Vec<String>> {
         if !in_store && !here && (text.contains("sqlx::") || text.contains("insert into ")) {
             faults.push(format!("{} holds SQL", path.display()));
         }
+    }
+    Ok(faults)
+}
+
+/// Every crate has the lints of the workspace, which forbid unsafe code, but the one that sets the allocator.
+fn lints(root: &Path) -> Result<Vec<String>> {
+    let crates = std::fs::read_dir(root.join("crates")).map_err(|e| e.to_string())?;
+    let mut faults = Vec::new();
+    for folder in
+        crates.filter_map(std::result::Result::ok).map(|entry| entry.path()).chain([root.join("xtask")])
+    {
+        let path = folder.join("Cargo.toml");
+        let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        if !folder.ends_with("crates/memory") && !text.contains("[lints]\nworkspace = true\n") {
+            faults.push(format!("{} does without the lints of the workspace", path.display()));
+        }
+    }
+    let path = root.join("Cargo.toml");
+    let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    if !text.contains("\nunsafe_code = \"forbid\"\n") {
+        faults.push(format!("{} does not forbid unsafe code", path.display()));
     }
     Ok(faults)
 }

@@ -12,11 +12,8 @@ use std::process::ExitCode;
 use airlock_engine::error::{Error, Kind, Result};
 use clap::Parser as _;
 
-/// Indexes and feeds are millions of small values: the system's allocator spends a fifth of their time.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    airlock_memory::give_back_soon();
     run(cli::Cli::parse()).unwrap_or_else(|error| {
         eprintln!("error: {}", output::plain_lines(&error.message));
         if let Some(hint) = &error.hint {

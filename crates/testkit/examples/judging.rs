@@ -28,10 +28,6 @@ use airlock_engine::progress::Progress;
 use airlock_engine::station::{Clock, Options, Station};
 use airlock_engine::{channel, feeds, trees};
 
-/// The command's, since what is measured is what the command does.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Objects that are read at once.
 const OBJECTS_AT_ONCE: usize = 1000;
 
@@ -118,8 +114,13 @@ fn impossible(ecosystem: Ecosystem, work: &[Work], judged: &[Judgement]) -> usiz
     now.len()
 }
 
-#[tokio::main]
-async fn main() {
+fn main() {
+    // As the command holds memory, since what is measured is what the command does.
+    airlock_memory::give_back_soon();
+    tokio::runtime::Runtime::new().unwrap().block_on(measure());
+}
+
+async fn measure() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [dir, name, policy] = args.as_slice() else {
         eprintln!("judging STATION CHANNEL POLICY");
