@@ -1,6 +1,6 @@
 //! Trees of the store that are too large to be read whole: many look-ups at once, differences, edits.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -10,7 +10,7 @@ use airlock_core::object;
 use airlock_core::trie::{self, Edited, Node, Step, TreeId};
 use airlock_store::{Db, StoreError};
 
-use crate::trees::NODES_AT_ONCE;
+use crate::trees::{self, NODES_AT_ONCE};
 
 /// What is read here: whoever asks says what a missing object means.
 type Result<T> = std::result::Result<T, StoreError>;
@@ -81,7 +81,7 @@ pub struct Difference<V> {
     pub new: Option<V>,
 }
 
-/// What distinguishes two trees, sorted by key. Sub-tries that are the same object are not read.
+/// What distinguishes two trees, sorted by key. Sub-tries that are the same object are not read, and none is read twice.
 pub async fn diff<V: Value + PartialEq>(
     db: &Db,
     old: Option<TreeId<V>>,
@@ -89,6 +89,7 @@ pub async fn diff<V: Value + PartialEq>(
 ) -> Result<Vec<Difference<V>>> {
     let mut out: BTreeMap<String, (Option<V>, Option<V>)> = BTreeMap::new();
     let mut pairs = if old == new { Vec::new() } else { vec![(old, new)] };
+    let mut seen: HashSet<(Digest, bool)> = HashSet::new();
     while !pairs.is_empty() {
         let some = pairs.split_off(pairs.len().saturating_sub(NODES_AT_ONCE / 2));
         let ids: Vec<Digest> =
@@ -97,6 +98,9 @@ pub async fn diff<V: Value + PartialEq>(
         for (old, new) in some {
             let (mut before, mut after) = (BTreeMap::new(), BTreeMap::new());
             for (id, children, is_new) in [(old, &mut before, false), (new, &mut after, true)] {
+                if let Some(id) = id.filter(|id| !seen.insert((id.digest(), is_new))) {
+                    return Err(trees::in_several_places(id.digest()));
+                }
                 // No tree and the empty tree have the same children.
                 match id.and_then(|id| read.get(&id.digest())) {
                     None => {}

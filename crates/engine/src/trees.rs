@@ -50,10 +50,8 @@ where
         if level.is_empty() {
             break;
         }
-        // Sub-tries of one tree hold different keys. One that stands in several places is nothing that this program wrote: whoever
-        // follows it everywhere reads few nodes without an end.
         if let Some(twice) = level.iter().find(|id| !seen.insert(**id)) {
-            return Err(StoreError::Corrupt(format!("a tree has the node {twice} in several places")).into());
+            return Err(in_several_places(*twice).into());
         }
         all.extend(&level);
         let mut next = Vec::new();
@@ -70,6 +68,12 @@ where
         level = next;
     }
     Ok((all, map))
+}
+
+/// Sub-tries of one tree hold different keys. One that stands in several places is nothing that this program wrote: whoever follows
+/// it everywhere reads few nodes without an end.
+pub(crate) fn in_several_places(node: Digest) -> StoreError {
+    StoreError::Corrupt(format!("a tree has the node {node} in several places"))
 }
 
 /// Builds a tree of entries, each key once, and writes its nodes.
@@ -195,6 +199,7 @@ impl Writing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tree_edit;
 
     async fn put(db: &Db, node: &Node<u32>) -> TreeId<u32> {
         db.put(node).await.unwrap()
@@ -217,8 +222,12 @@ mod tests {
         // And one that has a node on two levels.
         let below = put(&db, &Node::Branch(BTreeMap::from([('0', leaf), ('1', one)]))).await;
         for root in [all, below] {
-            let error = load(&db, root).await.unwrap_err();
-            assert!(error.is_content && error.message.contains("in several places"), "{error}");
+            let read = load(&db, root).await.unwrap_err();
+            let compared = tree_edit::diff(&db, Some(one), Some(root)).await.unwrap_err();
+            let gone = tree_edit::diff(&db, Some(root), None).await.unwrap_err();
+            for error in [read, compared.into(), gone.into()] {
+                assert!(error.is_content && error.message.contains("in several places"), "{error}");
+            }
         }
     }
 }
