@@ -108,11 +108,12 @@ fn sql(root: &Path) -> Result<Vec<String>> {
 
 /// Every crate has the lints of the workspace, which forbid unsafe code, but the one that sets the allocator.
 fn lints(root: &Path) -> Result<Vec<String>> {
-    let crates = std::fs::read_dir(root.join("crates")).map_err(|e| e.to_string())?;
+    let mut folders = vec![root.join("xtask")];
+    for entry in std::fs::read_dir(root.join("crates")).map_err(|e| e.to_string())? {
+        folders.push(entry.map_err(|e| e.to_string())?.path());
+    }
     let mut faults = Vec::new();
-    for folder in
-        crates.filter_map(std::result::Result::ok).map(|entry| entry.path()).chain([root.join("xtask")])
-    {
+    for folder in folders {
         let path = folder.join("Cargo.toml");
         let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
         if !folder.ends_with("crates/memory") && !text.contains("[lints]\nworkspace = true\n") {

@@ -38,6 +38,7 @@ const MIGRATIONS: [&str; 3] = [
 ];
 /// Rows in one statement: SQLite takes 32,766 parameters at most.
 const ROWS_MAX: usize = 500;
+
 /// Whether a connection keeps the program of a statement over so many rows. A program is as long as its rows are many, each number
 /// of rows has one of its own, and a connection keeps a hundred: together they took 17 MB. To make one anew costs little beside
 /// what its rows do.
