@@ -15,6 +15,8 @@ use crate::error::{Error, Result, joined};
 
 /// Nodes that are held at once while a tree is read.
 pub(crate) const NODES_AT_ONCE: usize = 128;
+/// Nodes that are read at once of a tree of which nobody needs more: a few thousand entries.
+const NODES_OF_PIECE: usize = 8;
 
 /// Reads a whole tree.
 pub async fn load<V>(db: &Db, root: TreeId<V>) -> Result<BTreeMap<String, V>>
@@ -24,7 +26,7 @@ where
     Ok(walk(db, root).await?.1)
 }
 
-/// Reads a whole tree level by level: every node, root included, and the entries. It is not larger than what is stored: no node is
+/// Reads a whole tree: every node, root included, and the entries. It is not larger than what is stored: no node is
 /// read twice.
 pub async fn walk<V>(db: &Db, root: TreeId<V>) -> Result<(Vec<Digest>, BTreeMap<String, V>)>
 where
@@ -42,32 +44,70 @@ pub async fn walk_beyond<V>(
 where
     V: Clone + Serialize + DeserializeOwned,
 {
-    let mut map = BTreeMap::new();
-    let (mut all, mut seen) = (Vec::new(), HashSet::new());
-    let mut level = vec![root.digest()];
-    loop {
-        level.retain(|id| !known.contains(id));
-        if level.is_empty() {
-            break;
+    let (mut nodes, mut map, mut pieces) = (Vec::new(), BTreeMap::new(), Pieces::of(root));
+    while let Some(piece) = pieces.next_beyond(db, known).await? {
+        nodes.extend(piece.nodes);
+        map.extend(piece.entries);
+    }
+    Ok((nodes, map))
+}
+
+/// A tree that is read a few nodes at a time, for whoever needs no more of it at once.
+pub(crate) struct Pieces<V> {
+    /// What is read next, the last first.
+    pending: Vec<TreeId<V>>,
+    seen: HashSet<Digest>,
+}
+
+/// Some nodes of a tree, and the entries of those that are leaves.
+pub(crate) struct Piece<V> {
+    /// What was read.
+    pub nodes: Vec<Digest>,
+    /// What stands there.
+    pub entries: BTreeMap<String, V>,
+}
+
+impl<V> Pieces<V>
+where
+    V: Clone + Serialize + DeserializeOwned,
+{
+    /// Of a tree of which nothing was read yet.
+    pub fn of(root: TreeId<V>) -> Self {
+        Self { pending: vec![root], seen: HashSet::new() }
+    }
+
+    /// The next piece, if there is one.
+    pub async fn next(&mut self, db: &Db) -> Result<Option<Piece<V>>> {
+        self.next_beyond(db, &HashSet::new()).await
+    }
+
+    /// The same without these nodes, and without all below them.
+    pub async fn next_beyond(&mut self, db: &Db, known: &HashSet<Digest>) -> Result<Option<Piece<V>>> {
+        let (mut nodes, mut entries) = (Vec::new(), BTreeMap::new());
+        while nodes.len() < NODES_OF_PIECE
+            && let Some(id) = self.pending.pop()
+        {
+            if known.contains(&id.digest()) {
+                continue;
+            }
+            if !self.seen.insert(id.digest()) {
+                return Err(in_several_places(id.digest()).into());
+            }
+            nodes.push(id.digest());
         }
-        if let Some(twice) = level.iter().find(|id| !seen.insert(**id)) {
-            return Err(in_several_places(*twice).into());
+        if nodes.is_empty() {
+            return Ok(None);
         }
-        all.extend(&level);
-        let mut next = Vec::new();
-        for ids in level.chunks(NODES_AT_ONCE) {
-            let mut nodes = db.get_many(ids).await?;
-            for id in ids {
-                let bytes = nodes.remove(id).ok_or(StoreError::MissingObject(*id))?;
-                match object::decode::<Node<V>>(&bytes)? {
-                    Node::Leaf(entries) => map.extend(entries),
-                    Node::Branch(children) => next.extend(children.values().map(Id::digest)),
-                }
+        let mut read = db.get_many(&nodes).await?;
+        for id in &nodes {
+            let bytes = read.remove(id).ok_or(StoreError::MissingObject(*id))?;
+            match object::decode::<Node<V>>(&bytes)? {
+                Node::Leaf(leaf) => entries.extend(leaf),
+                Node::Branch(children) => self.pending.extend(children.into_values()),
             }
         }
-        level = next;
+        Ok(Some(Piece { nodes, entries }))
     }
-    Ok((all, map))
 }
 
 /// Sub-tries of one tree hold different keys. One that stands in several places is nothing that this program wrote: whoever follows

@@ -23,7 +23,8 @@ use crate::boxed;
 use crate::channel::ref_name;
 use crate::error::{Error, Result, joined};
 use crate::station::Station;
-use crate::{tree_edit, trees};
+use crate::tree_edit;
+use crate::trees::{self, Pieces};
 
 /// Shards that are held at once.
 const SHARDS_AT_ONCE: usize = 500;
@@ -115,12 +116,14 @@ pub(super) async fn arrived(
 
 /// Everything that explains what was left out must have come along too.
 async fn check_explained(db: &Db, name: &str, snapshot: &Snapshot) -> Result<()> {
-    let judgements = trees::load(db, snapshot.judgement).await.map_err(|e| incomplete(name, e))?;
-    let ids: Vec<Digest> = judgements.into_values().map(|id| id.digest()).collect();
-    for ids in ids.chunks(SHARDS_AT_ONCE) {
-        let present = db.present(ids).await?;
-        if let Some(absent) = ids.iter().find(|id| !present.contains(id)) {
-            return Err(lacks(name, &format!("object {absent} is not in it")));
+    let mut judgements = Pieces::of(snapshot.judgement);
+    while let Some(piece) = judgements.next(db).await.map_err(|e| incomplete(name, e))? {
+        let ids: Vec<Digest> = piece.entries.into_values().map(|id| id.digest()).collect();
+        for ids in ids.chunks(SHARDS_AT_ONCE) {
+            let present = db.present(ids).await?;
+            if let Some(absent) = ids.iter().find(|id| !present.contains(id)) {
+                return Err(lacks(name, &format!("object {absent} is not in it")));
+            }
         }
     }
     Ok(())
@@ -138,43 +141,17 @@ async fn facts(
     let from = db.find_ref(&ref_name(name, "facts")).await?;
     let held = from.map(TreeId::<Id<Facts>>::new);
     let now = station.now().await?;
-    let all: BTreeMap<String, Id<Facts>> = trees::load(db, head.facts).await?;
-    let of_held = match &head.held {
-        None => BTreeMap::new(),
-        Some(held) => trees::load(db, held.facts).await?,
-    };
-    let known = Metadata::of(station, m, all.values().chain(of_held.values()).copied()).await?;
-    drop(of_held);
-    let mut changes: Vec<(String, Id<Facts>)> = Vec::with_capacity(all.len());
-    let mut all = all.into_iter();
-    loop {
-        let chunk: Vec<(String, Id<Facts>)> = all.by_ref().take(SHARDS_AT_ONCE).collect();
-        if chunk.is_empty() {
-            break;
-        }
-        let ids: Vec<Id<Facts>> = chunk.iter().map(|(_, id)| *id).collect();
-        let sent = trees::objects(db, &ids).await?;
-        let ours = match held {
-            Some(root) => tree_edit::find_many(db, root, chunk.iter().map(|(key, _)| key.as_str())).await?,
-            None => BTreeMap::new(),
-        };
-        let list: Vec<Id<Facts>> = ours.values().copied().collect();
-        let before = trees::objects(db, &list).await?;
-        let mut encoded = Vec::new();
-        for (key, id) in chunk {
-            // The same may be said of several shards: of one file that lies in two subdirs.
-            let sent = sent.get(&id.digest()).cloned().ok_or(StoreError::MissingObject(id.digest()))?;
-            let ours = ours.get(&key).copied();
-            let mut facts = ours.and_then(|id| before.get(&id.digest())).cloned().unwrap_or_default();
-            merge(&mut facts, sent, &known, now);
-            let id = trees::encode_into(&facts, &mut encoded)?;
-            if ours == Some(id) {
-                encoded.pop();
-            } else {
-                changes.push((key, id));
+    let known = Metadata::of(station, m, head).await?;
+    let (mut changes, mut pieces) = (Vec::new(), Pieces::of(head.facts));
+    while let Some(piece) = pieces.next(db).await? {
+        let mut rest = piece.entries.into_iter();
+        loop {
+            let chunk: Vec<(String, Id<Facts>)> = rest.by_ref().take(SHARDS_AT_ONCE).collect();
+            if chunk.is_empty() {
+                break;
             }
+            changed(db, held, chunk, (&known, now), &mut changes).await?;
         }
-        db.put_many(&encoded).await?;
     }
     let root = match held {
         Some(_) => {
@@ -184,6 +161,39 @@ async fn facts(
         None => trees::store(db, changes.iter().map(|(key, id)| (key, id))).await?,
     };
     Ok((root, from, known))
+}
+
+/// Takes the facts of some shards, as they came, into those of this station, and notes those that are others then.
+async fn changed(
+    db: &Db,
+    held: Option<TreeId<Id<Facts>>>,
+    chunk: Vec<(String, Id<Facts>)>,
+    (known, now): (&Metadata, Time),
+    changes: &mut Vec<(String, Id<Facts>)>,
+) -> Result<()> {
+    let ids: Vec<Id<Facts>> = chunk.iter().map(|(_, id)| *id).collect();
+    let sent = trees::objects(db, &ids).await?;
+    let ours = match held {
+        Some(root) => tree_edit::find_many(db, root, chunk.iter().map(|(key, _)| key.as_str())).await?,
+        None => BTreeMap::new(),
+    };
+    let list: Vec<Id<Facts>> = ours.values().copied().collect();
+    let before = trees::objects(db, &list).await?;
+    let mut encoded = Vec::new();
+    for (key, id) in chunk {
+        // The same may be said of several shards: of one file that lies in two subdirs.
+        let sent = sent.get(&id.digest()).cloned().ok_or(StoreError::MissingObject(id.digest()))?;
+        let ours = ours.get(&key).copied();
+        let mut facts = ours.and_then(|id| before.get(&id.digest())).cloned().unwrap_or_default();
+        merge(&mut facts, sent, known, now);
+        let id = trees::encode_into(&facts, &mut encoded)?;
+        if ours == Some(id) {
+            encoded.pop();
+        } else {
+            changes.push((key, id));
+        }
+    }
+    Ok(db.put_many(&encoded).await?)
 }
 
 /// Takes facts that a bundle brought into those of this station.
@@ -207,7 +217,7 @@ pub(super) struct Metadata {
 }
 
 impl Metadata {
-    async fn of(station: &Station, m: &Manifest, sent: impl Iterator<Item = Id<Facts>>) -> Result<Self> {
+    async fn of(station: &Station, m: &Manifest, head: &ChannelHead) -> Result<Self> {
         let came = m.wholes().filter(|whole| whole.name.ends_with(".metadata")).map(|whole| whole.sha256);
         let mut known = Self { came: came.collect(), held: HashMap::new() };
         // A bundle without a base carries everything itself.
@@ -216,20 +226,19 @@ impl Metadata {
         }
         let db = &station.store.db;
         let mut wanted: HashMap<Digest, Digest> = HashMap::new();
-        let ids: Vec<Id<Facts>> = sent.collect();
-        each_file(db, &ids, |file| {
-            let metadata = file.metadata.filter(|digest| !known.came.contains(digest));
-            wanted.extend(metadata.map(|digest| (file.sha256, digest)));
-        })
-        .await?;
+        for root in [Some(head.facts), head.held.map(|held| held.facts)].into_iter().flatten() {
+            each_file(db, root, |file| {
+                let metadata = file.metadata.filter(|digest| !known.came.contains(digest));
+                wanted.extend(metadata.map(|digest| (file.sha256, digest)));
+            })
+            .await?;
+        }
         if wanted.is_empty() {
             return Ok(known);
         }
         for channel in crate::channel::list(station).await? {
             let Some(root) = db.find_ref(&ref_name(&channel.name, "facts")).await? else { continue };
-            let ids =
-                trees::load::<Id<Facts>>(db, TreeId::new(root)).await?.into_values().collect::<Vec<_>>();
-            each_file(db, &ids, |file| {
+            each_file(db, TreeId::new(root), |file| {
                 if file.metadata.is_some() && wanted.get(&file.sha256) == file.metadata.as_ref() {
                     known.held.extend(file.metadata.map(|digest| (file.sha256, digest)));
                 }
@@ -248,10 +257,14 @@ impl Metadata {
 }
 
 /// Looks at every file of these facts.
-async fn each_file(db: &Db, ids: &[Id<Facts>], mut each: impl FnMut(&FileFact)) -> Result<()> {
-    for chunk in ids.chunks(SHARDS_AT_ONCE) {
-        for facts in trees::objects(db, chunk).await?.values() {
-            facts.files.values().filter_map(|fact| fact.file.as_ref()).for_each(&mut each);
+async fn each_file(db: &Db, root: TreeId<Id<Facts>>, mut each: impl FnMut(&FileFact)) -> Result<()> {
+    let mut pieces = Pieces::of(root);
+    while let Some(piece) = pieces.next(db).await? {
+        let ids: Vec<Id<Facts>> = piece.entries.into_values().collect();
+        for chunk in ids.chunks(SHARDS_AT_ONCE) {
+            for facts in trees::objects(db, chunk).await?.values() {
+                facts.files.values().filter_map(|fact| fact.file.as_ref()).for_each(&mut each);
+            }
         }
     }
     Ok(())
@@ -267,41 +280,49 @@ pub(super) async fn check_bytes(
     let db = &station.store.db;
     let missing = |e: Error| incomplete(name, e);
     let snapshot: Snapshot = db.get(head.snapshot).await.map_err(|e| missing(e.into()))?;
-    let mut ids: Vec<Id<Shard>> = Vec::new();
     for root in [Some(snapshot.content), head.held.map(|held| held.shards)].into_iter().flatten() {
-        ids.extend(trees::load::<Id<Shard>>(db, root).await.map_err(missing)?.into_values());
-    }
-    for chunk in ids.chunks(SHARDS_AT_ONCE) {
-        let packed = trees::packed(db, chunk).await.map_err(missing)?;
-        let (came, of) = (came.clone(), name.to_owned());
-        let beside = trees::on_threads(station.options.threads, packed, move |one| {
-            let shard: Shard = object::decode(&one.unpack()?)?;
-            let mut beside: Vec<(String, Option<Digest>)> = Vec::new();
-            for (file, entry) in &shard.entries {
-                let artifact = Artifact::read(&shard, file, entry)
-                    .map_err(|e| Error::unsafe_(format!("channel `{of}`, {file}: {e}")))?;
-                if !artifact.sha256.is_some_and(|digest| came.has(digest)) {
-                    beside.push((file.clone(), artifact.sha256));
-                }
+        let mut pieces = Pieces::of(root);
+        while let Some(piece) = pieces.next(db).await.map_err(missing)? {
+            let ids: Vec<Id<Shard>> = piece.entries.into_values().collect();
+            for chunk in ids.chunks(SHARDS_AT_ONCE) {
+                check_bytes_of(station, name, chunk, came).await?;
             }
-            Ok(beside)
-        });
-        let beside = beside.await.map_err(missing)?;
-        let (blobs, of) = (station.store.blobs.clone(), name.to_owned());
-        let look = move || {
-            for (file, digest) in beside.iter().flatten() {
-                // What is relied on must not be collected meanwhile.
-                let is_here = match digest {
-                    Some(digest) => blobs.touch(*digest)?,
-                    None => false,
-                };
-                if !is_here {
-                    return Err(lacks(&of, &format!("the bytes of {file} are not in it")));
-                }
-            }
-            Ok(())
-        };
-        joined(tokio::task::spawn_blocking(look).await)?;
+        }
     }
     Ok(())
+}
+
+/// The same of some shards.
+async fn check_bytes_of(station: &Station, name: &str, ids: &[Id<Shard>], came: &Arc<Came>) -> Result<()> {
+    let missing = |e: Error| incomplete(name, e);
+    let packed = trees::packed(&station.store.db, ids).await.map_err(missing)?;
+    let (came, of) = (came.clone(), name.to_owned());
+    let beside = trees::on_threads(station.options.threads, packed, move |one| {
+        let shard: Shard = object::decode(&one.unpack()?)?;
+        let mut beside: Vec<(String, Option<Digest>)> = Vec::new();
+        for (file, entry) in &shard.entries {
+            let artifact = Artifact::read(&shard, file, entry)
+                .map_err(|e| Error::unsafe_(format!("channel `{of}`, {file}: {e}")))?;
+            if !artifact.sha256.is_some_and(|digest| came.has(digest)) {
+                beside.push((file.clone(), artifact.sha256));
+            }
+        }
+        Ok(beside)
+    });
+    let beside = beside.await.map_err(missing)?;
+    let (blobs, of) = (station.store.blobs.clone(), name.to_owned());
+    let look = move || {
+        for (file, digest) in beside.iter().flatten() {
+            // What is relied on must not be collected meanwhile.
+            let is_here = match digest {
+                Some(digest) => blobs.touch(*digest)?,
+                None => false,
+            };
+            if !is_here {
+                return Err(lacks(&of, &format!("the bytes of {file} are not in it")));
+            }
+        }
+        Ok(())
+    };
+    joined(tokio::task::spawn_blocking(look).await)
 }

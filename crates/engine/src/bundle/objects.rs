@@ -57,9 +57,13 @@ pub(super) async fn write(db: &Db, dir: &Path, path: &str, ids: &BTreeSet<Digest
     let (sender, receiver) = tokio::sync::mpsc::channel::<Vec<Packed>>(2);
     let target = dir.join(path);
     let packing = tokio::task::spawn_blocking(move || pack(&target, receiver));
-    let all: Vec<Digest> = ids.iter().copied().collect();
-    for chunk in all.chunks(OBJECTS_AT_ONCE) {
-        let mut objects = db.get_packed(chunk).await?;
+    let mut all = ids.iter().copied();
+    loop {
+        let chunk: Vec<Digest> = all.by_ref().take(OBJECTS_AT_ONCE).collect();
+        if chunk.is_empty() {
+            break;
+        }
+        let mut objects = db.get_packed(&chunk).await?;
         objects.sort_unstable_by_key(Packed::digest);
         if objects.len() < chunk.len() {
             let there: BTreeSet<Digest> = objects.iter().map(Packed::digest).collect();
@@ -73,7 +77,7 @@ pub(super) async fn write(db: &Db, dir: &Path, path: &str, ids: &BTreeSet<Digest
     }
     drop(sender);
     let (sha256, size, unpacked) = joined(packing.await)?;
-    Ok(ObjectFile { path: path.to_owned(), sha256, size, lines: all.len() as u64, unpacked })
+    Ok(ObjectFile { path: path.to_owned(), sha256, size, lines: ids.len() as u64, unpacked })
 }
 
 fn pack(target: &Path, mut receiver: tokio::sync::mpsc::Receiver<Vec<Packed>>) -> Result<(Digest, u64, u64)> {
