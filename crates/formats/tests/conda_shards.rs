@@ -177,7 +177,7 @@ fn a_written_index_has_what_each_client_needs() {
 fn the_head_of_a_mirrored_shard_index_is_served_again() {
     let info = json!({"subdir": "noarch", "base_url": "https://evil.example/", "vendor": {"kept": [null]}});
     let read = read_shard_index("noarch", &index_bytes(&[], &info, "bin", false)).unwrap();
-    let again = conda::shard_index("noarch", Some(&read.about), &BTreeMap::new()).unwrap();
+    let again = conda::shard_index("noarch", Some(&read.about), &BTreeMap::<String, Digest>::new()).unwrap();
     let again = read_shard_index("noarch", &again).unwrap();
     assert_eq!(again.about, read.about);
     assert_eq!(again.base_url.as_deref(), Some("./"));

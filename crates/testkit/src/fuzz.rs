@@ -451,7 +451,7 @@ pub fn sample(name: &str) -> Vec<u8> {
         "shard" | "any_msgpack" => unpacked(conda::shard(read().shards.values().next().unwrap()).unwrap().1),
         "shard_index" => {
             let digest = airlock_core::id::Digest::of(b"x");
-            unpacked(conda::shard_index("noarch", None, &[("x".to_owned(), digest)].into()).unwrap())
+            unpacked(conda::shard_index("noarch", None, [("x", digest)]).unwrap())
         }
         "simple_json" => br#"{"meta":{"api-version":"1.4"},"name":"x","files":[{"filename":"x-1-py3-none-any.whl","url":"x","hashes":{},"yanked":"why","requires-python":">=3"}],"versions":["1"],"project-status":{"status":"active"}}"#.to_vec(),
         "simple_html" => br#"<!DOCTYPE html><meta name="pypi:repository-version" content="1.1"><!-- c --><a href="../x-1-py3-none-any.whl#sha256=00" data-requires-python="&gt;=3" data-yanked>x</a>"#.to_vec(),

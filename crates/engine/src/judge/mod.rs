@@ -53,7 +53,7 @@ pub use touched::{Touched, TouchedShards, Wanted};
 /// Shards that are read and judged at once.
 const CHUNK: usize = 512;
 /// Chunks that are on their way at the same time: one is read while another is judged.
-const CHUNKS_AT_ONCE: usize = 4;
+const CHUNKS_AT_ONCE: usize = 2;
 
 /// How to judge.
 #[derive(Clone, Debug, Default)]

@@ -322,8 +322,9 @@ struct Subdir {
     /// The blobs of the files before, by path.
     old: BTreeMap<String, airlock_store::Verified>,
     slots: Slots,
-    /// The packages that were taken apart now, and what they add, by kind of file and table.
+    /// The packages that were taken apart now; none are named where the files before hold nothing, for then it is all of them.
     fresh: BTreeSet<String>,
+    /// What those add, by kind of file and table.
     records: BTreeMap<String, Spool>,
     exports: BTreeMap<String, Spool>,
     /// Where temporary files go.
@@ -371,7 +372,9 @@ impl Subdir {
     fn add(&mut self, apart: Apart) -> Result<()> {
         spool(&mut self.records, &self.dir, members(&apart.pieces, Kind::Records))?;
         spool(&mut self.exports, &self.dir, members(&apart.pieces, Kind::Exports))?;
-        self.fresh.insert(apart.package.clone());
+        if !self.before.is_empty() {
+            self.fresh.insert(apart.package.clone());
+        }
         self.slots.insert(apart.package.clone(), Box::new(apart.slot()));
         Ok(())
     }
@@ -380,7 +383,7 @@ impl Subdir {
     fn table(&mut self, kind: Kind, name: &str) -> Table {
         let path = format!("{}/{}", self.subdir, kind.file());
         let start = self.tables.get(&path).and_then(|tables| tables.get(name)).copied().unwrap_or(0);
-        let is_new = |package: &str| self.fresh.contains(package);
+        let is_new = |package: &str| self.before.is_empty() || self.fresh.contains(package);
         let runs = runs(kind, name, &self.before, &self.slots, is_new, start);
         let spools = match kind {
             Kind::Records => &mut self.records,
@@ -430,20 +433,26 @@ impl Subdir {
         ]
     }
 
-    /// Writes the files. None: those before are not what they were.
-    fn finish(mut self, place: &Place, threads: usize, progress: &Progress) -> Result<Option<SubdirDone>> {
-        let names: BTreeMap<String, Digest> =
-            self.slots.iter().map(|(name, slot)| (name.clone(), slot.name)).collect();
+    /// Writes the index of shards.
+    fn index_of_shards(&self, place: &Place, progress: &Progress) -> Result<Sink> {
         let task = format!("writing the index of shards of {}", self.subdir);
-        let task = progress.task(task, Unit::Names, Some(names.len() as u64));
-        let text = conda::shard_index(&self.subdir, Some(&self.about), &names).map_err(unrendered)?;
+        let task = progress.task(task, Unit::Names, Some(self.slots.len() as u64));
+        let names = self.slots.iter().map(|(name, slot)| (name, slot.name));
+        let text = conda::shard_index(&self.subdir, Some(&self.about), names).map_err(unrendered)?;
         let mut index = place.sink()?;
         index.write_all(&text).map_err(unrendered)?;
-        task.add(names.len() as u64);
-        drop(task);
+        task.add(self.slots.len() as u64);
+        Ok(index)
+    }
+
+    /// Writes the files. None: those before are not what they were.
+    fn finish(mut self, place: &Place, threads: usize, progress: &Progress) -> Result<Option<SubdirDone>> {
+        let index = self.index_of_shards(place, progress)?;
         let mut files = Files::from([(format!("{}/repodata_shards.msgpack.zst", self.subdir), index)]);
         let mut tables = BTreeMap::new();
         let kinds = [(Kind::Records, self.records()), (Kind::Exports, self.exports())];
+        // They name every package, and nobody asks for them any more while the files are written.
+        (self.fresh, self.before) = (BTreeSet::new(), Slots::new());
         let size = kinds.iter().flat_map(|(_, parts)| parts).map(Part::size).sum();
         let task = progress.task(format!("writing the indexes of {}", self.subdir), Unit::Bytes, Some(size));
         for (kind, parts) in kinds {

@@ -1,6 +1,7 @@
 //! Writing what conda clients ask for. All of it is derived from published shards by pure functions: the
 //! same shards give the same bytes, in whatever order they come.
 
+use std::borrow::Borrow;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
@@ -152,8 +153,9 @@ fn write_records(out: &mut Vec<u8>, records: &Records<'_>) -> io::Result<()> {
 pub fn shard_index(
     subdir: &str,
     about: Option<&Canonical>,
-    shards: &BTreeMap<String, Digest>,
+    shards: impl IntoIterator<Item = (impl AsRef<str>, impl Borrow<Digest>), IntoIter: ExactSizeIterator>,
 ) -> io::Result<Vec<u8>> {
+    let shards = shards.into_iter();
     let bases = [("base_url", Canonical::string("./")), ("shards_base_url", Canonical::string("./shards/"))];
     let mut out = Vec::new();
     msgpack::write_map(&mut out, 3);
@@ -162,8 +164,8 @@ pub fn shard_index(
     msgpack::write_str(&mut out, "shards");
     msgpack::write_map(&mut out, shards.len());
     for (name, digest) in shards {
-        msgpack::write_str(&mut out, name);
-        msgpack::write_bin(&mut out, digest.as_bytes());
+        msgpack::write_str(&mut out, name.as_ref());
+        msgpack::write_bin(&mut out, digest.borrow().as_bytes());
     }
     msgpack::write_str(&mut out, "version");
     msgpack::write_json(&mut out, &Canonical::of(&1)?)?;
@@ -174,11 +176,11 @@ pub fn shard_index(
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChannelPackage {
     /// The newest version.
-    pub version: String,
+    pub version: Box<str>,
     /// Its licence.
-    pub licence: Option<String>,
+    pub licence: Option<Box<str>>,
     /// One line.
-    pub summary: Option<String>,
+    pub summary: Option<Box<str>>,
     /// In seconds, unlike everywhere else.
     pub timestamp: Option<i64>,
 }

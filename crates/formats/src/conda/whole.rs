@@ -124,9 +124,9 @@ fn package(shard: &Shard, facts: Option<&Facts>) -> ChannelPackage {
     let Some(artifact) = artifact else { return ChannelPackage::default() };
     let fact = facts.and_then(|f| f.files.get(&artifact.file)).and_then(|f| f.file.as_ref());
     ChannelPackage {
-        version: artifact.version,
-        licence: artifact.licence,
-        summary: fact.and_then(|f| f.summary.clone()),
+        version: artifact.version.into(),
+        licence: artifact.licence.map(Into::into),
+        summary: fact.and_then(|f| f.summary.as_deref()).map(Into::into),
         timestamp: artifact.time.map(airlock_core::time::Time::seconds),
     }
 }

@@ -108,10 +108,14 @@ pub fn render(subdir: &str, read: &IndexRead) -> Rendered {
     let published = published(read);
     let shards: BTreeMap<String, (Digest, Vec<u8>)> =
         published.iter().map(|s| (s.name.clone(), conda::shard(s).unwrap())).collect();
-    let digests = shards.iter().map(|(name, (digest, _))| (name.clone(), *digest)).collect();
     Rendered {
         json: conda::repodata(subdir, read.about.as_ref(), &published),
-        index: conda::shard_index(subdir, read.about.as_ref(), &digests).unwrap(),
+        index: conda::shard_index(
+            subdir,
+            read.about.as_ref(),
+            shards.iter().map(|(name, (digest, _))| (name, digest)),
+        )
+        .unwrap(),
         shards,
     }
 }
