@@ -4,7 +4,10 @@
 //! those bytes. Objects travel as JSON lines, so that the SHA-256 of a line is the object's name;
 //! artifacts travel as they are.
 
+mod files;
 pub mod text;
+
+pub use files::{BundledFile, ByPath, Files, Unlisted};
 
 use std::collections::BTreeMap;
 
@@ -16,7 +19,6 @@ use crate::ecosystem::Ecosystem;
 use crate::fact::Facts;
 use crate::id::{Digest, Id};
 use crate::ledger::LedgerHead;
-use crate::place::FilePath;
 use crate::request::Answers;
 use crate::sealed::{self, Sealed};
 use crate::shard::Shard;
@@ -97,7 +99,7 @@ pub struct Manifest {
     /// The sender's feeds of advisories and identities.
     pub feeds: BTreeMap<String, FeedHead>,
     /// The artifacts, or parts of them, sorted by path.
-    pub files: Vec<BundledFile>,
+    pub files: Files,
     /// [`FORMAT`] of the program that wrote it.
     pub format: u32,
     /// Which of the files are parts of one that is larger than a medium takes.
@@ -132,8 +134,8 @@ pub struct Manifest {
 
 impl Manifest {
     /// The files that a part of it has, and their places in the list.
-    pub fn files_of<'a>(&'a self, part: &'a Part) -> impl Iterator<Item = (u64, &'a BundledFile)> {
-        (0u64..).zip(&self.files).filter(|(at, file)| part.has_file(*at, file.volume))
+    pub fn files_of<'a>(&'a self, part: &'a Part) -> impl Iterator<Item = (u64, BundledFile<'a>)> {
+        (0u64..).zip(self.files.iter()).filter(|(at, file)| part.has_file(*at, file.volume))
     }
 
     /// How many volumes hold files.
@@ -219,22 +221,6 @@ pub struct ObjectFile {
     pub lines: u64,
     /// Bytes of the lines, unpacked.
     pub unpacked: u64,
-}
-
-/// A file of the bundle that is carried as it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BundledFile {
-    /// What the file is called where it came from.
-    pub name: Box<str>,
-    /// Path within the bundle, from [`FilePath::of`]; of a part with its number behind.
-    pub path: FilePath,
-    /// SHA-256.
-    pub sha256: Digest,
-    /// Bytes.
-    pub size: u64,
-    /// The volume that holds it, from 1, where it is split.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub volume: Option<u32>,
 }
 
 /// A file of the bundle that is neither object nor artifact.
@@ -365,7 +351,7 @@ mod tests {
 
     #[test]
     fn names_fit_every_file_system_that_media_have() {
-        let path = FilePath::of(Digest::of(b"x"), "Very.Long_Name-1.0-py3-none-any.whl");
+        let path = crate::place::FilePath::of(Digest::of(b"x"), "Very.Long_Name-1.0-py3-none-any.whl");
         let path = path.text();
         assert_eq!(&*path, "files/2d/2d711642b726b04401627ca9fbac32f5.whl");
         assert!(

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bundle::{BundledFile, Manifest};
+use crate::bundle::{BundledFile, Files, Manifest, Unlisted};
 use crate::id::Digest;
 use crate::place::FilePath;
 
@@ -45,6 +45,8 @@ impl Joined {
 /// A file as a store holds it, whatever it travels as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Whole<'a> {
+    /// The place in the list of it, or of its first part.
+    pub place: usize,
     /// What it is called where it came from.
     pub name: &'a str,
     /// Where it lies in a bundle, or would if it were not cut.
@@ -60,24 +62,28 @@ pub struct Whole<'a> {
 impl Manifest {
     /// The files as a store holds them, in the order of their paths.
     pub fn wholes(&self) -> impl Iterator<Item = Whole<'_>> {
-        let (mut joined, mut at) = (self.joined.iter().peekable(), 0usize);
+        let mut at = 0usize;
         std::iter::from_fn(move || {
-            let file = self.files.get(at)?;
-            let (name, path) = (&*file.name, &file.path);
-            let made = joined.next_if(|joined| joined.places().start == at);
-            at += made.map_or(1, |joined| joined.places().len().max(1));
-            Some(match made {
-                Some(made) => Whole {
-                    name,
-                    path: path.whole().unwrap_or_else(|| path.clone()),
-                    sha256: made.sha256,
-                    size: made.size,
-                    joined: Some(made),
-                },
-                None => {
-                    Whole { name, path: path.clone(), sha256: file.sha256, size: file.size, joined: None }
-                }
-            })
+            let whole = self.whole(at)?;
+            at += whole.joined.map_or(1, |joined| joined.places().len().max(1));
+            Some(whole)
+        })
+    }
+
+    /// What stands at a place of the list, or begins there.
+    pub fn whole(&self, place: usize) -> Option<Whole<'_>> {
+        let BundledFile { name, path, sha256, size, .. } = self.files.get(place)?;
+        let made = self.joined.binary_search_by_key(&place, |joined| joined.places().start).ok();
+        Some(match made.and_then(|at| self.joined.get(at)) {
+            Some(made) => Whole {
+                place,
+                name,
+                path: path.whole().unwrap_or(path),
+                sha256: made.sha256,
+                size: made.size,
+                joined: Some(made),
+            },
+            None => Whole { place, name, path, sha256, size, joined: None },
         })
     }
 
@@ -86,8 +92,8 @@ impl Manifest {
         let after = self.joined.partition_point(|joined| joined.places().start <= place);
         let joined =
             self.joined.get(after.checked_sub(1)?).filter(|joined| joined.places().contains(&place))?;
-        let before = self.files.get(joined.places().start..place)?;
-        Some((joined, before.iter().map(|part| part.size).fold(0, u64::saturating_add)))
+        let before = self.files.at(joined.places().start..place)?;
+        Some((joined, before.map(|part| part.size).fold(0, u64::saturating_add)))
     }
 }
 
@@ -96,32 +102,44 @@ impl Manifest {
 ///
 /// # Errors
 ///
-/// The name of a file that would have more than [`PARTS_MAX`] parts.
-pub fn cut(files: Vec<BundledFile>, limit: u64) -> Result<(Vec<BundledFile>, Vec<Joined>), Box<str>> {
-    if files.iter().all(|file| file.size <= limit) {
+/// A file that would have more than [`PARTS_MAX`] parts, or more files than can be listed.
+pub fn cut(files: Files, limit: u64) -> Result<(Files, Vec<Joined>), Uncut> {
+    if files.sizes().all(|size| size <= limit) {
         return Ok((files, Vec::new()));
     }
-    let (mut out, mut all) = (Vec::with_capacity(files.len()), Vec::new());
-    for file in files {
+    let (mut out, mut all) = (Files::with_capacity(files.len()), Vec::new());
+    for file in files.iter() {
         if file.size <= limit {
-            out.push(file);
+            out.push(&file)?;
             continue;
         }
-        let parts = match file.size.checked_div(limit) {
-            Some(_) => file.size.div_ceil(limit),
-            None => return Err(file.name),
+        let parts = file.size.checked_div(limit).map(|_| file.size.div_ceil(limit));
+        let Some(parts) = parts.filter(|parts| *parts <= PARTS_MAX) else {
+            return Err(Uncut::Parts { name: file.name.to_owned(), limit });
         };
-        if parts > PARTS_MAX {
-            return Err(file.name);
-        }
         all.push(Joined { first: out.len() as u64, parts, sha256: file.sha256, size: file.size });
-        out.extend((0..parts).map(|part| BundledFile {
-            path: file.path.part(part + 1),
-            size: limit.min(file.size - part * limit),
-            ..file.clone()
-        }));
+        for part in 0..parts {
+            let (path, size) = (file.path.part(part + 1), limit.min(file.size - part * limit));
+            out.push(&BundledFile { path, size, ..file.clone() })?;
+        }
     }
     Ok((out, all))
+}
+
+/// Why files cannot be cut.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Uncut {
+    /// The names of parts have no more numbers.
+    #[error("{name} would be cut in more than {PARTS_MAX} parts of {limit} bytes")]
+    Parts {
+        /// Of this file.
+        name: String,
+        /// How many bytes each may have.
+        limit: u64,
+    },
+    /// There are too many of them.
+    #[error("the bundle {0}")]
+    Listed(#[from] Unlisted),
 }
 
 /// What is wrong with what a manifest says of files in parts, if anything is.
@@ -133,16 +151,11 @@ pub fn fault(m: &Manifest) -> Option<String> {
         return Some(format!("has files in parts, which layout {} has not", m.format));
     }
     // Of very many files, those that may stand against one in parts.
-    let first = |joined: &Joined| m.files.get(joined.places())?.first()?.path.whole();
+    let first = |joined: &Joined| m.files.get(joined.places().start)?.path.whole();
     let (wholes, made): (BTreeSet<Option<FilePath>>, BTreeSet<Digest>) =
         m.joined.iter().map(|joined| (first(joined), joined.sha256)).unzip();
-    let paths: BTreeSet<FilePath> = m
-        .files
-        .iter()
-        .map(|file| Some(file.path.clone()))
-        .filter(|path| wholes.contains(path))
-        .flatten()
-        .collect();
+    let paths: BTreeSet<FilePath> =
+        m.files.iter().map(|file| Some(file.path)).filter(|path| wholes.contains(path)).flatten().collect();
     let mut hashes: BTreeSet<Digest> =
         m.files.iter().map(|file| file.sha256).filter(|sha256| made.contains(sha256)).collect();
     let mut end = 0;
@@ -157,16 +170,17 @@ pub fn fault(m: &Manifest) -> Option<String> {
             return bad("out of order or with parts of another");
         }
         end = places.end;
-        let Some(parts) = m.files.get(places) else { return bad("with parts that are not there") };
-        let whole = parts.first().and_then(|part| part.path.whole());
+        let Some(mut parts) = m.files.at(places) else { return bad("with parts that are not there") };
+        let whole = parts.clone().next().and_then(|part| part.path.whole());
         let is_called = |whole: &FilePath| {
-            (1..).zip(parts).all(|(number, part)| part.path == whole.part(number)) && !paths.contains(whole)
+            (1..).zip(parts.clone()).all(|(number, part)| part.path == whole.part(number))
+                && !paths.contains(whole)
         };
         if !whole.as_ref().is_some_and(is_called) {
             return bad("whose parts are not called as parts of one file are");
         }
-        let size = parts.iter().try_fold(0u64, |sum, part| sum.checked_add(part.size));
-        if size != Some(joined.size) || parts.iter().any(|part| part.size == 0) {
+        let size = parts.clone().try_fold(0u64, |sum, part| sum.checked_add(part.size));
+        if size != Some(joined.size) || parts.any(|part| part.size == 0) {
             return bad("whose parts have other bytes together than it");
         }
         if !hashes.insert(joined.sha256) {
@@ -185,16 +199,15 @@ mod tests {
     fn manifest(sizes: &[u64]) -> Manifest {
         let text = r#"{"channels":{},"created":"2026-03-01T00:00:00Z","extra":[],"feeds":{},"files":[],"format":4,"ledger":{"hash":"0707070707070707070707070707070707070707070707070707070707070707","number":1},"number":1,"objects":[],"sender":{"name":"low","public_key":""},"stream":"s"}"#;
         let mut manifest: Manifest = serde_json::from_str(text).unwrap();
-        manifest.files = sizes
-            .iter()
-            .zip(0u32..)
-            .map(|(size, n)| {
-                let (name, sha256) = (format!("p{n}-1.0-py3-none-any.whl"), Digest::of(&n.to_be_bytes()));
-                let path = FilePath::of(sha256, &name);
-                BundledFile { path, name: name.into(), sha256, size: *size, volume: None }
-            })
-            .collect();
-        manifest.files.sort_by(|a, b| a.path.cmp(&b.path));
+        for (size, n) in sizes.iter().zip(0u32..) {
+            let (name, sha256) = (format!("p{n}-1.0-py3-none-any.whl"), Digest::of(&n.to_be_bytes()));
+            let path = FilePath::of(sha256, &name);
+            manifest
+                .files
+                .push(&BundledFile { path, name: &name, sha256, size: *size, volume: None })
+                .unwrap();
+        }
+        manifest.files.sort();
         manifest
     }
 
@@ -203,11 +216,18 @@ mod tests {
         let mut m = manifest(sizes);
         (m.files, m.joined) = cut(m.files, limit).unwrap();
         for joined in m.joined.clone() {
-            for (n, part) in m.files[joined.places()].iter_mut().enumerate() {
-                part.sha256 = Digest::of(format!("{} {n}", joined.sha256).as_bytes());
+            for (n, place) in joined.places().enumerate() {
+                m.files.set_sha256(place, Digest::of(format!("{} {n}", joined.sha256).as_bytes())).unwrap();
             }
         }
         m
+    }
+
+    fn relist(m: &mut Manifest, change: impl FnOnce(&mut Vec<BundledFile<'_>>)) {
+        let before = m.files.clone();
+        let mut list = before.iter().collect();
+        change(&mut list);
+        m.files = Files::of(list).unwrap();
     }
 
     proptest! {
@@ -219,11 +239,11 @@ mod tests {
             let (before, m) = (manifest(&sizes), cut_at(&sizes, limit));
             prop_assert_eq!(fault(&m), None);
             prop_assert!(m.files.iter().all(|file| file.size <= limit));
-            prop_assert!(m.files.is_sorted_by(|a, b| a.path < b.path));
+            prop_assert!(m.files.iter().is_sorted_by(|a, b| a.path < b.path));
             prop_assert!(m.files.iter().all(|file| crate::bundle::is_bundle_path(&file.path.text())));
             let now: Vec<_> = m.wholes().map(|w| (w.name, w.path, w.sha256, w.size)).collect();
             let was: Vec<_> =
-                before.files.iter().map(|f| (&*f.name, f.path.clone(), f.sha256, f.size)).collect();
+                before.files.iter().map(|f| (f.name, f.path, f.sha256, f.size)).collect();
             prop_assert_eq!(now, was);
             // Every byte of a file is in one part, at its place.
             let mut reached = std::collections::BTreeMap::new();
@@ -242,14 +262,14 @@ mod tests {
     #[test]
     fn a_file_has_no_more_parts_than_their_names_can_number() {
         let most = manifest(&[5, PARTS_MAX * 10]);
-        let name = most.files.iter().find(|file| file.size > 5).unwrap().name.clone();
+        let name = |place: usize| most.files.get(place).unwrap().name.to_owned();
+        let large = most.files.sizes().position(|size| size > 5).unwrap();
+        let uncut = |name, limit| Err(Uncut::Parts { name, limit });
         assert_eq!(cut(most.files.clone(), 10).unwrap().1[0].parts, PARTS_MAX);
-        assert_eq!(cut(most.files.clone(), 9), Err(name));
-        assert_eq!(cut(most.files.clone(), 0).map(|_| ()), Err(most.files[0].name.clone()));
+        assert_eq!(cut(most.files.clone(), 9), uncut(name(large), 9));
+        assert_eq!(cut(most.files.clone(), 0), uncut(name(0), 0));
         // What FAT32 holds just so is not cut.
-        let sizes = |size| {
-            cut(manifest(&[size]).files, FAT32_MAX).unwrap().0.iter().map(|f| f.size).collect::<Vec<_>>()
-        };
+        let sizes = |size| cut(manifest(&[size]).files, FAT32_MAX).unwrap().0.sizes().collect::<Vec<_>>();
         assert_eq!(sizes(FAT32_MAX), [4_294_967_295]);
         assert_eq!(sizes(2 * FAT32_MAX + 1), [4_294_967_295, 4_294_967_295, 1]);
     }
@@ -275,27 +295,27 @@ mod tests {
             ("not called", |m| m.joined[0].parts += 1),
             ("not called", |m| {
                 let at = m.joined[0].places().start;
-                m.files.swap(at, at + 1);
+                relist(m, |list| list.swap(at, at + 1));
             }),
             ("not called", |m| {
                 // The whole is listed beside its parts.
                 let whole = m.wholes().find(|w| w.joined.is_some()).map(|w| w.path);
-                let own = m.files.iter().position(|f| f.size == 5).unwrap();
-                m.files[own].path = whole.unwrap();
+                let own = m.files.sizes().position(|size| size == 5).unwrap();
+                relist(m, |list| list[own].path = whole.unwrap());
             }),
             ("other bytes", |m| m.joined[0].size += 1),
             ("other bytes", |m| {
                 let at = m.joined[0].places().start;
-                m.files[at].size = u64::MAX;
+                m.files.set_size(at, u64::MAX);
             }),
             ("other bytes", |m| {
                 let at = m.joined[0].places().start;
-                let all = m.files[at].size + m.files[at + 1].size;
-                (m.files[at].size, m.files[at + 1].size) = (all, 0);
+                m.files.set_size(at, m.files.size(at) + m.files.size(at + 1));
+                m.files.set_size(at + 1, 0);
             }),
             ("listed twice", |m| m.joined[1].sha256 = m.joined[0].sha256),
             ("listed twice", |m| m.joined[0].sha256 = m.files.iter().find(|f| f.size == 5).unwrap().sha256),
-            ("listed twice", |m| m.joined[0].sha256 = m.files[m.joined[0].places().start].sha256),
+            ("listed twice", |m| m.joined[0].sha256 = m.files.sha256(m.joined[0].places().start).unwrap()),
         ];
         for (word, harm) in harms {
             let mut m = good.clone();

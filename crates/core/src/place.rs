@@ -67,6 +67,14 @@ impl FilePath {
         }
     }
 
+    /// The digits of what is kept as them. Two paths that have other digits stand to each other as those do.
+    pub(crate) fn digits(&self) -> Option<&[u8]> {
+        match &self.0 {
+            Form::Digits { digits, .. } => Some(digits),
+            Form::Text(_) => None,
+        }
+    }
+
     /// As it is written.
     pub fn text(&self) -> Text<'_> {
         self.0.text()

@@ -95,7 +95,7 @@ impl Crossing {
         }
         let opened = verify::open(&disk, &[from.key.public()]).unwrap();
         self.carried += bytes(&disk);
-        for file in &opened.manifest.files {
+        for file in opened.manifest.files.iter() {
             self.new += if self.had.insert(file.sha256) { file.size } else { 0 };
         }
         let report = import::import(to, &disk).await.unwrap();

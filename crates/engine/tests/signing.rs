@@ -256,7 +256,7 @@ async fn what_a_person_signs_was_written_by_the_station_and_is_whole() {
     Candidate::open(&disk).unwrap().check(1, &gap.low.station.options.progress).unwrap();
     let manifest: Manifest =
         serde_json::from_slice(&std::fs::read(disk.join("AIRLOCK.json")).unwrap()).unwrap();
-    let file = disk.join(manifest.files[0].path.text());
+    let file = disk.join(manifest.files.get(0).unwrap().path.text());
     let bytes = std::fs::read(&file).unwrap();
     std::fs::write(&file, vec![0; bytes.len()]).unwrap();
     let error = Candidate::open(&disk).unwrap().check(1, &gap.low.station.options.progress).unwrap_err();

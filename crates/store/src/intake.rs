@@ -3,6 +3,9 @@
 //! They are collected in a folder of their own that survives the process: whoever comes after one that was killed
 //! finds what it had written, and believes nothing of it but what hashes to its name. None of it is in the store
 //! before [`Intake::commit`].
+//!
+//! Whoever collects blobs calls them by numbers, such as their places in the list of a bundle: of each it is remembered here whether
+//! it is whole, and not what it hashes to.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek as _, SeekFrom, Write as _};
@@ -56,31 +59,37 @@ pub struct Intake {
     _lock: File,
 }
 
-/// Blobs that are whole, by the first byte of their hash, which is the folder that they lie in.
-///
-/// There are as many as a bundle has files, while its whole list is held: one list of all that doubles when it is full would take
-/// twice as much again while it is copied.
-#[derive(Debug)]
-struct Whole(Box<[Vec<Digest>; 256]>);
+/// The numbers of blobs that are whole. There are as many as a bundle has files, while its list is held, which says their hashes.
+#[derive(Debug, Default)]
+struct Whole(Vec<u64>);
 
-impl Default for Whole {
-    fn default() -> Self {
-        Self(Box::new([const { Vec::new() }; 256]))
+impl Whole {
+    fn mark(&mut self, number: u32) {
+        let (at, bit) = (number as usize / 64, number % 64);
+        if self.0.len() <= at {
+            self.0.resize(at + 1, 0);
+        }
+        self.0[at] |= 1 << bit;
+    }
+
+    fn has(&self, number: u32) -> bool {
+        self.0.get(number as usize / 64).is_some_and(|bits| bits >> (number % 64) & 1 == 1)
+    }
+
+    fn count(&self) -> u32 {
+        self.0.iter().map(|bits| bits.count_ones()).sum()
     }
 }
 
-impl Whole {
-    fn push(&mut self, digest: Digest) {
-        let folder = &mut self.0[usize::from(digest.as_bytes()[0])];
-        if folder.len() == folder.capacity() {
-            folder.reserve_exact(folder.len() / 8 + 16);
-        }
-        folder.push(digest);
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.iter().all(Vec::is_empty)
-    }
+/// Where blobs that share their first two digits get their names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Folder {
+    /// None came yet.
+    Unknown,
+    /// The folder became the store's, with all that is in it.
+    Moved,
+    /// Each by itself.
+    There,
 }
 
 impl Intake {
@@ -111,12 +120,17 @@ impl Intake {
         self.dir.join(&hex[..2]).join(hex)
     }
 
-    fn note(&self, digest: Digest) {
-        self.whole.lock().unwrap_or_else(PoisonError::into_inner).push(digest);
+    fn note(&self, number: u32) {
+        self.whole.lock().unwrap_or_else(PoisonError::into_inner).mark(number);
     }
 
     /// Whether a process that was killed had taken in the whole of this blob. It is hashed to find out.
-    pub fn holds(&self, digest: Digest, size: u64, buffer: &mut [u8]) -> Result<bool, StoreError> {
+    pub fn holds(
+        &self,
+        (number, digest): (u32, Digest),
+        size: u64,
+        buffer: &mut [u8],
+    ) -> Result<bool, StoreError> {
         if !self.is_resumed {
             return Ok(false);
         }
@@ -124,7 +138,7 @@ impl Intake {
         let Some((file, length)) = opened(&path)? else { return Ok(false) };
         let is_whole = length == size && hash(file, &path, buffer)? == digest;
         if is_whole {
-            self.note(digest);
+            self.note(number);
         }
         Ok(is_whole)
     }
@@ -144,12 +158,17 @@ impl Intake {
     }
 
     /// Whether the parts that came of a blob make it. From then on it counts as any other.
-    pub fn join(&self, blob: Digest, size: u64, buffer: &mut [u8]) -> Result<bool, StoreError> {
+    pub fn join(
+        &self,
+        (number, blob): (u32, Digest),
+        size: u64,
+        buffer: &mut [u8],
+    ) -> Result<bool, StoreError> {
         let path = self.path_of(blob);
         let Some((file, length)) = opened(&path)? else { return Ok(false) };
         let is_whole = length == size && hash(file, &path, buffer)? == blob;
         if is_whole {
-            self.note(blob);
+            self.note(number);
         }
         Ok(is_whole)
     }
@@ -166,26 +185,21 @@ impl Intake {
         self.is_resumed && self.path_of(digest).exists()
     }
 
-    /// Starts to write the blob of this hash.
-    pub fn begin(&self, digest: Digest) -> Result<Incoming<'_>, StoreError> {
-        self.open_to_write(digest, None, digest)
+    /// Starts to write the blob of this number and hash.
+    pub fn begin(&self, (number, digest): (u32, Digest)) -> Result<Incoming<'_>, StoreError> {
+        self.open_to_write(digest, Goes::Whole(number), digest)
     }
 
     /// Starts to write a part of a blob. It lies in its place in the blob from the first byte on, so that nothing need be copied when
     /// the last part is there; [`Intake::join`] says then whether they make the blob.
     pub fn begin_part(&self, part: &Part) -> Result<Incoming<'_>, StoreError> {
-        self.open_to_write(part.blob, Some(*part), part.sha256)
+        self.open_to_write(part.blob, Goes::Part(*part), part.sha256)
     }
 
-    fn open_to_write(
-        &self,
-        blob: Digest,
-        part: Option<Part>,
-        wanted: Digest,
-    ) -> Result<Incoming<'_>, StoreError> {
+    fn open_to_write(&self, blob: Digest, goes: Goes, wanted: Digest) -> Result<Incoming<'_>, StoreError> {
         let path = self.path_of(blob);
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(part.is_none());
+        options.write(true).create(true).truncate(goes.part().is_none());
         let file = match options.open(&path) {
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 if let Some(folder) = path.parent() {
@@ -196,14 +210,14 @@ impl Intake {
             other => other,
         };
         let mut file = file.map_err(StoreError::file(&path))?;
-        if let Some(Part { first, .. }) = part {
+        if let Goes::Part(Part { first, .. }) = goes {
             file.seek(SeekFrom::Start(first)).map_err(StoreError::file(&path))?;
         }
         Ok(Incoming {
             intake: self,
             file,
             path,
-            part,
+            goes,
             wanted,
             hasher: Sha256::new(),
             size: 0,
@@ -213,38 +227,54 @@ impl Intake {
     }
 
     /// Syncs everything once and gives the blobs their names. Before this returns, some of them may be in the store,
-    /// whole; after it, all of them are, whatever happens to the power.
-    pub fn commit(self) -> Result<(), StoreError> {
+    /// whole; after it, all of them are, whatever happens to the power. `blobs` says which hash each has that came; others it
+    /// may name, too.
+    pub fn commit(self, blobs: impl IntoIterator<Item = (u32, Digest)>) -> Result<(), StoreError> {
         let whole = std::mem::take(&mut *self.whole.lock().unwrap_or_else(PoisonError::into_inner));
-        let is_empty = whole.is_empty();
-        if !is_empty {
+        let count = whole.count();
+        if count > 0 {
             self.blobs.sync()?;
         }
-        for mut folder in *whole.0 {
-            folder.sort_unstable();
-            folder.dedup();
-            self.name(&folder)?;
+        let (mut folders, mut named) = ([Folder::Unknown; 256], 0);
+        for (number, digest) in blobs {
+            if whole.has(number) {
+                let folder = &mut folders[usize::from(digest.as_bytes()[0])];
+                self.name(digest, folder)?;
+                named += 1;
+            }
+        }
+        if named != count {
+            let lost = format!("{count} blobs came, and {named} of them were called by their hashes");
+            return Err(StoreError::file(&self.dir)(std::io::Error::other(lost)));
         }
         std::fs::remove_dir_all(&self.dir).map_err(StoreError::file(&self.dir))?;
-        if is_empty { Ok(()) } else { self.blobs.sync() }
+        if count == 0 { Ok(()) } else { self.blobs.sync() }
     }
 
-    /// Gives names to blobs that share their first two digits.
-    fn name(&self, group: &[Digest]) -> Result<(), StoreError> {
-        let Some(first) = group.first() else { return Ok(()) };
-        let (from, to) = (self.path_of(*first), self.blobs.path(*first));
-        let (Some(from), Some(to)) = (from.parent(), to.parent()) else { return Ok(()) };
-        // Where the store has no such folder yet, the whole of ours becomes it: nothing lies in it but what this
-        // process wrote and hashed.
-        if !self.is_resumed && std::fs::rename(from, to).is_ok() {
+    /// Gives a blob its name.
+    fn name(&self, digest: Digest, folder: &mut Folder) -> Result<(), StoreError> {
+        let (from, to) = (self.path_of(digest), self.blobs.path(digest));
+        if *folder == Folder::Unknown
+            && let (Some(ours), Some(stores)) = (from.parent(), to.parent())
+        {
+            // Where the store has no such folder yet, the whole of ours becomes it: nothing lies in it but what this
+            // process wrote and hashed.
+            *folder = match !self.is_resumed && std::fs::rename(ours, stores).is_ok() {
+                true => Folder::Moved,
+                false => {
+                    std::fs::create_dir_all(stores).map_err(StoreError::file(stores))?;
+                    Folder::There
+                }
+            };
+        }
+        if *folder == Folder::Moved {
             return Ok(());
         }
-        std::fs::create_dir_all(to).map_err(StoreError::file(to))?;
-        for digest in group {
-            let path = self.blobs.path(*digest);
-            std::fs::rename(self.path_of(*digest), &path).map_err(StoreError::file(path))?;
+        match std::fs::rename(from, &to) {
+            // Of another number, which has the same bytes.
+            Err(e) if e.kind() == ErrorKind::NotFound && to.exists() => Ok(()),
+            renamed => renamed.map_err(StoreError::file(to)),
         }
-        Ok(())
     }
 
     /// Brings what came onto the disk, where it waits for the rest.
@@ -280,6 +310,24 @@ fn hash(mut from: impl Read, path: &Path, buffer: &mut [u8]) -> Result<Digest, S
     }
 }
 
+/// What comes.
+#[derive(Clone, Copy, Debug)]
+enum Goes {
+    /// The blob of this number.
+    Whole(u32),
+    /// Of a blob that comes in parts, which: nothing is written beside it, whatever comes.
+    Part(Part),
+}
+
+impl Goes {
+    fn part(&self) -> Option<&Part> {
+        match self {
+            Self::Whole(_) => None,
+            Self::Part(part) => Some(part),
+        }
+    }
+}
+
 /// A blob of an intake, or a part of one, that is being written and hashed. Dropped before [`Incoming::finish`] said that it is
 /// whole, it leaves nothing behind, or nothing that would be believed where other parts lie beside it.
 #[derive(Debug)]
@@ -287,8 +335,7 @@ pub struct Incoming<'a> {
     intake: &'a Intake,
     file: File,
     path: PathBuf,
-    /// Of a blob that comes in parts, which: nothing is written beside it, whatever comes.
-    part: Option<Part>,
+    goes: Goes,
     wanted: Digest,
     hasher: Sha256,
     size: u64,
@@ -300,13 +347,13 @@ pub struct Incoming<'a> {
 impl Incoming<'_> {
     /// Where in the file it begins.
     fn first(&self) -> u64 {
-        self.part.map_or(0, |part| part.first)
+        self.goes.part().map_or(0, |part| part.first)
     }
 
     /// Appends bytes.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.hasher.update(bytes);
-        let room = self.part.map_or(u64::MAX, |part| part.size.saturating_sub(self.size));
+        let room = self.goes.part().map_or(u64::MAX, |part| part.size.saturating_sub(self.size));
         let fits = usize::try_from(room).unwrap_or(usize::MAX).min(bytes.len());
         self.file.write_all(bytes.get(..fits).unwrap_or_default()).map_err(StoreError::file(&self.path))?;
         self.size += bytes.len() as u64;
@@ -322,7 +369,7 @@ impl Incoming<'_> {
 
     /// Forgets all bytes: the blob comes from its beginning again.
     pub fn restart(&mut self) -> Result<(), StoreError> {
-        let emptied = match self.part {
+        let emptied = match self.goes.part() {
             Some(part) => self.file.seek(SeekFrom::Start(part.first)).map(|_| ()),
             None => self.file.set_len(0).and_then(|()| self.file.rewind()),
         };
@@ -348,8 +395,8 @@ impl Incoming<'_> {
             let _ = fadvise(&self.file, self.first(), NonZeroU64::new(self.size), Advice::DontNeed);
         }
         self.is_whole = true;
-        if self.part.is_none() {
-            self.intake.note(found);
+        if let Goes::Whole(number) = self.goes {
+            self.intake.note(number);
         }
         Ok(())
     }
@@ -357,7 +404,7 @@ impl Incoming<'_> {
 
 impl Drop for Incoming<'_> {
     fn drop(&mut self) {
-        if !self.is_whole && self.part.is_none() {
+        if !self.is_whole && self.goes.part().is_none() {
             let _ = std::fs::remove_file(&self.path);
         }
     }

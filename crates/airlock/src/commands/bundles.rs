@@ -290,7 +290,7 @@ pub async fn verify(cx: &Cx, VerifyArgs { dir, key, header }: VerifyArgs) -> Res
             "verified": !header && !is_nothing, "stream": m.stream, "number": m.number, "manifest": opened.digest, "base": m.base,
             "predecessor": m.predecessor, "sender": m.sender, "fingerprint": bundle::fingerprint(&opened.signer),
             "recipient": m.recipient, "created": m.created, "channels": channels, "files": m.files.len(),
-            "bytes": m.files.iter().map(|f| f.size).fold(0, u64::saturating_add), "released": released, "parts": parts,
+            "bytes": m.files.bytes(), "released": released, "parts": parts,
             "volumes": m.volumes, "whole": is_whole, "files_here": files, "bytes_here": size, "sealed": m.sealed,
             "confined": cx.confined,
         }))
@@ -460,7 +460,7 @@ async fn look_at(cx: &Cx, at: &Location, trusted: Trusted, header: bool) -> Resu
         true => "all files",
         false => "all files, the signatures and objects of the first volume, no parity",
     };
-    let size = m.files.iter().map(|f| f.size).fold(0, u64::saturating_add);
+    let size = m.files.bytes();
     Ok(Looked {
         parts: vec![parts.to_owned()],
         files: m.files.len() as u64,

@@ -72,7 +72,7 @@ fn sign_in(cx: &Cx, args: &SignArgs, dir: &Path, with: &mut Option<Signer>) -> R
 fn told(candidate: &Candidate, is_whole: bool) -> String {
     let m = &candidate.opened().manifest;
     let channels: Vec<&str> = m.channels.keys().map(String::as_str).collect();
-    let (root, size) = (candidate.chain().newest(), m.files.iter().map(|f| f.size).sum());
+    let (root, size) = (candidate.chain().newest(), m.files.bytes());
     format!(
         "{}\n  from     {} ({})\n  stream   {}, bundle {}{}\n  to       {}\n  written  {}\n  holds    {}, {}, {}\n  manifest {}\n  root     {}, version {} ({})",
         if is_whole { "Whole and unchanged:" } else { "Not looked at:" },

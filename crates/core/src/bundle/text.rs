@@ -11,7 +11,8 @@
 
 use serde::Deserialize;
 
-use super::{BundledFile, FORMAT, Manifest};
+use super::files::Line;
+use super::{FORMAT, Files, Manifest};
 use crate::canon::{self, Canonical};
 
 /// The member that is taken out, as its key stands in the text.
@@ -56,7 +57,7 @@ pub struct Reading {
     string: usize,
     /// The file of which a part is there.
     file: Vec<u8>,
-    files: Vec<BundledFile>,
+    files: Files,
     /// What is wrong with a file or its place, first of all. It is told when nothing else is: a newer layout may have other files.
     wrong: Option<Unread>,
 }
@@ -129,7 +130,7 @@ impl Reading {
             left: Vec::new(),
             string: 0,
             file: Vec::new(),
-            files: Vec::with_capacity(most),
+            files: Files::with_capacity(most),
             wrong: None,
         }
     }
@@ -219,11 +220,9 @@ impl Reading {
     }
 
     fn take(&mut self, file: &[u8]) {
-        match read_file(file) {
-            Ok(file) => self.files.push(file),
-            Err(e) => {
-                self.wrong.get_or_insert(e);
-            }
+        let listed = read_file(file).and_then(|line| self.files.push(&line.file()).map_err(unreadable));
+        if let Err(e) = listed {
+            self.wrong.get_or_insert(e);
         }
     }
 
@@ -259,7 +258,7 @@ impl Reading {
     }
 }
 
-fn read_file(text: &[u8]) -> Result<BundledFile, Unread> {
+fn read_file(text: &[u8]) -> Result<Line, Unread> {
     let text = std::str::from_utf8(text).map_err(|_| Unread::NoText)?;
     Canonical::parse_within(text, FILE_DEPTH).map_err(unreadable)?;
     serde_json::from_str(text).map_err(unreadable)
@@ -289,9 +288,9 @@ pub fn write<E: From<serde_json::Error>>(
             continue;
         }
         let mut before = '[';
-        for file in &manifest.files {
+        for file in manifest.files.iter() {
             out.push(std::mem::replace(&mut before, ','));
-            canon::append(&mut out, file)?;
+            canon::append(&mut out, &file)?;
             if out.len() >= PIECE_BYTES {
                 each(out.as_bytes())?;
                 out.clear();
@@ -308,6 +307,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::bundle::BundledFile;
     use crate::id::Digest;
     use crate::place::FilePath;
 
@@ -315,12 +315,11 @@ mod tests {
 
     fn manifest(names: &[String]) -> Manifest {
         let mut manifest: Manifest = serde_json::from_str(EMPTY).unwrap();
-        let file = |name: &String| {
+        for name in names {
             let sha256 = Digest::of(name.as_bytes());
             let path = FilePath::of(sha256, name);
-            BundledFile { name: name.as_str().into(), path, sha256, size: 7, volume: None }
-        };
-        manifest.files = names.iter().map(file).collect();
+            manifest.files.push(&BundledFile { name, path, sha256, size: 7, volume: None }).unwrap();
+        }
         manifest
     }
 

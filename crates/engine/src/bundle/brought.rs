@@ -8,7 +8,7 @@ use super::admission::{self, Entry, admission};
 use super::parts::{Parts, Taken};
 use super::scan::Importing;
 use super::unseal::{self, Content};
-use super::{media, unfinished};
+use super::{media, target, unfinished};
 use crate::error::{Error, Result, joined};
 use crate::station::Station;
 use crate::trust::Trust;
@@ -94,9 +94,10 @@ impl Intakes {
         Ok(self.sealed.map_or(Ok(()), Intake::discard)?)
     }
 
-    /// The bytes come into the store. Gives where those lie that travelled, for when they count.
-    pub fn commit(self) -> Result<Option<Intake>> {
-        self.own.commit()?;
+    /// The bytes come into the store, as the bundle says that they are read. Gives where those lie that travelled, for when they count.
+    pub fn commit(self, bundle: &Brought) -> Result<Option<Intake>> {
+        let wholes = bundle.inner().manifest().wholes();
+        self.own.commit(wholes.map(|whole| (target::number(whole.place), whole.sha256)))?;
         Ok(self.sealed)
     }
 }

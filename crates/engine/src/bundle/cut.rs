@@ -9,8 +9,8 @@ use std::sync::{Mutex, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 
-use airlock_core::bundle::{BundledFile, Manifest};
-use airlock_core::cut::{self, FAT32_MAX, Joined, LIMIT_MIN, PARTS_MAX};
+use airlock_core::bundle::{BundledFile, Files, Manifest, Unlisted};
+use airlock_core::cut::{self, FAT32_MAX, Joined, LIMIT_MIN};
 use airlock_core::id::Digest;
 
 use super::media;
@@ -45,15 +45,22 @@ const fn limit_of(kind: u64) -> u64 {
 }
 
 /// Lists these files in a manifest, in parts where they are larger than `limit`.
-pub(super) fn list(manifest: &mut Manifest, files: Vec<BundledFile>, limit: u64) -> Result<()> {
-    (manifest.files, manifest.joined) = cut::cut(files, limit).map_err(|name| {
-        Error::usage(format!("{name} would be cut in more than {PARTS_MAX} parts of {limit} bytes"))
-            .hint("let files be larger (--max-file), or use larger media")
+pub(super) fn list(manifest: &mut Manifest, files: Files, limit: u64) -> Result<()> {
+    (manifest.files, manifest.joined) = cut::cut(files, limit).map_err(|e| match e {
+        cut::Uncut::Parts { .. } => {
+            Error::usage(e.to_string()).hint("let files be larger (--max-file), or use larger media")
+        }
+        cut::Uncut::Listed(e) => unlisted(e),
     })?;
     if !manifest.joined.is_empty() {
         manifest.format = manifest.format.max(cut::FORMAT);
     }
     Ok(())
+}
+
+/// What whoever exports is told of files that no manifest can list.
+pub(super) fn unlisted(why: Unlisted) -> Error {
+    Error::usage(format!("the bundle {why}")).hint("export channel by channel")
 }
 
 /// What is known of the packages is in one file, which is not cut.
@@ -81,16 +88,15 @@ pub(super) fn hash_parts(wholes: &Wholes, manifest: &mut Manifest, progress: &Pr
         &manifest.joined,
         |joined| joined.size,
         |joined, buffer| {
-            let parts = manifest.files.get(joined.places()).unwrap_or_default();
-            let hashes = hashes(wholes, joined, parts, buffer, &|n| task.add(n))?;
+            let parts: Vec<BundledFile<'_>> =
+                manifest.files.at(joined.places()).into_iter().flatten().collect();
+            let hashes = hashes(wholes, joined, &parts, buffer, &|n| task.add(n))?;
             found.lock().unwrap_or_else(PoisonError::into_inner).extend(joined.places().zip(hashes));
             Ok(())
         },
     )?;
     for (place, sha256) in found.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        if let Some(part) = manifest.files.get_mut(place) {
-            part.sha256 = sha256;
-        }
+        manifest.files.set_sha256(place, sha256).map_err(unlisted)?;
     }
     Ok(())
 }
@@ -98,11 +104,11 @@ pub(super) fn hash_parts(wholes: &Wholes, manifest: &mut Manifest, progress: &Pr
 fn hashes(
     wholes: &Wholes,
     joined: &Joined,
-    parts: &[BundledFile],
+    parts: &[BundledFile<'_>],
     buffer: &mut [u8],
     told: &impl Fn(u64),
 ) -> Result<Vec<Digest>> {
-    let name = parts.first().map_or("", |part| &*part.name);
+    let name = parts.first().map_or("", |part| part.name);
     let stretch = |first, size| wholes.stretch(joined.sha256, first, size).ok_or_else(|| source::left(name));
     let (mut first, mut whole, mut out) = (0, Sha256::new(), Vec::new());
     for part in parts {

@@ -272,7 +272,7 @@ pub(super) fn report(manifest: &Manifest, objects: u64, left_out: u64) -> Report
         base: manifest.base.map(|b| b.number),
         manifest: None,
         files: manifest.files.len() as u64,
-        bytes: manifest.files.iter().map(|f| f.size).sum(),
+        bytes: manifest.files.bytes(),
         cut: manifest.joined.len() as u64,
         objects,
         left_out,

@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use airlock_core::advisory::FeedHead;
-use airlock_core::bundle::{self, Base, BundledFile, ChannelHead, Held, Hop, Manifest};
+use airlock_core::bundle::{self, Base, ChannelHead, Files, Held, Hop, Manifest};
 use airlock_core::channel::{self, Channel, ChannelFeed};
 use airlock_core::id::{Digest, Id};
-use airlock_core::place::FilePath;
 use airlock_core::snapshot::Snapshot;
 use airlock_store::{Blobs, Db};
 
@@ -159,16 +158,15 @@ pub(super) async fn base_needs(station: &Station, state: &ExportState, base: Bas
 }
 
 /// The files with their sizes, sorted by path. All of them must be in the store.
-pub(super) fn sized(blobs: &Blobs, files: Vec<(Digest, Box<str>)>) -> Result<Vec<BundledFile>> {
-    let mut out = Vec::with_capacity(files.len());
-    for (sha256, name) in files {
-        let blob = blobs.find(sha256).ok_or_else(|| {
-            Error::fault(format!("{name} is published, but its bytes are not in the store"))
+pub(super) fn sized(blobs: &Blobs, mut files: Files) -> Result<Files> {
+    for place in 0..files.len() {
+        let Some(file) = files.get(place) else { continue };
+        let blob = blobs.find(file.sha256).ok_or_else(|| {
+            Error::fault(format!("{} is published, but its bytes are not in the store", file.name))
                 .hint("run `airlock fsck --repair`: it fetches again what can be fetched")
         })?;
-        let path = FilePath::of(sha256, &name);
-        out.push(BundledFile { path, sha256, size: blob.size(), name, volume: None });
+        files.set_size(place, blob.size());
     }
-    out.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-    Ok(out)
+    files.sort();
+    Ok(files)
 }

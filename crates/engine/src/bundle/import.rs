@@ -146,7 +146,7 @@ impl Report {
             again: entry.again,
             skipped: m.number.saturating_sub(last.saturating_add(1)),
             files: m.files.len() as u64,
-            bytes: m.files.iter().fold(0, |sum, f| sum.saturating_add(f.size)),
+            bytes: m.files.bytes(),
             outcomes: Vec::new(),
             failed: None,
             taken: Taken::default(),
@@ -214,7 +214,8 @@ async fn take_in(
         }
         return Err(no);
     }
-    let travelled = joined(tokio::task::spawn_blocking(move || intake.commit()).await)?;
+    let brought = bundle.clone();
+    let travelled = joined(tokio::task::spawn_blocking(move || intake.commit(&brought)).await)?;
     would.known.set.keep(station).await?;
     commit(station, parts, (trust, entry, wish), would).await?;
     // What was in it counts, whatever becomes of what travelled.

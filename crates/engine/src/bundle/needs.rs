@@ -1,33 +1,39 @@
 //! What has to travel with a snapshot.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Range;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use airlock_core::advisory::{AdvisoryRecord, FeedHead, FeedKind};
 use airlock_core::assess::Statements;
-use airlock_core::bundle::Held;
+use airlock_core::bundle::{BundledFile, Files, Held};
 use airlock_core::fact::Facts;
 use airlock_core::id::{Digest, Id};
 use airlock_core::identity::Identity;
 use airlock_core::object::{self, Encoded};
+use airlock_core::place::FilePath;
 use airlock_core::shard::Shard;
 use airlock_core::snapshot::Snapshot;
-use airlock_core::trie::{self, TreeId};
+use airlock_core::trie::TreeId;
 use airlock_store::{Db, Packed};
 
+use super::cut;
 use crate::error::Result;
-use crate::trees;
-
-/// Artifacts and what they are called.
-pub(super) type NamedBlobs = Vec<(Digest, Box<str>)>;
+use crate::tree_edit;
+use crate::trees::{self, Pieces};
 
 /// Shards that are held at once.
 const SHARDS_AT_ONCE: usize = 500;
+/// Fewer artifacts are not looked through for those that are there twice.
+const TIDIED_MIN: usize = 1 << 16;
 
 /// What a receiver has already.
 #[derive(Debug, Default)]
 struct Has {
     objects: HashSet<Digest>,
-    files: HashSet<Digest>,
+    files: Had,
     /// What was made of each shard and the facts that are held of it: most of them are the same in the next bundle.
     shards: HashMap<(Digest, Digest), Known>,
 }
@@ -37,35 +43,72 @@ struct Has {
 struct Known {
     id: Id<Facts>,
     artifacts: u64,
-    files: Box<[Digest]>,
+    /// Where they stand in the list of all.
+    files: Range<usize>,
 }
 
-/// The names of artifacts by hash, one of each. There may be very many: they lie one beside the other.
+/// The artifacts that a receiver has. A delta needs as many of them as a full export lists: they lie one beside the other.
+#[derive(Debug, Default)]
+struct Had {
+    /// Their hashes as they were found, some of them several times.
+    list: Vec<Digest>,
+    /// For each where in the list it stands first, as far as it was put in order.
+    first: Vec<u32>,
+    /// Where in the list each of them stands, once, in the order of the hashes.
+    order: Vec<u32>,
+}
+
+impl Had {
+    /// All of them were found.
+    fn put_in_order(&mut self) {
+        let list = &self.list;
+        let hash = |at: &u32| list.get(*at as usize);
+        let mut order: Vec<u32> = (0u32..).take(list.len()).collect();
+        order.sort_unstable_by(|one, other| hash(one).cmp(&hash(other)).then(one.cmp(other)));
+        let mut first = vec![0; list.len()];
+        for same in order.chunk_by(|one, other| hash(one) == hash(other)) {
+            for at in same {
+                first[*at as usize] = same[0];
+            }
+        }
+        order.retain(|at| first[*at as usize] == *at);
+        (self.first, self.order) = (first, order);
+    }
+
+    /// Where in the list an artifact stands first.
+    fn find(&self, sha256: Digest) -> Option<usize> {
+        let hash = |at: &u32| self.list.get(*at as usize);
+        let at = self.order.binary_search_by(|at| hash(at).cmp(&Some(&sha256))).ok()?;
+        self.order.get(at).map(|at| *at as usize)
+    }
+}
+
+/// Artifacts, one of each content, of which it is not known yet how large they are.
 #[derive(Debug, Default)]
 struct Named {
-    list: NamedBlobs,
+    files: Files,
     /// How many there were when each was there once.
     distinct: usize,
 }
 
 impl Named {
-    fn add(&mut self, sha256: Digest, name: Box<str>) {
+    fn add(&mut self, sha256: Digest, name: &str) -> Result<()> {
         // Channels have files in common, mostly all.
-        if self.list.len() == self.list.capacity() && self.list.len() > self.distinct * 3 / 2 {
+        if self.files.len() >= TIDIED_MIN.max(self.distinct * 2) {
             self.tidy();
         }
-        self.list.push((sha256, name));
+        let path = FilePath::of(sha256, name);
+        self.files.push(&BundledFile { name, path, sha256, size: 0, volume: None }).map_err(cut::unlisted)
     }
 
     fn tidy(&mut self) {
-        self.list.sort_unstable();
-        self.list.dedup_by(|next, one| next.0 == one.0);
-        self.distinct = self.list.len();
+        self.files.keep_one_of_each();
+        self.distinct = self.files.len();
     }
 
-    fn into_sorted(mut self) -> NamedBlobs {
+    fn into_sorted(mut self) -> Files {
         self.tidy();
-        self.list
+        self.files
     }
 }
 
@@ -80,7 +123,8 @@ pub(super) struct Needs {
     has: Has,
     /// Whether it is noted what the receiver has, and not what it needs.
     is_base: bool,
-    left_out: HashSet<Digest>,
+    /// Which of the receiver's artifacts are needed, by where in the list they stand first.
+    left_out: Vec<bool>,
     /// Threads that may be used.
     threads: usize,
 }
@@ -110,14 +154,17 @@ impl Needs {
     }
 
     /// What is needed beyond this.
-    pub fn beyond(self) -> Self {
-        Self { has: self.has, threads: self.threads, ..Self::default() }
+    pub fn beyond(mut self) -> Self {
+        self.has.files.put_in_order();
+        let left_out = vec![false; self.has.files.list.len()];
+        Self { has: self.has, left_out, threads: self.threads, ..Self::default() }
     }
 
-    /// Objects, artifacts with their names in the order of their hashes, and how many artifacts the receiver has already. What else
+    /// Objects, artifacts in the order of their hashes, and how many artifacts the receiver has already. What else
     /// was known is let go of, since a delta knows as much of its base as of itself.
-    pub fn into_parts(self) -> (BTreeSet<Digest>, NamedBlobs, u64) {
-        (self.objects, self.files.into_sorted(), self.left_out.len() as u64)
+    pub fn into_parts(self) -> (BTreeSet<Digest>, Files, u64) {
+        let left_out = self.left_out.iter().filter(|is_left_out| **is_left_out).count();
+        (self.objects, self.files.into_sorted(), left_out as u64)
     }
 
     fn add_objects(&mut self, ids: impl IntoIterator<Item = Digest>) {
@@ -129,16 +176,16 @@ impl Needs {
         self.objects.extend(ids.into_iter().filter(|id| !has.contains(id)));
     }
 
-    fn add_file(&mut self, sha256: Digest, name: String) {
+    fn add_file(&mut self, sha256: Digest, name: &str) -> Result<()> {
         if self.is_base {
-            self.has.files.insert(sha256);
-            return;
+            self.has.files.list.push(sha256);
+            return Ok(());
         }
-        if self.has.files.contains(&sha256) {
-            self.left_out.insert(sha256);
-            return;
+        if let Some(at) = self.has.files.find(sha256) {
+            self.left_out[at] = true;
+            return Ok(());
         }
-        self.files.add(sha256, name.into());
+        self.files.add(sha256, name)
     }
 
     /// What a snapshot needs: what it publishes, and why the rest was left out.
@@ -147,46 +194,53 @@ impl Needs {
         let snapshot: Snapshot = db.get(id).await?;
         self.add_objects([id.digest()]);
         self.add_tree_of(db, snapshot.judgement).await?;
-        let (nodes, shards) = trees::walk::<Id<Shard>>(db, snapshot.content).await?;
-        self.add_objects(nodes);
-        self.add_objects(shards.values().map(Id::digest));
-        let held = trees::load::<Id<Facts>>(db, snapshot.inputs.facts).await?;
-        let (ids, artifacts) = self.add_facts(db, &shards, &held).await?;
-        let (root, nodes) = trie::build(&ids)?;
-        self.add_objects(nodes.iter().map(|n| n.digest));
-        self.add_objects(ids.into_values().map(|id| id.digest()));
-        db.put_many(&nodes).await?;
+        let (mut ids, mut artifacts) = (Vec::new(), 0);
+        let mut pieces = Pieces::of(snapshot.content);
+        while let Some(piece) = pieces.next(db).await? {
+            self.add_objects(piece.nodes);
+            self.add_objects(piece.entries.values().map(Id::digest));
+            let keys = piece.entries.keys().map(String::as_str);
+            let held = tree_edit::find_many(db, snapshot.inputs.facts, keys).await?;
+            let both = piece.entries.iter().filter_map(|(key, shard)| Some((key, *shard, *held.get(key)?)));
+            artifacts += self.add_facts(db, both.collect(), &mut ids).await?;
+        }
+        let root = trees::store(db, ids.iter().map(|(key, id)| (key, id))).await?;
+        self.add_objects(ids.into_iter().map(|(_, id)| id.digest()));
+        self.add_nodes(db, root).await?;
         Ok((root, artifacts))
     }
 
     /// What is held of a channel and carried all the same.
     pub async fn add_held(&mut self, db: &Db, held: &Held) -> Result<()> {
-        let (nodes, shards) = trees::walk::<Id<Shard>>(db, held.shards).await?;
-        self.add_objects(nodes);
-        self.add_objects(shards.into_values().map(|id| id.digest()));
-        let (nodes, facts) = trees::walk::<Id<Facts>>(db, held.facts).await?;
-        self.add_objects(nodes);
-        for id in facts.into_values() {
-            self.add_objects([id.digest()]);
-            let facts: Facts = db.get(id).await?;
-            for (name, sha256) in files_of(facts) {
-                self.add_file(sha256, name);
+        let mut shards = Pieces::of(held.shards);
+        while let Some(piece) = shards.next(db).await? {
+            self.add_objects(piece.nodes);
+            self.add_objects(piece.entries.into_values().map(|id| id.digest()));
+        }
+        let mut facts = Pieces::of(held.facts);
+        while let Some(piece) = facts.next(db).await? {
+            self.add_objects(piece.nodes);
+            for id in piece.entries.into_values() {
+                self.add_objects([id.digest()]);
+                let facts: Facts = db.get(id).await?;
+                for (name, sha256) in files_of(facts) {
+                    self.add_file(sha256, &name)?;
+                }
             }
         }
         Ok(())
     }
 
-    /// Facts of what is published, and of nothing else: what was left out stays on this side.
+    /// Facts of what is published, and of nothing else, by these shards and the facts that are held of them: what was left out stays on
+    /// this side. Gives how many artifacts that is.
     async fn add_facts(
         &mut self,
         db: &Db,
-        shards: &BTreeMap<String, Id<Shard>>,
-        held: &BTreeMap<String, Id<Facts>>,
-    ) -> Result<(BTreeMap<String, Id<Facts>>, u64)> {
-        let (mut ids, mut artifacts) = (BTreeMap::new(), 0);
-        let both: Vec<(&String, Id<Shard>, Id<Facts>)> =
-            shards.iter().filter_map(|(key, shard)| Some((key, *shard, *held.get(key)?))).collect();
-        let both = self.without_known(both, &mut ids, &mut artifacts);
+        both: Vec<(&String, Id<Shard>, Id<Facts>)>,
+        ids: &mut Vec<(String, Id<Facts>)>,
+    ) -> Result<u64> {
+        let mut artifacts = 0;
+        let both = self.without_known(both, ids, &mut artifacts);
         for chunk in both.chunks(SHARDS_AT_ONCE) {
             let shards: Vec<Id<Shard>> = chunk.iter().map(|(_, id, _)| *id).collect();
             let facts: Vec<Id<Facts>> = chunk.iter().map(|(.., id)| *id).collect();
@@ -204,29 +258,45 @@ impl Needs {
             let mut fresh = Vec::new();
             for one in done {
                 artifacts += one.artifacts;
-                ids.insert(one.key, one.id);
+                ids.push((one.key, one.id));
                 fresh.extend(one.encoded);
                 if self.is_base {
-                    let files: Box<[Digest]> = one.files.into_iter().map(|(sha256, _)| sha256).collect();
-                    self.has.files.extend(&files);
+                    let list = &mut self.has.files.list;
+                    let before = list.len();
+                    list.extend(one.files.into_iter().map(|(sha256, _)| sha256));
+                    let files = before..list.len();
                     let known = Known { id: one.id, artifacts: one.artifacts, files };
                     self.has.shards.insert(one.from, known);
                     continue;
                 }
                 for (sha256, name) in one.files {
-                    self.add_file(sha256, name);
+                    self.add_file(sha256, &name)?;
                 }
             }
             db.put_many(&fresh).await?;
         }
-        Ok((ids, artifacts))
+        Ok(artifacts)
     }
 
     /// A tree with all that it names. Whoever has a node of it has what is below, too.
     async fn add_tree_of<T>(&mut self, db: &Db, root: TreeId<Id<T>>) -> Result<()> {
-        let (nodes, named) = trees::walk_beyond(db, root, &self.has.objects).await?;
-        self.add_objects(nodes);
-        self.add_objects(named.into_values().map(|id| id.digest()));
+        let mut pieces = Pieces::of(root);
+        while let Some(piece) = pieces.next_beyond(db, &self.has.objects).await? {
+            self.add_objects(piece.nodes);
+            self.add_objects(piece.entries.into_values().map(|id| id.digest()));
+        }
+        Ok(())
+    }
+
+    /// A tree without what it names.
+    async fn add_nodes<V>(&mut self, db: &Db, root: TreeId<V>) -> Result<()>
+    where
+        V: Clone + Serialize + DeserializeOwned,
+    {
+        let mut pieces = Pieces::of(root);
+        while let Some(piece) = pieces.next_beyond(db, &self.has.objects).await? {
+            self.add_objects(piece.nodes);
+        }
         Ok(())
     }
 
@@ -234,17 +304,19 @@ impl Needs {
     fn without_known<'a>(
         &mut self,
         both: Vec<(&'a String, Id<Shard>, Id<Facts>)>,
-        ids: &mut BTreeMap<String, Id<Facts>>,
+        ids: &mut Vec<(String, Id<Facts>)>,
         artifacts: &mut u64,
     ) -> Vec<(&'a String, Id<Shard>, Id<Facts>)> {
         let mut rest = Vec::new();
         for (key, shard, held) in both {
             match self.has.shards.get(&(shard.digest(), held.digest())) {
                 Some(known) => {
-                    ids.insert(key.clone(), known.id);
+                    ids.push((key.clone(), known.id));
                     *artifacts += known.artifacts;
                     if !self.is_base {
-                        self.left_out.extend(&known.files);
+                        for first in self.has.files.first.get(known.files.clone()).unwrap_or_default() {
+                            self.left_out[*first as usize] = true;
+                        }
                     }
                 }
                 None => rest.push((key, shard, held)),
@@ -260,9 +332,7 @@ impl Needs {
                 self.add_tree_of::<AdvisoryRecord>(db, head.records()).await?;
             }
             FeedKind::Identities => {
-                let root = TreeId::<Identity>::new(head.content);
-                let (nodes, _) = trees::walk_beyond(db, root, &self.has.objects).await?;
-                self.add_objects(nodes);
+                self.add_nodes(db, TreeId::<Identity>::new(head.content)).await?;
             }
             FeedKind::Vex => {
                 self.add_tree_of::<Statements>(db, TreeId::new(head.content)).await?;
@@ -304,4 +374,28 @@ fn files_of(facts: Facts) -> impl Iterator<Item = (String, Digest)> {
         let metadata = file.metadata.map(|digest| (format!("{name}.metadata"), digest));
         metadata.into_iter().chain([(name, file.sha256)])
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_receiver_has_is_found_where_it_stood_first_and_counted_once() {
+        let of = |n: u8| Digest::of(&[n]);
+        let mut base = Needs::of_base(1);
+        for n in [5, 1, 5, 3, 1, 5] {
+            base.add_file(of(n), "a.conda").unwrap();
+        }
+        let mut needs = base.beyond();
+        assert_eq!(needs.has.files.first, [0, 1, 0, 3, 1, 0]);
+        assert_eq!([5, 1, 3, 2].map(|n| needs.has.files.find(of(n))), [Some(0), Some(1), Some(3), None]);
+        for n in [2, 5, 5, 1, 2, 4] {
+            needs.add_file(of(n), &format!("{n}.conda")).unwrap();
+        }
+        let (_, files, left_out) = needs.into_parts();
+        let mut names: Vec<&str> = files.iter().map(|file| file.name).collect();
+        names.sort_unstable();
+        assert_eq!((names, left_out), (vec!["2.conda", "4.conda"], 2));
+    }
 }

@@ -17,14 +17,14 @@ use std::path::PathBuf;
 use reed_solomon_simd::{ReedSolomonDecoder, ReedSolomonEncoder};
 use sha2::{Digest as _, Sha256};
 
-use airlock_core::bundle::{BundledFile, Manifest};
+use airlock_core::bundle::Manifest;
 use airlock_core::id::Digest;
 use airlock_core::volume::{PARITY_FILE_BYTES, Parity, ParityFile, SHARD_BYTES, Volume, parity_path};
 use airlock_store::{Blobs, Incoming, Intake};
 
 use super::media;
 use super::source::{Bytes, Source, Sources};
-use super::target::Target;
+use super::target::{self, Target};
 use super::verify::Opened;
 use super::write::Folder;
 use crate::error::{Error, Result, file_error};
@@ -33,19 +33,39 @@ use crate::progress::{Progress, Unit};
 /// What is read of one stream at once, in bytes.
 const STREAM_BUFFER_BYTES: usize = 256 << 10;
 
-/// Where a file of a stream begins in it, and its place in the manifest's list.
-type Member<'a> = (u64, usize, &'a BundledFile);
+/// A file of a stream.
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    /// Where it begins in the stream.
+    first: u64,
+    /// Its bytes.
+    size: u64,
+    /// Its place in the manifest's list.
+    at: u32,
+}
+
+impl Member {
+    /// Where it ends in the stream.
+    fn end(&self) -> u64 {
+        self.first + self.size
+    }
+
+    /// Its place.
+    fn place(&self) -> usize {
+        self.at as usize
+    }
+}
 
 /// The files of each volume in the order of its stream.
-fn streams(manifest: &Manifest) -> Vec<Vec<Member<'_>>> {
-    let mut out: Vec<Vec<Member<'_>>> = vec![Vec::new(); manifest.volumes_of_files()];
+fn streams(manifest: &Manifest) -> Vec<Vec<Member>> {
+    let mut out: Vec<Vec<Member>> = vec![Vec::new(); manifest.volumes_of_files()];
     let mut ends = vec![0u64; out.len()];
-    for (at, file) in manifest.files.iter().enumerate() {
+    for (at, file) in (0u32..).zip(manifest.files.iter()) {
         let volume = file.volume.and_then(|v| (v as usize).checked_sub(1));
         let Some((stream, end)) = volume.and_then(|v| Some((out.get_mut(v)?, ends.get_mut(v)?))) else {
             continue;
         };
-        stream.push((*end, at, file));
+        stream.push(Member { first: *end, size: file.size, at });
         *end = end.saturating_add(file.size);
     }
     out
@@ -53,7 +73,7 @@ fn streams(manifest: &Manifest) -> Vec<Vec<Member<'_>>> {
 
 /// A stream that is read row by row. Files are opened when their turn comes.
 struct Stream<'a> {
-    members: &'a [Member<'a>],
+    members: &'a [Member],
     next: usize,
     open: Option<Reading>,
 }
@@ -69,7 +89,7 @@ struct Reading {
 }
 
 impl<'a> Stream<'a> {
-    fn new(members: &'a [Member<'a>]) -> Self {
+    fn new(members: &'a [Member]) -> Self {
         Self { members, next: 0, open: None }
     }
 
@@ -79,21 +99,20 @@ impl<'a> Stream<'a> {
         &mut self,
         start: u64,
         shard: &mut [u8],
-        find: &impl Fn(&Member<'_>) -> Option<Source>,
+        find: &impl Fn(&Member) -> Option<Source>,
     ) -> Result<()> {
         shard.fill(0);
         let end = start + shard.len() as u64;
         while let Some(member) = self.members.get(self.next) {
-            let (first, _, file) = member;
-            let last = first + file.size;
+            let (first, last) = (member.first, member.end());
             if last <= start {
                 self.next += 1;
                 continue;
             }
-            if *first >= end {
+            if first >= end {
                 break;
             }
-            let (from, to) = (start.max(*first), end.min(last));
+            let (from, to) = (start.max(first), end.min(last));
             if let Some(part) = shard.get_mut(index(from - start)..index(to - start)) {
                 self.read(member, from - first, part, find)?;
             }
@@ -107,12 +126,12 @@ impl<'a> Stream<'a> {
 
     fn read(
         &mut self,
-        member: &Member<'_>,
+        member: &Member,
         at: u64,
         part: &mut [u8],
-        find: &impl Fn(&Member<'_>) -> Option<Source>,
+        find: &impl Fn(&Member) -> Option<Source>,
     ) -> Result<()> {
-        let first = member.0;
+        let first = member.first;
         if self.open.as_ref().is_none_or(|open| open.first != first || open.at != at) {
             let Some(source) = find(member) else { return Ok(()) };
             let reader = BufReader::with_capacity(STREAM_BUFFER_BYTES, source.open_at(at)?);
@@ -183,7 +202,7 @@ pub(super) fn write(
         let mut encoder = ReedSolomonEncoder::new(members.len(), folders.len(), shard).map_err(failed)?;
         let mut reading: Vec<Stream<'_>> = members.iter().map(|members| Stream::new(members)).collect();
         let mut sinks = sinks(folders, manifest.volumes.len(), limit.min(PARITY_FILE_BYTES))?;
-        let find = |(_, _, file): &Member<'_>| sources.find(file);
+        let find = |member: &Member| sources.find(&manifest.files.get(member.place())?);
         let task = progress.task("computing parity".to_owned(), Unit::Bytes, Some(longest));
         let mut buffer = vec![0; shard];
         for row in 0..longest.div_ceil(u64::from(SHARD_BYTES)) {
@@ -294,7 +313,7 @@ pub(super) fn rebuild(
     let size = index(shards.bytes);
     let decoder = ReedSolomonDecoder::new(members.len(), parity.volumes as usize, size).map_err(failed)?;
     let reading = members.iter().map(|members| Stream::new(members)).collect();
-    let find = |(_, at, file): &Member<'_>| Target::of(manifest, *at, file).find(blobs, intake);
+    let find = |member: &Member| goes(manifest, member)?.find(blobs, intake);
     let mut rebuilding = Rebuilding {
         members: &members,
         reading,
@@ -317,8 +336,13 @@ pub(super) fn rebuild(
     rebuilding.finish()
 }
 
+/// Where a file of a stream goes.
+fn goes(manifest: &Manifest, member: &Member) -> Option<Target> {
+    Some(Target::of(manifest, member.place(), &manifest.files.get(member.place())?))
+}
+
 struct Rebuilding<'a> {
-    members: &'a [Vec<Member<'a>>],
+    members: &'a [Vec<Member>],
     reading: Vec<Stream<'a>>,
     decoder: ReedSolomonDecoder,
     manifest: &'a Manifest,
@@ -344,7 +368,7 @@ impl Rebuilding<'_> {
         row: u64,
         lacking: &[usize],
         shards: &Shards<'_>,
-        find: &impl Fn(&Member<'_>) -> Option<Source>,
+        find: &impl Fn(&Member) -> Option<Source>,
     ) -> Result<()> {
         let start = row * shards.bytes;
         let mut shard = vec![0; index(shards.bytes)];
@@ -359,7 +383,7 @@ impl Rebuilding<'_> {
         if had < lacking.len() {
             for volume in lacking {
                 let touched: Vec<usize> =
-                    self.touched(*volume, start, shards.bytes).map(|(_, at, _)| *at).collect();
+                    self.touched(*volume, start, shards.bytes).map(Member::place).collect();
                 self.lost.extend(touched);
             }
             return Ok(());
@@ -378,36 +402,36 @@ impl Rebuilding<'_> {
     }
 
     /// The missing files of a volume that have bytes in a row.
-    fn touched(&self, volume: usize, start: u64, length: u64) -> impl Iterator<Item = &Member<'_>> {
+    fn touched(&self, volume: usize, start: u64, length: u64) -> impl Iterator<Item = &Member> {
         let members = self.members.get(volume).map_or(&[][..], Vec::as_slice);
-        let from = members.partition_point(|(first, _, file)| first + file.size <= start);
+        let from = members.partition_point(|member| member.end() <= start);
         let members = members.get(from..).unwrap_or_default();
         members
             .iter()
-            .take_while(move |(first, _, _)| *first < start + length)
-            .filter(|(_, at, file)| file.size > 0 && self.missing.contains(at))
+            .take_while(move |member| member.first < start + length)
+            .filter(|member| member.size > 0 && self.missing.contains(&member.place()))
     }
 
     /// Gives the bytes of a rebuilt shard to the files that they belong to.
     fn hand_out(&mut self, volume: usize, start: u64, bytes: &[u8]) -> Result<()> {
         let end = start + bytes.len() as u64;
-        let touched: Vec<(u64, usize, Target, u64)> = self
-            .touched(volume, start, bytes.len() as u64)
-            .map(|(first, at, file)| (*first, *at, Target::of(self.manifest, *at, file), file.size))
-            .collect();
-        for (first, at, target, size) in touched {
+        let touched: Vec<Member> = self.touched(volume, start, bytes.len() as u64).copied().collect();
+        for member in touched {
+            let (first, at) = (member.first, member.place());
             if self.lost.contains(&at) {
                 continue;
             }
-            let (from, to) = (start.max(first), end.min(first + size));
+            let (from, to) = (start.max(first), end.min(member.end()));
             let part = bytes.get(index(from - start)..index(to - start)).unwrap_or_default();
-            if from == first {
+            if from == first
+                && let Some(target) = goes(self.manifest, &member)
+            {
                 self.open.insert(at, target.begin(self.intake)?);
             }
             if let Some(incoming) = self.open.get_mut(&at) {
                 incoming.write(part)?;
             }
-            if to == first + size
+            if to == member.end()
                 && let Some(incoming) = self.open.remove(&at)
             {
                 // What hashes to something else stays missing.
@@ -423,9 +447,12 @@ impl Rebuilding<'_> {
 
     /// Empty files are what is left to make.
     fn finish(mut self) -> Result<BTreeSet<usize>> {
-        for (_, at, file) in self.members.iter().flatten().filter(|(_, _, file)| file.size == 0) {
-            if self.missing.contains(at) && self.intake.begin(file.sha256)?.finish().is_ok() {
-                self.missing.remove(at);
+        for place in self.members.iter().flatten().filter(|member| member.size == 0).map(Member::place) {
+            let Some(sha256) = self.manifest.files.sha256(place) else { continue };
+            if self.missing.contains(&place)
+                && self.intake.begin((target::number(place), sha256))?.finish().is_ok()
+            {
+                self.missing.remove(&place);
             }
         }
         Ok(self.missing)

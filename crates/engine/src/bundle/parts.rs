@@ -1,5 +1,6 @@
 //! Folders that hold parts of one bundle, in any order and not necessarily all of them.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -142,14 +143,15 @@ impl Parts {
     ) -> Result<Taken> {
         let m = self.manifest();
         self.check_room(store, intake)?;
-        let total = m.files.iter().map(|f| f.size).fold(0, u64::saturating_add);
-        let task = progress.task(format!("taking in {}", self.first.dir.display()), Unit::Bytes, Some(total));
+        let task = format!("taking in {}", self.first.dir.display());
+        let task = progress.task(task, Unit::Bytes, Some(m.files.bytes()));
         let (missing, damaged) = (Mutex::new(BTreeSet::new()), Mutex::new(Vec::new()));
         media::each_of(
             m.files.len(),
-            |at| m.files[at].size,
+            |at| m.files.size(at),
             |at, buffer| {
-                let hurt = match self.take((at, &m.files[at]), (store, intake), buffer, &|n| task.add(n))? {
+                let Some(file) = m.files.get(at) else { return Ok(()) };
+                let hurt = match self.take((at, &file), (store, intake), buffer, &|n| task.add(n))? {
                     Took::Here(hurt) => hurt,
                     Took::Lacks(hurt) => {
                         missing.lock().unwrap_or_else(PoisonError::into_inner).insert(at);
@@ -188,28 +190,27 @@ impl Parts {
         progress: &Progress,
     ) -> Result<()> {
         let is_new = |whole: &Whole<'_>| store.blobs.find(whole.sha256).is_none();
-        let came: Vec<Whole<'_>> = self.manifest().wholes().filter(is_new).collect();
-        let total = came.iter().map(|f| f.size).sum();
+        let m = self.manifest();
+        let came: Vec<usize> = m.wholes().filter(is_new).map(|whole| whole.place).collect();
+        let size = |place: &usize| m.whole(*place).map_or(0, |whole| whole.size);
+        let total = came.iter().map(size).sum();
         let task = progress.task("having files looked at".to_owned(), Unit::Bytes, Some(total));
-        media::each(
-            &came,
-            |f| f.size,
-            |file, _| {
-                asked.ask(&intake.path_of(file.sha256), file.name)?;
-                task.add(file.size);
-                Ok(())
-            },
-        )
+        media::each(&came, size, |place, _| {
+            let Some(file) = m.whole(*place) else { return Ok(()) };
+            asked.ask(&intake.path_of(file.sha256), file.name)?;
+            task.add(file.size);
+            Ok(())
+        })
     }
 
-    /// The files that neither the store has nor a run that was broken off had taken in, and their places in the list.
-    pub fn not_here(&self, store: &Store, intake: &Intake) -> Result<Vec<(usize, BundledFile)>> {
+    /// The places of the files that neither the store has nor a run that was broken off had taken in.
+    pub fn not_here(&self, store: &Store, intake: &Intake) -> Result<Vec<usize>> {
         let mut out = Vec::new();
         let mut buffer = vec![0; media::BUFFER_BYTES];
         for (at, file) in self.manifest().files.iter().enumerate() {
-            let target = Target::of(self.manifest(), at, file);
+            let target = Target::of(self.manifest(), at, &file);
             if !target.is_stored(&store.blobs)? && !target.is_held(intake, &mut buffer)? {
-                out.push((at, file.clone()));
+                out.push(at);
             }
         }
         Ok(out)
@@ -230,7 +231,7 @@ impl Parts {
     /// What is missing, by volumes where all of one is and files otherwise.
     fn incomplete(&self, missing: &BTreeSet<usize>) -> Option<Incomplete> {
         let m = self.manifest();
-        let lacking: Vec<(u64, &BundledFile)> =
+        let lacking: Vec<(u64, BundledFile<'_>)> =
             missing.iter().filter_map(|at| Some((*at as u64, m.files.get(*at)?))).collect();
         if lacking.is_empty() {
             return None;
@@ -254,7 +255,7 @@ impl Parts {
             },
             files: lacking.len() as u64,
             bytes: lacking.iter().map(|(_, f)| f.size).fold(0, u64::saturating_add),
-            names: lacking.iter().take(NAMED_MAX).map(|(_, f)| f.name.clone().into()).collect(),
+            names: lacking.iter().take(NAMED_MAX).map(|(_, f)| f.name.to_owned()).collect(),
         })
     }
 }
@@ -262,8 +263,8 @@ impl Parts {
 /// What a bundle brings, to be asked for by hash.
 pub(super) struct Came {
     parts: Arc<Parts>,
-    /// The places of its files, but of those that are parts, in the order of their hashes.
-    order: Vec<u32>,
+    /// The places of its files, but of those that are parts, in the order of their hashes; nothing where they are listed in it.
+    order: Option<Vec<u32>>,
     /// What parts make.
     made: BTreeSet<Digest>,
 }
@@ -273,8 +274,15 @@ impl Came {
     pub fn of(parts: Arc<Parts>) -> Self {
         let m = parts.manifest();
         let is_whole = |at: &u32| m.part_of(*at as usize).is_none();
-        let mut order: Vec<u32> = (0u32..).take(m.files.len()).filter(is_whole).collect();
-        order.sort_unstable_by_key(|at| m.files[*at as usize].sha256);
+        let hashes = (0..m.files.len()).map(|at| m.files.sha256(at));
+        let order = match m.joined.is_empty() && hashes.is_sorted() {
+            true => None,
+            false => {
+                let mut order: Vec<u32> = (0u32..).take(m.files.len()).filter(is_whole).collect();
+                order.sort_unstable_by_key(|at| m.files.sha256(*at as usize));
+                Some(order)
+            }
+        };
         let made = m.joined.iter().map(|joined| joined.sha256).collect();
         Self { order, made, parts }
     }
@@ -282,8 +290,17 @@ impl Came {
     /// Whether it brings these bytes.
     pub fn has(&self, sha256: Digest) -> bool {
         let files = &self.parts.manifest().files;
-        let found = self.order.binary_search_by(|at| files[*at as usize].sha256.cmp(&sha256));
-        found.is_ok() || self.made.contains(&sha256)
+        let (mut least, mut most) = (0, self.order.as_ref().map_or(files.len(), Vec::len));
+        while least < most {
+            let middle = least + (most - least) / 2;
+            let at = self.order.as_ref().map_or(middle, |order| order[middle] as usize);
+            match files.sha256(at).cmp(&Some(sha256)) {
+                Ordering::Less => least = middle + 1,
+                Ordering::Equal => return true,
+                Ordering::Greater => most = middle,
+            }
+        }
+        self.made.contains(&sha256)
     }
 }
 
@@ -304,7 +321,7 @@ impl Parts {
     /// checked all the same, and what is wrong with it is an error; of parts, others may have it.
     fn take(
         &self,
-        (at, file): (usize, &BundledFile),
+        (at, file): (usize, &BundledFile<'_>),
         (store, intake): (&Store, &Intake),
         buffer: &mut [u8],
         told: &(impl Fn(u64) + Sync),
@@ -337,7 +354,7 @@ impl Parts {
 /// Takes a file from a medium into the intake. The outer error is this station's, the inner one the medium's.
 fn from_medium(
     part: &Opened,
-    file: &BundledFile,
+    file: &BundledFile<'_>,
     (target, intake): (&Target, &Intake),
     buffer: &mut [u8],
     told: &(impl Fn(u64) + Sync),
@@ -405,7 +422,7 @@ pub fn hold_nothing(parts: &[Opened]) -> bool {
 pub fn covered(parts: &[Opened]) -> (u64, u64) {
     let Some(first) = parts.first() else { return (0, 0) };
     let has =
-        |(at, file): &(u64, &BundledFile)| parts.iter().any(|part| part.part.has_file(*at, file.volume));
-    let all = (0u64..).zip(&first.manifest.files).filter(has);
+        |(at, file): &(u64, BundledFile<'_>)| parts.iter().any(|part| part.part.has_file(*at, file.volume));
+    let all = (0u64..).zip(first.manifest.files.iter()).filter(has);
     all.fold((0, 0), |(files, bytes): (u64, u64), (_, file)| (files + 1, bytes.saturating_add(file.size)))
 }

@@ -103,15 +103,16 @@ impl Published {
     async fn fetch_files<S: Sink>(
         &self,
         station: &Station,
-        wanted: &[(usize, BundledFile)],
-        sink: impl Fn(usize, &BundledFile) -> Result<S>,
+        wanted: &[usize],
+        sink: impl Fn(usize, &BundledFile<'_>) -> Result<S>,
     ) -> Result<()> {
-        let total = wanted.iter().map(|(_, f)| f.size).fold(0, u64::saturating_add);
+        let files = &self.manifest().files;
+        let total = wanted.iter().map(|at| files.size(*at)).fold(0, u64::saturating_add);
         let task =
             station.options.progress.task(format!("fetching {}", self.at.shown()), Unit::Bytes, Some(total));
-        let fetch = |(at, file): &(usize, BundledFile)| {
-            let (file, opened, place) =
-                (file.clone(), sink(*at, file), self.place(&file.path.text(), file.volume));
+        let fetch = |(at, file): (usize, BundledFile<'_>)| {
+            let (opened, place) = (sink(at, &file), self.place(&file.path.text(), file.volume));
+            let (sha256, size) = (file.sha256, file.size);
             let task = &task;
             async move {
                 let (mut into, place) = (opened?, place?);
@@ -125,8 +126,8 @@ impl Published {
                     }
                     Ok(())
                 };
-                self.client.get_file(&place, file.size, each).await?;
-                into.finish(file.sha256).map_err(|e| match e.kind {
+                self.client.get_file(&place, size, each).await?;
+                into.finish(sha256).map_err(|e| match e.kind {
                     Kind::Unsafe => Error::unsafe_(format!(
                         "{} was changed or is damaged: its hash is not the one in the manifest",
                         place.shown()
@@ -136,7 +137,8 @@ impl Published {
                 })
             }
         };
-        futures_util::stream::iter(wanted.iter().map(fetch)).buffer_unordered(AT_ONCE).try_collect().await
+        let wanted = wanted.iter().filter_map(|at| Some((*at, files.get(*at)?)));
+        futures_util::stream::iter(wanted.map(fetch)).buffer_unordered(AT_ONCE).try_collect().await
     }
 }
 
@@ -227,7 +229,7 @@ pub async fn import_with(station: &Station, at: &Location, wish: &Wish) -> Resul
         Ok((parts.not_here(&store, &intake)?, intake))
     };
     let (wanted, intake) = joined(tokio::task::spawn_blocking(look).await)?;
-    let begin = |at: usize, file: &BundledFile| Target::of(m, at, file).begin(&intake);
+    let begin = |at: usize, file: &BundledFile<'_>| Target::of(m, at, file).begin(&intake);
     published.fetch_files(station, &wanted, begin).await?;
     joined(tokio::task::spawn_blocking(move || Ok(intake.keep()?)).await)?;
     import::import_with(station, &folder, wish).await
@@ -245,7 +247,7 @@ pub async fn check(
         published.fetch_few().await?;
         published.opened.check_listing()?;
         published.opened.check_files(station.options.threads, &station.options.progress)?;
-        let all: Vec<_> = published.manifest().files.iter().cloned().enumerate().collect();
+        let all: Vec<usize> = (0..published.manifest().files.len()).collect();
         published.fetch_files(station, &all, |_, _| Ok(Sha256::new())).await?;
     }
     Ok(published.opened)

@@ -4,12 +4,15 @@
 //! of each bundle is kept beside the store, for as long as a delta may rest on it; nothing else refers to it.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tempfile::NamedTempFile;
+
 use airlock_core::bundle::{Base, MANIFEST_BYTES_MAX, Manifest, Missing, README, ROOT};
-use airlock_core::id::{Digest, Id};
+use airlock_core::id::Id;
 use airlock_core::roles::Action;
 use airlock_core::root::ROOT_BYTES_MAX;
 use airlock_core::volume::Part;
@@ -52,7 +55,7 @@ pub(super) fn keep(station: &Path, (manifest, inner): (&Text, Option<&Text>), wr
 }
 
 fn keep_one(folder: &Path, path: &Path, pieces: impl FnOnce(&mut Pieces<'_>) -> Result<()>) -> Result<()> {
-    let file = tempfile::NamedTempFile::new_in(folder).map_err(file_error(folder))?;
+    let file = NamedTempFile::new_in(folder).map_err(file_error(folder))?;
     let mut packed = zstd::Encoder::new(file, ZSTD_LEVEL).map_err(file_error(path))?;
     pieces(&mut |piece| packed.write_all(piece).map_err(file_error(path)))?;
     let file = packed.finish().map_err(file_error(path))?;
@@ -91,15 +94,44 @@ fn is_fresh(path: &Path) -> bool {
     written.is_ok_and(|at| at.elapsed().map_or(true, |age| age < FRESH))
 }
 
-fn kept(station: &Path, bundle: Base, what: &str, most: u64) -> Result<String> {
+/// What is kept of a bundle, as it was before it was packed.
+fn unpacked(station: &Path, bundle: Base, what: &str) -> Result<(PathBuf, impl Read)> {
     let path = station.join(SENT).join(format!("{}.{what}.zst", bundle.manifest));
     let again = || format!("what is missing of bundle {} cannot be written again", bundle.number);
-    let file = std::fs::File::open(&path)
+    let file = File::open(&path)
         .map_err(|e| file_error(&path)(e).while_(&again()).hint("export anew, with --full"))?;
+    let unpacked = zstd::Decoder::new(file).map_err(file_error(&path))?;
+    Ok((path, unpacked))
+}
+
+/// Something short.
+fn kept(station: &Path, bundle: Base, what: &str, most: u64) -> Result<String> {
+    let (path, unpacked) = unpacked(station, bundle, what)?;
     let mut text = String::new();
-    let mut unpacked = std::io::Read::take(zstd::Decoder::new(file).map_err(file_error(&path))?, most);
-    std::io::Read::read_to_string(&mut unpacked, &mut text).map_err(file_error(&path))?;
+    unpacked.take(most).read_to_string(&mut text).map_err(file_error(&path))?;
     Ok(text)
+}
+
+/// A manifest, which lies unpacked beside the station for as long as it is asked for.
+struct Kept {
+    text: Text,
+    file: NamedTempFile,
+}
+
+impl Kept {
+    fn of(station: &Path, bundle: Base, what: &str) -> Result<Self> {
+        let (path, unpacked) = unpacked(station, bundle, what)?;
+        let folder = station.join(SENT);
+        let mut file = NamedTempFile::new_in(&folder).map_err(file_error(&folder))?;
+        std::io::copy(&mut unpacked.take(MANIFEST_BYTES_MAX + 1), &mut file).map_err(file_error(&path))?;
+        let again = file.reopen().map_err(file_error(file.path()))?;
+        Ok(Self { text: Text::of(again, &path, changed)?, file })
+    }
+}
+
+/// What was kept is another one by now.
+fn changed(path: &Path) -> Error {
+    Error::fault(format!("what was kept as {} was changed", path.display())).hint("export anew, with --full")
 }
 
 /// Writes what a receiver lacks of a bundle of this stream, as its receipt says. Nothing else moves: no number is taken.
@@ -122,21 +154,22 @@ pub(super) async fn again(
     if !state.bundles.iter().any(|sent| sent.bundle == bundle) {
         return Err(gather::never_written(bundle));
     }
-    let text = kept(&station.dir, bundle, "json", MANIFEST_BYTES_MAX)?;
+    let Kept { text, .. } = Kept::of(&station.dir, bundle, "json")?;
     let page = kept(&station.dir, bundle, "txt", README_BYTES_MAX)?;
-    if Digest::of(text.as_bytes()) != bundle.manifest {
+    if text.digest() != bundle.manifest {
         return Err(Error::fault(format!("what was kept of bundle {} was changed", bundle.number))
             .hint("export anew, with --full"));
     }
-    let manifest = verify::parse(text.as_bytes())?;
+    let manifest = verify::parse(&text)?;
     let parts = parts(dir, missing, &manifest).map_err(wrong)?;
     let inner = inner(station, bundle, &manifest)?;
     let content = inner.as_ref().map_or(&manifest, |(inner, _)| inner);
     let ids = gather::objects_of(station, &state, content).await?;
     let (objects, again) = volumes::objects_beside(station, &ids).await?;
     let mut files = None;
-    if let Some((inner, text)) = &inner {
-        files = Some(seals::again(station, &manifest, (inner, text), objects.path(), &again)?);
+    if let Some((inner, kept)) = &inner {
+        let inner = (inner, (&kept.text, kept.file.as_file()));
+        files = Some(seals::again(station, &manifest, inner, objects.path(), &again)?);
     } else if manifest.objects != [again] {
         return Err(Error::fault(format!(
             "the objects of bundle {} do not come out as they were",
@@ -146,7 +179,7 @@ pub(super) async fn again(
     }
     let has_root = manifest.extra.iter().any(|file| file.path == ROOT);
     let root = if has_root { Some(kept(&station.dir, bundle, "root", ROOT_BYTES_MAX)?) } else { None };
-    let signature = station.key.sign(text.as_bytes()).to_string();
+    let signature = station.key.sign_text(&text)?.to_string();
     let (sources, progress) =
         (Sources::of(&Wholes::of(&station.store.blobs, files), &manifest), station.options.progress.clone());
     let mut report = report(&manifest, &parts, ids.len() as u64);
@@ -161,7 +194,7 @@ pub(super) async fn again(
             root.as_ref().map(|text| folder.write_root(text)).transpose()?;
             folder.sync()?;
             folder.read_back(&sources, &manifest, &progress)?;
-            folder.write_manifest(|sink| sink(text.as_bytes()))?;
+            folder.write_manifest(|sink| text.each(sink))?;
             folders.push(folder);
         }
         Ok(folders)
@@ -175,12 +208,12 @@ pub(super) async fn again(
 }
 
 /// What is in a sealed bundle, and the text that says so.
-fn inner(station: &Station, bundle: Base, outer: &Manifest) -> Result<Option<(Manifest, String)>> {
+fn inner(station: &Station, bundle: Base, outer: &Manifest) -> Result<Option<(Manifest, Kept)>> {
     if outer.sealed.is_none() {
         return Ok(None);
     }
-    let text = kept(&station.dir, bundle, INNER, MANIFEST_BYTES_MAX)?;
-    Ok(Some((verify::parse(text.as_bytes())?, text)))
+    let kept = Kept::of(&station.dir, bundle, INNER)?;
+    Ok(Some((verify::parse(&kept.text)?, kept)))
 }
 
 /// The parts that are written, and where: one in the folder itself, several in folders like those of volumes.

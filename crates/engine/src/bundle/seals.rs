@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{Cursor, Read, Seek, SeekFrom, Write as _};
+use std::io::{Read, Seek, SeekFrom, Write as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use airlock_core::bundle::{self, BundledFile, ExtraFile, Manifest, ObjectFile};
+use airlock_core::bundle::{self, BundledFile, ExtraFile, Files, Manifest, ObjectFile};
 use airlock_core::canon::Canonical;
 use airlock_core::channel::is_plain_name;
 use airlock_core::cut::Whole;
@@ -28,7 +28,7 @@ use airlock_store::{Blobs, Scratch};
 use super::export::What;
 use super::source::{self, Source};
 use super::text::Text;
-use super::{media, volumes};
+use super::{cut, media, volumes};
 use crate::age::{Seal, derive};
 use crate::error::{Error, Result, file_error, joined};
 use crate::progress::{Progress, Unit};
@@ -212,21 +212,27 @@ impl<R: Seek> Seek for Hashing<R> {
 #[derive(Debug)]
 pub(super) struct SealedFiles {
     sealer: Sealer,
-    /// Of the hash of each file that travels: that of what is sealed in it, and its size.
-    plain: BTreeMap<Digest, (Digest, u64)>,
+    /// The hash of each file that travels, in order, that of what is sealed in it, and the size of that.
+    plain: Vec<(Digest, Digest, u64)>,
 }
 
 impl SealedFiles {
     fn of(sealer: Sealer, outer: &Manifest, inner: &Manifest) -> Self {
-        let by_path: BTreeMap<&FilePath, (Digest, u64)> =
-            inner.files.iter().map(|file| (&file.path, (file.sha256, file.size))).collect();
-        let plain = |whole: Whole<'_>| Some((whole.sha256, *by_path.get(&whole.path)?));
-        Self { sealer, plain: outer.wholes().filter_map(plain).collect() }
+        let by_path = inner.files.by_path();
+        let pair = |travelling: Whole<'_>| {
+            let file = inner.files.get(by_path.find(&travelling.path)?)?;
+            Some((travelling.sha256, file.sha256, file.size))
+        };
+        let mut plain = Vec::with_capacity(inner.files.len());
+        plain.extend(outer.wholes().filter_map(pair));
+        plain.sort_unstable();
+        Self { sealer, plain }
     }
 
     /// A stretch of a file that travels, if what is sealed in it is in the store.
     pub fn find(&self, blobs: &Blobs, sealed: Digest, stretch: (u64, u64)) -> Option<Source> {
-        let (plain, size) = *self.plain.get(&sealed)?;
+        let at = self.plain.binary_search_by_key(&sealed, |(sealed, ..)| *sealed).ok()?;
+        let (_, plain, size) = *self.plain.get(at)?;
         let blob = blobs.find(plain)?;
         Some(Source::sealed(blob.path().to_owned(), size, self.sealer.seal(plain).ok()?, stretch))
     }
@@ -258,10 +264,13 @@ pub(super) async fn seal(
     let sealer = Sealer::new(station, &inner, recipients)?;
     let (blobs, progress) = (station.store.blobs.clone(), station.options.progress.clone());
     let whole = move || {
-        for file in &mut inner.files {
-            file.path = sealer.path(file.sha256)?;
+        let mut files = Files::with_capacity(inner.files.len());
+        for file in inner.files.iter() {
+            let path = sealer.path(file.sha256)?;
+            files.push(&BundledFile { path, ..file }).map_err(cut::unlisted)?;
         }
-        inner.files.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        files.sort();
+        inner.files = files;
         let plain = objects.path.clone();
         inner.objects = vec![ObjectFile { path: sealed::OBJECTS.to_owned(), ..objects }];
         let path = beside.path().join(PLAIN);
@@ -273,10 +282,11 @@ pub(super) async fn seal(
         }
         let manifest = (from, (text.digest(), text.size()));
         let extra = seal_beside(&sealer, beside.path(), &plain, &inner.objects, manifest)?;
-        let files = match is_plan {
-            true => inner.files.iter().map(|file| travelling(&sealer, file, file.sha256)).collect(),
-            false => hashed(&blobs, &sealer, &inner.files, &progress)?,
+        let hashes = match is_plan {
+            true => inner.files.iter().map(|file| file.sha256).collect(),
+            false => hashes(&blobs, &sealer, &inner.files, &progress)?,
         };
+        let files = travelling(&sealer, &inner.files, hashes)?;
         let outer = outer(&inner, &sealer, files, extra);
         let files = Arc::new(SealedFiles::of(sealer, &outer, &inner));
         Ok((outer, Some(Inside { manifest: text, beside, files })))
@@ -285,7 +295,7 @@ pub(super) async fn seal(
 }
 
 /// The manifest that travels.
-fn outer(inner: &Manifest, sealer: &Sealer, files: Vec<BundledFile>, extra: Vec<ExtraFile>) -> Manifest {
+fn outer(inner: &Manifest, sealer: &Sealer, files: Files, extra: Vec<ExtraFile>) -> Manifest {
     Manifest {
         answers: None,
         base: inner.base,
@@ -309,38 +319,39 @@ fn outer(inner: &Manifest, sealer: &Sealer, files: Vec<BundledFile>, extra: Vec<
     }
 }
 
-/// A file as it travels: its name says nothing.
-fn travelling(sealer: &Sealer, file: &BundledFile, sha256: Digest) -> BundledFile {
-    let path = file.path.text();
-    let name = path.rsplit('/').next().unwrap_or(&path).into();
-    BundledFile { name, path: file.path.clone(), sha256, size: sealer.size(file.size), volume: None }
+/// The files as they travel, with the hashes that they have then: their names say nothing.
+fn travelling(sealer: &Sealer, files: &Files, hashes: Vec<Digest>) -> Result<Files> {
+    let mut out = Files::with_capacity(files.len());
+    for (BundledFile { path, size, .. }, sha256) in files.iter().zip(hashes) {
+        let text = path.text();
+        let name = text.rsplit('/').next().unwrap_or(&text);
+        let file = BundledFile { name, path: path.clone(), sha256, size: sealer.size(size), volume: None };
+        out.push(&file).map_err(cut::unlisted)?;
+    }
+    Ok(out)
 }
 
-/// The files as they travel, with the hashes that they have then: all of them are sealed once, and nothing is written.
-fn hashed(
-    blobs: &Blobs,
-    sealer: &Sealer,
-    files: &[BundledFile],
-    progress: &Progress,
-) -> Result<Vec<BundledFile>> {
-    let total = files.iter().map(|file| file.size).sum();
-    let task = progress.task("sealing".to_owned(), Unit::Bytes, Some(total));
-    let out: Mutex<BTreeMap<FilePath, BundledFile>> = Mutex::default();
-    media::each(
-        files,
-        |file| file.size,
-        |file, buffer| {
-            let blob = blobs.find(file.sha256).ok_or_else(|| source::left(&file.name))?;
+/// The hashes of the files as they travel, in order: all of them are sealed once, and nothing is written.
+fn hashes(blobs: &Blobs, sealer: &Sealer, files: &Files, progress: &Progress) -> Result<Vec<Digest>> {
+    let task = progress.task("sealing".to_owned(), Unit::Bytes, Some(files.bytes()));
+    let out: Mutex<Vec<Digest>> = Mutex::new(files.iter().map(|file| file.sha256).collect());
+    media::each_of(
+        files.len(),
+        |place| files.size(place),
+        |place, buffer| {
+            let Some(file) = files.get(place) else { return Ok(()) };
+            let blob = blobs.find(file.sha256).ok_or_else(|| source::left(file.name))?;
             let sealed = sealer
                 .hash(blob.path(), (file.sha256, file.size), buffer)?
-                .ok_or_else(|| source::changed(blob.path(), &file.name))?;
+                .ok_or_else(|| source::changed(blob.path(), file.name))?;
             task.add(file.size);
-            let travelling = travelling(sealer, file, sealed);
-            out.lock().unwrap_or_else(PoisonError::into_inner).insert(file.path.clone(), travelling);
+            if let Some(sha256) = out.lock().unwrap_or_else(PoisonError::into_inner).get_mut(place) {
+                *sha256 = sealed;
+            }
             Ok(())
         },
     )?;
-    Ok(out.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect())
+    Ok(out.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Seals the inner manifest, and the objects that lie beside the station, which are gone then.
@@ -369,7 +380,7 @@ fn seal_beside(
 pub(super) fn again(
     station: &Station,
     outer: &Manifest,
-    (inner, text): (&Manifest, &str),
+    (inner, (text, mut lying)): (&Manifest, (&Text, &File)),
     beside: &Path,
     objects: &ObjectFile,
 ) -> Result<Arc<SealedFiles>> {
@@ -377,7 +388,8 @@ pub(super) fn again(
     let sealer = Sealer::new(station, outer, recipients)?;
     let same = [ObjectFile { path: sealed::OBJECTS.to_owned(), ..objects.clone() }];
     if inner.objects == same {
-        let manifest = (Cursor::new(text), (Digest::of(text.as_bytes()), text.len() as u64));
+        lying.rewind().map_err(file_error(beside))?;
+        let manifest = (lying, (text.digest(), text.size()));
         let extra = seal_beside(&sealer, beside, &objects.path, &inner.objects, manifest)?;
         if extra.iter().all(|file| outer.extra.contains(file)) {
             return Ok(Arc::new(SealedFiles::of(sealer, outer, inner)));

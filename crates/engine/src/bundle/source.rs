@@ -54,7 +54,7 @@ impl Sources {
         let mut parts = BTreeMap::new();
         for joined in &manifest.joined {
             let mut first = 0;
-            for part in manifest.files.get(joined.places()).unwrap_or_default() {
+            for part in manifest.files.at(joined.places()).into_iter().flatten() {
                 parts.insert(part.sha256, (joined.sha256, first));
                 first += part.size;
             }
@@ -69,15 +69,15 @@ impl Sources {
     }
 
     /// Whence the bytes of a file come, if they are here.
-    pub fn find(&self, file: &BundledFile) -> Option<Source> {
+    pub fn find(&self, file: &BundledFile<'_>) -> Option<Source> {
         // What has the hash of a part has its bytes, also where it is no part.
         let (whole, first) = self.parts.get(&file.sha256).copied().unwrap_or((file.sha256, 0));
         self.wholes.stretch(whole, first, file.size)
     }
 
     /// Whence the bytes of a file come, which were here a moment ago.
-    pub fn get(&self, file: &BundledFile) -> Result<Source> {
-        self.find(file).ok_or_else(|| left(&file.name))
+    pub fn get(&self, file: &BundledFile<'_>) -> Result<Source> {
+        self.find(file).ok_or_else(|| left(file.name))
     }
 }
 

@@ -19,18 +19,23 @@ use crate::progress::{Progress, Unit};
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Target {
     /// It is a blob.
-    Blob { sha256: Digest, size: u64 },
+    Blob { number: u32, sha256: Digest, size: u64 },
     /// It is a part of one.
     Part(Part),
 }
 
+/// By what an intake calls the blob at a place of the list, or that which begins there. Lists have no more places than can be counted so.
+pub(super) fn number(place: usize) -> u32 {
+    u32::try_from(place).unwrap_or(u32::MAX)
+}
+
 impl Target {
     /// Where the file goes that stands at this place of the list.
-    pub fn of(manifest: &Manifest, place: usize, file: &BundledFile) -> Self {
+    pub fn of(manifest: &Manifest, place: usize, file: &BundledFile<'_>) -> Self {
         let (sha256, size) = (file.sha256, file.size);
         match manifest.part_of(place) {
             Some((joined, first)) => Self::Part(Part { blob: joined.sha256, first, sha256, size }),
-            None => Self::Blob { sha256, size },
+            None => Self::Blob { number: number(place), sha256, size },
         }
     }
 
@@ -50,7 +55,7 @@ impl Target {
     /// Whether a run that was broken off had taken it in. It is hashed to find out.
     pub fn is_held(&self, intake: &Intake, buffer: &mut [u8]) -> Result<bool> {
         Ok(match self {
-            Self::Blob { sha256, size } => intake.holds(*sha256, *size, buffer)?,
+            Self::Blob { number, sha256, size } => intake.holds((*number, *sha256), *size, buffer)?,
             Self::Part(part) => intake.holds_part(part, buffer)?,
         })
     }
@@ -58,7 +63,7 @@ impl Target {
     /// Starts to write it.
     pub fn begin<'a>(&self, intake: &'a Intake) -> Result<Incoming<'a>> {
         Ok(match self {
-            Self::Blob { sha256, .. } => intake.begin(*sha256)?,
+            Self::Blob { number, sha256, .. } => intake.begin((*number, *sha256))?,
             Self::Part(part) => intake.begin_part(part)?,
         })
     }
@@ -113,10 +118,11 @@ pub(super) fn join(
         &made,
         |whole| whole.size,
         |whole, buffer| {
-            if !intake.join(whole.sha256, whole.size, buffer)? {
+            let blob = (number(whole.place), whole.sha256);
+            if !intake.join(blob, whole.size, buffer)? {
                 check_parts(manifest, whole, intake, buffer)?;
                 // They are what they were: then also what they make, unless the disk only gave other bytes for once.
-                if !intake.join(whole.sha256, whole.size, buffer)? {
+                if !intake.join(blob, whole.size, buffer)? {
                     return Err(not_made(whole.name));
                 }
             }
@@ -131,10 +137,10 @@ fn check_parts(manifest: &Manifest, whole: &Whole<'_>, intake: &Intake, buffer: 
     let path = intake.path_of(whole.sha256);
     let length = std::fs::metadata(&path).map_err(file_error(&path))?.len();
     let mut first = 0;
-    for part in whole.joined.and_then(|joined| manifest.files.get(joined.places())).unwrap_or_default() {
+    for part in whole.joined.and_then(|joined| manifest.files.at(joined.places())).into_iter().flatten() {
         let found = Source::stretch(path.clone(), first, part.size).hash(buffer)?;
         if length != whole.size || found != part.sha256 {
-            return Err(changed_here(&path, &part.name));
+            return Err(changed_here(&path, part.name));
         }
         first += part.size;
     }
@@ -178,7 +184,7 @@ mod tests {
 
     fn take(manifest: &Manifest, intake: &Intake, parts: [&[u8]; 2]) {
         for (place, bytes) in parts.into_iter().enumerate() {
-            let target = Target::of(manifest, place, &manifest.files[place]);
+            let target = Target::of(manifest, place, &manifest.files.get(place).unwrap());
             let mut incoming = target.begin(intake).unwrap();
             incoming.write(bytes).unwrap();
             incoming.finish().unwrap();

@@ -24,6 +24,8 @@ use super::media;
 use super::parts::Parts;
 use super::scan::Importing;
 use super::seals::Hashing;
+use super::target;
+use super::text::Text;
 use super::verify::{self, Opened};
 use crate::age::{AgeError, Opening, identity};
 use crate::error::{Error, Result, file_error};
@@ -55,15 +57,16 @@ pub(super) fn open(station: &Path, outer: &Parts) -> Result<Option<Content>> {
     if !own.iter().any(|own| sealed.recipients.contains(own)) {
         return Err(not_ours(&sealed.recipients, &own));
     }
-    let bytes = inner_manifest(outer, &identities)?;
-    let inner = verify::parse(&bytes).map_err(|e| e.while_("what is sealed"))?;
+    let beside = work::folder(station)?;
+    // By this a folder is known for one whose medium is still there, too.
+    let path = beside.path().join(MANIFEST);
+    inner_manifest(outer, &identities, &path)?;
+    let inner =
+        File::open(&path).map_err(file_error(&path)).and_then(|file| Text::of(file, &path, changed_here))?;
+    let inner = verify::parse(&inner).map_err(|e| e.while_("what is sealed"))?;
     if let Some(what) = sealed::contradiction(m, &inner) {
         return Err(Error::unsafe_(format!("the manifest that is sealed {what}")));
     }
-    let beside = work::folder(station)?;
-    // By this a folder is known for one whose medium is still there.
-    let beside_it = beside.path().join(MANIFEST);
-    std::fs::write(&beside_it, &bytes).map_err(file_error(&beside_it))?;
     // The bundle is called by its outer manifest: that one is signed, and in receipts.
     let opened = Opened {
         dir: beside.path().to_owned(),
@@ -74,14 +77,30 @@ pub(super) fn open(station: &Path, outer: &Parts) -> Result<Option<Content>> {
     Ok(Some(Content { parts: Arc::new(Parts::from(opened)), identities, beside }))
 }
 
-/// The inner manifest, out of the bytes that the sender signed.
-fn inner_manifest(outer: &Parts, identities: &[Identity]) -> Result<Vec<u8>> {
+/// What was opened is another one by now.
+fn changed_here(path: &Path) -> Error {
+    Error::fault(format!("{} changes while it is read", path.display()))
+        .hint("look after the disk of this station")
+}
+
+/// Opens the inner manifest into a file of this station, out of the bytes that the sender signed.
+fn inner_manifest(outer: &Parts, identities: &[Identity], into: &Path) -> Result<()> {
     let path = outer.with_objects()?.dir.join(sealed::MANIFEST);
     let listed = outer.manifest().extra.iter().find(|file| file.path == sealed::MANIFEST);
     let listed = listed.ok_or_else(|| Error::unsafe_("the bundle lists no manifest that is sealed"))?;
-    let (mut bytes, mut sealed) = (Vec::new(), Hashing::new(file(&path)?));
-    let opened = Opening::new(&mut sealed, identities).map_err(|e| refused(&path, e)).and_then(|opening| {
-        opening.take(MANIFEST_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed(&path))
+    let (mut out, mut sealed) = (media::create(into)?, Hashing::new(file(&path)?));
+    let opening = Opening::new(&mut sealed, identities).map_err(|e| refused(&path, e));
+    let opened = opening.and_then(|opening| {
+        let mut opening = opening.take(MANIFEST_BYTES_MAX + 1);
+        let (mut size, mut buffer) = (0, vec![0; media::BUFFER_BYTES]);
+        loop {
+            let n = opening.read(&mut buffer).map_err(failed(&path))?;
+            if n == 0 {
+                return Ok(size);
+            }
+            out.write_all(buffer.get(..n).unwrap_or_default()).map_err(file_error(into))?;
+            size += n as u64;
+        }
     });
     // First whether it is what was signed, also where it does not open: what else is wrong with it is told of the sender then.
     let mut rest = (&mut sealed).take(listed.size);
@@ -89,10 +108,9 @@ fn inner_manifest(outer: &Parts, identities: &[Identity]) -> Result<Vec<u8>> {
     if sealed.digest() != listed.sha256 {
         return Err(verify::changed(&path));
     }
-    opened?;
-    match bytes.len() as u64 > MANIFEST_BYTES_MAX {
-        true => Err(Error::unsafe_(format!("{} is larger than {MANIFEST_BYTES_MAX} bytes", path.display()))),
-        false => Ok(bytes),
+    match opened? > MANIFEST_BYTES_MAX {
+        true => Err(verify::too_large(&path, MANIFEST_BYTES_MAX)),
+        false => Ok(()),
     }
 }
 
@@ -184,23 +202,22 @@ impl Content {
     ) -> Result<()> {
         self.open_objects(outer.with_objects()?)?;
         let files = &self.parts.manifest().files;
-        let mut by_path: Vec<&BundledFile> = files.iter().collect();
-        by_path.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-        let pair = |travelled: Whole<'_>| {
-            let at = by_path.binary_search_by(|file| file.path.cmp(&travelled.path)).ok()?;
-            Some((travelled.sha256, *by_path.get(at)?))
-        };
-        let pairs: Vec<(Digest, &BundledFile)> = outer.manifest().wholes().filter_map(pair).collect();
-        let total = files.iter().map(|file| file.size).fold(0, u64::saturating_add);
-        let task = progress.task("opening".to_owned(), Unit::Bytes, Some(total));
+        let by_path = files.by_path();
+        let pair =
+            |travelled: Whole<'_>| Some((travelled.sha256, target::number(by_path.find(&travelled.path)?)));
+        let pairs: Vec<(Digest, u32)> = outer.manifest().wholes().filter_map(pair).collect();
+        let task = progress.task("opening".to_owned(), Unit::Bytes, Some(files.bytes()));
         media::each(
             &pairs,
-            |(_, file)| file.size,
-            |(travelled, file), buffer| {
-                if !store.blobs.touch(file.sha256)? && !plain.holds(file.sha256, file.size, buffer)? {
+            |(_, place)| files.size(*place as usize),
+            |(travelled, place), buffer| {
+                let Some(file) = files.get(*place as usize) else { return Ok(()) };
+                if !store.blobs.touch(file.sha256)?
+                    && !plain.holds((*place, file.sha256), file.size, buffer)?
+                {
                     let found = store.blobs.find(*travelled).map(|blob| blob.path().to_owned());
                     let from = found.unwrap_or_else(|| sealed.path_of(*travelled));
-                    self.open_file(&from, file, plain, buffer)?;
+                    self.open_file(&from, (*place, &file), plain, buffer)?;
                 }
                 task.add(file.size);
                 Ok(())
@@ -212,8 +229,14 @@ impl Content {
         }
     }
 
-    fn open_file(&self, from: &Path, file: &BundledFile, into: &Intake, buffer: &mut [u8]) -> Result<()> {
-        let mut incoming = into.begin(file.sha256)?;
+    fn open_file(
+        &self,
+        from: &Path,
+        (number, file): (u32, &BundledFile<'_>),
+        into: &Intake,
+        buffer: &mut [u8],
+    ) -> Result<()> {
+        let mut incoming = into.begin((number, file.sha256))?;
         self.pass(from, file.size, buffer, |bytes| Ok(incoming.write(bytes)?))?;
         incoming.finish().map_err(|e| match e {
             StoreError::Hash { .. } => {

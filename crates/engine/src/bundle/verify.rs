@@ -1,14 +1,16 @@
 //! Checking a bundle with nothing but a public key.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
 use airlock_core::bundle::text::{Reading, Unread};
-use airlock_core::bundle::{self, BundledFile, MANIFEST, Manifest, SIGNATURES};
+use airlock_core::bundle::{self, MANIFEST, Manifest, SIGNATURES};
 use airlock_core::cut::{self, Joined};
 use airlock_core::id::Digest;
 use airlock_core::litter;
@@ -87,12 +89,7 @@ pub(super) fn text(dir: &Path) -> Result<Text> {
 /// The same, of a folder whose manifest was found.
 pub(super) fn open_text(dir: &Path, text: &Text, trusted: &Trusted) -> Result<Opened> {
     let signed = signing::check(dir, text, trusted)?;
-    let mut reading = Reading::new(text.size());
-    text.each(|piece| {
-        reading.push(piece);
-        Ok(())
-    })?;
-    let manifest = checked(reading)?;
+    let manifest = parse(text)?;
     let (signer, by) = signed.of(&manifest)?;
     let part = part(dir, &manifest)?;
     let (dir, digest, manifest) = (dir.to_owned(), text.digest(), Arc::new(manifest));
@@ -156,9 +153,12 @@ fn broken_off(dir: &Path) -> Error {
 }
 
 /// Reads a manifest and checks everything that it alone can tell.
-pub(super) fn parse(bytes: &[u8]) -> Result<Manifest> {
-    let mut reading = Reading::new(bytes.len() as u64);
-    reading.push(bytes);
+pub(super) fn parse(text: &Text) -> Result<Manifest> {
+    let mut reading = Reading::new(text.size());
+    text.each(|piece| {
+        reading.push(piece);
+        Ok(())
+    })?;
     checked(reading)
 }
 
@@ -169,9 +169,10 @@ pub(super) fn checked(reading: Reading) -> Result<Manifest> {
         Unread::Layout { .. } => bad(e.to_string()).hint("update this station's airlock"),
         _ => bad(e.to_string()),
     })?;
-    let few = few(&manifest);
-    let mut paths: Vec<&FilePath> = few.iter().chain(manifest.files.iter().map(|f| &f.path)).collect();
-    if let Some(path) = paths.iter().find(|path| !bundle::is_bundle_path(&path.text())) {
+    let mut few = few(&manifest);
+    let outside = |path: &FilePath| !bundle::is_bundle_path(&path.text());
+    let found = few.iter().find(|path| outside(path)).cloned();
+    if let Some(path) = found.or_else(|| manifest.files.iter().map(|f| f.path).find(outside)) {
         return Err(bad(format!("names a file outside the bundle: `{}`", path.text().escape_default())));
     }
     if let Some(fault) = volume::fault(&manifest).or_else(|| cut::fault(&manifest)) {
@@ -183,15 +184,19 @@ pub(super) fn checked(reading: Reading) -> Result<Manifest> {
     // People read these before they sign or believe.
     let texts = [&manifest.stream, &manifest.sender.name].into_iter().chain(&manifest.recipient);
     let texts = texts.chain(manifest.channels.keys()).chain(manifest.feeds.keys()).map(String::as_str);
-    let names = manifest.files.iter().map(|f| &*f.name);
+    let names = manifest.files.iter().map(|f| f.name);
     if let Some(text) = texts.chain(names).find(|text| has_unseen(text)) {
         return Err(bad(format!("has a name that would show as something else: `{}`", text.escape_debug()))
             .hint("do not sign or import this; tell your security officer"));
     }
     // Also for media that know no capitals.
-    paths.sort_unstable_by(|a, b| a.cmp_lower(b));
-    match paths.windows(2).find(|pair| pair[0].cmp_lower(pair[1]).is_eq()) {
-        Some(pair) => Err(bad(format!("names `{}` twice", pair[0]))),
+    few.sort_unstable_by(|a, b| a.cmp_lower(b));
+    let of_few = few.windows(2).find(|pair| pair[0].cmp_lower(&pair[1]).is_eq()).map(|pair| pair[0].clone());
+    let files = manifest.files.by_path_in_lower();
+    let twice =
+        of_few.or_else(|| files.twice()).or_else(|| few.into_iter().find(|path| files.find(path).is_some()));
+    match twice {
+        Some(path) => Err(bad(format!("names `{path}` twice"))),
         None => Ok(manifest),
     }
 }
@@ -288,23 +293,26 @@ impl Opened {
     pub(super) fn strangers(&self) -> Result<Vec<FilePath>> {
         let m = &self.manifest;
         let few = beside(m).chain(self.parity().map(|f| f.path.as_str()));
-        let few: Vec<FilePath> = few.map(FilePath::from).collect();
-        let mut listed: Vec<&FilePath> = few.iter().collect();
-        listed.extend(m.files_of(&self.part).map(|(_, f)| &f.path));
-        listed.sort_unstable();
-        let mut there = vec![false; listed.len()];
+        let mut few: BTreeMap<FilePath, bool> = few.map(|path| (path.into(), false)).collect();
+        let (files, mut there) = (m.files.by_path(), vec![false; m.files.len()]);
+        let is_here = |place: &usize| {
+            m.files.get(*place).is_some_and(|file| self.part.has_file(*place as u64, file.volume))
+        };
         walk(&self.dir, |path, is_file| {
-            let at = listed.binary_search(&&FilePath::from(path)).map_err(|_| {
-                Error::unsafe_(format!(
-                    "{} is not in the manifest: somebody put it there",
-                    self.dir.join(path).display()
-                ))
-                .hint("do not import this; tell your security officer")
-            })?;
-            there[at] = true;
+            let found = FilePath::from(path);
+            let place = files.find(&found).filter(is_here);
+            match place.and_then(|place| there.get_mut(place)).or_else(|| few.get_mut(&found)) {
+                Some(there) => *there = true,
+                None => return Err(stranger(&self.dir.join(path))),
+            }
             if is_file { Ok(()) } else { Err(no_file(&self.dir.join(path))) }
         })?;
-        Ok(listed.into_iter().zip(there).filter(|(_, there)| !there).map(|(path, _)| path.clone()).collect())
+        let few = few.into_iter().filter(|(_, there)| !there).map(|(path, _)| path);
+        let is_missing = |place: &u64| {
+            !there.get(usize::try_from(*place).unwrap_or(usize::MAX)).is_some_and(|there| *there)
+        };
+        let files = m.files_of(&self.part).filter(|(place, _)| is_missing(place)).map(|(_, file)| file.path);
+        Ok(few.chain(files).collect())
     }
 
     /// Opens a file of the bundle, which must be of this size.
@@ -408,19 +416,22 @@ impl Opened {
         }
         media::each(
             &self.runs(),
-            |first| self.run(*first).0.iter().map(|f| f.size).fold(0, u64::saturating_add),
+            |first| {
+                self.run(*first).0.map(|place| self.manifest.files.size(place)).fold(0, u64::saturating_add)
+            },
             |first, buffer| {
-                let (files, made) = self.run(*first);
+                let (places, made) = self.run(*first);
                 let mut whole = made.map(|_| Sha256::new());
-                for file in files {
+                let files = || self.manifest.files.at(places.clone()).into_iter().flatten();
+                for file in files() {
                     self.look_through(&file.path.text(), file.size, file.sha256, buffer, |bytes| {
                         whole.iter_mut().for_each(|whole| whole.update(bytes));
                         task.add(bytes.len() as u64);
                     })?;
                 }
                 let found = whole.map(|whole| Digest::from_bytes(whole.finalize().into()));
-                match (files.first(), found == made.map(|made| made.sha256)) {
-                    (Some(file), false) => Err(target::not_made(&file.name)),
+                match (files().next(), found == made.map(|made| made.sha256)) {
+                    (Some(file), false) => Err(target::not_made(file.name)),
                     _ => Ok(()),
                 }
             },
@@ -439,23 +450,28 @@ impl Opened {
         let (mut out, mut end) = (Vec::new(), 0);
         for place in self.manifest.files_of(&self.part).filter_map(|(place, _)| u32::try_from(place).ok()) {
             if place as usize >= end {
-                end = place as usize + self.run(place).0.len();
+                end = self.run(place).0.end;
                 out.push(place);
             }
         }
         out
     }
 
-    /// The run that begins at a place, and what it makes.
-    fn run(&self, first: u32) -> (&[BundledFile], Option<&Joined>) {
+    /// The places of the run that begins at one, and what it makes.
+    fn run(&self, first: u32) -> (Range<usize>, Option<&Joined>) {
         let (m, place) = (&self.manifest, first as usize);
         let is_here = |place: usize| {
             m.files.get(place).is_some_and(|file| self.part.has_file(place as u64, file.volume))
         };
         let made = m.part_of(place).filter(|(made, before)| *before == 0 && made.places().all(is_here));
         let places = made.map_or(place..place + 1, |(made, _)| made.places());
-        (m.files.get(places).unwrap_or_default(), made.map(|(made, _)| made))
+        (places, made.map(|(made, _)| made))
     }
+}
+
+fn stranger(path: &Path) -> Error {
+    Error::unsafe_(format!("{} is not in the manifest: somebody put it there", path.display()))
+        .hint("do not import this; tell your security officer")
 }
 
 fn no_file(path: &Path) -> Error {

@@ -116,7 +116,8 @@ impl Room {
             let fits = Some(largest / self.step * self.step).filter(|fits| *fits >= LIMIT_MIN);
             let limit = limit.min(fits.unwrap_or(u64::MAX));
             // Mostly none is cut, and it is not done again.
-            let all = match files.iter().all(|file| file.size <= limit) {
+            let is_whole = files.sizes().all(|size| size <= limit);
+            let all = match is_whole {
                 true => std::mem::take(&mut files),
                 false => files.clone(),
             };
@@ -150,7 +151,7 @@ impl Media {
         let room = self.room()?;
         let (grows, step) = (room.grows, room.step);
         let (for_files, of_each) = room.list(manifest, parity, limit)?;
-        let sizes: Vec<u64> = manifest.files.iter().map(|file| rounded(file.size, step) + of_each).collect();
+        let sizes: Vec<u64> = manifest.files.sizes().map(|size| rounded(size, step) + of_each).collect();
         let packed =
             volume::pack(&sizes, &for_files, grows).map_err(|e| unpacked(e, manifest, &for_files))?;
         let (of_files, _) = packed;
@@ -159,13 +160,13 @@ impl Media {
             return Err(unpacked(Unpacked::TooMany, manifest, &for_files));
         }
         manifest.volumes = vec![Volume { bytes: 0, files: 0 }; count as usize];
-        for (file, number) in manifest.files.iter_mut().zip(of_files) {
-            file.volume = Some(number);
-            if let Some(volume) = manifest.volumes.get_mut(number as usize - 1) {
+        for (size, number) in manifest.files.sizes().zip(&of_files) {
+            if let Some(volume) = manifest.volumes.get_mut(*number as usize - 1) {
                 volume.files += 1;
-                volume.bytes += file.size;
+                volume.bytes += size;
             }
         }
+        manifest.files.set_volumes(of_files);
         manifest.format = manifest.format.max(volume::FORMAT);
         Ok(Layout { dirs: self.dirs(count as usize, parity), parity, limit })
     }
@@ -289,7 +290,7 @@ fn unpacked(why: Unpacked, manifest: &Manifest, room: &[u64]) -> Error {
     match why {
         Unpacked::TooLarge(at) => {
             let file = manifest.files.get(at);
-            let (name, size) = file.map_or(("a file", 0), |file| (&*file.name, file.size));
+            let (name, size) = file.map_or(("a file", 0), |file| (file.name, file.size));
             Error::usage(format!(
                 "{name} has {}, and no medium has room for more than {} of files",
                 mb(size),

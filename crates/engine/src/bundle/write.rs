@@ -53,21 +53,21 @@ impl Folder {
         let marker = dir.join(PARTIAL);
         let is_resumed = marker.exists();
         let folder = Self { dir: dir.to_owned(), is_resumed, part };
-        let files = folder.files(manifest);
+        let count = folder.files(manifest).count() as u64;
         if is_resumed {
             // Before anything changes: a signature is the last thing that a bundle gets.
             for name in [SIGNATURES, MANIFEST] {
                 remove(&dir.join(name))?;
             }
-            folder.remove_leftovers(&files)?;
+            folder.remove_leftovers(manifest)?;
         } else {
             check_empty(dir)?;
         }
-        let folders = media::room_for_folders(files.len() as u64, media::free(dir)?.1);
-        folder.check_room(manifest, &files, if is_resumed { 0 } else { folders })?;
+        let folders = media::room_for_folders(count, media::free(dir)?.1);
+        folder.check_room(manifest, if is_resumed { 0 } else { folders })?;
         fs::write(&marker, "").map_err(file_error(&marker))?;
         let mut folders: BTreeSet<String> = BTreeSet::from(["files", "objects"].map(str::to_owned));
-        for file in &files {
+        for file in folder.files(manifest) {
             let path = file.path.text();
             if let Some((folder, _)) = path.rsplit_once('/').filter(|(folder, _)| !folders.contains(*folder))
             {
@@ -90,36 +90,42 @@ impl Folder {
     }
 
     /// The files that belong here.
-    fn files<'a>(&self, manifest: &'a Manifest) -> Vec<&'a BundledFile> {
-        let is_here = |(at, file): &(u64, &BundledFile)| self.part.has_file(*at, file.volume);
-        (0u64..).zip(&manifest.files).filter(is_here).map(|(_, file)| file).collect()
+    fn files<'a>(&'a self, manifest: &'a Manifest) -> impl Iterator<Item = BundledFile<'a>> {
+        manifest.files_of(&self.part).map(|(_, file)| file)
     }
 
     /// Copies artifacts. They are not looked at: all of them are read back when everything is written, since a medium
     /// may lose to a later file what it had of an earlier one.
     pub fn copy(&self, sources: &Sources, manifest: &Manifest, progress: &Progress) -> Result<()> {
-        self.copy_files(sources, &self.files(manifest), progress)
+        let total = self.files(manifest).map(|f| f.size).sum();
+        let task = progress.task(format!("writing {}", self.dir.display()), Unit::Bytes, Some(total));
+        self.each(manifest, |file, buffer| {
+            if self.is_resumed && self.holds(&file, buffer)? {
+                task.add(file.size);
+                return Ok(());
+            }
+            let path = self.dir.join(file.path.text());
+            media::copy(&sources.get(&file)?, &path, buffer, |n| task.add(n))
+        })
     }
 
-    fn copy_files(&self, sources: &Sources, files: &[&BundledFile], progress: &Progress) -> Result<()> {
-        let total = files.iter().map(|f| f.size).sum();
-        let task = progress.task(format!("writing {}", self.dir.display()), Unit::Bytes, Some(total));
+    /// Does something with each of the files that belong here, of several at the same time.
+    fn each(
+        &self,
+        manifest: &Manifest,
+        work: impl Fn(BundledFile<'_>, &mut [u8]) -> Result<()> + Sync,
+    ) -> Result<()> {
+        let places: Vec<u32> =
+            manifest.files_of(&self.part).filter_map(|(place, _)| u32::try_from(place).ok()).collect();
         media::each(
-            files,
-            |f| f.size,
-            |file, buffer| {
-                if self.is_resumed && self.holds(file, buffer)? {
-                    task.add(file.size);
-                    return Ok(());
-                }
-                let path = self.dir.join(file.path.text());
-                media::copy(&sources.get(file)?, &path, buffer, |n| task.add(n))
-            },
+            &places,
+            |place| manifest.files.size(*place as usize),
+            |place, buffer| manifest.files.get(*place as usize).map_or(Ok(()), |file| work(file, buffer)),
         )
     }
 
     /// Whether an export that was broken off left a file as it should be. A large one is on the medium then.
-    fn holds(&self, file: &BundledFile, buffer: &mut [u8]) -> Result<bool> {
+    fn holds(&self, file: &BundledFile<'_>, buffer: &mut [u8]) -> Result<bool> {
         let path = self.dir.join(file.path.text());
         match fs::symlink_metadata(&path) {
             Ok(meta) if meta.is_file() && meta.len() == file.size => {}
@@ -151,8 +157,7 @@ impl Folder {
 
     /// Compares everything that the manifest lists, as the medium gives it back, with its hash.
     pub fn read_back(&self, sources: &Sources, manifest: &Manifest, progress: &Progress) -> Result<()> {
-        let files = self.files(manifest);
-        let total = files.iter().map(|f| f.size).sum();
+        let total = self.files(manifest).map(|f| f.size).sum();
         let task = progress.task(format!("reading back {}", self.dir.display()), Unit::Bytes, Some(total));
         let mut buffer = vec![0; media::BUFFER_BYTES];
         let objects = manifest.objects.iter().map(|f| (&f.path, f.sha256));
@@ -164,27 +169,17 @@ impl Folder {
                 return Err(damaged(&path));
             }
         }
-        self.read_back_files(sources, &files, |n| task.add(n))
-    }
-
-    fn read_back_files(
-        &self,
-        sources: &Sources,
-        files: &[&BundledFile],
-        told: impl Fn(u64) + Sync,
-    ) -> Result<()> {
-        media::each(
-            files,
-            |f| f.size,
-            |file, buffer| match gives_back(&self.dir.join(file.path.text()), file.sha256, buffer, &told)? {
+        let told = |n| task.add(n);
+        self.each(manifest, |file, buffer| {
+            match gives_back(&self.dir.join(file.path.text()), file.sha256, buffer, &told)? {
                 true => Ok(()),
-                false => Err(self.whose_fault(sources, file, buffer)),
-            },
-        )
+                false => Err(self.whose_fault(sources, &file, buffer)),
+            }
+        })
     }
 
     /// Says whether the store or the medium has other bytes than it should.
-    fn whose_fault(&self, sources: &Sources, file: &BundledFile, buffer: &mut [u8]) -> Error {
+    fn whose_fault(&self, sources: &Sources, file: &BundledFile<'_>, buffer: &mut [u8]) -> Error {
         let path = self.dir.join(file.path.text());
         let source = match sources.get(file) {
             Ok(source) => source,
@@ -194,7 +189,7 @@ impl Folder {
             Ok(found) if found == file.sha256 => damaged(&path),
             // What was sealed with the keys of another content would tell what the two have in common: it does not stay there.
             Ok(_) => match remove(&path) {
-                Ok(()) => source::changed(source.path(), &file.name),
+                Ok(()) => source::changed(source.path(), file.name),
                 Err(error) => error,
             },
             Err(error) => error,
@@ -224,12 +219,14 @@ impl Folder {
 
     /// Removes what an export that was broken off left behind and that does not belong here. Objects and what people read are
     /// written anew, and so is parity.
-    fn remove_leftovers(&self, files: &[&BundledFile]) -> Result<()> {
-        let mut listed: Vec<&FilePath> = files.iter().map(|f| &f.path).collect();
-        listed.sort_unstable();
+    fn remove_leftovers(&self, manifest: &Manifest) -> Result<()> {
+        let listed = manifest.files.by_path();
+        let is_here = |place: usize| {
+            manifest.files.get(place).is_some_and(|file| self.part.has_file(place as u64, file.volume))
+        };
         verify::walk(&self.dir, |path, _| {
             let is_ours = [PARTIAL, README].contains(&path) || path.starts_with("objects/");
-            if is_ours || listed.binary_search(&&FilePath::from(path)).is_ok() {
+            if is_ours || listed.find(&FilePath::from(path)).is_some_and(is_here) {
                 return Ok(());
             }
             remove(&self.dir.join(path))
@@ -239,7 +236,7 @@ impl Folder {
     /// Whether there is room still for the files, now that the objects are written. Where there is none, an export that began here
     /// leaves nothing behind.
     pub fn check_room_left(&self, manifest: &Manifest) -> Result<()> {
-        let room = self.check_room(manifest, &self.files(manifest), 0);
+        let room = self.check_room(manifest, 0);
         if room.is_err() && !self.is_resumed {
             for folder in ["files", "objects"] {
                 let path = self.dir.join(folder);
@@ -251,12 +248,12 @@ impl Folder {
     }
 
     /// What lies there already need not be written again.
-    fn check_room(&self, manifest: &Manifest, files: &[&BundledFile], folders: u64) -> Result<()> {
-        let is_there = |file: &BundledFile| {
+    fn check_room(&self, manifest: &Manifest, folders: u64) -> Result<()> {
+        let is_there = |file: &BundledFile<'_>| {
             self.is_resumed
                 && fs::metadata(self.dir.join(file.path.text())).is_ok_and(|meta| meta.len() == file.size)
         };
-        let missing = files.iter().filter(|file| !is_there(file)).map(|file| file.size);
+        let missing = self.files(manifest).filter(|file| !is_there(file)).map(|file| file.size);
         let lines = (manifest.files.len() as u64).saturating_mul(MANIFEST_LINE_BYTES);
         media::check_room(&self.dir, media::room_for(missing.chain([lines, folders])))
     }
@@ -406,41 +403,48 @@ fn check_empty(dir: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use airlock_core::bundle::Files;
     use airlock_store::Blobs;
+    use serde_json::json;
 
     use super::*;
 
     /// A store with a large file and a small one, and a folder that a broken-off export left.
-    fn planted(dir: &Path) -> (Sources, Folder, Vec<BundledFile>) {
+    fn planted(dir: &Path) -> (Sources, Folder, Manifest) {
         let blobs = Blobs::open(&dir.join("blobs"), true).unwrap();
         let mut batch = blobs.batch();
-        let mut files = Vec::new();
+        let mut files = Files::default();
         for (name, bytes) in [("large", vec![7; 9 << 20]), ("small", vec![8; 1000])] {
             let mut staged = blobs.stage().unwrap();
             staged.write(&bytes).unwrap();
             let (sha256, size) = (batch.add(staged, None).unwrap(), bytes.len() as u64);
-            files.push(BundledFile { name: name.into(), path: name.into(), sha256, size, volume: None });
+            files.push(&BundledFile { name, path: name.into(), sha256, size, volume: None }).unwrap();
         }
         batch.commit().unwrap();
-        assert_eq!(files.iter().map(|f| media::is_large(f.size)).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(files.sizes().map(media::is_large).collect::<Vec<_>>(), [true, false]);
         let disk = dir.join("disk");
         fs::create_dir(&disk).unwrap();
-        (Sources::of_wholes(&blobs), Folder { dir: disk, is_resumed: true, part: Part::Whole }, files)
+        let manifest = serde_json::from_value(json!({
+            "channels": {}, "created": "2026-03-01T12:00:00Z", "extra": [], "feeds": {}, "files": files, "format": 1,
+            "ledger": {"hash": Digest::of(b""), "number": 1}, "number": 1, "objects": [],
+            "sender": {"name": "low", "public_key": ""}, "stream": "low-to-all",
+        }));
+        let folder = Folder { dir: disk, is_resumed: true, part: Part::Whole };
+        (Sources::of_wholes(&blobs), folder, manifest.unwrap())
     }
 
     #[test]
     fn what_a_broken_off_export_left_is_believed_as_far_as_it_hashes() {
         let dir = tempfile::tempdir().unwrap();
-        let (sources, folder, files) = planted(dir.path());
+        let (sources, folder, manifest) = planted(dir.path());
         // Of the right size, and other bytes.
-        for file in &files {
+        for file in manifest.files.iter() {
             let size = usize::try_from(file.size).unwrap();
             fs::write(folder.dir.join(file.path.text()), vec![0; size]).unwrap();
         }
-        let all: Vec<&BundledFile> = files.iter().collect();
         for _ in 0..2 {
-            folder.copy_files(&sources, &all, &Progress::default()).unwrap();
-            for file in &files {
+            folder.copy(&sources, &manifest, &Progress::default()).unwrap();
+            for file in manifest.files.iter() {
                 assert_eq!(Digest::of(&fs::read(folder.dir.join(file.path.text())).unwrap()), file.sha256);
             }
         }
@@ -449,26 +453,25 @@ mod tests {
     #[test]
     fn what_changed_in_the_store_or_on_the_medium_is_found_when_everything_is_written() {
         let dir = tempfile::tempdir().unwrap();
-        let (sources, folder, files) = planted(dir.path());
+        let (sources, folder, manifest) = planted(dir.path());
         let harm = |path: &Path| {
             let mut bytes = fs::read(path).unwrap();
             *bytes.last_mut().unwrap() ^= 1;
             fs::write(path, bytes).unwrap();
         };
-        let all: Vec<&BundledFile> = files.iter().collect();
-        let read_back = || folder.read_back_files(&sources, &all, |_| ());
-        folder.copy_files(&sources, &all, &Progress::default()).unwrap();
+        let read_back = || folder.read_back(&sources, &manifest, &Progress::default());
+        folder.copy(&sources, &manifest, &Progress::default()).unwrap();
         read_back().unwrap();
-        for file in &files {
+        for file in manifest.files.iter() {
             // As a medium does that is smaller than it says.
             let path = folder.dir.join(file.path.text());
             harm(&path);
             assert!(read_back().unwrap_err().message.contains(&path.display().to_string()));
             harm(&path);
         }
-        harm(sources.get(&files[0]).unwrap().path());
+        harm(sources.get(&manifest.files.get(0).unwrap()).unwrap().path());
         fs::remove_file(folder.dir.join("large")).unwrap();
-        folder.copy_files(&sources, &all, &Progress::default()).unwrap();
+        folder.copy(&sources, &manifest, &Progress::default()).unwrap();
         let error = read_back().unwrap_err();
         assert!(error.message.contains("the store's copy of large has changed"), "{error}");
     }

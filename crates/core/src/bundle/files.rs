@@ -1,0 +1,557 @@
+//! The files that a manifest lists, in as few bytes as they say something.
+//!
+//! All of them are at hand while a bundle is written, verified or taken in, and there may be millions. So what is the same length for
+//! each is a row, and what is not lies one after the other in one text. Where a file lies in the bundle follows from its hash and its
+//! name, mostly; then it is not kept.
+//!
+//! ```text
+//! rows:  [ SHA-256 | size | at | bytes of the name | bytes of the path, or that it follows ]  48 bytes each
+//! text:  name  name  name path  path  name ..
+//!                                `--'-- a name that is what its path ends in
+//! ```
+
+use std::cmp::Ordering;
+use std::num::NonZeroU32;
+use std::ops::Range;
+
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::id::Digest;
+use crate::place::FilePath;
+
+/// In place of a path's length: it follows from hash and name.
+const FOLLOWS: u16 = u16::MAX;
+/// In a name's length: it is what the path ends in.
+const IN_PATH: u16 = 1 << 15;
+/// The most bytes of a name, and of a path that does not follow from it.
+const NAME_BYTES_MAX: usize = 4096;
+
+/// A file of the bundle that is carried as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BundledFile<'a> {
+    /// What the file is called where it came from.
+    pub name: &'a str,
+    /// Path within the bundle, from [`FilePath::of`]; of a part with its number behind.
+    pub path: FilePath,
+    /// SHA-256.
+    pub sha256: Digest,
+    /// Bytes.
+    pub size: u64,
+    /// The volume that holds it, from 1, where it is split.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume: Option<u32>,
+}
+
+/// The same, as it is read.
+#[derive(Deserialize)]
+pub(super) struct Line {
+    name: String,
+    path: FilePath,
+    sha256: Digest,
+    size: u64,
+    #[serde(default)]
+    volume: Option<NonZeroU32>,
+}
+
+impl Line {
+    /// As it is listed.
+    pub fn file(&self) -> BundledFile<'_> {
+        let Self { name, path, sha256, size, volume } = self;
+        let volume = volume.map(NonZeroU32::get);
+        BundledFile { name, path: path.clone(), sha256: *sha256, size: *size, volume }
+    }
+}
+
+/// Why a file cannot be listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unlisted {
+    /// No file system has such names.
+    #[error("names a file by more than {NAME_BYTES_MAX} bytes")]
+    Long,
+    /// More names than can be counted.
+    #[error("names more files than can be listed")]
+    Many,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    sha256: Digest,
+    size: u64,
+    /// Where in the text its name begins, or the path that ends in it.
+    at: u32,
+    name: u16,
+    path: u16,
+}
+
+impl Row {
+    fn name_in<'a>(&self, text: &'a str) -> &'a str {
+        let at = self.at as usize;
+        let stretch = match self.name & IN_PATH {
+            0 => at..at + usize::from(self.name),
+            _ => {
+                let end = at + usize::from(self.path);
+                end.saturating_sub(usize::from(self.name & !IN_PATH))..end
+            }
+        };
+        text.get(stretch).unwrap_or_default()
+    }
+
+    fn path_in(&self, text: &str) -> FilePath {
+        if self.path == FOLLOWS {
+            return FilePath::of(self.sha256, self.name_in(text));
+        }
+        let before = if self.name & IN_PATH == 0 { usize::from(self.name) } else { 0 };
+        let at = self.at as usize + before;
+        FilePath::from(text.get(at..at + usize::from(self.path)).unwrap_or_default())
+    }
+
+    /// The digits of its path, where that follows from its hash.
+    fn digits(&self) -> Option<&[u8]> {
+        self.sha256.as_bytes().get(..16).filter(|_| self.path == FOLLOWS)
+    }
+}
+
+/// How paths stand to each other.
+type Compare = fn(&FilePath, &FilePath) -> Ordering;
+
+/// Mostly the digits of two paths differ, and then nothing else of them is asked for.
+fn compare(text: &str, one: &Row, other: &Row, by: Compare) -> Ordering {
+    match (one.digits(), other.digits()) {
+        (Some(ours), Some(theirs)) if ours != theirs => ours.cmp(theirs),
+        _ => by(&one.path_in(text), &other.path_in(text)),
+    }
+}
+
+/// The files that a manifest lists, which are called by their places in the list.
+#[derive(Clone, Default)]
+pub struct Files {
+    rows: Vec<Row>,
+    text: String,
+    /// The volume that holds each; nothing where none is said of any.
+    volumes: Vec<Option<NonZeroU32>>,
+}
+
+impl Files {
+    /// None, with room for so many.
+    pub fn with_capacity(files: usize) -> Self {
+        Self { rows: Vec::with_capacity(files), ..Self::default() }
+    }
+
+    /// These.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::push`].
+    pub fn of<'a>(files: impl IntoIterator<Item = BundledFile<'a>>) -> Result<Self, Unlisted> {
+        let mut out = Self::default();
+        files.into_iter().try_for_each(|file| out.push(&file))?;
+        Ok(out)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The file at a place.
+    pub fn get(&self, place: usize) -> Option<BundledFile<'_>> {
+        self.rows.get(place).map(|row| self.file(place, row))
+    }
+
+    fn file(&self, place: usize, row: &Row) -> BundledFile<'_> {
+        BundledFile {
+            name: row.name_in(&self.text),
+            path: row.path_in(&self.text),
+            sha256: row.sha256,
+            size: row.size,
+            volume: self.volumes.get(place).copied().flatten().map(NonZeroU32::get),
+        }
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = BundledFile<'_>> + Clone {
+        self.rows.iter().enumerate().map(|(place, row)| self.file(place, row))
+    }
+
+    /// Those at these places, if there are so many.
+    pub fn at(&self, places: Range<usize>) -> Option<impl ExactSizeIterator<Item = BundledFile<'_>> + Clone> {
+        let first = places.start;
+        let rows = self.rows.get(places)?;
+        Some(rows.iter().enumerate().map(move |(at, row)| self.file(first + at, row)))
+    }
+
+    /// The hash of the file at a place.
+    pub fn sha256(&self, place: usize) -> Option<Digest> {
+        self.rows.get(place).map(|row| row.sha256)
+    }
+
+    /// How many bytes the file at a place has; 0 where there is none.
+    pub fn size(&self, place: usize) -> u64 {
+        self.rows.get(place).map_or(0, |row| row.size)
+    }
+
+    /// The bytes of each, in order.
+    pub fn sizes(&self) -> impl ExactSizeIterator<Item = u64> + Clone {
+        self.rows.iter().map(|row| row.size)
+    }
+
+    /// The bytes of all together, or the most that can be counted.
+    pub fn bytes(&self) -> u64 {
+        self.sizes().fold(0, u64::saturating_add)
+    }
+
+    /// Lists a further file.
+    ///
+    /// # Errors
+    ///
+    /// Its name is longer than any file system's, or there is no room for it. Nothing is listed then.
+    pub fn push(&mut self, file: &BundledFile<'_>) -> Result<(), Unlisted> {
+        let path = (file.path != FilePath::of(file.sha256, file.name)).then_some(&file.path);
+        let (at, name, path) = self.note(file.name, path)?;
+        u32::try_from(self.rows.len()).map_err(|_| Unlisted::Many)?;
+        if let Some(volume) = file.volume.and_then(NonZeroU32::new) {
+            self.volumes.resize(self.rows.len(), None);
+            self.volumes.push(Some(volume));
+        }
+        self.rows.push(Row { sha256: file.sha256, size: file.size, at, name, path });
+        Ok(())
+    }
+
+    /// Takes what a row says of a name, and of a path that does not follow from it, into the text.
+    fn note(&mut self, name: &str, path: Option<&FilePath>) -> Result<(u32, u16, u16), Unlisted> {
+        let path = path.map(FilePath::text);
+        let length = |text: &str| match text.len() {
+            long if long > NAME_BYTES_MAX => Err(Unlisted::Long),
+            length => u16::try_from(length).map_err(|_| Unlisted::Long),
+        };
+        let (mut of_name, of_path) = (length(name)?, path.as_deref().map_or(Ok(FOLLOWS), length)?);
+        let at = u32::try_from(self.text.len()).map_err(|_| Unlisted::Many)?;
+        match path.as_deref() {
+            Some(path) if path.ends_with(name) => of_name |= IN_PATH,
+            _ => self.text.push_str(name),
+        }
+        self.text.push_str(path.as_deref().unwrap_or_default());
+        Ok((at, of_name, of_path))
+    }
+
+    /// Says another hash of the file at a place, which lies where it lay.
+    ///
+    /// # Errors
+    ///
+    /// There is no room to note where that is.
+    pub fn set_sha256(&mut self, place: usize, sha256: Digest) -> Result<(), Unlisted> {
+        let Some(row) = self.rows.get(place).copied() else { return Ok(()) };
+        let (mut row, path) = (Row { sha256, ..row }, row.path_in(&self.text));
+        if path != row.path_in(&self.text) {
+            let name = row.name_in(&self.text).to_owned();
+            (row.at, row.name, row.path) = self.note(&name, Some(&path))?;
+        }
+        self.rows[place] = row;
+        Ok(())
+    }
+
+    /// Says how many bytes the file at a place has.
+    pub fn set_size(&mut self, place: usize, size: u64) {
+        if let Some(row) = self.rows.get_mut(place) {
+            row.size = size;
+        }
+    }
+
+    /// Says which volume, counted from 1, holds each of them.
+    pub fn set_volumes(&mut self, volumes: impl IntoIterator<Item = u32>) {
+        self.volumes = volumes.into_iter().map(NonZeroU32::new).collect();
+    }
+
+    /// Puts them in the order of their paths. What was said of volumes is forgotten: they are spread when they are in order.
+    pub fn sort(&mut self) {
+        self.volumes = Vec::new();
+        let Self { rows, text, .. } = self;
+        rows.sort_unstable_by(|one, other| compare(text, one, other, FilePath::cmp));
+    }
+
+    /// Of files with the same hash keeps one, that whose name comes first, and puts them in the order of their hashes.
+    pub fn keep_one_of_each(&mut self) {
+        self.volumes = Vec::new();
+        let Self { rows, text, .. } = self;
+        let key = |row: &Row| (row.sha256, row.name_in(text));
+        rows.sort_unstable_by(|one, other| key(one).cmp(&key(other)));
+        let before = rows.len();
+        rows.dedup_by_key(|row| row.sha256);
+        if rows.len() < before {
+            self.tidy();
+        }
+    }
+
+    /// Forgets what of the text belongs to no file.
+    fn tidy(&mut self) {
+        let Self { rows, text, .. } = self;
+        let stretch = |row: &Row| {
+            let path = if row.path == FOLLOWS { 0 } else { usize::from(row.path) };
+            let name = if row.name & IN_PATH == 0 { usize::from(row.name) } else { 0 };
+            row.at as usize..row.at as usize + name + path
+        };
+        let mut kept = String::with_capacity(rows.iter().map(|row| stretch(row).len()).sum());
+        for row in rows {
+            let of_row = text.get(stretch(row)).unwrap_or_default();
+            // It was counted so before, and there is no more of it.
+            row.at = u32::try_from(kept.len()).unwrap_or(u32::MAX);
+            kept.push_str(of_row);
+        }
+        *text = kept;
+    }
+
+    /// To ask for them by their paths.
+    pub fn by_path(&self) -> ByPath<'_> {
+        ByPath::of(self, FilePath::cmp)
+    }
+
+    /// The same on media that know no capitals.
+    pub fn by_path_in_lower(&self) -> ByPath<'_> {
+        ByPath::of(self, FilePath::cmp_lower)
+    }
+}
+
+impl std::fmt::Debug for Files {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl PartialEq for Files {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Files {}
+
+impl Serialize for Files {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for Files {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+        impl<'de> Visitor<'de> for List {
+            type Value = Files;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a list of files")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Files, A::Error> {
+                let mut out = Files::default();
+                while let Some(line) = list.next_element::<Line>()? {
+                    out.push(&line.file()).map_err(A::Error::custom)?;
+                }
+                Ok(out)
+            }
+        }
+        deserializer.deserialize_seq(List)
+    }
+}
+
+/// Files by their paths.
+pub struct ByPath<'a> {
+    files: &'a Files,
+    /// Their places in that order; nothing where they are listed in it.
+    order: Option<Vec<u32>>,
+    by: Compare,
+}
+
+impl<'a> ByPath<'a> {
+    fn of(files: &'a Files, by: Compare) -> Self {
+        let compare = |one: &Row, other: &Row| compare(&files.text, one, other, by);
+        let order = match files.rows.is_sorted_by(|one, other| compare(one, other).is_le()) {
+            true => None,
+            false => {
+                let mut order: Vec<u32> = (0u32..).take(files.len()).collect();
+                let row = |place: &u32| &files.rows[*place as usize];
+                order.sort_unstable_by(|one, other| compare(row(one), row(other)));
+                Some(order)
+            }
+        };
+        Self { files, order, by }
+    }
+
+    /// The place of the file that comes at this turn.
+    fn place(&self, turn: usize) -> usize {
+        self.order.as_ref().map_or(turn, |order| order[turn] as usize)
+    }
+
+    /// The place of the file that lies here.
+    pub fn find(&self, path: &FilePath) -> Option<usize> {
+        let (mut least, mut most) = (0, self.files.len());
+        while least < most {
+            let middle = least + (most - least) / 2;
+            let place = self.place(middle);
+            let row = &self.files.rows[place];
+            let order = match (row.digits(), path.digits()) {
+                (Some(ours), Some(theirs)) if ours != theirs => ours.cmp(theirs),
+                _ => (self.by)(&row.path_in(&self.files.text), path),
+            };
+            match order {
+                Ordering::Less => least = middle + 1,
+                Ordering::Equal => return Some(place),
+                Ordering::Greater => most = middle,
+            }
+        }
+        None
+    }
+
+    /// A path at which several lie.
+    pub fn twice(&self) -> Option<FilePath> {
+        let row = |turn: usize| &self.files.rows[self.place(turn)];
+        let text = &self.files.text;
+        let is_same = |turn: &usize| compare(text, row(turn - 1), row(*turn), self.by).is_eq();
+        (1..self.files.len()).find(is_same).map(|turn| row(turn - 1).path_in(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What a file of a list is made of.
+    type Made = (String, Option<String>, u8, u64, Option<u32>);
+
+    fn made() -> impl Strategy<Value = Vec<Made>> {
+        let name = "[a-cé]{0,3}(\\.whl|\\.conda|)";
+        let path = "files/(0a/0a|AB/AB|ab/ab)[ab0]{29,31}(\\.whl|\\.age|)(\\.00[12]|)|[a-cA./]{0,6}";
+        let one = (name, proptest::option::of(path), 0u8..20, any::<u64>(), proptest::option::of(1u32..4));
+        proptest::collection::vec(one, 0..12)
+    }
+
+    fn file((name, path, seed, size, volume): &Made) -> BundledFile<'_> {
+        let sha256 = Digest::of(&[*seed]);
+        let path = path.as_deref().map_or_else(|| FilePath::of(sha256, name), FilePath::from);
+        BundledFile { name, path, sha256, size: *size, volume: *volume }
+    }
+
+    proptest! {
+        #[test]
+        fn files_are_given_back_as_they_were_listed(made in made()) {
+            let list: Vec<BundledFile<'_>> = made.iter().map(file).collect();
+            let files = Files::of(list.iter().cloned()).unwrap();
+            prop_assert_eq!(files.iter().collect::<Vec<_>>(), list.clone());
+            prop_assert_eq!((files.len(), files.is_empty()), (list.len(), list.is_empty()));
+            for (place, one) in list.iter().enumerate() {
+                prop_assert_eq!(files.get(place), Some(one.clone()));
+                prop_assert_eq!((files.sha256(place), files.size(place)), (Some(one.sha256), one.size));
+                let rest: Vec<_> = files.at(place..list.len()).unwrap().collect();
+                prop_assert_eq!(&rest[..], &list[place..]);
+            }
+            prop_assert!(files.get(list.len()).is_none() && files.at(0..list.len() + 1).is_none());
+            let text = serde_json::to_string(&files).unwrap();
+            prop_assert_eq!(&text, &serde_json::to_string(&list).unwrap());
+            prop_assert_eq!(serde_json::from_str::<Files>(&text).unwrap(), files);
+        }
+
+        #[test]
+        fn what_changes_of_a_file_leaves_all_else_as_it_was(made in made(), at in 0usize..12, seed in 0u8..20) {
+            let mut list: Vec<BundledFile<'_>> = made.iter().map(file).collect();
+            let mut files = Files::of(list.iter().cloned()).unwrap();
+            let sha256 = Digest::of(&[seed, 1]);
+            files.set_sha256(at, sha256).unwrap();
+            files.set_size(at, 7);
+            if let Some(one) = list.get_mut(at) {
+                (one.sha256, one.size) = (sha256, 7);
+            }
+            prop_assert_eq!(files.iter().collect::<Vec<_>>(), list.clone());
+            files.set_volumes((1..).take(list.len()));
+            prop_assert!((1..).zip(files.iter()).all(|(number, file)| file.volume == Some(number)));
+        }
+
+        #[test]
+        fn files_are_sorted_and_found_by_their_paths(made in made(), other in "files/ab/ab[ab0]{30}\\.whl|[a-cA./]{0,3}") {
+            let mut list: Vec<BundledFile<'_>> = made.iter().map(file).collect();
+            let mut files = Files::of(list.iter().cloned()).unwrap();
+            for is_sorted in [false, true] {
+                let (by_path, in_lower) = (files.by_path(), files.by_path_in_lower());
+                for path in list.iter().map(|file| file.path.clone()).chain([FilePath::from(other.as_str())]) {
+                    let found = by_path.find(&path).map(|place| files.get(place).unwrap().path);
+                    prop_assert_eq!(found, list.iter().find(|file| file.path == path).map(|file| file.path.clone()));
+                    let is_like = |file: &BundledFile<'_>| file.path.cmp_lower(&path).is_eq();
+                    prop_assert_eq!(in_lower.find(&path).is_some(), list.iter().any(is_like));
+                }
+                let lower = |file: &BundledFile<'_>| file.path.text().to_ascii_lowercase();
+                let (mut all, mut all_lower): (Vec<String>, Vec<String>) =
+                    list.iter().map(|file| (file.path.to_string(), lower(file))).unzip();
+                all.sort();
+                all_lower.sort();
+                let is_twice = |all: &[String]| all.windows(2).any(|pair| pair[0] == pair[1]);
+                prop_assert_eq!(by_path.twice().is_some(), is_twice(&all));
+                prop_assert_eq!(in_lower.twice().is_some(), is_twice(&all_lower));
+                if !is_sorted {
+                    files.sort();
+                    let paths: Vec<String> = files.iter().map(|file| file.path.to_string()).collect();
+                    prop_assert_eq!(paths, all);
+                    list.iter_mut().for_each(|file| file.volume = None);
+                    let key = |file: &BundledFile<'_>| format!("{file:?}");
+                    let mut now: Vec<String> = files.iter().map(|file| key(&file)).collect();
+                    let mut was: Vec<String> = list.iter().map(key).collect();
+                    now.sort();
+                    was.sort();
+                    prop_assert_eq!(now, was);
+                }
+            }
+        }
+
+        #[test]
+        fn of_each_content_one_is_kept_by_its_first_name(made in made()) {
+            let mut files = Files::of(made.iter().map(file)).unwrap();
+            let mut names = std::collections::BTreeMap::new();
+            for file in made.iter().map(file) {
+                let name = names.entry(file.sha256).or_insert(file.name);
+                *name = (*name).min(file.name);
+            }
+            files.keep_one_of_each();
+            let kept: Vec<_> = files.iter().map(|file| (file.sha256, file.name)).collect();
+            prop_assert_eq!(kept, names.into_iter().collect::<Vec<_>>());
+            for one in files.iter() {
+                let was = made.iter().map(file).any(|file| BundledFile { volume: None, ..file } == one);
+                prop_assert!(was, "{:?}", one);
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_takes_a_row_and_its_name() {
+        assert_eq!(size_of::<Row>(), 48);
+        let sha256 = Digest::of(b"a");
+        let bytes = |name: &str, path: FilePath| {
+            let file = BundledFile { name, path, sha256, size: 1, volume: None };
+            Files::of([file]).unwrap().text.len()
+        };
+        assert_eq!(bytes("a-1-0.conda", FilePath::of(sha256, "a-1-0.conda")), 11);
+        assert_eq!(bytes("b.age", FilePath::from("files/ab/b.age")), 14);
+        assert_eq!(bytes("b.whl", FilePath::from("files/ab/b.whl.001")), 5 + 18);
+    }
+
+    #[test]
+    fn what_no_file_system_takes_is_not_listed() {
+        let (most, more) = ("a".repeat(NAME_BYTES_MAX), "a".repeat(NAME_BYTES_MAX + 1));
+        let push = |name: &str, path: &str| {
+            let file =
+                BundledFile { name, path: path.into(), sha256: Digest::of(b"a"), size: 1, volume: None };
+            let mut files = Files::default();
+            let pushed = files.push(&file);
+            assert_eq!((files.len(), files.text.is_empty()), (usize::from(pushed.is_ok()), pushed.is_err()));
+            pushed
+        };
+        assert_eq!(push(&most, &most), Ok(()));
+        assert_eq!(push(&most, "b"), Ok(()));
+        assert_eq!(push(&more, "b"), Err(Unlisted::Long));
+        assert_eq!(push("b", &more), Err(Unlisted::Long));
+    }
+}
