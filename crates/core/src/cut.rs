@@ -61,7 +61,7 @@ pub struct Whole<'a> {
 
 impl Manifest {
     /// The files as a store holds them, in the order of their paths.
-    pub fn wholes(&self) -> impl Iterator<Item = Whole<'_>> {
+    pub fn wholes(&self) -> impl Iterator<Item = Whole<'_>> + Clone {
         let mut at = 0usize;
         std::iter::from_fn(move || {
             let whole = self.whole(at)?;
@@ -92,8 +92,8 @@ impl Manifest {
         let after = self.joined.partition_point(|joined| joined.places().start <= place);
         let joined =
             self.joined.get(after.checked_sub(1)?).filter(|joined| joined.places().contains(&place))?;
-        let before = self.files.at(joined.places().start..place)?;
-        Some((joined, before.map(|part| part.size).fold(0, u64::saturating_add)))
+        let before = (joined.places().start..place).map(|part| self.files.size(part));
+        Some((joined, before.fold(0, u64::saturating_add))).filter(|_| place < self.files.len())
     }
 }
 

@@ -13,7 +13,7 @@ use airlock_store::{Db, Packed, StoreError};
 
 use crate::error::{Error, Result, joined};
 
-/// Nodes that are held at once while a tree is read.
+/// Nodes that are held at once while keys are looked up or trees compared.
 pub(crate) const NODES_AT_ONCE: usize = 128;
 /// Nodes that are read at once of a tree of which nobody needs more: a few thousand entries.
 const NODES_OF_PIECE: usize = 8;

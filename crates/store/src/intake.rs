@@ -61,23 +61,39 @@ pub struct Intake {
 
 /// The numbers of blobs that are whole. There are as many as a bundle has files, while its list is held, which says their hashes.
 #[derive(Debug, Default)]
-struct Whole(Vec<u64>);
+struct Whole {
+    bits: Vec<u64>,
+    sum: Sum,
+}
 
 impl Whole {
-    fn mark(&mut self, number: u32) {
-        let (at, bit) = (number as usize / 64, number % 64);
-        if self.0.len() <= at {
-            self.0.resize(at + 1, 0);
+    fn mark(&mut self, number: u32, digest: Digest) {
+        let (at, bit) = (number as usize / 64, 1 << (number % 64));
+        if self.bits.len() <= at {
+            self.bits.resize(at + 1, 0);
         }
-        self.0[at] |= 1 << bit;
+        if self.bits[at] & bit == 0 {
+            self.bits[at] |= bit;
+            self.sum.add(digest);
+        }
     }
 
     fn has(&self, number: u32) -> bool {
-        self.0.get(number as usize / 64).is_some_and(|bits| bits >> (number % 64) & 1 == 1)
+        self.bits.get(number as usize / 64).is_some_and(|bits| bits >> (number % 64) & 1 == 1)
     }
+}
 
-    fn count(&self) -> u32 {
-        self.0.iter().map(|bits| bits.count_ones()).sum()
+/// What hashes add up to: whoever calls blobs by others than those that they had when they came is found by it.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Sum {
+    count: u64,
+    bytes: [u8; 32],
+}
+
+impl Sum {
+    fn add(&mut self, digest: Digest) {
+        self.count += 1;
+        self.bytes.iter_mut().zip(digest.as_bytes()).for_each(|(sum, byte)| *sum ^= byte);
     }
 }
 
@@ -120,8 +136,8 @@ impl Intake {
         self.dir.join(&hex[..2]).join(hex)
     }
 
-    fn note(&self, number: u32) {
-        self.whole.lock().unwrap_or_else(PoisonError::into_inner).mark(number);
+    fn note(&self, number: u32, digest: Digest) {
+        self.whole.lock().unwrap_or_else(PoisonError::into_inner).mark(number, digest);
     }
 
     /// Whether a process that was killed had taken in the whole of this blob. It is hashed to find out.
@@ -138,7 +154,7 @@ impl Intake {
         let Some((file, length)) = opened(&path)? else { return Ok(false) };
         let is_whole = length == size && hash(file, &path, buffer)? == digest;
         if is_whole {
-            self.note(number);
+            self.note(number, digest);
         }
         Ok(is_whole)
     }
@@ -168,7 +184,7 @@ impl Intake {
         let Some((file, length)) = opened(&path)? else { return Ok(false) };
         let is_whole = length == size && hash(file, &path, buffer)? == blob;
         if is_whole {
-            self.note(number);
+            self.note(number, blob);
         }
         Ok(is_whole)
     }
@@ -228,24 +244,28 @@ impl Intake {
 
     /// Syncs everything once and gives the blobs their names. Before this returns, some of them may be in the store,
     /// whole; after it, all of them are, whatever happens to the power. `blobs` says which hash each has that came; others it
-    /// may name, too.
-    pub fn commit(self, blobs: impl IntoIterator<Item = (u32, Digest)>) -> Result<(), StoreError> {
+    /// may name, too. Nothing gets a name where they are not those that came.
+    pub fn commit(
+        self,
+        blobs: impl IntoIterator<Item = (u32, Digest), IntoIter: Clone>,
+    ) -> Result<(), StoreError> {
         let whole = std::mem::take(&mut *self.whole.lock().unwrap_or_else(PoisonError::into_inner));
-        let count = whole.count();
+        let blobs = blobs.into_iter().filter(|(number, _)| whole.has(*number)).map(|(_, digest)| digest);
+        let mut named = Sum::default();
+        blobs.clone().for_each(|digest| named.add(digest));
+        if named != whole.sum {
+            let (came, named) = (whole.sum.count, named.count);
+            let others =
+                format!("{came} blobs came, and the {named} that are called by their hashes are others");
+            return Err(StoreError::file(&self.dir)(std::io::Error::other(others)));
+        }
+        let count = named.count;
         if count > 0 {
             self.blobs.sync()?;
         }
-        let (mut folders, mut named) = ([Folder::Unknown; 256], 0);
-        for (number, digest) in blobs {
-            if whole.has(number) {
-                let folder = &mut folders[usize::from(digest.as_bytes()[0])];
-                self.name(digest, folder)?;
-                named += 1;
-            }
-        }
-        if named != count {
-            let lost = format!("{count} blobs came, and {named} of them were called by their hashes");
-            return Err(StoreError::file(&self.dir)(std::io::Error::other(lost)));
+        let mut folders = [Folder::Unknown; 256];
+        for digest in blobs {
+            self.name(digest, &mut folders[usize::from(digest.as_bytes()[0])])?;
         }
         std::fs::remove_dir_all(&self.dir).map_err(StoreError::file(&self.dir))?;
         if count == 0 { Ok(()) } else { self.blobs.sync() }
@@ -396,7 +416,7 @@ impl Incoming<'_> {
         }
         self.is_whole = true;
         if let Goes::Whole(number) = self.goes {
-            self.intake.note(number);
+            self.intake.note(number, found);
         }
         Ok(())
     }

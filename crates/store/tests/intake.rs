@@ -57,12 +57,21 @@ fn what_came_and_has_no_hash_by_which_it_is_called_is_told_and_stays() {
         incoming.write(bytes).unwrap();
         incoming.finish().unwrap();
     }
-    let error = intake.commit([(0, Digest::of(b"never came")), (1, one)]).unwrap_err();
-    assert!(error.to_string().contains("2 blobs came, and 1 of them"), "{error}");
+    let absent = Digest::of(b"never came");
+    let error = intake.commit([(0, absent), (1, one)]).unwrap_err();
+    assert!(error.to_string().contains("2 blobs came, and the 1"), "{error}");
+    for lying in [[(1, one), (2, absent)], [(1, one), (2, one)]] {
+        let again = blobs.intake("x").unwrap();
+        for (number, digest, size) in [(1, one, 3), (2, other, 5), (2, other, 5)] {
+            assert!(again.holds((number, digest), size, &mut [0; 9]).unwrap());
+        }
+        assert!(again.commit(lying).is_err());
+        assert!(blobs.find(one).is_none() && blobs.find(other).is_none());
+    }
     let again = blobs.intake("x").unwrap();
     assert!(again.holds((2, other), 5, &mut [0; 9]).unwrap());
     again.commit([(2, other)]).unwrap();
-    assert!(blobs.find(one).is_some() && blobs.find(other).is_some());
+    assert!(blobs.find(other).is_some());
 }
 
 #[test]

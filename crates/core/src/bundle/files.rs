@@ -66,7 +66,7 @@ impl Line {
 /// Why a file cannot be listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unlisted {
-    /// No file system has such names.
+    /// No file system has such names or paths.
     #[error("names a file by more than {NAME_BYTES_MAX} bytes")]
     Long,
     /// More names than can be counted.
@@ -98,12 +98,17 @@ impl Row {
     }
 
     fn path_in(&self, text: &str) -> FilePath {
+        self.path_text(text).map_or_else(|| FilePath::of(self.sha256, self.name_in(text)), FilePath::from)
+    }
+
+    /// Its path, where that does not follow from hash and name.
+    fn path_text<'a>(&self, text: &'a str) -> Option<&'a str> {
         if self.path == FOLLOWS {
-            return FilePath::of(self.sha256, self.name_in(text));
+            return None;
         }
         let before = if self.name & IN_PATH == 0 { usize::from(self.name) } else { 0 };
         let at = self.at as usize + before;
-        FilePath::from(text.get(at..at + usize::from(self.path)).unwrap_or_default())
+        Some(text.get(at..at + usize::from(self.path)).unwrap_or_default())
     }
 
     /// The digits of its path, where that follows from its hash.
@@ -113,13 +118,38 @@ impl Row {
 }
 
 /// How paths stand to each other.
-type Compare = fn(&FilePath, &FilePath) -> Ordering;
+#[derive(Clone, Copy)]
+enum By {
+    /// As their texts do.
+    Text,
+    /// The same on media that know no capitals.
+    Lower,
+}
 
-/// Mostly the digits of two paths differ, and then nothing else of them is asked for.
-fn compare(text: &str, one: &Row, other: &Row, by: Compare) -> Ordering {
-    match (one.digits(), other.digits()) {
-        (Some(ours), Some(theirs)) if ours != theirs => ours.cmp(theirs),
-        _ => by(&one.path_in(text), &other.path_in(text)),
+impl By {
+    fn texts(self, one: &str, other: &str) -> Ordering {
+        let lower = |text: &str| text.bytes().map(|byte| byte.to_ascii_lowercase()).collect::<Vec<u8>>();
+        match self {
+            Self::Text => one.cmp(other),
+            Self::Lower => lower(one).cmp(&lower(other)),
+        }
+    }
+
+    /// How the path of a row, whose files have this text, stands to another path.
+    fn row(self, text: &str, row: &Row, other: &str) -> Ordering {
+        match row.path_text(text) {
+            Some(path) => self.texts(path, other),
+            None => self.texts(&row.path_in(text).text(), other),
+        }
+    }
+
+    /// Mostly the digits of two paths differ, and then nothing else of them is asked for: they have no capitals.
+    fn rows(self, text: &str, one: &Row, other: &Row) -> Ordering {
+        match (one.digits(), other.digits(), other.path_text(text)) {
+            (Some(ours), Some(theirs), _) if ours != theirs => ours.cmp(theirs),
+            (_, _, Some(path)) => self.row(text, one, path),
+            _ => self.row(text, one, &other.path_in(text).text()),
+        }
     }
 }
 
@@ -272,7 +302,7 @@ impl Files {
     pub fn sort(&mut self) {
         self.volumes = Vec::new();
         let Self { rows, text, .. } = self;
-        rows.sort_unstable_by(|one, other| compare(text, one, other, FilePath::cmp));
+        rows.sort_unstable_by(|one, other| By::Text.rows(text, one, other));
     }
 
     /// Of files with the same hash keeps one, that whose name comes first, and puts them in the order of their hashes.
@@ -308,12 +338,12 @@ impl Files {
 
     /// To ask for them by their paths.
     pub fn by_path(&self) -> ByPath<'_> {
-        ByPath::of(self, FilePath::cmp)
+        ByPath::of(self, By::Text)
     }
 
     /// The same on media that know no capitals.
     pub fn by_path_in_lower(&self) -> ByPath<'_> {
-        ByPath::of(self, FilePath::cmp_lower)
+        ByPath::of(self, By::Lower)
     }
 }
 
@@ -364,12 +394,12 @@ pub struct ByPath<'a> {
     files: &'a Files,
     /// Their places in that order; nothing where they are listed in it.
     order: Option<Vec<u32>>,
-    by: Compare,
+    by: By,
 }
 
 impl<'a> ByPath<'a> {
-    fn of(files: &'a Files, by: Compare) -> Self {
-        let compare = |one: &Row, other: &Row| compare(&files.text, one, other, by);
+    fn of(files: &'a Files, by: By) -> Self {
+        let compare = |one: &Row, other: &Row| by.rows(&files.text, one, other);
         let order = match files.rows.is_sorted_by(|one, other| compare(one, other).is_le()) {
             true => None,
             false => {
@@ -390,13 +420,14 @@ impl<'a> ByPath<'a> {
     /// The place of the file that lies here.
     pub fn find(&self, path: &FilePath) -> Option<usize> {
         let (mut least, mut most) = (0, self.files.len());
+        let text = path.text();
         while least < most {
             let middle = least + (most - least) / 2;
             let place = self.place(middle);
             let row = &self.files.rows[place];
             let order = match (row.digits(), path.digits()) {
                 (Some(ours), Some(theirs)) if ours != theirs => ours.cmp(theirs),
-                _ => (self.by)(&row.path_in(&self.files.text), path),
+                _ => self.by.row(&self.files.text, row, &text),
             };
             match order {
                 Ordering::Less => least = middle + 1,
@@ -411,7 +442,7 @@ impl<'a> ByPath<'a> {
     pub fn twice(&self) -> Option<FilePath> {
         let row = |turn: usize| &self.files.rows[self.place(turn)];
         let text = &self.files.text;
-        let is_same = |turn: &usize| compare(text, row(turn - 1), row(*turn), self.by).is_eq();
+        let is_same = |turn: &usize| self.by.rows(text, row(turn - 1), row(*turn)).is_eq();
         (1..self.files.len()).find(is_same).map(|turn| row(turn - 1).path_in(text))
     }
 }
@@ -422,19 +453,42 @@ mod tests {
 
     use super::*;
 
-    /// What a file of a list is made of.
-    type Made = (String, Option<String>, u8, u64, Option<u32>);
+    /// What a file of a list is made of: its name, how its path deviates from what follows, what it hashes, size and volume.
+    type Made = (String, Option<Path>, u8, u64, Option<u32>);
+
+    #[derive(Clone, Debug)]
+    enum Path {
+        Any(String),
+        /// That of another name or content, in capitals, or of a part.
+        Of(u8, bool, Option<u64>),
+    }
 
     fn made() -> impl Strategy<Value = Vec<Made>> {
         let name = "[a-cé]{0,3}(\\.whl|\\.conda|)";
         let path = "files/(0a/0a|AB/AB|ab/ab)[ab0]{29,31}(\\.whl|\\.age|)(\\.00[12]|)|[a-cA./]{0,6}";
-        let one = (name, proptest::option::of(path), 0u8..20, any::<u64>(), proptest::option::of(1u32..4));
+        let of = (0u8..4, any::<bool>(), proptest::option::of(1u64..4));
+        let path =
+            prop_oneof![path.prop_map(Path::Any), of.prop_map(|(of, upper, part)| Path::Of(of, upper, part))];
+        let one = (name, proptest::option::of(path), 0u8..4, any::<u64>(), proptest::option::of(1u32..4));
         proptest::collection::vec(one, 0..12)
     }
 
     fn file((name, path, seed, size, volume): &Made) -> BundledFile<'_> {
         let sha256 = Digest::of(&[*seed]);
-        let path = path.as_deref().map_or_else(|| FilePath::of(sha256, name), FilePath::from);
+        let path = match path {
+            None => FilePath::of(sha256, name),
+            Some(Path::Any(path)) => path.as_str().into(),
+            Some(Path::Of(of, is_upper, part)) => {
+                let path = FilePath::of(Digest::of(&[*of]), name);
+                let path = part.map_or(path.clone(), |part| path.part(part));
+                let text = path.to_string();
+                if *is_upper {
+                    text.to_ascii_uppercase().replace("FILES/", "files/").as_str().into()
+                } else {
+                    path
+                }
+            }
+        };
         BundledFile { name, path, sha256, size: *size, volume: *volume }
     }
 

@@ -60,7 +60,11 @@ pub(super) fn list(manifest: &mut Manifest, files: Files, limit: u64) -> Result<
 
 /// What whoever exports is told of files that no manifest can list.
 pub(super) fn unlisted(why: Unlisted) -> Error {
-    Error::usage(format!("the bundle {why}")).hint("export channel by channel")
+    let error = Error::usage(format!("the bundle {why}"));
+    match why {
+        Unlisted::Many => error.hint("export channel by channel"),
+        Unlisted::Long => error,
+    }
 }
 
 /// What is known of the packages is in one file, which is not cut.

@@ -9,8 +9,6 @@ use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tempfile::NamedTempFile;
-
 use airlock_core::bundle::{Base, MANIFEST_BYTES_MAX, Manifest, Missing, README, ROOT};
 use airlock_core::id::Id;
 use airlock_core::roles::Action;
@@ -22,7 +20,7 @@ use super::gather;
 use super::source::{Sources, Wholes};
 use super::text::{Pieces, Text};
 use super::write::Folder;
-use super::{ExportState, seals, verify, volumes};
+use super::{ExportState, media, seals, verify, volumes};
 use crate::error::{Error, Result, file_error, joined};
 use crate::people;
 use crate::retention;
@@ -55,7 +53,7 @@ pub(super) fn keep(station: &Path, (manifest, inner): (&Text, Option<&Text>), wr
 }
 
 fn keep_one(folder: &Path, path: &Path, pieces: impl FnOnce(&mut Pieces<'_>) -> Result<()>) -> Result<()> {
-    let file = NamedTempFile::new_in(folder).map_err(file_error(folder))?;
+    let file = tempfile::NamedTempFile::new_in(folder).map_err(file_error(folder))?;
     let mut packed = zstd::Encoder::new(file, ZSTD_LEVEL).map_err(file_error(path))?;
     pieces(&mut |piece| packed.write_all(piece).map_err(file_error(path)))?;
     let file = packed.finish().map_err(file_error(path))?;
@@ -115,16 +113,20 @@ fn kept(station: &Path, bundle: Base, what: &str, most: u64) -> Result<String> {
 /// A manifest, which lies unpacked beside the station for as long as it is asked for.
 struct Kept {
     text: Text,
-    file: NamedTempFile,
+    file: File,
 }
 
 impl Kept {
     fn of(station: &Path, bundle: Base, what: &str) -> Result<Self> {
         let (path, unpacked) = unpacked(station, bundle, what)?;
         let folder = station.join(SENT);
-        let mut file = NamedTempFile::new_in(&folder).map_err(file_error(&folder))?;
-        std::io::copy(&mut unpacked.take(MANIFEST_BYTES_MAX + 1), &mut file).map_err(file_error(&path))?;
-        let again = file.reopen().map_err(file_error(file.path()))?;
+        // It has no name, so that nothing stays of it when this process is killed.
+        let mut file = tempfile::tempfile_in(&folder).map_err(file_error(&folder))?;
+        let mut buffer = vec![0; media::BUFFER_BYTES];
+        media::pass(unpacked.take(MANIFEST_BYTES_MAX + 1), &path, &mut buffer, |bytes| {
+            file.write_all(bytes).map_err(file_error(&folder))
+        })?;
+        let again = file.try_clone().map_err(file_error(&folder))?;
         Ok(Self { text: Text::of(again, &path, changed)?, file })
     }
 }
@@ -168,7 +170,7 @@ pub(super) async fn again(
     let (objects, again) = volumes::objects_beside(station, &ids).await?;
     let mut files = None;
     if let Some((inner, kept)) = &inner {
-        let inner = (inner, (&kept.text, kept.file.as_file()));
+        let inner = (inner, (&kept.text, &kept.file));
         files = Some(seals::again(station, &manifest, inner, objects.path(), &again)?);
     } else if manifest.objects != [again] {
         return Err(Error::fault(format!(

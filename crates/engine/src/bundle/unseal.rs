@@ -12,6 +12,8 @@ use std::io::{Read, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+
 use airlock_core::bundle::{BundledFile, MANIFEST, MANIFEST_BYTES_MAX};
 use airlock_core::cut::Whole;
 use airlock_core::id::Digest;
@@ -60,9 +62,7 @@ pub(super) fn open(station: &Path, outer: &Parts) -> Result<Option<Content>> {
     let beside = work::folder(station)?;
     // By this a folder is known for one whose medium is still there, too.
     let path = beside.path().join(MANIFEST);
-    inner_manifest(outer, &identities, &path)?;
-    let inner =
-        File::open(&path).map_err(file_error(&path)).and_then(|file| Text::of(file, &path, changed_here))?;
+    let inner = reread(&path, inner_manifest(outer, &identities, &path)?)?;
     let inner = verify::parse(&inner).map_err(|e| e.while_("what is sealed"))?;
     if let Some(what) = sealed::contradiction(m, &inner) {
         return Err(Error::unsafe_(format!("the manifest that is sealed {what}")));
@@ -79,12 +79,18 @@ pub(super) fn open(station: &Path, outer: &Parts) -> Result<Option<Content>> {
 
 /// What was opened is another one by now.
 fn changed_here(path: &Path) -> Error {
-    Error::fault(format!("{} changes while it is read", path.display()))
-        .hint("look after the disk of this station")
+    Error { is_ours: true, ..Error::fault(format!("{} is not what was written there", path.display())) }
+        .hint("run the same import again; if it stays so, look after the disk of this station")
 }
 
-/// Opens the inner manifest into a file of this station, out of the bytes that the sender signed.
-fn inner_manifest(outer: &Parts, identities: &[Identity], into: &Path) -> Result<()> {
+/// What was opened, as it lies on this station's disk: nobody believes anything else than what was opened.
+fn reread(path: &Path, opened: Digest) -> Result<Text> {
+    let text = Text::of(File::open(path).map_err(file_error(path))?, path, changed_here)?;
+    if text.digest() == opened { Ok(text) } else { Err(changed_here(path)) }
+}
+
+/// Opens the inner manifest into a file of this station, out of the bytes that the sender signed. Gives the hash of it.
+fn inner_manifest(outer: &Parts, identities: &[Identity], into: &Path) -> Result<Digest> {
     let path = outer.with_objects()?.dir.join(sealed::MANIFEST);
     let listed = outer.manifest().extra.iter().find(|file| file.path == sealed::MANIFEST);
     let listed = listed.ok_or_else(|| Error::unsafe_("the bundle lists no manifest that is sealed"))?;
@@ -92,13 +98,15 @@ fn inner_manifest(outer: &Parts, identities: &[Identity], into: &Path) -> Result
     let opening = Opening::new(&mut sealed, identities).map_err(|e| refused(&path, e));
     let opened = opening.and_then(|opening| {
         let mut opening = opening.take(MANIFEST_BYTES_MAX + 1);
-        let (mut size, mut buffer) = (0, vec![0; media::BUFFER_BYTES]);
+        let (mut size, mut hasher, mut buffer) = (0, Sha256::new(), vec![0; media::BUFFER_BYTES]);
         loop {
             let n = opening.read(&mut buffer).map_err(failed(&path))?;
             if n == 0 {
-                return Ok(size);
+                return Ok((size, Digest::from_bytes(hasher.finalize().into())));
             }
-            out.write_all(buffer.get(..n).unwrap_or_default()).map_err(file_error(into))?;
+            let bytes = buffer.get(..n).unwrap_or_default();
+            hasher.update(bytes);
+            out.write_all(bytes).map_err(file_error(into))?;
             size += n as u64;
         }
     });
@@ -108,9 +116,9 @@ fn inner_manifest(outer: &Parts, identities: &[Identity], into: &Path) -> Result
     if sealed.digest() != listed.sha256 {
         return Err(verify::changed(&path));
     }
-    match opened? > MANIFEST_BYTES_MAX {
-        true => Err(verify::too_large(&path, MANIFEST_BYTES_MAX)),
-        false => Ok(()),
+    match opened? {
+        (size, _) if size > MANIFEST_BYTES_MAX => Err(verify::too_large(&path, MANIFEST_BYTES_MAX)),
+        (_, digest) => Ok(digest),
     }
 }
 
@@ -244,5 +252,24 @@ impl Content {
             }
             other => other.into(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn what_this_stations_disk_makes_of_a_sealed_manifest_is_no_lie_of_its_sender() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(MANIFEST);
+        std::fs::write(&path, "{}").unwrap();
+        let opened = Digest::of(b"{}");
+        let text = reread(&path, opened).unwrap();
+        std::fs::write(&path, "[]").unwrap();
+        for error in [reread(&path, opened).unwrap_err(), text.each(|_| Ok(())).unwrap_err()] {
+            assert!(error.kind == Kind::Fault && error.is_ours, "{error}");
+        }
     }
 }

@@ -148,7 +148,7 @@ fn write_records(out: &mut Vec<u8>, records: &Records<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// `repodata_shards.msgpack.zst` (CEP 16) of a subdir. Both base URLs are relative in the one spelling that all
+/// `repodata_shards.msgpack.zst` (CEP 16) of a subdir, with its shards in the order of their names. Both base URLs are relative in the one spelling that all
 /// clients resolve alike.
 pub fn shard_index(
     subdir: &str,
