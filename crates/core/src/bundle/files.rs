@@ -128,10 +128,10 @@ enum By {
 
 impl By {
     fn texts(self, one: &str, other: &str) -> Ordering {
-        let lower = |text: &str| text.bytes().map(|byte| byte.to_ascii_lowercase()).collect::<Vec<u8>>();
+        let lower = |byte: u8| byte.to_ascii_lowercase();
         match self {
             Self::Text => one.cmp(other),
-            Self::Lower => lower(one).cmp(&lower(other)),
+            Self::Lower => one.bytes().map(lower).cmp(other.bytes().map(lower)),
         }
     }
 
