@@ -108,22 +108,26 @@ async fn a_manifest_cannot_lead_out_of_its_folder_or_name_a_file_twice() {
         assert!(gap.refused(&copy).await.message.contains("outside the bundle"), "{path}");
     }
     // Also where a medium that knows no capitals has one file for both, and beside what is no artifact.
-    let like = |path: &str| path.to_ascii_uppercase().replacen("FILES/", "files/", 1);
+    let like = |path: &Value| {
+        let (folder, rest) = path.as_str().unwrap().split_once('/').unwrap();
+        Value::from(format!("{folder}/{}", rest.to_ascii_uppercase()))
+    };
     type Harm<'a> = &'a dyn Fn(&mut Value);
     let harms: [Harm<'_>; 3] = [
         &|m| {
             let mut again = m["files"][0].clone();
-            again["path"] = like(again["path"].as_str().unwrap()).into();
+            again["path"] = like(&again["path"]);
             m["files"].as_array_mut().unwrap().push(again);
         },
-        &|m| m["files"][0]["path"] = "readme.TXT".into(),
-        &|m| m["extra"][0]["path"] = like(m["objects"][0]["path"].as_str().unwrap()).into(),
+        &|m| m["files"][0]["path"] = like(&m["objects"][0]["path"]),
+        &|m| m["extra"][0]["path"] = like(&m["objects"][0]["path"]),
     ];
     for (at, harm) in harms.iter().enumerate() {
         let copy = gap.low.path().join(format!("like-{at}"));
         copy_dir(&disk, &copy);
         gap.forge(&copy, harm);
-        assert!(gap.refused(&copy).await.message.contains("twice"), "{at}");
+        let error = gap.refused(&copy).await;
+        assert!(error.message.contains("twice"), "{at}: {error}");
     }
     gap.forge(&disk, |m| {
         let again = m["files"][0].clone();
