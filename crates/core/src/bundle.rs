@@ -138,6 +138,11 @@ impl Manifest {
         (0u64..).zip(self.files.iter()).filter(|(at, file)| part.has_file(*at, file.volume))
     }
 
+    /// Whether the file at a place of the list belongs to a part.
+    pub fn has_in(&self, part: &Part, place: usize) -> bool {
+        self.files.get(place).is_some_and(|file| part.has_file(place as u64, file.volume))
+    }
+
     /// How many volumes hold files.
     pub fn volumes_of_files(&self) -> usize {
         self.volumes.len().saturating_sub(self.parity.as_ref().map_or(0, |p| p.volumes as usize))

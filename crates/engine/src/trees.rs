@@ -23,36 +23,15 @@ pub async fn load<V>(db: &Db, root: TreeId<V>) -> Result<BTreeMap<String, V>>
 where
     V: Clone + Serialize + DeserializeOwned,
 {
-    Ok(walk(db, root).await?.1)
-}
-
-/// Reads a whole tree: every node, root included, and the entries. It is not larger than what is stored: no node is
-/// read twice.
-pub async fn walk<V>(db: &Db, root: TreeId<V>) -> Result<(Vec<Digest>, BTreeMap<String, V>)>
-where
-    V: Clone + Serialize + DeserializeOwned,
-{
-    walk_beyond(db, root, &HashSet::new()).await
-}
-
-/// The same without these nodes, and without all below them.
-pub async fn walk_beyond<V>(
-    db: &Db,
-    root: TreeId<V>,
-    known: &HashSet<Digest>,
-) -> Result<(Vec<Digest>, BTreeMap<String, V>)>
-where
-    V: Clone + Serialize + DeserializeOwned,
-{
-    let (mut nodes, mut map, mut pieces) = (Vec::new(), BTreeMap::new(), Pieces::of(root));
-    while let Some(piece) = pieces.next_beyond(db, known).await? {
-        nodes.extend(piece.nodes);
+    let (mut map, mut pieces) = (BTreeMap::new(), Pieces::of(root));
+    while let Some(piece) = pieces.next(db).await? {
         map.extend(piece.entries);
     }
-    Ok((nodes, map))
+    Ok(map)
 }
 
-/// A tree that is read a few nodes at a time, for whoever needs no more of it at once.
+/// A tree that is read a few nodes at a time, for whoever needs no more of it at once. It is not larger than what is stored: no node is
+/// read twice.
 pub(crate) struct Pieces<V> {
     /// What is read next, the last first.
     pending: Vec<TreeId<V>>,

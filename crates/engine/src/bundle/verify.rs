@@ -295,9 +295,7 @@ impl Opened {
         let few = beside(m).chain(self.parity().map(|f| f.path.as_str()));
         let mut few: BTreeMap<FilePath, bool> = few.map(|path| (path.into(), false)).collect();
         let (files, mut there) = (m.files.by_path(), vec![false; m.files.len()]);
-        let is_here = |place: &usize| {
-            m.files.get(*place).is_some_and(|file| self.part.has_file(*place as u64, file.volume))
-        };
+        let is_here = |place: &usize| m.has_in(&self.part, *place);
         walk(&self.dir, |path, is_file| {
             let found = FilePath::from(path);
             let place = files.find(&found).filter(is_here);
@@ -460,9 +458,7 @@ impl Opened {
     /// The places of the run that begins at one, and what it makes.
     fn run(&self, first: u32) -> (Range<usize>, Option<&Joined>) {
         let (m, place) = (&self.manifest, first as usize);
-        let is_here = |place: usize| {
-            m.files.get(place).is_some_and(|file| self.part.has_file(place as u64, file.volume))
-        };
+        let is_here = |place| m.has_in(&self.part, place);
         let made = m.part_of(place).filter(|(made, before)| *before == 0 && made.places().all(is_here));
         let places = made.map_or(place..place + 1, |(made, _)| made.places());
         (places, made.map(|(made, _)| made))

@@ -221,9 +221,7 @@ impl Folder {
     /// written anew, and so is parity.
     fn remove_leftovers(&self, manifest: &Manifest) -> Result<()> {
         let listed = manifest.files.by_path();
-        let is_here = |place: usize| {
-            manifest.files.get(place).is_some_and(|file| self.part.has_file(place as u64, file.volume))
-        };
+        let is_here = |place| manifest.has_in(&self.part, place);
         verify::walk(&self.dir, |path, _| {
             let is_ours = [PARTIAL, README].contains(&path) || path.starts_with("objects/");
             if is_ours || listed.find(&FilePath::from(path)).is_some_and(is_here) {
