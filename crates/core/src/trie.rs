@@ -7,6 +7,7 @@
 mod edit;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -113,61 +114,119 @@ pub fn build<V>(map: &BTreeMap<String, V>) -> Result<(TreeId<V>, Vec<Encoded>), 
 where
     V: Clone + Serialize + DeserializeOwned,
 {
+    let mut building = Building::of(map);
     let mut nodes = Vec::new();
-    let root = build_each(map, keep(&mut nodes))?;
-    Ok((root, nodes))
-}
-
-fn keep(nodes: &mut Vec<Encoded>) -> impl FnMut(Encoded) -> Result<(), ObjectError> {
-    |node| {
+    while let Some(node) = building.next(copied::<_, ObjectError>)? {
         nodes.push(node);
-        Ok(())
     }
+    Ok((building.root(), nodes))
 }
 
-/// The same of entries, each key once and in any order, with each node handed over as it is made, a child before the branch
-/// that names it.
-pub fn build_each<'a, K, V, E>(
-    entries: impl IntoIterator<Item = (&'a K, &'a V)>,
-    mut each: impl FnMut(Encoded) -> Result<(), E>,
-) -> Result<TreeId<V>, E>
-where
-    K: AsRef<str> + ?Sized + 'a,
-    V: Clone + Serialize + DeserializeOwned + 'a,
-    E: From<ObjectError>,
-{
-    let keyed = entries.into_iter().map(|(key, value)| {
-        let key = key.as_ref();
-        (Digest::of(key.as_bytes()), key, value)
-    });
-    build_level(&keyed.collect::<Vec<_>>(), 0, &mut each)
+/// A value that is there as it is.
+pub fn copied<V: Clone, E>(value: &&V) -> Result<V, E> {
+    Ok((*value).clone())
 }
 
-fn build_level<V, E>(
-    keyed: &[(Digest, &str, &V)],
+/// A tree that is built of entries, each key once and in any order: one node after the other, a child before the branch that names it.
+/// For each value there may be something by which it is found.
+pub struct Building<'a, T, V> {
+    /// The entries in the order of the hashes of their keys: each sub-trie is a stretch of them.
+    keyed: Vec<(Digest, &'a str, T)>,
+    /// The level of the first node.
     level: usize,
-    each: &mut impl FnMut(Encoded) -> Result<(), E>,
-) -> Result<TreeId<V>, E>
+    /// The sub-trie that is built next.
+    next: Option<Range<usize>>,
+    /// The branches above it.
+    above: Vec<Above<V>>,
+    root: TreeId<V>,
+}
+
+/// A branch whose children are not all there yet.
+struct Above<V> {
+    children: BTreeMap<char, TreeId<V>>,
+    /// The child that is built.
+    digit: char,
+    /// What belongs to those behind it.
+    rest: Range<usize>,
+}
+
+impl<'a, T, V> Building<'a, T, V>
 where
     V: Clone + Serialize + DeserializeOwned,
-    E: From<ObjectError>,
 {
-    let node = if keyed.len() <= LEAF_MAX || level == LEVELS_MAX {
-        Node::Leaf(keyed.iter().map(|(_, key, value)| ((*key).to_owned(), (*value).clone())).collect())
-    } else {
-        let mut parts: BTreeMap<char, Vec<(Digest, &str, &V)>> = BTreeMap::new();
-        for entry in keyed {
-            parts.entry(digit(&entry.0, level)).or_default().push(*entry);
+    /// Of which nothing is built yet.
+    pub fn of<K>(entries: impl IntoIterator<Item = (&'a K, T)>) -> Self
+    where
+        K: AsRef<str> + ?Sized + 'a,
+    {
+        Self::below(entries, 0)
+    }
+
+    /// The same of a sub-trie whose root is at this level.
+    fn below<K>(entries: impl IntoIterator<Item = (&'a K, T)>, level: usize) -> Self
+    where
+        K: AsRef<str> + ?Sized + 'a,
+    {
+        let keyed = entries.into_iter().map(|(key, value)| {
+            let key = key.as_ref();
+            (Digest::of(key.as_bytes()), key, value)
+        });
+        let mut keyed: Vec<_> = keyed.collect();
+        keyed.sort_unstable_by_key(|(digest, ..)| *digest);
+        let next = Some(0..keyed.len());
+        Self { keyed, level, next, above: Vec::new(), root: Id::new(Digest::of(b"")) }
+    }
+
+    /// The next node, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// A value that cannot be found, or cannot be written.
+    pub fn next<E: From<ObjectError>>(
+        &mut self,
+        value: impl Fn(&T) -> Result<V, E>,
+    ) -> Result<Option<Encoded>, E> {
+        loop {
+            let level = self.level + self.above.len();
+            if let Some(part) = self.next.take() {
+                if part.len() > LEAF_MAX && level < LEVELS_MAX {
+                    self.above.push(Above { children: BTreeMap::new(), digit: '0', rest: part });
+                    continue;
+                }
+                let entries = self.keyed.get(part).unwrap_or_default();
+                let leaf = entries.iter().map(|(_, key, found)| Ok(((*key).to_owned(), value(found)?)));
+                let leaf = leaf.collect::<Result<_, E>>()?;
+                return Ok(Some(self.made(&Node::Leaf(leaf))?));
+            }
+            let Some(branch) = self.above.last_mut() else { return Ok(None) };
+            let rest = self.keyed.get(branch.rest.clone()).unwrap_or_default();
+            let Some((first, ..)) = rest.first() else {
+                let node = Node::Branch(std::mem::take(&mut branch.children));
+                self.above.pop();
+                return Ok(Some(self.made(&node)?));
+            };
+            branch.digit = digit(first, level - 1);
+            let count = rest.partition_point(|(digest, ..)| digit(digest, level - 1) == branch.digit);
+            let end = branch.rest.start + count;
+            self.next = Some(std::mem::replace(&mut branch.rest.start, end)..end);
         }
-        let mut children = BTreeMap::new();
-        for (digit, part) in parts {
-            children.insert(digit, build_level(&part, level + 1, each)?);
+    }
+
+    fn made(&mut self, node: &Node<V>) -> Result<Encoded, ObjectError> {
+        let (id, encoded) = object::encode(node)?;
+        match self.above.last_mut() {
+            Some(branch) => {
+                branch.children.insert(branch.digit, id);
+            }
+            None => self.root = id,
         }
-        Node::Branch(children)
-    };
-    let (id, encoded) = object::encode(&node)?;
-    each(encoded)?;
-    Ok(id)
+        Ok(encoded)
+    }
+
+    /// The name of the tree, when there is no node any more.
+    pub const fn root(&self) -> TreeId<V> {
+        self.root
+    }
 }
 
 #[cfg(test)]
@@ -217,19 +276,19 @@ mod tests {
     #[test]
     fn nodes_come_before_what_names_them_and_the_order_of_entries_is_all_the_same() {
         let map = map(2000);
-        let mut known: Vec<Digest> = Vec::new();
-        let mut names = 0;
-        let each = |node: Encoded| -> Result<(), ObjectError> {
-            if let Node::<u32>::Branch(children) = object::decode(&node.bytes)? {
+        let (mut known, mut names): (Vec<Digest>, usize) = (Vec::new(), 0);
+        let mut building = Building::of(map.iter().rev());
+        while let Some(node) = building.next(copied::<_, ObjectError>).unwrap() {
+            if let Node::<u32>::Branch(children) = object::decode(&node.bytes).unwrap() {
                 names += children.len();
                 assert!(children.values().all(|child| known.contains(&child.digest())));
             }
             known.push(node.digest);
-            Ok(())
-        };
-        let root = build_each(map.iter().rev(), each).unwrap();
+        }
+        let root = building.root();
         assert_eq!(root, build(&map).unwrap().0);
         assert_eq!((known.last(), names + 1), (Some(&root.digest()), known.len()));
+        assert!(building.next(copied::<_, ObjectError>).unwrap().is_none());
     }
 
     #[test]

@@ -303,7 +303,7 @@ async fn render(
     let (rendered, all) = rendered(station, snapshot, held.as_ref()).await?;
     if let Some(all) = all {
         let until = station.now().await?.after(SHARDS_KEPT);
-        *names = changed_names(judgment, snapshot, all, until, held.is_some());
+        *names = changed_names(judgment, snapshot, &all, until, held.is_some());
     }
     Ok(db.put(&rendered).await?.digest())
 }
@@ -361,7 +361,7 @@ pub async fn replace_rendered(
 fn changed_names(
     judgment: &Judgment,
     snapshot: &Snapshot,
-    all: render::Names,
+    all: &render::Names,
     until: airlock_core::time::Time,
     was_rendered: bool,
 ) -> Vec<NameChange> {
@@ -371,14 +371,13 @@ fn changed_names(
         let ShardKey { subdir: Some(subdir), name } = ShardKey::parse(key) else { continue };
         // All that is there follows below, if nothing was rendered before.
         if touched.now != touched.before && (was_rendered || touched.now.is_none()) {
-            let now = all.get(&subdir).and_then(|names| names.get(&name)).copied();
-            by_subdir.entry(subdir).or_default().insert(name, now);
+            by_subdir.entry(subdir).or_default().insert(name, all.get(key));
         }
     }
     if !was_rendered {
-        for (subdir, names) in all {
-            let all = names.into_iter().map(|(name, held)| (name, Some(held)));
-            by_subdir.entry(subdir).or_default().extend(all);
+        for (key, held) in all.iter() {
+            let ShardKey { subdir: Some(subdir), name } = ShardKey::parse(key) else { continue };
+            by_subdir.entry(subdir).or_default().insert(name, Some(held));
         }
     }
     let channel = &judgment.channel.name;

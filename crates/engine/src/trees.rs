@@ -17,6 +17,8 @@ use crate::error::{Error, Result, joined};
 pub(crate) const NODES_AT_ONCE: usize = 128;
 /// Nodes that are read at once of a tree of which nobody needs more: a few thousand entries.
 const NODES_OF_PIECE: usize = 8;
+/// Bytes of nodes, as they lie in the database, that are written at once.
+const BYTES_AT_ONCE: usize = 1 << 20;
 
 /// Reads a whole tree.
 pub async fn load<V>(db: &Db, root: TreeId<V>) -> Result<BTreeMap<String, V>>
@@ -95,20 +97,39 @@ pub(crate) fn in_several_places(node: Digest) -> StoreError {
     StoreError::Corrupt(format!("a tree has the node {node} in several places"))
 }
 
-/// Builds a tree of entries, each key once, and writes its nodes.
+/// Builds a tree of entries, each key once, and writes its nodes while the next ones are made.
 pub async fn store<'a, K, V>(db: &Db, entries: impl IntoIterator<Item = (&'a K, &'a V)>) -> Result<TreeId<V>>
 where
-    K: AsRef<str> + ?Sized + 'a,
-    V: Clone + Serialize + DeserializeOwned + 'a,
+    K: AsRef<str> + ?Sized + Sync + 'a,
+    V: Clone + Serialize + DeserializeOwned + Sync + 'a,
 {
-    let mut nodes = Vec::new();
-    let pack = |node: Encoded| -> Result<()> {
-        nodes.push(Packed::of(&node)?);
-        Ok(())
-    };
-    let root = trie::build_each(entries, pack)?;
-    db.put_packed(nodes).await?;
-    Ok(root)
+    store_by(db, entries, trie::copied).await
+}
+
+/// The same with something by which each value is found.
+pub(crate) async fn store_by<'a, K, T, V>(
+    db: &Db,
+    entries: impl IntoIterator<Item = (&'a K, T)>,
+    value: impl Fn(&T) -> Result<V>,
+) -> Result<TreeId<V>>
+where
+    K: AsRef<str> + ?Sized + Sync + 'a,
+    V: Clone + Serialize + DeserializeOwned,
+{
+    let mut building = trie::Building::of(entries);
+    let (mut writing, mut nodes, mut bytes) = (Writing::default(), Vec::new(), 0);
+    while let Some(node) = building.next(&value)? {
+        let packed = Packed::of(&node)?;
+        bytes += packed.size();
+        nodes.push(packed);
+        if bytes >= BYTES_AT_ONCE {
+            writing.next(db, std::mem::take(&mut nodes)).await?;
+            bytes = 0;
+        }
+    }
+    writing.next(db, nodes).await?;
+    writing.end().await?;
+    Ok(building.root())
 }
 
 /// Writes objects and the tree that names them.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{LEAF_MAX, LEVELS_MAX, Node, TreeId, build_level, digit, keep};
+use super::{Building, LEAF_MAX, LEVELS_MAX, Node, TreeId, copied, digit};
 use crate::id::{Digest, Id};
 use crate::object::{self, Encoded, ObjectError};
 
@@ -112,9 +112,11 @@ impl<V: Clone + Serialize + DeserializeOwned> Editor<'_, V> {
         if entries.len() <= LEAF_MAX || level >= LEVELS_MAX {
             return Ok(Part::Few(entries));
         }
-        let keyed: Vec<(Digest, &str, &V)> =
-            entries.iter().map(|(key, value)| (Digest::of(key.as_bytes()), key.as_str(), value)).collect();
-        Ok(Part::Branch(build_level(&keyed, level, &mut keep(&mut self.fresh))?))
+        let mut building = Building::below(&entries, level);
+        while let Some(node) = building.next(copied::<_, ObjectError>)? {
+            self.fresh.push(node);
+        }
+        Ok(Part::Branch(building.root()))
     }
 
     fn branch(

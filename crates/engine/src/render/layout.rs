@@ -12,8 +12,7 @@ use airlock_core::id::{Digest, Id};
 use airlock_core::shard::Shard;
 use airlock_core::trie::TreeId;
 use airlock_formats::conda::{ChannelPackage, Pieces, Revisions};
-
-use super::Slots;
+use airlock_store::ShardName;
 
 /// The tables of records that all clients read.
 pub(super) const CLASSIC: &str = "packages";
@@ -48,10 +47,10 @@ pub struct Slot {
 /// Bytes in each table of a file. There is one for every name of a channel, so that it holds no map where it need not.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sizes {
-    classic: u64,
-    conda: u64,
+    pub(super) classic: u64,
+    pub(super) conda: u64,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    v3: BTreeMap<String, u64>,
+    pub(super) v3: BTreeMap<String, u64>,
 }
 
 impl Sizes {
@@ -86,6 +85,11 @@ impl Sizes {
 }
 
 impl Slot {
+    /// What the rendered shard is called.
+    pub(super) fn shard_name(&self) -> ShardName {
+        ShardName { name: self.name, shard: self.shard.digest() }
+    }
+
     /// Whether it was rendered from these.
     pub(super) fn is_of(&self, shard: Id<Shard>, facts: Option<Id<Facts>>) -> bool {
         self.shard == shard && self.facts == facts
@@ -117,7 +121,7 @@ impl Kind {
     }
 
     /// How many bytes a package adds to a table.
-    fn bytes(self, slot: &Slot, table: &str) -> u64 {
+    pub(super) fn bytes(self, slot: &Slot, table: &str) -> u64 {
         match self {
             Self::Records => slot.records.of_table(table),
             Self::Exports => slot.exports.of_table(table),
@@ -150,28 +154,24 @@ pub(super) struct Run {
     pub bytes: u64,
 }
 
-/// Whence the members of a table come, in order. `start` is where the table begins in the file before.
-pub(super) fn runs(
-    kind: Kind,
-    table: &str,
-    before: &Slots,
-    now: &Slots,
-    is_new: impl Fn(&str) -> bool,
+/// Whence the members of a table come, in order, by how many bytes of it there were and are under each key, and whether those were rendered
+/// now. `start` is where the table begins in the file before.
+pub(super) fn runs<'a>(
+    before: impl Iterator<Item = (&'a str, u64)>,
+    now: impl Iterator<Item = (&'a str, u64, bool)>,
     start: u64,
 ) -> Vec<Run> {
     let mut out: Vec<Run> = Vec::new();
     // Where what comes next stands in the file before and in what is new.
     let (mut old_at, mut new_at) = (start, 0);
-    let mut old = before.iter().peekable();
-    for (name, slot) in now {
-        let bytes = kind.bytes(slot, table);
-        let at = if is_new(name) {
+    let mut old = before.peekable();
+    for (key, bytes, is_new) in now {
+        let at = if is_new {
             let at = new_at;
             new_at += if bytes > 0 { bytes + 1 } else { 0 };
             at
         } else {
-            while let Some((_, passed)) = old.next_if(|(held, _)| *held < name) {
-                let bytes = kind.bytes(passed, table);
+            while let Some((_, bytes)) = old.next_if(|(held, _)| *held < key) {
                 old_at += if bytes > 0 { bytes + 1 } else { 0 };
             }
             old_at
@@ -179,9 +179,9 @@ pub(super) fn runs(
         if bytes == 0 {
             continue;
         }
-        match out.last_mut().filter(|last| last.is_new == is_new(name) && last.at + last.bytes + 1 == at) {
+        match out.last_mut().filter(|last| last.is_new == is_new && last.at + last.bytes + 1 == at) {
             Some(last) => last.bytes += bytes + 1,
-            None => out.push(Run { is_new: is_new(name), at, bytes }),
+            None => out.push(Run { is_new, at, bytes }),
         }
     }
     out
@@ -215,10 +215,6 @@ mod tests {
         there.join(",")
     }
 
-    fn slots(members: &BTreeMap<String, String>) -> Slots {
-        members.iter().map(|(name, text)| (name.clone(), Box::new(slot(text.len())))).collect()
-    }
-
     #[test]
     fn a_slot_of_a_program_that_named_subdirs_is_the_same_slot() {
         let wanted = Box::new(slot(7));
@@ -250,7 +246,13 @@ mod tests {
                 now.iter().filter(|(name, _)| is_new(name)).map(|(n, t)| (n.clone(), t.clone())).collect();
             let old_file = format!("HEAD{}TAIL", joined(&before));
             let new_file = joined(&fresh);
-            let runs = runs(Kind::Records, "packages", &slots(&before), &slots(&now), is_new, 4);
+            let bytes = |(name, text): (&'_ String, &'_ String)| (name.clone(), text.len() as u64);
+            let (old, new): (Vec<_>, Vec<_>) = (before.iter().map(bytes).collect(), now.iter().map(bytes).collect());
+            let runs = runs(
+                old.iter().map(|(name, bytes)| (name.as_str(), *bytes)),
+                new.iter().map(|(name, bytes)| (name.as_str(), *bytes, is_new(name))),
+                4,
+            );
             let text: Vec<&str> = runs
                 .iter()
                 .map(|run| {

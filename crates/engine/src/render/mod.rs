@@ -3,14 +3,17 @@
 //! Only shards that the files before were not rendered from are read, a few at a time, on all threads; what they add
 //! to an index goes to temporary files until its size is known (a zstd frame states it, since some clients fail
 //! without), and then, with what the files before have of all others, once through hash, disk and compressor. So
-//! memory does not grow with the channel, but for one entry per name.
+//! memory does not grow with the channel, but for some two hundred bytes for each name.
 
 mod assemble;
 mod layout;
+mod slots;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
 
@@ -23,9 +26,9 @@ use airlock_core::shard::{Shard, ShardKey};
 use airlock_core::snapshot::Snapshot;
 use airlock_core::trie::TreeId;
 use airlock_formats::conda::{self, Everywhere, Pieces, RENDERER, Revisions};
-use airlock_store::{Packed, ShardName};
+use airlock_store::{Db, Packed, ShardName};
 
-use crate::error::{Result, joined};
+use crate::error::{Error, Result, joined};
 use crate::progress::{Progress, Unit};
 use crate::publish::{Rendered, RenderedFile};
 use crate::station::Station;
@@ -33,18 +36,32 @@ use crate::{tree_edit, trees};
 
 use assemble::{Assembled, Before, Part, Place, Sink, Spool, Table, assemble, unrendered};
 use layout::{CLASSIC, CONDA, Kind, Sizes, members, runs};
+use slots::Slots;
 
 pub use layout::{Layout, Slot};
 
 /// Shards that are read and taken apart at once.
 const CHUNK: usize = 256;
-/// The character after `/`: so far reach the keys of a subdir.
-const AFTER_SLASH: char = '0';
 /// Chunks that are on their way at the same time.
 const CHUNKS_AT_ONCE: usize = 2;
+/// The tree of slots is edited where fewer of them changed than one of so many; else it is written anew, which is the same tree.
+const EDITED_MAX: usize = 4;
 
-/// The names of rendered shards by subdir and package.
-pub type Names = BTreeMap<String, BTreeMap<String, ShardName>>;
+/// The names of all rendered shards, by shard key.
+#[derive(Debug)]
+pub struct Names(Slots);
+
+impl Names {
+    /// That of the shard with this key.
+    pub fn get(&self, key: &str) -> Option<ShardName> {
+        self.0.get(self.0.find(key)?).map(|slot| slot.shard_name())
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, ShardName)> {
+        self.0.iter().map(|(key, slot)| (key, slot.shard_name()))
+    }
+}
 
 /// What rendering into the store gave.
 #[derive(Debug)]
@@ -58,16 +75,14 @@ pub struct Done {
 }
 
 type Files = BTreeMap<String, Sink>;
-/// Boxed, since a map that grew in order is half empty.
-type Slots = BTreeMap<String, Box<Slot>>;
 
 /// The files of the snapshot before, as far as they can be taken over from.
 #[derive(Default)]
 struct Previous {
     files: BTreeMap<String, RenderedFile>,
     tables: BTreeMap<String, BTreeMap<String, u64>>,
-    /// What they hold, by shard key.
-    slots: Slots,
+    /// What they hold, in the order of the shard keys.
+    slots: Arc<Slots>,
     root: Option<TreeId<Box<Slot>>>,
 }
 
@@ -78,17 +93,21 @@ impl Previous {
             return Self::default();
         };
         // What is only derived and cannot be read is made anew.
-        let Ok(slots) = trees::load(&station.store.db, layout.slots).await else {
-            return Self::default();
-        };
-        Self { files: rendered.files.clone(), tables: layout.tables.clone(), slots, root: Some(layout.slots) }
-    }
-
-    /// What they hold of one subdir, by package.
-    fn of(&self, subdir: &str) -> Slots {
-        let first = format!("{subdir}/");
-        let here = self.slots.range(first.clone()..).take_while(|(key, _)| key.starts_with(&first));
-        here.filter_map(|(key, slot)| Some((key.strip_prefix(&first)?.to_owned(), slot.clone()))).collect()
+        let (mut slots, mut pieces) = (Slots::default(), trees::Pieces::of(layout.slots));
+        loop {
+            match pieces.next(&station.store.db).await {
+                Err(_) => return Self::default(),
+                Ok(None) => break,
+                Ok(Some(piece)) => piece.entries.iter().for_each(|(key, slot)| slots.push(key, slot)),
+            }
+        }
+        slots.sort();
+        Self {
+            files: rendered.files.clone(),
+            tables: layout.tables.clone(),
+            slots: Arc::new(slots),
+            root: Some(layout.slots),
+        }
     }
 }
 
@@ -130,31 +149,38 @@ pub async fn to_store(station: &Station, snapshot: &Snapshot, before: Option<&Re
         Ok(out)
     };
     let writing = tokio::task::spawn_blocking(write);
-    let names = names(&whole.slots, snapshot);
-    let slots = keep_slots(station, &previous, whole.slots).await?;
-    Ok(Done { files: joined(writing.await)?, names, layout: Layout { slots, tables: whole.tables } })
+    let slots = keep_slots(station, &previous, &whole.slots).await?;
+    let layout = Layout { slots, tables: whole.tables };
+    Ok(Done { files: joined(writing.await)?, names: Names(whole.slots), layout })
 }
 
-/// Writes the tree of slots, as an edit of the one before where there is one.
-async fn keep_slots(station: &Station, previous: &Previous, mut slots: Slots) -> Result<TreeId<Box<Slot>>> {
+/// Writes the tree of slots, as an edit of the one before where most of it is the same.
+async fn keep_slots(station: &Station, previous: &Previous, slots: &Slots) -> Result<TreeId<Box<Slot>>> {
     let db = &station.store.db;
-    let Some(root) = previous.root else { return trees::store(db, &slots).await };
-    let gone = previous.slots.keys().filter(|key| !slots.contains_key(*key));
-    let mut changes: BTreeMap<String, Option<Box<Slot>>> = gone.map(|key| (key.clone(), None)).collect();
-    slots.retain(|key, slot| previous.slots.get(key) != Some(slot));
-    changes.extend(slots.into_iter().map(|(key, slot)| (key, Some(slot))));
-    Ok(tree_edit::edit(db, Some(root), &changes).await?)
-}
-
-/// The names of all rendered shards.
-fn names(slots: &Slots, snapshot: &Snapshot) -> Names {
-    let mut names: Names = snapshot.subdirs.keys().map(|subdir| (subdir.clone(), BTreeMap::new())).collect();
-    for (key, slot) in slots {
-        let ShardKey { subdir: Some(subdir), name } = ShardKey::parse(key) else { continue };
-        let named = ShardName { name: slot.name, shard: slot.shard.digest() };
-        names.entry(subdir).or_default().insert(name, named);
+    let before = &previous.slots;
+    let mut changes: BTreeMap<String, Option<Box<Slot>>> = BTreeMap::new();
+    let gone = (0..before.len()).map(|place| before.key(place)).filter(|key| slots.find(key).is_none());
+    changes.extend(gone.map(|key| (key.to_owned(), None)));
+    let few = before.len() / EDITED_MAX;
+    for (key, slot) in slots.iter() {
+        if changes.len() > few {
+            break;
+        }
+        let was = before.find(key).and_then(|place| before.get(place));
+        if was.as_ref() != Some(&slot) {
+            changes.insert(key.to_owned(), Some(Box::new(slot)));
+        }
     }
-    names
+    match previous.root {
+        Some(root) if changes.len() <= few => Ok(tree_edit::edit(db, Some(root), &changes).await?),
+        _ => {
+            drop(changes);
+            let unread = || Error::fault("what was rendered of a package cannot be told any more");
+            let slot = |place: &u32| slots.get(*place as usize).map(Box::new).ok_or_else(unread);
+            let keys = (0u32..).take(slots.len()).map(|place| (slots.key(place as usize), place));
+            trees::store_by(db, keys, slot).await
+        }
+    }
 }
 
 /// Renders every whole-channel file of a snapshot into memory, by path below the channel.
@@ -176,36 +202,29 @@ async fn render(
     place: &Place,
     previous: &Previous,
 ) -> Result<Option<Whole>> {
-    let db = &station.store.db;
-    let mut content = trees::load(db, snapshot.content).await?;
-    let mut facts = trees::load(db, snapshot.inputs.facts).await?;
-    let mut whole = Whole { files: Files::new(), slots: Slots::new(), tables: BTreeMap::new() };
+    let listed = listed(&station.store.db, snapshot).await?;
+    let mut whole = Whole { files: Files::new(), slots: Slots::default(), tables: BTreeMap::new() };
     for (subdir, about) in &snapshot.subdirs {
         let prefix = format!("{subdir}/");
-        let end = format!("{subdir}{AFTER_SLASH}");
+        let first = listed.partition_point(|one| *one.key < *prefix);
+        let here = listed.get(first..).unwrap_or_default();
+        let here = &here[..here.partition_point(|one| one.key.starts_with(&prefix))];
         let mut work = Subdir::new(station, subdir, about, previous);
-        let mut fresh = Vec::new();
-        for (key, shard) in content.extract_if(prefix.clone()..end, |_, _| true) {
-            let facts = facts.remove(&key);
-            let name = key.strip_prefix(&prefix).unwrap_or(&key);
-            match work.before.get(name).filter(|slot| slot.is_of(shard, facts)) {
-                Some(slot) => work.keep(name, slot.clone()),
-                None => fresh.push((shard, facts)),
-            }
-        }
-        take_fresh(station, snapshot, &mut work, fresh).await?;
+        take(station, snapshot, &mut work, here).await?;
         let (place, threads) = (place.clone(), station.options.threads);
         let progress = station.options.progress.clone();
         let finish = move || work.finish(&place, threads, &progress);
         let Some(done) = joined(tokio::task::spawn_blocking(finish).await)? else { return Ok(None) };
         whole.files.extend(done.files);
         whole.tables.extend(done.tables);
-        whole.slots.append(&mut keyed(&prefix, done.slots));
+        whole.slots.append(done.slots);
     }
-    let packages = packages(&whole.slots);
+    drop(listed);
+    whole.slots.sort();
     let subdirs: Vec<String> = snapshot.subdirs.keys().cloned().collect();
     let mut sink = std::io::BufWriter::new(place.sink()?);
-    conda::channeldata(&packages, &subdirs, &mut sink).map_err(unrendered)?;
+    let places = by_name(&whole.slots);
+    conda::channeldata(packages(&whole.slots, &places), &subdirs, &mut sink).map_err(unrendered)?;
     let sink = sink.into_inner().map_err(|e| unrendered(e.into_error()))?;
     whole.files.insert("channeldata.json".to_owned(), sink);
     let mut sink = place.sink()?;
@@ -216,39 +235,73 @@ async fn render(
     Ok(Some(whole))
 }
 
-/// Takes the shards apart that the files before do not hold.
-async fn take_fresh(
-    station: &Station,
-    snapshot: &Snapshot,
-    work: &mut Subdir,
-    fresh: Vec<(Id<Shard>, Option<Id<Facts>>)>,
-) -> Result<()> {
+/// A shard that is rendered.
+struct Listed {
+    key: Box<str>,
+    shard: Id<Shard>,
+    facts: Option<Id<Facts>>,
+}
+
+/// What a snapshot offers, in the order of the shard keys.
+async fn listed(db: &Db, snapshot: &Snapshot) -> Result<Vec<Listed>> {
+    let (mut out, mut pieces) = (Vec::new(), trees::Pieces::of(snapshot.content));
+    while let Some(piece) = pieces.next(db).await? {
+        let keys = piece.entries.keys().map(String::as_str);
+        let facts = tree_edit::find_many(db, snapshot.inputs.facts, keys).await?;
+        out.extend(piece.entries.into_iter().map(|(key, shard)| {
+            let facts = facts.get(&key).copied();
+            Listed { key: key.into_boxed_str(), shard, facts }
+        }));
+    }
+    out.sort_unstable_by(|one: &Listed, other| one.key.cmp(&other.key));
+    Ok(out)
+}
+
+/// Takes the shards of a subdir over from the files before, and apart where those do not hold them.
+async fn take(station: &Station, snapshot: &Snapshot, work: &mut Subdir, here: &[Listed]) -> Result<()> {
+    let is_fresh = |place: &usize| here.get(*place).is_some_and(|one| work.held(one).is_none());
+    let fresh: Vec<usize> = (0..here.len()).filter(is_fresh).collect();
     let task = format!("rendering {}/{}", snapshot.channel, work.subdir);
     let task = station.options.progress.task(task, Unit::Names, Some(fresh.len() as u64));
-    let chunks: Vec<_> = fresh.chunks(CHUNK).map(|chunk| take_apart(station, chunk.to_vec())).collect();
-    let mut chunks = stream::iter(chunks).buffered(CHUNKS_AT_ONCE);
+    let wanted = |places: Range<usize>| -> Vec<(Id<Shard>, Option<Id<Facts>>)> {
+        let listed = fresh.get(places).unwrap_or_default().iter().filter_map(|place| here.get(*place));
+        listed.map(|one| (one.shard, one.facts)).collect()
+    };
+    let chunks = (0..fresh.len()).step_by(CHUNK).map(|first| first..fresh.len().min(first + CHUNK));
+    let mut chunks =
+        stream::iter(chunks.map(|places| take_apart(station, wanted(places)))).buffered(CHUNKS_AT_ONCE);
+    let (mut next, mut places) = (0, fresh.iter());
     while let Some(chunk) = chunks.next().await {
-        for apart in chunk? {
+        for (apart, place) in chunk?.into_iter().zip(&mut places) {
+            here.get(next..*place).unwrap_or_default().iter().for_each(|one| work.keep(one));
             work.add(apart)?;
+            next = place + 1;
             task.add(1);
         }
     }
+    here.get(next..).unwrap_or_default().iter().for_each(|one| work.keep(one));
     Ok(())
 }
 
-/// Slots of packages as those of shard keys.
-fn keyed(prefix: &str, slots: Slots) -> Slots {
-    slots.into_iter().map(|(name, slot)| (format!("{prefix}{name}"), slot)).collect()
+/// The places of slots in the order of the packages' names, those of the same name in the order of their keys.
+fn by_name(slots: &Slots) -> Vec<u32> {
+    let mut places: Vec<u32> = (0u32..).take(slots.len()).collect();
+    let name = |place: &u32| ShardKey::split(slots.key(*place as usize)).1;
+    places.sort_by(|one, other| name(one).cmp(name(other)));
+    places
 }
 
 /// Every package, over all subdirs.
-fn packages(slots: &Slots) -> BTreeMap<&str, Everywhere<'_>> {
-    let mut packages: BTreeMap<&str, Everywhere<'_>> = BTreeMap::new();
-    for (key, slot) in slots {
-        let (Some(subdir), name) = ShardKey::split(key) else { continue };
-        packages.entry(name).or_default().add(subdir, &slot.package);
-    }
-    packages
+fn packages<'a>(slots: &'a Slots, by_name: &'a [u32]) -> impl Iterator<Item = (&'a str, Everywhere<'a>)> {
+    let split = |place: &u32| ShardKey::split(slots.key(*place as usize));
+    by_name.chunk_by(move |one, other| split(one).1 == split(other).1).filter_map(move |same| {
+        let mut everywhere = Everywhere::default();
+        for place in same {
+            let (Some(subdir), _) = split(place) else { continue };
+            everywhere.add(subdir, slots.get(*place as usize)?.package);
+        }
+        Some((split(same.first()?).1, everywhere))
+    })
 }
 
 /// One shard, taken apart.
@@ -315,15 +368,15 @@ async fn take_apart(station: &Station, wanted: Vec<(Id<Shard>, Option<Id<Facts>>
 struct Subdir {
     subdir: String,
     about: Canonical,
-    /// What the files before hold of it.
-    before: Slots,
+    /// What the files before hold, and which of it belongs to this subdir.
+    before: (Arc<Slots>, Range<usize>),
     /// Where their tables begin, by path.
     tables: BTreeMap<String, BTreeMap<String, u64>>,
     /// The blobs of the files before, by path.
     old: BTreeMap<String, airlock_store::Verified>,
     slots: Slots,
-    /// The packages that were taken apart now; none are named where the files before hold nothing, for then it is all of them.
-    fresh: BTreeSet<String>,
+    /// Of each whether it was taken apart now.
+    fresh: Vec<bool>,
     /// What those add, by kind of file and table.
     records: BTreeMap<String, Spool>,
     exports: BTreeMap<String, Spool>,
@@ -349,33 +402,43 @@ impl Subdir {
             .collect();
         // Where a file is missing, all is rendered.
         let is_there = old.len() == paths.len();
+        let held = if is_there { previous.slots.below(&format!("{subdir}/")) } else { 0..0 };
         Self {
             subdir: subdir.to_owned(),
             about: about.clone(),
-            before: if is_there { previous.of(subdir) } else { Slots::new() },
+            before: (previous.slots.clone(), held),
             tables: previous.tables.clone(),
             old: if is_there { old } else { BTreeMap::new() },
-            slots: Slots::new(),
-            fresh: BTreeSet::new(),
+            slots: Slots::default(),
+            fresh: Vec::new(),
             records: BTreeMap::new(),
             exports: BTreeMap::new(),
             dir: station.dir.clone(),
         }
     }
 
-    /// Takes a package over from the files before.
-    fn keep(&mut self, name: &str, slot: Box<Slot>) {
-        self.slots.insert(name.to_owned(), slot);
+    /// What the files before hold of a package, where that was rendered from the same.
+    fn held(&self, one: &Listed) -> Option<Slot> {
+        let (before, here) = &self.before;
+        let place = before.find(&one.key).filter(|place| here.contains(place))?;
+        before.get(place).filter(|slot| slot.is_of(one.shard, one.facts))
     }
 
-    /// Adds a package that was taken apart. They come in the order of their names.
+    /// Takes a package over from the files before. Packages come in the order of their names.
+    fn keep(&mut self, one: &Listed) {
+        if let Some(slot) = self.held(one) {
+            self.slots.push(&one.key, &slot);
+            self.fresh.push(false);
+        }
+    }
+
+    /// Adds a package that was taken apart.
     fn add(&mut self, apart: Apart) -> Result<()> {
         spool(&mut self.records, &self.dir, members(&apart.pieces, Kind::Records))?;
         spool(&mut self.exports, &self.dir, members(&apart.pieces, Kind::Exports))?;
-        if !self.before.is_empty() {
-            self.fresh.insert(apart.package.clone());
-        }
-        self.slots.insert(apart.package.clone(), Box::new(apart.slot()));
+        let key = format!("{}/{}", self.subdir, apart.package);
+        self.slots.push(&key, &apart.slot());
+        self.fresh.push(true);
         Ok(())
     }
 
@@ -383,8 +446,11 @@ impl Subdir {
     fn table(&mut self, kind: Kind, name: &str) -> Table {
         let path = format!("{}/{}", self.subdir, kind.file());
         let start = self.tables.get(&path).and_then(|tables| tables.get(name)).copied().unwrap_or(0);
-        let is_new = |package: &str| self.before.is_empty() || self.fresh.contains(package);
-        let runs = runs(kind, name, &self.before, &self.slots, is_new, start);
+        let (before, held) = &self.before;
+        let before = before.at(held.clone()).map(|(key, slot)| (key, kind.bytes(&slot, name)));
+        let now = self.slots.iter().zip(&self.fresh);
+        let now = now.map(|((key, slot), is_new)| (key, kind.bytes(&slot, name), *is_new));
+        let runs = runs(before, now, start);
         let spools = match kind {
             Kind::Records => &mut self.records,
             Kind::Exports => &mut self.exports,
@@ -396,12 +462,13 @@ impl Subdir {
         let mut removed = BTreeSet::new();
         let mut revisions = Revisions::default();
         let mut extensions = BTreeSet::new();
-        for slot in self.slots.values() {
-            removed.extend(slot.removed.iter().cloned());
+        for (_, slot) in self.slots.iter() {
+            let extension = |table: &str| table.strip_prefix("v3/").map(str::to_owned);
+            extensions.extend(slot.records.v3().filter_map(extension));
             revisions.merge(slot.revisions);
-            extensions.extend(slot.records.v3().filter_map(|table| table.strip_prefix("v3/")));
+            removed.extend(slot.removed);
         }
-        let extensions: Vec<String> = extensions.into_iter().map(str::to_owned).collect();
+        let extensions: Vec<String> = extensions.into_iter().collect();
         let frame = conda::repodata_frame(&self.subdir, Some(&self.about), &removed, &revisions);
         let (heads, tail) = conda::v3_frame(extensions.iter().map(String::as_str));
         let mut parts = vec![
@@ -437,8 +504,10 @@ impl Subdir {
     fn index_of_shards(&self, place: &Place, progress: &Progress) -> Result<Sink> {
         let task = format!("writing the index of shards of {}", self.subdir);
         let task = progress.task(task, Unit::Names, Some(self.slots.len() as u64));
-        let names = self.slots.iter().map(|(name, slot)| (name, slot.name));
-        let text = conda::shard_index(&self.subdir, Some(&self.about), names).map_err(unrendered)?;
+        let names = self.slots.iter().map(|(key, slot)| (ShardKey::split(key).1, slot.name));
+        let names: Vec<(&str, Digest)> = names.collect();
+        let text =
+            conda::shard_index(&self.subdir, Some(&self.about), names.into_iter()).map_err(unrendered)?;
         let mut index = place.sink()?;
         index.write_all(&text).map_err(unrendered)?;
         task.add(self.slots.len() as u64);
@@ -452,7 +521,7 @@ impl Subdir {
         let mut tables = BTreeMap::new();
         let kinds = [(Kind::Records, self.records()), (Kind::Exports, self.exports())];
         // They name every package, and nobody asks for them any more while the files are written.
-        (self.fresh, self.before) = (BTreeSet::new(), Slots::new());
+        (self.fresh, self.before) = (Vec::new(), Default::default());
         let size = kinds.iter().flat_map(|(_, parts)| parts).map(Part::size).sum();
         let task = progress.task(format!("writing the indexes of {}", self.subdir), Unit::Bytes, Some(size));
         for (kind, parts) in kinds {

@@ -189,17 +189,17 @@ pub struct ChannelPackage {
 #[derive(Clone, Debug, Default)]
 pub struct Everywhere<'a> {
     subdirs: Vec<&'a str>,
-    newest: Option<&'a ChannelPackage>,
+    newest: Option<ChannelPackage>,
 }
 
 impl<'a> Everywhere<'a> {
     /// Takes in what one more subdir says of it. What the newest version says counts: of equal ones the first, and of a version
     /// that cannot be compared with the one before it, the later.
-    pub fn add(&mut self, subdir: &'a str, package: &'a ChannelPackage) {
+    pub fn add(&mut self, subdir: &'a str, package: ChannelPackage) {
         if let Err(at) = self.subdirs.binary_search(&subdir) {
             self.subdirs.insert(at, subdir);
         }
-        let is_newer = self.newest.is_none_or(|held| {
+        let is_newer = self.newest.as_ref().is_none_or(|held| {
             let order = Order::Conda.compare(&package.version, &held.version);
             held.version.is_empty() || order.is_none_or(std::cmp::Ordering::is_gt)
         });
@@ -209,17 +209,17 @@ impl<'a> Everywhere<'a> {
     }
 }
 
-/// Writes `channeldata.json` (CEP 38), canonical, one package after another, so that the document is never in memory.
-pub fn channeldata(
-    packages: &BTreeMap<&str, Everywhere<'_>>,
+/// Writes `channeldata.json` (CEP 38), canonical, one package after another in the order of their names, so that neither they nor the
+/// document are in memory.
+pub fn channeldata<'a>(
+    packages: impl IntoIterator<Item = (&'a str, Everywhere<'a>)>,
     subdirs: &[String],
     out: &mut impl io::Write,
 ) -> io::Result<()> {
-    let nothing = ChannelPackage::default();
     out.write_all(br#"{"channeldata_version":1,"packages":{"#)?;
-    for (at, (name, all)) in packages.iter().enumerate() {
+    for (at, (name, all)) in packages.into_iter().enumerate() {
         let comma = if at == 0 { "" } else { "," };
-        let p = all.newest.unwrap_or(&nothing);
+        let p = all.newest.unwrap_or_default();
         let package = Canonical::of(&serde_json::json!({
             "subdirs": all.subdirs, "version": p.version, "license": p.licence, "summary": p.summary,
             "timestamp": p.timestamp.unwrap_or(0), "run_exports": {},

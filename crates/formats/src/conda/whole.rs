@@ -51,6 +51,16 @@ impl Revisions {
         };
     }
 
+    /// So many records, with the oldest and newest time stamp of them.
+    pub const fn of(count: u64, stamps: Option<(i64, i64)>) -> Self {
+        Self { count, stamps }
+    }
+
+    /// How many records there are, and the oldest and newest time stamp of them.
+    pub const fn parts(self) -> (u64, Option<(i64, i64)>) {
+        (self.count, self.stamps)
+    }
+
     fn note(&mut self, record: &Canonical) {
         #[derive(Deserialize)]
         struct Stamps {
