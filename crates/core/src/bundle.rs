@@ -143,6 +143,32 @@ impl Manifest {
         self.files.get(place).is_some_and(|file| part.has_file(place as u64, file.volume))
     }
 
+    /// The same without the files, for whoever is done with them: there may be millions.
+    #[must_use]
+    pub fn without_files(&self) -> Self {
+        Self {
+            answers: self.answers,
+            base: self.base,
+            channels: self.channels.clone(),
+            created: self.created,
+            extra: self.extra.clone(),
+            feeds: self.feeds.clone(),
+            files: Files::default(),
+            format: self.format,
+            joined: Vec::new(),
+            ledger: self.ledger,
+            number: self.number,
+            objects: self.objects.clone(),
+            parity: self.parity.clone(),
+            predecessor: self.predecessor,
+            recipient: self.recipient.clone(),
+            sealed: self.sealed.clone(),
+            sender: self.sender.clone(),
+            stream: self.stream.clone(),
+            volumes: self.volumes.clone(),
+        }
+    }
+
     /// How many volumes hold files.
     pub fn volumes_of_files(&self) -> usize {
         self.volumes.len().saturating_sub(self.parity.as_ref().map_or(0, |p| p.volumes as usize))

@@ -4,6 +4,7 @@
 //! another, and [`Manifest::joined`] says what they make. So whatever carries, checks, resends or rebuilds files knows nothing of
 //! parts; only who reads the store knows, and who fills one.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
@@ -48,7 +49,7 @@ pub struct Whole<'a> {
     /// The place in the list of it, or of its first part.
     pub place: usize,
     /// What it is called where it came from.
-    pub name: &'a str,
+    pub name: Cow<'a, str>,
     /// Where it lies in a bundle, or would if it were not cut.
     pub path: FilePath,
     /// SHA-256.
@@ -115,7 +116,7 @@ pub fn cut(files: Files, limit: u64) -> Result<(Files, Vec<Joined>), Uncut> {
         }
         let parts = file.size.checked_div(limit).map(|_| file.size.div_ceil(limit));
         let Some(parts) = parts.filter(|parts| *parts <= PARTS_MAX) else {
-            return Err(Uncut::Parts { name: file.name.to_owned(), limit });
+            return Err(Uncut::Parts { name: file.name.into_owned(), limit });
         };
         all.push(Joined { first: out.len() as u64, parts, sha256: file.sha256, size: file.size });
         for part in 0..parts {
@@ -204,7 +205,7 @@ mod tests {
             let path = FilePath::of(sha256, &name);
             manifest
                 .files
-                .push(&BundledFile { path, name: &name, sha256, size: *size, volume: None })
+                .push(&BundledFile { path, name: name.into(), sha256, size: *size, volume: None })
                 .unwrap();
         }
         manifest.files.sort();
@@ -262,7 +263,7 @@ mod tests {
     #[test]
     fn a_file_has_no_more_parts_than_their_names_can_number() {
         let most = manifest(&[5, PARTS_MAX * 10]);
-        let name = |place: usize| most.files.get(place).unwrap().name.to_owned();
+        let name = |place: usize| most.files.get(place).unwrap().name.into_owned();
         let large = most.files.sizes().position(|size| size > 5).unwrap();
         let uncut = |name, limit| Err(Uncut::Parts { name, limit });
         assert_eq!(cut(most.files.clone(), 10).unwrap().1[0].parts, PARTS_MAX);

@@ -23,6 +23,9 @@ const PART_MAX: u16 = 999;
 /// The longest path that is kept as digits: `files/`, the folder, a stroke, the digits, the longest end and the number of a part.
 const TEXT_BYTES_MAX: usize = 6 + 2 + 1 + 32 + 9 + 4;
 
+/// Bytes of a path that is packed: its digits, its end, and the number of a part.
+pub(crate) const PACKED_BYTES: usize = 16 + 1 + 2;
+
 /// Where a file lies in a bundle. It sorts as its text does.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FilePath(Form);
@@ -73,6 +76,21 @@ impl FilePath {
             Form::Digits { digits, .. } => Some(digits),
             Form::Text(_) => None,
         }
+    }
+
+    /// What is kept as digits, in few bytes.
+    pub(crate) fn packed(&self) -> Option<[u8; PACKED_BYTES]> {
+        let Form::Digits { digits, end, part } = &self.0 else { return None };
+        let [low, high] = part.to_le_bytes();
+        let mut out = [0; PACKED_BYTES];
+        out.iter_mut().zip(digits.iter().chain(&[*end, low, high])).for_each(|(to, from)| *to = *from);
+        Some(out)
+    }
+
+    /// What was [packed](Self::packed).
+    pub(crate) fn unpacked(packed: &[u8; PACKED_BYTES]) -> Self {
+        let [digits @ .., end, low, high] = *packed;
+        Self(Form::Digits { digits, end, part: u16::from_le_bytes([low, high]) })
     }
 
     /// As it is written.

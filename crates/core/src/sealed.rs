@@ -104,7 +104,8 @@ mod tests {
     /// Files that lie where what is sealed by these bytes does.
     fn files(of: &[u8]) -> Files {
         let path = |n: &u8| path(&[*n; 16]);
-        let file = |path| BundledFile { name: "", path, sha256: Digest::of(b"x"), size: 1, volume: None };
+        let file =
+            |path| BundledFile { name: "".into(), path, sha256: Digest::of(b"x"), size: 1, volume: None };
         Files::of(of.iter().map(path).map(file)).unwrap()
     }
 

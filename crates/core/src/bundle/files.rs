@@ -2,14 +2,16 @@
 //!
 //! All of them are at hand while a bundle is written, verified or taken in, and there may be millions. So what is the same length for
 //! each is a row, and what is not lies one after the other in one text. Where a file lies in the bundle follows from its hash and its
-//! name, mostly; then it is not kept.
+//! name, mostly; then it is not kept. Where it follows from no hash, but is digits as if it did, the digits are kept, and not how they are
+//! written.
 //!
 //! ```text
-//! rows:  [ SHA-256 | size | at | bytes of the name | bytes of the path, or that it follows ]  48 bytes each
-//! text:  name  name  name path  path  name ..
-//!                                `--'-- a name that is what its path ends in
+//! rows:  [ SHA-256 | size | at | bytes of the name | bytes of the path, or that it follows, or is digits ]  48 bytes each
+//! text:  name  name  name path  path  name digits  digits ..
+//!                                `--'---------------`-- a name that is what its path ends in
 //! ```
 
+use std::borrow::{Borrow, Cow};
 use std::cmp::Ordering;
 use std::num::NonZeroU32;
 use std::ops::Range;
@@ -18,10 +20,12 @@ use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::id::Digest;
-use crate::place::FilePath;
+use crate::place::{FilePath, PACKED_BYTES};
 
 /// In place of a path's length: it follows from hash and name.
 const FOLLOWS: u16 = u16::MAX;
+/// The same: it is kept as digits.
+const DIGITS: u16 = FOLLOWS - 1;
 /// In a name's length: it is what the path ends in.
 const IN_PATH: u16 = 1 << 15;
 /// The most bytes of a name, and of a path that does not follow from it.
@@ -31,7 +35,7 @@ const NAME_BYTES_MAX: usize = 4096;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BundledFile<'a> {
     /// What the file is called where it came from.
-    pub name: &'a str,
+    pub name: Cow<'a, str>,
     /// Path within the bundle, from [`FilePath::of`]; of a part with its number behind.
     pub path: FilePath,
     /// SHA-256.
@@ -59,7 +63,7 @@ impl Line {
     pub fn file(&self) -> BundledFile<'_> {
         let Self { name, path, sha256, size, volume } = self;
         let volume = volume.map(NonZeroU32::get);
-        BundledFile { name, path: path.clone(), sha256: *sha256, size: *size, volume }
+        BundledFile { name: name.into(), path: path.clone(), sha256: *sha256, size: *size, volume }
     }
 }
 
@@ -85,40 +89,83 @@ struct Row {
 }
 
 impl Row {
-    fn name_in<'a>(&self, text: &'a str) -> &'a str {
+    fn file<'a>(&self, text: &'a [u8], volume: Option<u32>) -> BundledFile<'a> {
+        let (name, path) = (self.name_in(text), self.path_in(text));
+        BundledFile { name, path, sha256: self.sha256, size: self.size, volume }
+    }
+
+    fn name_in<'a>(&self, text: &'a [u8]) -> Cow<'a, str> {
         let at = self.at as usize;
-        let stretch = match self.name & IN_PATH {
-            0 => at..at + usize::from(self.name),
-            _ => {
+        let (is_in_path, bytes) = (self.name & IN_PATH != 0, usize::from(self.name & !IN_PATH));
+        let stretch = match (is_in_path, self.packed_in(text)) {
+            (false, _) => at..at + bytes,
+            (true, None) => {
                 let end = at + usize::from(self.path);
-                end.saturating_sub(usize::from(self.name & !IN_PATH))..end
+                end.saturating_sub(bytes)..end
+            }
+            (true, Some(path)) => {
+                let path = path.text();
+                let name = path.len().checked_sub(bytes).and_then(|before| path.get(before..));
+                return Cow::Owned(name.unwrap_or_default().to_owned());
             }
         };
-        text.get(stretch).unwrap_or_default()
+        Cow::Borrowed(text_at(text, stretch))
     }
 
-    fn path_in(&self, text: &str) -> FilePath {
-        self.path_text(text).map_or_else(|| FilePath::of(self.sha256, self.name_in(text)), FilePath::from)
-    }
-
-    /// Its path, where that does not follow from hash and name.
-    fn path_text<'a>(&self, text: &'a str) -> Option<&'a str> {
-        if self.path == FOLLOWS {
-            return None;
+    fn path_in(&self, text: &[u8]) -> FilePath {
+        match self.packed_in(text) {
+            Some(path) => path,
+            None => match self.path_text(text) {
+                Some(path) => FilePath::from(path),
+                None => FilePath::of(self.sha256, &self.name_in(text)),
+            },
         }
+    }
+
+    /// Where in the text that stands of its path which does not follow.
+    fn stretch_of_path(&self) -> Range<usize> {
         let before = if self.name & IN_PATH == 0 { usize::from(self.name) } else { 0 };
         let at = self.at as usize + before;
-        Some(text.get(at..at + usize::from(self.path)).unwrap_or_default())
+        at..at
+            + match self.path {
+                FOLLOWS => 0,
+                DIGITS => PACKED_BYTES,
+                bytes => usize::from(bytes),
+            }
     }
 
-    /// The digits of its path, where that follows from its hash.
-    fn digits(&self) -> Option<&[u8]> {
-        self.sha256.as_bytes().get(..16).filter(|_| self.path == FOLLOWS)
+    /// Where in the text all stands that is said of it.
+    fn stretch(&self) -> Range<usize> {
+        self.at as usize..self.stretch_of_path().end
+    }
+
+    /// Its path, where that is kept as it is written.
+    fn path_text<'a>(&self, text: &'a [u8]) -> Option<&'a str> {
+        (self.path < DIGITS).then(|| text_at(text, self.stretch_of_path()))
+    }
+
+    /// Its path, where that is kept as digits.
+    fn packed_in(&self, text: &[u8]) -> Option<FilePath> {
+        let packed = text.get(self.stretch_of_path()).filter(|_| self.path == DIGITS)?;
+        Some(FilePath::unpacked(packed.try_into().ok()?))
+    }
+
+    /// The digits of its path, where it has any.
+    fn digits<'a>(&'a self, text: &'a [u8]) -> Option<&'a [u8]> {
+        match self.path {
+            FOLLOWS => self.sha256.as_bytes().get(..16),
+            DIGITS => text.get(self.stretch_of_path())?.get(..16),
+            _ => None,
+        }
     }
 }
 
+fn text_at(text: &[u8], stretch: Range<usize>) -> &str {
+    text.get(stretch).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+}
+
 /// How paths stand to each other.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum By {
     /// As their texts do.
     Text,
@@ -136,7 +183,7 @@ impl By {
     }
 
     /// How the path of a row, whose files have this text, stands to another path.
-    fn row(self, text: &str, row: &Row, other: &str) -> Ordering {
+    fn row(self, text: &[u8], row: &Row, other: &str) -> Ordering {
         match row.path_text(text) {
             Some(path) => self.texts(path, other),
             None => self.texts(&row.path_in(text).text(), other),
@@ -144,8 +191,8 @@ impl By {
     }
 
     /// Mostly the digits of two paths differ, and then nothing else of them is asked for: they have no capitals.
-    fn rows(self, text: &str, one: &Row, other: &Row) -> Ordering {
-        match (one.digits(), other.digits(), other.path_text(text)) {
+    fn rows(self, text: &[u8], one: &Row, other: &Row) -> Ordering {
+        match (one.digits(text), other.digits(text), other.path_text(text)) {
             (Some(ours), Some(theirs), _) if ours != theirs => ours.cmp(theirs),
             (_, _, Some(path)) => self.row(text, one, path),
             _ => self.row(text, one, &other.path_in(text).text()),
@@ -157,7 +204,7 @@ impl By {
 #[derive(Clone, Default)]
 pub struct Files {
     rows: Vec<Row>,
-    text: String,
+    text: Vec<u8>,
     /// The volume that holds each; nothing where none is said of any.
     volumes: Vec<Option<NonZeroU32>>,
 }
@@ -195,13 +242,11 @@ impl Files {
     }
 
     fn file(&self, place: usize, row: &Row) -> BundledFile<'_> {
-        BundledFile {
-            name: row.name_in(&self.text),
-            path: row.path_in(&self.text),
-            sha256: row.sha256,
-            size: row.size,
-            volume: self.volumes.get(place).copied().flatten().map(NonZeroU32::get),
-        }
+        row.file(&self.text, self.volume(place))
+    }
+
+    fn volume(&self, place: usize) -> Option<u32> {
+        self.volumes.get(place).copied().flatten().map(NonZeroU32::get)
     }
 
     /// All of them, in order.
@@ -242,31 +287,62 @@ impl Files {
     ///
     /// Its name is longer than any file system's, or there is no room for it. Nothing is listed then.
     pub fn push(&mut self, file: &BundledFile<'_>) -> Result<(), Unlisted> {
-        let path = (file.path != FilePath::of(file.sha256, file.name)).then_some(&file.path);
-        let (at, name, path) = self.note(file.name, path)?;
+        let row = self.row(file)?;
         u32::try_from(self.rows.len()).map_err(|_| Unlisted::Many)?;
         if let Some(volume) = file.volume.and_then(NonZeroU32::new) {
             self.volumes.resize(self.rows.len(), None);
             self.volumes.push(Some(volume));
         }
-        self.rows.push(Row { sha256: file.sha256, size: file.size, at, name, path });
+        self.rows.push(row);
         Ok(())
+    }
+
+    /// Says something else of each of them, one after the other. The volumes that hold them stay the same.
+    ///
+    /// # Errors
+    ///
+    /// That of whoever says it, or those of [`Self::push`].
+    pub fn map<E: From<Unlisted>>(
+        self,
+        mut each: impl for<'a> FnMut(BundledFile<'a>) -> Result<BundledFile<'a>, E>,
+    ) -> Result<Self, E> {
+        let Self { mut rows, text, volumes } = self;
+        let mut out = Self { rows: Vec::new(), text: Vec::with_capacity(text.len()), volumes };
+        for (place, row) in rows.iter_mut().enumerate() {
+            let file = each(row.file(&text, out.volume(place)))?;
+            *row = out.row(&file)?;
+        }
+        Ok(Self { rows, ..out })
+    }
+
+    /// A file as a row, what else is said of it in the text.
+    fn row(&mut self, file: &BundledFile<'_>) -> Result<Row, Unlisted> {
+        let path = (file.path != FilePath::of(file.sha256, &file.name)).then_some(&file.path);
+        let (at, name, path) = self.note(&file.name, path)?;
+        Ok(Row { sha256: file.sha256, size: file.size, at, name, path })
     }
 
     /// Takes what a row says of a name, and of a path that does not follow from it, into the text.
     fn note(&mut self, name: &str, path: Option<&FilePath>) -> Result<(u32, u16, u16), Unlisted> {
-        let path = path.map(FilePath::text);
         let length = |text: &str| match text.len() {
             long if long > NAME_BYTES_MAX => Err(Unlisted::Long),
             length => u16::try_from(length).map_err(|_| Unlisted::Long),
         };
-        let (mut of_name, of_path) = (length(name)?, path.as_deref().map_or(Ok(FOLLOWS), length)?);
+        let (packed, path) = (path.and_then(FilePath::packed), path.map(FilePath::text));
         let at = u32::try_from(self.text.len()).map_err(|_| Unlisted::Many)?;
+        let (mut of_name, of_path) = match &path {
+            None => (length(name)?, FOLLOWS),
+            Some(_) if packed.is_some() => (length(name)?, DIGITS),
+            Some(path) => (length(name)?, length(path)?),
+        };
         match path.as_deref() {
             Some(path) if path.ends_with(name) => of_name |= IN_PATH,
-            _ => self.text.push_str(name),
+            _ => self.text.extend_from_slice(name.as_bytes()),
         }
-        self.text.push_str(path.as_deref().unwrap_or_default());
+        match (&packed, path.as_deref()) {
+            (Some(packed), _) => self.text.extend_from_slice(packed),
+            (None, path) => self.text.extend_from_slice(path.unwrap_or_default().as_bytes()),
+        }
         Ok((at, of_name, of_path))
     }
 
@@ -279,7 +355,7 @@ impl Files {
         let Some(row) = self.rows.get(place).copied() else { return Ok(()) };
         let (mut row, path) = (Row { sha256, ..row }, row.path_in(&self.text));
         if path != row.path_in(&self.text) {
-            let name = row.name_in(&self.text).to_owned();
+            let name = row.name_in(&self.text).into_owned();
             (row.at, row.name, row.path) = self.note(&name, Some(&path))?;
         }
         self.rows[place] = row;
@@ -321,28 +397,28 @@ impl Files {
     /// Forgets what of the text belongs to no file.
     fn tidy(&mut self) {
         let Self { rows, text, .. } = self;
-        let stretch = |row: &Row| {
-            let path = if row.path == FOLLOWS { 0 } else { usize::from(row.path) };
-            let name = if row.name & IN_PATH == 0 { usize::from(row.name) } else { 0 };
-            row.at as usize..row.at as usize + name + path
-        };
-        let mut kept = String::with_capacity(rows.iter().map(|row| stretch(row).len()).sum());
+        let mut kept = Vec::with_capacity(rows.iter().map(|row| row.stretch().len()).sum());
         for row in rows {
-            let of_row = text.get(stretch(row)).unwrap_or_default();
+            let of_row = text.get(row.stretch()).unwrap_or_default();
             // It was counted so before, and there is no more of it.
             row.at = u32::try_from(kept.len()).unwrap_or(u32::MAX);
-            kept.push_str(of_row);
+            kept.extend_from_slice(of_row);
         }
         *text = kept;
     }
 
     /// To ask for them by their paths.
-    pub fn by_path(&self) -> ByPath<'_> {
+    pub fn by_path(&self) -> ByPath<&Self> {
+        ByPath::of(self, By::Text)
+    }
+
+    /// The same, with the files.
+    pub fn into_by_path(self) -> ByPath<Self> {
         ByPath::of(self, By::Text)
     }
 
     /// The same on media that know no capitals.
-    pub fn by_path_in_lower(&self) -> ByPath<'_> {
+    pub fn by_path_in_lower(&self) -> ByPath<&Self> {
         ByPath::of(self, By::Lower)
     }
 }
@@ -390,26 +466,33 @@ impl<'de> Deserialize<'de> for Files {
 }
 
 /// Files by their paths.
-pub struct ByPath<'a> {
-    files: &'a Files,
+#[derive(Debug)]
+pub struct ByPath<F> {
+    files: F,
     /// Their places in that order; nothing where they are listed in it.
     order: Option<Vec<u32>>,
     by: By,
 }
 
-impl<'a> ByPath<'a> {
-    fn of(files: &'a Files, by: By) -> Self {
-        let compare = |one: &Row, other: &Row| by.rows(&files.text, one, other);
-        let order = match files.rows.is_sorted_by(|one, other| compare(one, other).is_le()) {
+impl<F: Borrow<Files>> ByPath<F> {
+    fn of(files: F, by: By) -> Self {
+        let all: &Files = files.borrow();
+        let compare = |one: &Row, other: &Row| by.rows(&all.text, one, other);
+        let order = match all.rows.is_sorted_by(|one, other| compare(one, other).is_le()) {
             true => None,
             false => {
-                let mut order: Vec<u32> = (0u32..).take(files.len()).collect();
-                let row = |place: &u32| &files.rows[*place as usize];
+                let mut order: Vec<u32> = (0u32..).take(all.len()).collect();
+                let row = |place: &u32| &all.rows[*place as usize];
                 order.sort_unstable_by(|one, other| compare(row(one), row(other)));
                 Some(order)
             }
         };
         Self { files, order, by }
+    }
+
+    /// The files.
+    pub fn files(&self) -> &Files {
+        self.files.borrow()
     }
 
     /// The place of the file that comes at this turn.
@@ -419,15 +502,16 @@ impl<'a> ByPath<'a> {
 
     /// The place of the file that lies here.
     pub fn find(&self, path: &FilePath) -> Option<usize> {
-        let (mut least, mut most) = (0, self.files.len());
+        let files = self.files();
+        let (mut least, mut most) = (0, files.len());
         let text = path.text();
         while least < most {
             let middle = least + (most - least) / 2;
             let place = self.place(middle);
-            let row = &self.files.rows[place];
-            let order = match (row.digits(), path.digits()) {
+            let row = &files.rows[place];
+            let order = match (row.digits(&files.text), path.digits()) {
                 (Some(ours), Some(theirs)) if ours != theirs => ours.cmp(theirs),
-                _ => self.by.row(&self.files.text, row, &text),
+                _ => self.by.row(&files.text, row, &text),
             };
             match order {
                 Ordering::Less => least = middle + 1,
@@ -440,10 +524,11 @@ impl<'a> ByPath<'a> {
 
     /// A path at which several lie.
     pub fn twice(&self) -> Option<FilePath> {
-        let row = |turn: usize| &self.files.rows[self.place(turn)];
-        let text = &self.files.text;
+        let files = self.files();
+        let row = |turn: usize| &files.rows[self.place(turn)];
+        let text = &files.text;
         let is_same = |turn: &usize| self.by.rows(text, row(turn - 1), row(*turn)).is_eq();
-        (1..self.files.len()).find(is_same).map(|turn| row(turn - 1).path_in(text))
+        (1..files.len()).find(is_same).map(|turn| row(turn - 1).path_in(text))
     }
 }
 

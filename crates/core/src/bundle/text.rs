@@ -318,7 +318,10 @@ mod tests {
         for name in names {
             let sha256 = Digest::of(name.as_bytes());
             let path = FilePath::of(sha256, name);
-            manifest.files.push(&BundledFile { name, path, sha256, size: 7, volume: None }).unwrap();
+            manifest
+                .files
+                .push(&BundledFile { name: name.into(), path, sha256, size: 7, volume: None })
+                .unwrap();
         }
         manifest
     }

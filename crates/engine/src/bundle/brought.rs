@@ -27,6 +27,13 @@ impl Brought {
     pub fn inner(&self) -> &Arc<Parts> {
         self.content.as_ref().map_or(&self.outer, |content| &content.parts)
     }
+
+    /// All of it lies in the intakes: nobody asks any more for the list of what travelled, where that is something else.
+    pub fn forget_travelled(&mut self) {
+        if self.content.is_some() {
+            self.outer = Arc::new(self.outer.without_files());
+        }
+    }
 }
 
 /// Whether a bundle may come in, and what is in it where it is sealed: that is held against all that any other is.

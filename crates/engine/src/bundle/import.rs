@@ -94,8 +94,9 @@ pub async fn import_with(station: &Station, dirs: &[PathBuf], wish: &Wish) -> Re
     let trust = choose(trusted, parts.first())?;
     admission::check_names(parts.manifest())?;
     let _stream = station.lease(&format!("import/{}", parts.manifest().stream), "import").await?;
-    let (entry, bundle) = brought::admit(station, parts, &trust, wish.back.is_some()).await?;
-    let m = bundle.inner().manifest();
+    let (entry, mut bundle) = brought::admit(station, parts, &trust, wish.back.is_some()).await?;
+    let inner = bundle.inner().clone();
+    let m = inner.manifest();
     let mut report = Report::of(m, &trust, &entry);
     let why = format!("import {} of {}", report.number, report.stream);
     if entry.again && wish.plan {
@@ -107,14 +108,14 @@ pub async fn import_with(station: &Station, dirs: &[PathBuf], wish: &Wish) -> Re
             leases.push(station.lease(&format!("channel/{name}"), "import").await?);
         }
         // Judging, which follows, asks for the channels by itself.
-        take_in(station, &bundle, (&trust, &entry, wish), &mut report).await?;
+        take_in(station, &mut bundle, (&trust, &entry, wish), &mut report).await?;
         if report.taken.incomplete.is_some() || report.plan.is_some() || report.waits.is_some() {
             return Ok(report);
         }
     }
     let answers = m.answers;
     // What it lists may be long, and judging needs nothing of it.
-    drop(bundle);
+    drop((bundle, inner));
     // Also for a bundle that is in already: something may have stopped the run before it was judged.
     let judged = sync::rejudge_all(station, &why).await?;
     (report.outcomes, report.failed) = (judged.outcomes, judged.failed);
@@ -161,19 +162,20 @@ impl Report {
 /// the next try.
 async fn take_in(
     station: &Station,
-    bundle: &Brought,
+    bundle: &mut Brought,
     (trust, entry, wish): (&Trust, &Entry, &Wish),
     report: &mut Report,
 ) -> Result<()> {
-    let (outer, parts) = (&bundle.outer, bundle.inner());
     let (brought, store) = (bundle.clone(), station.store.clone());
     let begin = move || {
         brought.outer.check_listing()?;
         brought.outer.with_objects()?;
         Ok(Arc::new(Intakes::open(&store, &brought)?))
     };
-    let intake = joined(tokio::task::spawn_blocking(begin).await).map_err(|e| outer.unless_gone(e))?;
-    let verified = verified(station, bundle, (trust, entry), &intake).await.map_err(|e| outer.unless_gone(e));
+    let intake = joined(tokio::task::spawn_blocking(begin).await).map_err(|e| bundle.outer.unless_gone(e))?;
+    let verified = verified(station, bundle, (trust, entry), &intake).await;
+    let verified = verified.map_err(|e| bundle.outer.unless_gone(e));
+    let (bundle, parts) = (&*bundle, bundle.inner());
     let intake: Intakes = match &verified {
         Err(error) if error.kind != Kind::Unsafe || error.is_opinion => return verified.map(|_| ()),
         _ => Arc::into_inner(intake).ok_or_else(|| Error::fault("an intake is in use"))?,
@@ -296,16 +298,17 @@ struct Verified {
 #[boxed]
 async fn verified(
     station: &Station,
-    bundle: &Brought,
+    bundle: &mut Brought,
     (trust, entry): (&Trust, &Entry),
     intakes: &Arc<Intakes>,
 ) -> Result<Verified> {
-    let parts = bundle.inner();
-    let (m, opened) = (parts.manifest(), parts.first());
     let taken = brought::collect(station, bundle, intakes).await?;
     if taken.incomplete.is_some() {
         return Ok(Verified { taken, would: None });
     }
+    bundle.forget_travelled();
+    let parts = bundle.inner();
+    let (m, opened) = (parts.manifest(), parts.first());
     put_objects(station, parts).await?;
     let mut channels = Vec::new();
     for (name, head) in &m.channels {

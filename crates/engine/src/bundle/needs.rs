@@ -19,7 +19,6 @@ use airlock_core::snapshot::Snapshot;
 use airlock_core::trie::TreeId;
 use airlock_store::{Db, Packed};
 
-use super::cut;
 use crate::error::Result;
 use crate::tree_edit;
 use crate::trees::{self, Pieces};
@@ -98,7 +97,7 @@ impl Named {
             self.tidy();
         }
         let path = FilePath::of(sha256, name);
-        self.files.push(&BundledFile { name, path, sha256, size: 0, volume: None }).map_err(cut::unlisted)
+        Ok(self.files.push(&BundledFile { name: name.into(), path, sha256, size: 0, volume: None })?)
     }
 
     fn tidy(&mut self) {
@@ -394,8 +393,8 @@ mod tests {
             needs.add_file(of(n), &format!("{n}.conda")).unwrap();
         }
         let (_, files, left_out) = needs.into_parts();
-        let mut names: Vec<&str> = files.iter().map(|file| file.name).collect();
+        let mut names: Vec<String> = files.iter().map(|file| file.name.into_owned()).collect();
         names.sort_unstable();
-        assert_eq!((names, left_out), (vec!["2.conda", "4.conda"], 2));
+        assert_eq!((names, left_out), (vec!["2.conda".to_owned(), "4.conda".to_owned()], 2));
     }
 }

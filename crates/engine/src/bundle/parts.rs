@@ -95,6 +95,13 @@ impl Parts {
         &self.first
     }
 
+    /// The same without the list of their files.
+    pub fn without_files(&self) -> Self {
+        let manifest = Arc::new(self.manifest().without_files());
+        let part = |part: &Opened| Opened { manifest: manifest.clone(), ..part.clone() };
+        Self { first: part(&self.first), rest: self.rest.iter().map(part).collect() }
+    }
+
     /// What all of them say.
     pub fn manifest(&self) -> &Manifest {
         &self.first.manifest
@@ -197,7 +204,7 @@ impl Parts {
         let task = progress.task("having files looked at".to_owned(), Unit::Bytes, Some(total));
         media::each(&came, size, |place, _| {
             let Some(file) = m.whole(*place) else { return Ok(()) };
-            asked.ask(&intake.path_of(file.sha256), file.name)?;
+            asked.ask(&intake.path_of(file.sha256), &file.name)?;
             task.add(file.size);
             Ok(())
         })
@@ -255,7 +262,7 @@ impl Parts {
             },
             files: lacking.len() as u64,
             bytes: lacking.iter().map(|(_, f)| f.size).fold(0, u64::saturating_add),
-            names: lacking.iter().take(NAMED_MAX).map(|(_, f)| f.name.to_owned()).collect(),
+            names: lacking.iter().take(NAMED_MAX).map(|(_, f)| f.name.to_string()).collect(),
         })
     }
 }

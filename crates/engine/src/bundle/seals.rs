@@ -28,7 +28,7 @@ use airlock_store::{Blobs, Scratch};
 use super::export::What;
 use super::source::{self, Source};
 use super::text::Text;
-use super::{cut, media, volumes};
+use super::{media, verify, volumes};
 use crate::age::{Seal, derive};
 use crate::error::{Error, Result, file_error, joined};
 use crate::progress::{Progress, Unit};
@@ -212,29 +212,43 @@ impl<R: Seek> Seek for Hashing<R> {
 #[derive(Debug)]
 pub(super) struct SealedFiles {
     sealer: Sealer,
-    /// The hash of each file that travels, in order, that of what is sealed in it, and the size of that.
-    plain: Vec<(Digest, Digest, u64)>,
+    /// Of each file that travels as much of its hash as tells it from all others, in order, and the hash of what is sealed in it.
+    plain: Vec<(Begin, Digest)>,
+}
+
+/// How the hash of a file begins that travels: 128 bits, as its path would have them.
+type Begin = [u8; 16];
+
+fn begin(sealed: Digest) -> Begin {
+    let (begin, _) = sealed.as_bytes().split_at(size_of::<Begin>());
+    begin.try_into().unwrap_or_default()
 }
 
 impl SealedFiles {
-    fn of(sealer: Sealer, outer: &Manifest, inner: &Manifest) -> Self {
-        let by_path = inner.files.by_path();
-        let pair = |travelling: Whole<'_>| {
-            let file = inner.files.get(by_path.find(&travelling.path)?)?;
-            Some((travelling.sha256, file.sha256, file.size))
-        };
-        let mut plain = Vec::with_capacity(inner.files.len());
-        plain.extend(outer.wholes().filter_map(pair));
+    fn of(sealer: Sealer, mut plain: Vec<(Begin, Digest)>) -> Self {
         plain.sort_unstable();
         Self { sealer, plain }
     }
 
+    /// Those of a bundle that was sealed before.
+    fn of_sealed(sealer: Sealer, outer: &Manifest, inner: &Manifest) -> Self {
+        let by_path = inner.files.by_path();
+        let pair = |travelling: Whole<'_>| {
+            let plain = inner.files.sha256(by_path.find(&travelling.path)?)?;
+            Some((begin(travelling.sha256), plain))
+        };
+        let mut plain = Vec::with_capacity(inner.files.len());
+        plain.extend(outer.wholes().filter_map(pair));
+        Self::of(sealer, plain)
+    }
+
     /// A stretch of a file that travels, if what is sealed in it is in the store.
     pub fn find(&self, blobs: &Blobs, sealed: Digest, stretch: (u64, u64)) -> Option<Source> {
-        let at = self.plain.binary_search_by_key(&sealed, |(sealed, ..)| *sealed).ok()?;
-        let (_, plain, size) = *self.plain.get(at)?;
+        let at = self.plain.binary_search_by_key(&begin(sealed), |(begin, _)| *begin).ok()?;
+        let (_, plain) = *self.plain.get(at)?;
         let blob = blobs.find(plain)?;
-        Some(Source::sealed(blob.path().to_owned(), size, self.sealer.seal(plain).ok()?, stretch))
+        let seal = self.sealer.seal(plain).ok()?;
+        Some(Source::sealed(blob.path().to_owned(), blob.size(), seal, stretch))
     }
 }
 
@@ -264,13 +278,10 @@ pub(super) async fn seal(
     let sealer = Sealer::new(station, &inner, recipients)?;
     let (blobs, progress) = (station.store.blobs.clone(), station.options.progress.clone());
     let whole = move || {
-        let mut files = Files::with_capacity(inner.files.len());
-        for file in inner.files.iter() {
-            let path = sealer.path(file.sha256)?;
-            files.push(&BundledFile { path, ..file }).map_err(cut::unlisted)?;
-        }
-        files.sort();
-        inner.files = files;
+        let files = std::mem::take(&mut inner.files);
+        inner.files =
+            files.map(|file| Ok::<_, Error>(BundledFile { path: sealer.path(file.sha256)?, ..file }))?;
+        inner.files.sort();
         let plain = objects.path.clone();
         inner.objects = vec![ObjectFile { path: sealed::OBJECTS.to_owned(), ..objects }];
         let path = beside.path().join(PLAIN);
@@ -282,13 +293,18 @@ pub(super) async fn seal(
         }
         let manifest = (from, (text.digest(), text.size()));
         let extra = seal_beside(&sealer, beside.path(), &plain, &inner.objects, manifest)?;
-        let hashes = match is_plan {
-            true => inner.files.iter().map(|file| file.sha256).collect(),
-            false => hashes(&blobs, &sealer, &inner.files, &progress)?,
-        };
-        let files = travelling(&sealer, &inner.files, hashes)?;
+        // What they are called stands in the manifest from here on.
+        let mut files = std::mem::take(&mut inner.files).map(called_by_path)?;
+        let mut plain: Vec<(Begin, Digest)> =
+            files.iter().map(|file| (begin(file.sha256), file.sha256)).collect();
+        if !is_plan {
+            sealed_hashes(&blobs, &sealer, (&mut files, &mut plain), &text, &progress)?;
+        }
+        for place in 0..files.len() {
+            files.set_size(place, sealer.size(files.size(place)));
+        }
         let outer = outer(&inner, &sealer, files, extra);
-        let files = Arc::new(SealedFiles::of(sealer, &outer, &inner));
+        let files = Arc::new(SealedFiles::of(sealer, plain));
         Ok((outer, Some(Inside { manifest: text, beside, files })))
     };
     joined(tokio::task::spawn_blocking(whole).await)
@@ -319,39 +335,50 @@ fn outer(inner: &Manifest, sealer: &Sealer, files: Files, extra: Vec<ExtraFile>)
     }
 }
 
-/// The files as they travel, with the hashes that they have then: their names say nothing.
-fn travelling(sealer: &Sealer, files: &Files, hashes: Vec<Digest>) -> Result<Files> {
-    let mut out = Files::with_capacity(files.len());
-    for (BundledFile { path, size, .. }, sha256) in files.iter().zip(hashes) {
-        let text = path.text();
-        let name = text.rsplit('/').next().unwrap_or(&text);
-        let file = BundledFile { name, path: path.clone(), sha256, size: sealer.size(size), volume: None };
-        out.push(&file).map_err(cut::unlisted)?;
-    }
-    Ok(out)
+/// A file as it travels: what it is called says nothing.
+fn called_by_path(file: BundledFile<'_>) -> Result<BundledFile<'_>> {
+    let name = file.path.text().rsplit('/').next().unwrap_or_default().to_owned();
+    Ok(BundledFile { name: name.into(), ..file })
 }
 
-/// The hashes of the files as they travel, in order: all of them are sealed once, and nothing is written.
-fn hashes(blobs: &Blobs, sealer: &Sealer, files: &Files, progress: &Progress) -> Result<Vec<Digest>> {
+/// What a file is called of which the manifest says that it lies here, for an error.
+fn called(manifest: &Text, path: &FilePath) -> String {
+    let read = verify::parse(manifest).ok();
+    let name = |m: Manifest| Some(m.files.get(m.files.by_path().find(path)?)?.name.into_owned());
+    read.and_then(name).unwrap_or_else(|| path.to_string())
+}
+
+/// Gives the files the hashes that they have when they travel, and notes those that they had: all of them are sealed once, and nothing
+/// is written.
+fn sealed_hashes(
+    blobs: &Blobs,
+    sealer: &Sealer,
+    (files, plain): (&mut Files, &mut [(Begin, Digest)]),
+    manifest: &Text,
+    progress: &Progress,
+) -> Result<()> {
     let task = progress.task("sealing".to_owned(), Unit::Bytes, Some(files.bytes()));
-    let out: Mutex<Vec<Digest>> = Mutex::new(files.iter().map(|file| file.sha256).collect());
+    let count = files.len();
+    let both = Mutex::new((files, plain));
+    let held = || both.lock().unwrap_or_else(PoisonError::into_inner);
     media::each_of(
-        files.len(),
-        |place| files.size(place),
+        count,
+        |place| held().0.size(place),
         |place, buffer| {
-            let Some(file) = files.get(place) else { return Ok(()) };
-            let blob = blobs.find(file.sha256).ok_or_else(|| source::left(file.name))?;
+            let found = held().0.get(place).map(|file| (file.sha256, file.size, file.path));
+            let Some((sha256, size, path)) = found else { return Ok(()) };
+            let blob = blobs.find(sha256).ok_or_else(|| source::left(&called(manifest, &path)))?;
             let sealed = sealer
-                .hash(blob.path(), (file.sha256, file.size), buffer)?
-                .ok_or_else(|| source::changed(blob.path(), file.name))?;
-            task.add(file.size);
-            if let Some(sha256) = out.lock().unwrap_or_else(PoisonError::into_inner).get_mut(place) {
-                *sha256 = sealed;
+                .hash(blob.path(), (sha256, size), buffer)?
+                .ok_or_else(|| source::changed(blob.path(), &called(manifest, &path)))?;
+            task.add(size);
+            let (files, plain) = &mut *held();
+            if let Some(noted) = plain.get_mut(place) {
+                *noted = (begin(sealed), sha256);
             }
-            Ok(())
+            Ok(files.set_sha256(place, sealed)?)
         },
-    )?;
-    Ok(out.into_inner().unwrap_or_else(PoisonError::into_inner))
+    )
 }
 
 /// Seals the inner manifest, and the objects that lie beside the station, which are gone then.
@@ -392,7 +419,7 @@ pub(super) fn again(
         let manifest = (lying, (text.digest(), text.size()));
         let extra = seal_beside(&sealer, beside, &objects.path, &inner.objects, manifest)?;
         if extra.iter().all(|file| outer.extra.contains(file)) {
-            return Ok(Arc::new(SealedFiles::of(sealer, outer, inner)));
+            return Ok(Arc::new(SealedFiles::of_sealed(sealer, outer, inner)));
         }
     }
     Err(Error::fault(format!("what was sealed in bundle {} does not come out as it was", outer.number)).hint(

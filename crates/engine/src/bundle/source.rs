@@ -77,7 +77,7 @@ impl Sources {
 
     /// Whence the bytes of a file come, which were here a moment ago.
     pub fn get(&self, file: &BundledFile<'_>) -> Result<Source> {
-        self.find(file).ok_or_else(|| left(file.name))
+        self.find(file).ok_or_else(|| left(&file.name))
     }
 }
 

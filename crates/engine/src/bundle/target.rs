@@ -123,7 +123,7 @@ pub(super) fn join(
                 check_parts(manifest, whole, intake, buffer)?;
                 // They are what they were: then also what they make, unless the disk only gave other bytes for once.
                 if !intake.join(blob, whole.size, buffer)? {
-                    return Err(not_made(whole.name));
+                    return Err(not_made(&whole.name));
                 }
             }
             task.add(whole.size);
@@ -140,7 +140,7 @@ fn check_parts(manifest: &Manifest, whole: &Whole<'_>, intake: &Intake, buffer: 
     for part in whole.joined.and_then(|joined| manifest.files.at(joined.places())).into_iter().flatten() {
         let found = Source::stretch(path.clone(), first, part.size).hash(buffer)?;
         if length != whole.size || found != part.sha256 {
-            return Err(changed_here(&path, part.name));
+            return Err(changed_here(&path, &part.name));
         }
         first += part.size;
     }

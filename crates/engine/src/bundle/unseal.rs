@@ -15,8 +15,8 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 use airlock_core::bundle::{BundledFile, MANIFEST, MANIFEST_BYTES_MAX};
-use airlock_core::cut::Whole;
 use airlock_core::id::Digest;
+use airlock_core::place::FilePath;
 use airlock_core::sealed;
 use airlock_core::volume::{Part, Ranges};
 use airlock_formats::age::Identity;
@@ -210,22 +210,26 @@ impl Content {
     ) -> Result<()> {
         self.open_objects(outer.with_objects()?)?;
         let files = &self.parts.manifest().files;
-        let by_path = files.by_path();
-        let pair =
-            |travelled: Whole<'_>| Some((travelled.sha256, target::number(by_path.find(&travelled.path)?)));
-        let pairs: Vec<(Digest, u32)> = outer.manifest().wholes().filter_map(pair).collect();
+        let (travelling, by_path) = (outer.manifest(), outer.manifest().files.by_path());
+        // A file that travels in parts is called by the first of them.
+        let travelled = |path: &FilePath| {
+            let place = by_path.find(path).or_else(|| by_path.find(&path.part(1)))?;
+            travelling.whole(place).map(|whole| whole.sha256)
+        };
         let task = progress.task("opening".to_owned(), Unit::Bytes, Some(files.bytes()));
-        media::each(
-            &pairs,
-            |(_, place)| files.size(*place as usize),
-            |(travelled, place), buffer| {
-                let Some(file) = files.get(*place as usize) else { return Ok(()) };
+        media::each_of(
+            files.len(),
+            |place| files.size(place),
+            |place, buffer| {
+                let Some(file) = files.get(place) else { return Ok(()) };
+                let Some(travelled) = travelled(&file.path) else { return Ok(()) };
+                let number = target::number(place);
                 if !store.blobs.touch(file.sha256)?
-                    && !plain.holds((*place, file.sha256), file.size, buffer)?
+                    && !plain.holds((number, file.sha256), file.size, buffer)?
                 {
-                    let found = store.blobs.find(*travelled).map(|blob| blob.path().to_owned());
-                    let from = found.unwrap_or_else(|| sealed.path_of(*travelled));
-                    self.open_file(&from, (*place, &file), plain, buffer)?;
+                    let found = store.blobs.find(travelled).map(|blob| blob.path().to_owned());
+                    let from = found.unwrap_or_else(|| sealed.path_of(travelled));
+                    self.open_file(&from, (number, &file), plain, buffer)?;
                 }
                 task.add(file.size);
                 Ok(())

@@ -1,5 +1,6 @@
 //! Checking a bundle with nothing but a public key.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
@@ -184,8 +185,9 @@ pub(super) fn checked(reading: Reading) -> Result<Manifest> {
     // People read these before they sign or believe.
     let texts = [&manifest.stream, &manifest.sender.name].into_iter().chain(&manifest.recipient);
     let texts = texts.chain(manifest.channels.keys()).chain(manifest.feeds.keys()).map(String::as_str);
-    let names = manifest.files.iter().map(|f| f.name);
-    if let Some(text) = texts.chain(names).find(|text| has_unseen(text)) {
+    let names = manifest.files.iter().map(|f| f.name).filter(|name| has_unseen(name));
+    let unseen = texts.filter(|text| has_unseen(text)).map(Cow::Borrowed).chain(names).next();
+    if let Some(text) = unseen {
         return Err(bad(format!("has a name that would show as something else: `{}`", text.escape_debug()))
             .hint("do not sign or import this; tell your security officer"));
     }
@@ -429,7 +431,7 @@ impl Opened {
                 }
                 let found = whole.map(|whole| Digest::from_bytes(whole.finalize().into()));
                 match (files().next(), found == made.map(|made| made.sha256)) {
-                    (Some(file), false) => Err(target::not_made(file.name)),
+                    (Some(file), false) => Err(target::not_made(&file.name)),
                     _ => Ok(()),
                 }
             },

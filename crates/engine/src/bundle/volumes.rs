@@ -290,7 +290,7 @@ fn unpacked(why: Unpacked, manifest: &Manifest, room: &[u64]) -> Error {
     match why {
         Unpacked::TooLarge(at) => {
             let file = manifest.files.get(at);
-            let (name, size) = file.map_or(("a file", 0), |file| (file.name, file.size));
+            let (name, size) = file.map_or(("a file".into(), 0), |file| (file.name, file.size));
             Error::usage(format!(
                 "{name} has {}, and no medium has room for more than {} of files",
                 mb(size),

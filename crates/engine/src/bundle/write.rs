@@ -189,7 +189,7 @@ impl Folder {
             Ok(found) if found == file.sha256 => damaged(&path),
             // What was sealed with the keys of another content would tell what the two have in common: it does not stay there.
             Ok(_) => match remove(&path) {
-                Ok(()) => source::changed(source.path(), file.name),
+                Ok(()) => source::changed(source.path(), &file.name),
                 Err(error) => error,
             },
             Err(error) => error,
@@ -416,7 +416,9 @@ mod tests {
             let mut staged = blobs.stage().unwrap();
             staged.write(&bytes).unwrap();
             let (sha256, size) = (batch.add(staged, None).unwrap(), bytes.len() as u64);
-            files.push(&BundledFile { name, path: name.into(), sha256, size, volume: None }).unwrap();
+            files
+                .push(&BundledFile { name: name.into(), path: name.into(), sha256, size, volume: None })
+                .unwrap();
         }
         batch.commit().unwrap();
         assert_eq!(files.sizes().map(media::is_large).collect::<Vec<_>>(), [true, false]);

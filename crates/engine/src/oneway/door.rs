@@ -50,8 +50,8 @@ impl Door {
     pub fn open(&self, dir: &Path) -> Result<Members> {
         let trusted = self.runtime.block_on(trust::list(&self.station))?;
         let opened = verify::open(dir, Trusted::of(&trusted)?)?;
-        let members = Members::of(&opened)?;
+        Members::check(&opened)?;
         self.runtime.block_on(admission::may_wait(&self.station, trusted, &opened))?;
-        Ok(members)
+        Members::of(opened)
     }
 }

@@ -3,11 +3,19 @@
 //! All files one after another, in the manifest's order, are one long stretch of bytes, the *data*; manifest,
 //! signatures and root are the *document*. Where a byte of the data belongs follows from the manifest, which the document brings.
 
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
-use airlock_core::bundle::{MANIFEST, MANIFEST_BYTES_MAX, Manifest, ROOT, SIGNATURES, SIGNATURES_BYTES_MAX};
+use airlock_core::bundle::{
+    ByPath, Files, MANIFEST, MANIFEST_BYTES_MAX, Manifest, ROOT, SIGNATURES, SIGNATURES_BYTES_MAX,
+};
 use airlock_core::id::Digest;
+use airlock_core::place::FilePath;
 use airlock_core::root::ROOT_BYTES_MAX;
 use airlock_core::volume;
 use airlock_formats::oneway::missing::{Missing, Part};
@@ -26,18 +34,8 @@ const FOLDER_BYTES: u64 = 4096;
 pub(super) const DOCUMENT_BYTES_MAX: u64 =
     2 * LENGTH_BYTES as u64 + MANIFEST_BYTES_MAX + SIGNATURES_BYTES_MAX + ROOT_BYTES_MAX;
 
-/// One file of a bundle.
-#[derive(Clone, Debug)]
-pub(super) struct Member {
-    /// Path within the bundle.
-    pub path: String,
-    /// SHA-256.
-    pub sha256: Digest,
-    /// The bytes of the data that are its content.
-    pub range: Range<u64>,
-}
-
-/// The files of a bundle whose manifest is signed by a known key.
+/// The files of a bundle whose manifest is signed by a known key, each called by its number. There may be millions of artifacts: they
+/// are kept as the manifest lists them.
 #[derive(Debug)]
 pub(super) struct Members {
     /// SHA-256 of the manifest, which names the transfer.
@@ -46,71 +44,112 @@ pub(super) struct Members {
     pub stream: String,
     /// The bundle's number.
     pub number: u64,
-    /// The files, by offset.
-    pub list: Vec<Member>,
-    /// Their numbers, by path.
-    by_path: Vec<usize>,
+    /// The files of objects, path and hash, which are the first.
+    objects: Vec<(String, Digest)>,
+    /// The artifacts, or parts of them.
+    files: ByPath<Files>,
+    /// Whatever else is listed, which is the last.
+    extra: Vec<(String, Digest)>,
+    /// The numbers of what is no artifact, by path.
+    beside: BTreeMap<String, usize>,
+    /// Where in the data each file ends.
+    ends: Vec<u64>,
 }
 
 impl Members {
     /// Reads what a bundle's manifest says.
     pub fn open(dir: &Path, trusted: &Trusted) -> Result<Self> {
-        Self::of(&verify::open(dir, trusted.clone())?)
+        let opened = verify::open(dir, trusted.clone())?;
+        Self::check(&opened)?;
+        Self::of(opened)
+    }
+
+    /// Whether a bundle is one that is sent, as far as its manifest says.
+    pub fn check(opened: &Opened) -> Result<()> {
+        let Opened { dir, manifest, part, .. } = opened;
+        match part {
+            volume::Part::Whole => admission::check_names(manifest),
+            _ => Err(Error::usage(format!("{} holds {part} of a bundle", dir.display()))
+                .hint("send a bundle that lies in one folder: `airlock export` without --capacity")),
+        }
     }
 
     /// What the manifest of an opened bundle says.
-    pub fn of(opened: &Opened) -> Result<Self> {
-        let Opened { manifest, digest, part, .. } = opened;
-        if *part != volume::Part::Whole {
-            return Err(Error::usage(format!("{} holds {part} of a bundle", opened.dir.display()))
-                .hint("send a bundle that lies in one folder: `airlock export` without --capacity"));
+    pub fn of(opened: Opened) -> Result<Self> {
+        let Manifest { stream, number, objects, files, extra, .. } = Arc::unwrap_or_clone(opened.manifest);
+        let mut ends = Vec::with_capacity(objects.len() + files.len() + extra.len());
+        let mut end = 0_u64;
+        let sizes = objects.iter().map(|f| f.size).chain(files.sizes()).chain(extra.iter().map(|f| f.size));
+        for size in sizes {
+            let after = end.checked_add(size);
+            end = after.ok_or_else(|| Error::unsafe_("the manifest names more bytes than there are"))?;
+            ends.push(end);
         }
-        admission::check_names(manifest)?;
-        let list = members(manifest)?;
-        let mut by_path: Vec<usize> = (0..list.len()).collect();
-        by_path.sort_unstable_by_key(|at| list.get(*at).map(|member| member.path.as_str()));
-        let (stream, number) = (manifest.stream.clone(), manifest.number);
-        Ok(Self { transfer: *digest, stream, number, list, by_path })
+        let objects: Vec<_> = objects.into_iter().map(|f| (f.path, f.sha256)).collect();
+        let extra: Vec<_> = extra.into_iter().map(|f| (f.path, f.sha256)).collect();
+        let numbered = (0..).zip(&objects).chain((objects.len() + files.len()..).zip(&extra));
+        let beside = numbered.map(|(at, (path, _))| (path.clone(), at)).collect();
+        let files = files.into_by_path();
+        Ok(Self { transfer: opened.digest, stream, number, objects, files, extra, beside, ends })
     }
 
-    /// The file with a path, and its number.
-    pub fn find(&self, path: &str) -> Option<(usize, &Member)> {
-        let path_of = |at: &usize| self.list.get(*at).map(|member| member.path.as_str());
-        let found = self.by_path.binary_search_by(|at| path_of(at).cmp(&Some(path))).ok()?;
-        let at = *self.by_path.get(found)?;
-        Some((at, self.list.get(at)?))
+    /// How many files there are.
+    pub fn count(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The bytes of the data that are the content of a file.
+    pub fn range(&self, at: usize) -> Option<Range<u64>> {
+        let end = *self.ends.get(at)?;
+        let start = at.checked_sub(1).and_then(|before| self.ends.get(before)).copied();
+        Some(start.unwrap_or(0)..end)
+    }
+
+    /// Path within the bundle, and SHA-256, of a file.
+    pub fn file(&self, at: usize) -> Option<(String, Digest)> {
+        let Some(at) = at.checked_sub(self.objects.len()) else { return self.objects.get(at).cloned() };
+        let files = self.files.files();
+        match at.checked_sub(files.len()) {
+            Some(at) => self.extra.get(at).cloned(),
+            None => files.get(at).map(|file| (file.path.to_string(), file.sha256)),
+        }
+    }
+
+    /// The number of the file with a path.
+    pub fn find(&self, path: &str) -> Option<usize> {
+        let beside = self.beside.get(path).copied();
+        beside.or_else(|| Some(self.objects.len() + self.files.find(&FilePath::from(path))?))
     }
 
     /// What all files take on a disk, in bytes: whole blocks, at least one for each file, and the folders.
     pub fn room(&self) -> u64 {
-        let sizes = self.list.iter().map(|member| (member.range.end - member.range.start).max(1));
-        media::room_for(sizes).saturating_add(media::room_for_folders(self.list.len() as u64, FOLDER_BYTES))
+        let sizes =
+            (0..self.count()).filter_map(|at| self.range(at)).map(|range| (range.end - range.start).max(1));
+        media::room_for(sizes).saturating_add(media::room_for_folders(self.count() as u64, FOLDER_BYTES))
     }
 
     /// Bytes of all files.
     pub fn bytes(&self) -> u64 {
-        self.list.last().map_or(0, |member| member.range.end)
+        self.ends.last().copied().unwrap_or(0)
     }
 
-    /// The files that have bytes within a stretch, with their numbers; empty files are in none.
-    pub fn within(&self, range: Range<u64>) -> impl Iterator<Item = (usize, &Member)> {
-        let first = self.list.partition_point(|member| member.range.end <= range.start);
-        let rest = self.list.iter().enumerate().skip(first);
-        rest.take_while(move |(_, member)| member.range.start < range.end)
-            .filter(|(_, member)| !member.range.is_empty())
+    /// The files that have bytes within a stretch, by number, with all the bytes that are theirs; empty files are in none.
+    pub fn within(&self, range: Range<u64>) -> impl Iterator<Item = (usize, Range<u64>)> {
+        let first = self.ends.partition_point(|end| *end <= range.start);
+        let rest = (first..self.count()).filter_map(|at| Some((at, self.range(at)?)));
+        rest.take_while(move |(_, bytes)| bytes.start < range.end).filter(|(_, bytes)| !bytes.is_empty())
     }
 
     /// The list of what is missing, where these bytes are there.
     pub fn missing(&self, have: &Ranges, is_verified: impl Fn(usize) -> bool) -> Missing {
         let mut parts = Vec::new();
-        let open = self.list.iter().enumerate().filter(|(at, _)| !is_verified(*at));
-        for (_, member) in open {
-            let (path, start) = (member.path.clone(), member.range.start);
-            for bytes in have.missing(member.range.clone()) {
-                let bytes = (bytes != member.range).then_some(bytes.start - start..bytes.end - start);
+        for at in (0..self.count()).filter(|at| !is_verified(*at)) {
+            let Some((range, (path, _))) = self.range(at).zip(self.file(at)) else { continue };
+            for bytes in have.missing(range.clone()) {
+                let bytes = (bytes != range).then_some(bytes.start - range.start..bytes.end - range.start);
                 parts.push(Part { path: path.clone(), bytes });
             }
-            if member.range.is_empty() {
+            if range.is_empty() {
                 parts.push(Part { path, bytes: None });
             }
         }
@@ -128,12 +167,12 @@ impl Members {
         }
         let mut out = Ranges::default();
         for Part { path, bytes } in &missing.parts {
-            let member = self.find(path).map(|(_, member)| member);
-            let size = member.map_or(0, |m| m.range.end - m.range.start);
+            let range = self.find(path).and_then(|at| self.range(at));
+            let size = range.as_ref().map_or(0, |range| range.end - range.start);
             let stretch = bytes.clone().unwrap_or(0..size);
-            match member {
-                Some(member) if stretch.end <= size => {
-                    out.insert(member.range.start + stretch.start..member.range.start + stretch.end);
+            match range {
+                Some(range) if stretch.end <= size => {
+                    out.insert(range.start + stretch.start..range.start + stretch.end);
                 }
                 _ => {
                     let what = path.escape_default();
@@ -148,41 +187,77 @@ impl Members {
     }
 }
 
-/// Every file that a manifest lists, where it lies in the data.
-fn members(manifest: &Manifest) -> Result<Vec<Member>> {
-    let objects = manifest.objects.iter().map(|f| (f.path.clone(), f.sha256, f.size));
-    let files = manifest.files.iter().map(|f| (f.path.to_string(), f.sha256, f.size));
-    let extra = manifest.extra.iter().map(|f| (f.path.clone(), f.sha256, f.size));
-    let mut end = 0_u64;
-    let place = |(path, sha256, size): (String, Digest, u64)| {
-        let start = end;
-        end = start
-            .checked_add(size)
-            .ok_or_else(|| Error::unsafe_("the manifest names more bytes than there are"))?;
-        Ok(Member { path, sha256, range: start..end })
-    };
-    objects.chain(files).chain(extra).map(place).collect()
-}
-
 /// The document of a bundle: 8 bytes that say how long the manifest is, 8 that say how long the signatures are, the manifest, the
-/// signatures, and the root that comes with it, if one does: what has to be here before anything else is believed.
-pub(super) fn document(dir: &Path) -> Result<Vec<u8>> {
-    let read = |name| {
+/// signatures, and the root that comes with it, if one does: what has to be here before anything else is believed. It is as long as the
+/// list of the files, and so it lies in a file without a name in a folder of this station.
+pub(super) fn document(dir: &Path, beside: &Path) -> Result<(File, u64)> {
+    let mut parts = Vec::new();
+    for name in [MANIFEST, SIGNATURES, ROOT] {
         let path = dir.join(name);
-        std::fs::read(&path).map_err(file_error(path))
-    };
-    let (manifest, signatures) = (read(MANIFEST)?, read(SIGNATURES)?);
-    let root = if dir.join(ROOT).exists() { read(ROOT)? } else { Vec::new() };
-    let lengths = [manifest.len(), signatures.len()].map(|length| (length as u64).to_be_bytes()).concat();
-    Ok([lengths, manifest, signatures, root].concat())
+        if name == ROOT && !path.exists() {
+            continue;
+        }
+        let file = File::open(&path).map_err(file_error(&path))?;
+        let size = file.metadata().map_err(file_error(&path))?.len();
+        parts.push((path, file, size));
+    }
+    let lengths = parts.iter().take(2).flat_map(|(.., size)| size.to_be_bytes());
+    let head: Vec<u8> = lengths.collect();
+    let total = parts.iter().fold(head.len() as u64, |sum, (.., size)| sum.saturating_add(*size));
+    if total > DOCUMENT_BYTES_MAX {
+        return Err(
+            Error::usage("the manifest is too large to be sent").hint("export fewer channels at a time")
+        );
+    }
+    let mut out = tempfile::tempfile_in(beside).map_err(file_error(beside))?;
+    out.write_all(&head).map_err(file_error(beside))?;
+    for (path, file, size) in parts {
+        let copied = std::io::copy(&mut file.take(size), &mut out).map_err(file_error(&path))?;
+        if copied < size {
+            return Err(Error::fault(format!("{} became shorter while it was read", path.display())));
+        }
+    }
+    Ok((out, total))
 }
 
-/// Manifest, signatures and root of a document.
-pub(super) fn split(document: &[u8]) -> Option<[&[u8]; 3]> {
-    let length = |bytes: &[u8; LENGTH_BYTES]| usize::try_from(u64::from_be_bytes(*bytes)).ok();
-    let (first, rest) = document.split_first_chunk::<LENGTH_BYTES>()?;
-    let (second, rest) = rest.split_first_chunk::<LENGTH_BYTES>()?;
-    let (manifest, rest) = rest.split_at_checked(length(first)?)?;
-    let (signatures, root) = rest.split_at_checked(length(second)?)?;
-    Some([manifest, signatures, root])
+/// Where in a document of so many bytes manifest, signatures and root stand.
+pub(super) fn parts(document: &File, total: u64) -> std::io::Result<Option<[Range<u64>; 3]>> {
+    let mut head = [0; 2 * LENGTH_BYTES];
+    if total < head.len() as u64 {
+        return Ok(None);
+    }
+    document.read_exact_at(&mut head, 0)?;
+    let length = |bytes: &[u8]| bytes.iter().fold(0, |sum: u64, byte| sum << 8 | u64::from(*byte));
+    let (first, second) = head.split_at(LENGTH_BYTES);
+    let (start, manifest, signatures) = (head.len() as u64, length(first), length(second));
+    let ends = start.checked_add(manifest).and_then(|end| Some((end, end.checked_add(signatures)?)));
+    Ok(ends.filter(|(_, end)| *end <= total).map(|(middle, end)| [start..middle, middle..end, end..total]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_is_taken_apart_as_it_was_put_together_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        for root in [None, Some("root")] {
+            let texts = [(MANIFEST, Some("{}")), (SIGNATURES, Some("signature\n")), (ROOT, root)];
+            for (name, text) in texts {
+                text.into_iter().for_each(|text| std::fs::write(dir.path().join(name), text).unwrap());
+            }
+            let (file, total) = document(dir.path(), dir.path()).unwrap();
+            let stretches = parts(&file, total).unwrap().unwrap();
+            for ((_, text), range) in texts.into_iter().zip(stretches) {
+                let mut bytes = vec![0; (range.end - range.start) as usize];
+                file.read_exact_at(&mut bytes, range.start).unwrap();
+                assert_eq!(bytes, text.unwrap_or_default().as_bytes());
+            }
+            // Shorter than it says.
+            assert!((0..28).all(|total| parts(&file, total).unwrap().is_none()));
+        }
+        let mut lie = tempfile::tempfile().unwrap();
+        lie.write_all(&[0xff; 100]).unwrap();
+        assert_eq!(parts(&lie, 100).unwrap(), None);
+    }
 }

@@ -1,5 +1,6 @@
 //! The last stage before the socket: symbols in turn, numbered, sealed, at a constant rate, with beats in between.
 
+use std::fs::File;
 use std::time::{Duration, Instant};
 
 use airlock_formats::oneway::beat::Beat;
@@ -70,9 +71,8 @@ impl Outlet {
     }
 
     /// Sends the document once.
-    pub fn document(&mut self, document: &[u8], link: &Link) -> Result<()> {
-        let all = 0..document.len() as u64;
-        let stretches = vec![all];
+    pub fn document(&mut self, document: &File, link: &Link) -> Result<()> {
+        let stretches = vec![0..self.beat.document];
         let plan = Plan::of_document(pieces(&stretches, link), link);
         let mut blocks = Blocks::new(Document(document), stretches, link, plan, DOCUMENT_BIT);
         loop {

@@ -348,12 +348,12 @@ impl Pushing {
     fn cut(&self, wanted: &Ranges) -> Vec<(usize, Range<u64>)> {
         let mut out = Vec::new();
         let mut last = None;
-        for (at, member) in wanted.iter().flat_map(|range| self.members.within(range)) {
+        for (at, range) in wanted.iter().flat_map(|range| self.members.within(range)) {
             if last.replace(at) == Some(at) {
                 continue;
             }
-            let (start, size) = (member.range.start, member.range.end - member.range.start);
-            let from = match wanted.missing(member.range.clone())[..] {
+            let (start, size) = (range.start, range.end - range.start);
+            let from = match wanted.missing(range)[..] {
                 [Range { start: first, end }] if first == start => end - start,
                 _ => 0,
             };
@@ -382,12 +382,12 @@ impl Pushing {
 
     #[boxed]
     async fn send_file(&self, at: usize, bytes: Range<u64>) -> Tried<()> {
-        let Some(member) = self.members.list.get(at) else { return Ok(()) };
-        let (path, mut tries) = (self.dir.join(&member.path), 0);
+        let Some((listed, _)) = self.members.file(at) else { return Ok(()) };
+        let (path, mut tries) = (self.dir.join(&listed), 0);
         loop {
             let file = media::open(&path)?.filter(|f| f.metadata().is_ok_and(|m| m.len() == bytes.end));
             let file = file.ok_or_else(|| no_file(&path))?;
-            let put = self.put(&member.path, file, bytes.clone(), 1 << 10).await;
+            let put = self.put(&listed, file, bytes.clone(), 1 << 10).await;
             tries += 1;
             match put {
                 Ok(reply) => {
@@ -396,7 +396,7 @@ impl Pushing {
                         if reply.status == 422 && bytes.start > 0 {
                             return Ok(());
                         }
-                        self.check(&member.path, &reply)?;
+                        self.check(&listed, &reply)?;
                         if self.says_delivered(&reply) {
                             self.is_delivered.store(true, Ordering::Relaxed);
                         }

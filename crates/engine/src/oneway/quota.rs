@@ -35,7 +35,7 @@ pub(super) fn check(
     (members, folder): (&Members, &Path),
     quota: Option<u64>,
 ) -> Result<()> {
-    let files = members.list.len() as u64;
+    let files = members.count() as u64;
     let room = members.room().saturating_add(record::room(files)).saturating_add(papers(folder));
     let mut held = held(incoming, door, room, quota);
     if held.is_err() {

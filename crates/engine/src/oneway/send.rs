@@ -9,6 +9,7 @@
 //! The document goes first, twice; it comes again after every so many packets of data, and at the end. Beats come all the
 //! time. What is short is sent twice (`formats::oneway::plan`).
 
+use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -23,7 +24,7 @@ use airlock_formats::oneway::plan::{BURST_MS, Link, Plan};
 use airlock_formats::oneway::ranges::Ranges;
 
 use super::link::{self, Outgoing};
-use super::members::{self, DOCUMENT_BYTES_MAX, Members};
+use super::members::{self, Members};
 use super::outlet::Outlet;
 use super::seal::Pair;
 use super::source::{Block, Blocks, Files, pieces};
@@ -102,7 +103,8 @@ pub async fn send(station: &Station, dir: &Path, wish: &Wish) -> Result<Report> 
     let known = trusted.and(Some(station.key.public()));
     let session = session(station, &pair).await?;
     let (dir, wish, progress) = (dir.to_owned(), wish.clone(), station.options.progress.clone());
-    let whole = move || Sending::prepare(&dir, &wish, &known, &pair, session)?.run(&progress);
+    let beside = station.dir.clone();
+    let whole = move || Sending::prepare((&dir, &beside), &wish, &known, &pair, session)?.run(&progress);
     joined(tokio::task::spawn_blocking(whole).await)
 }
 
@@ -144,7 +146,7 @@ async fn session(station: &Station, pair: &Pair) -> Result<Session> {
 struct Sending {
     dir: PathBuf,
     members: Members,
-    document: Vec<u8>,
+    document: File,
     wanted: Vec<Range<u64>>,
     link: Link,
     plan: Plan,
@@ -152,14 +154,15 @@ struct Sending {
 }
 
 impl Sending {
-    fn prepare(dir: &Path, wish: &Wish, known: &Trusted, pair: &Pair, session: Session) -> Result<Self> {
+    fn prepare(
+        (dir, beside): (&Path, &Path),
+        wish: &Wish,
+        known: &Trusted,
+        pair: &Pair,
+        session: Session,
+    ) -> Result<Self> {
         let members = Members::open(dir, known)?;
-        let document = members::document(dir)?;
-        if document.len() as u64 > DOCUMENT_BYTES_MAX {
-            return Err(
-                Error::usage("the manifest is too large to be sent").hint("export fewer channels at a time")
-            );
-        }
+        let (document, document_bytes) = members::document(dir, beside)?;
         let wanted = match &wish.only {
             Some(path) => members.listed(&read_list(path)?)?,
             None => {
@@ -179,7 +182,7 @@ impl Sending {
         let plan = Plan::new(pieces(&wanted, &link), &link);
         let beat = Beat {
             transfer: members.transfer,
-            document: document.len() as u64,
+            document: document_bytes,
             data: members.bytes(),
             wanted: bytes,
             is_end: false,
@@ -196,7 +199,7 @@ impl Sending {
         self.outlet.document(&self.document, &self.link)?;
         self.outlet.pause(PAUSE)?;
         self.outlet.document(&self.document, &self.link)?;
-        let reading = Duration::from_millis(self.document.len() as u64 * 1000 / DOCUMENT_RATE);
+        let reading = Duration::from_millis(self.outlet.beat.document * 1000 / DOCUMENT_RATE);
         self.outlet.pause(READING_MIN.max(reading))?;
         if bytes > 0 {
             let task = progress.task(format!("sending {}", self.dir.display()), Unit::Bytes, Some(bytes));
@@ -257,7 +260,7 @@ fn produce(mut source: Blocks<Files<'_>>, ready: SyncSender<Block>, used: Receiv
 /// Sends generation after generation, and the document in between.
 fn turns(
     outlet: &mut Outlet,
-    document: &[u8],
+    document: &File,
     link: &Link,
     plan: &Plan,
     belt: Belt,
@@ -280,7 +283,7 @@ fn turns(
             // A reader that is done takes nothing back.
             let _ = belt.free.send(block.symbols);
         }
-        if since_document >= CAROUSEL_SHARE * document.len() as u64 {
+        if since_document >= CAROUSEL_SHARE * outlet.beat.document {
             since_document = 0;
             outlet.document(document, link)?;
         }

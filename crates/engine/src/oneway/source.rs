@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use airlock_formats::oneway::fec::Encoder;
 use airlock_formats::oneway::packet::Shape;
@@ -23,17 +23,15 @@ pub(super) trait Bytes {
     fn fill(&mut self, offset: u64, into: &mut [u8]) -> Result<()>;
 }
 
-/// The document, which is held in memory.
-pub(super) struct Document<'a>(pub &'a [u8]);
+/// The document, in a file of this station.
+pub(super) struct Document<'a>(pub &'a File);
 
 impl Bytes for Document<'_> {
     const STREAM: Stream = Stream::Document;
 
     fn fill(&mut self, offset: u64, into: &mut [u8]) -> Result<()> {
-        let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let bytes = self.0.get(start..start.saturating_add(into.len()));
-        into.copy_from_slice(bytes.ok_or_else(|| Error::fault("a piece lies beyond the document"))?);
-        Ok(())
+        let failed = |e| Error::fault(format!("the manifest that is sent cannot be read: {e}"));
+        self.0.read_exact_at(into, offset).map_err(failed)
     }
 }
 
@@ -50,11 +48,15 @@ impl<'a> Files<'a> {
         Self { dir, members, open: None }
     }
 
-    fn open(&mut self, at: usize, path: &str, size: u64) -> Result<&File> {
-        let path = self.dir.join(path);
+    fn path(&self, at: usize) -> PathBuf {
+        self.members.file(at).map_or_else(|| self.dir.to_owned(), |(path, _)| self.dir.join(path))
+    }
+
+    fn open(&mut self, at: usize, size: u64) -> Result<&File> {
         let file = match self.open.take() {
             Some((open, file)) if open == at => file,
             _ => {
+                let path = self.path(at);
                 let file = media::open(&path)?.filter(|f| f.metadata().is_ok_and(|meta| meta.len() == size));
                 file.ok_or_else(|| {
                     Error::unsafe_(format!(
@@ -74,13 +76,13 @@ impl Bytes for Files<'_> {
 
     fn fill(&mut self, offset: u64, mut into: &mut [u8]) -> Result<()> {
         let members = self.members;
-        for (at, member) in members.within(offset..offset + into.len() as u64) {
-            let begin = offset.max(member.range.start) - member.range.start;
-            let size = member.range.end - member.range.start;
+        for (at, range) in members.within(offset..offset + into.len() as u64) {
+            let begin = offset.max(range.start) - range.start;
+            let size = range.end - range.start;
             let length = usize::try_from(size - begin).unwrap_or(usize::MAX).min(into.len());
             let (here, rest) = into.split_at_mut(length);
-            let file = self.open(at, &member.path, size)?;
-            file.read_exact_at(here, begin).map_err(file_error(self.dir.join(&member.path)))?;
+            let read = self.open(at, size)?.read_exact_at(here, begin);
+            read.map_err(|e| file_error(self.path(at))(e))?;
             into = rest;
         }
         Ok(())

@@ -14,7 +14,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::IoSlice;
+use std::io::{IoSlice, Read as _, Seek as _, SeekFrom};
 use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -88,18 +88,21 @@ pub(super) fn accept(
     into: &Path,
     door: &Door,
     announced: Digest,
-    document: &[u8],
+    (mut document, total): (File, u64),
     quota: Option<u64>,
 ) -> Result<()> {
     let incoming = incoming(into)?;
-    let [manifest, signatures, root] = members::split(document).ok_or_else(another)?;
+    let parts = members::parts(&document, total).map_err(file_error(&incoming))?.ok_or_else(another)?;
     let folder = arriving(&incoming)?;
-    for (name, bytes) in [(MANIFEST, manifest), (SIGNATURES, signatures), (ROOT, root)] {
-        if name == ROOT && root.is_empty() {
+    for (name, range) in [MANIFEST, SIGNATURES, ROOT].into_iter().zip(parts) {
+        if name == ROOT && range.is_empty() {
             continue;
         }
         let path = folder.path().join(name);
-        fs::write(&path, bytes).map_err(file_error(&path))?;
+        document.seek(SeekFrom::Start(range.start)).map_err(file_error(&incoming))?;
+        let mut file = File::create(&path).map_err(file_error(&path))?;
+        let mut part = (&mut document).take(range.end - range.start);
+        std::io::copy(&mut part, &mut file).map_err(file_error(&path))?;
     }
     accept_folder(&incoming, door, announced, folder.path(), quota)
 }
@@ -234,9 +237,9 @@ impl Spool {
             .hint("remove the folder; the sender's next pass brings it anew"));
         }
         let mut record = Record::open(&beside(&dir, ".have"), members.bytes())?;
-        let (mut states, mut verified) = (vec![State::Open; members.list.len()], 0);
+        let (mut states, mut verified) = (vec![State::Open; members.count()], 0);
         // The door believed the root that lies there by its hash. From now on nobody writes into it.
-        let root = members.find(ROOT).map(|(at, member)| (at, member.range.clone()));
+        let root = members.find(ROOT).and_then(|at| Some((at, members.range(at)?)));
         if let Some((at, range)) = root
             && let Some(state) = states.get_mut(at)
         {
@@ -268,8 +271,9 @@ impl Spool {
 
     /// What of this run's beginning is to be hashed: files that are whole already, and empty ones, which are made.
     pub fn begin(&mut self) -> Result<Vec<Reached>> {
-        for member in self.members.list.iter().filter(|m| m.range.is_empty()) {
-            create(&self.dir.join(&member.path))?;
+        let is_empty = |at: &usize| self.members.range(*at).is_some_and(|range| range.is_empty());
+        for (path, _) in (0..self.states.len()).filter(is_empty).filter_map(|at| self.members.file(at)) {
+            create(&self.dir.join(path))?;
         }
         Ok((0..self.states.len()).filter_map(|at| self.reached(at)).collect())
     }
@@ -298,8 +302,7 @@ impl Spool {
     fn put_run(&mut self, run: &[(u64, &[u8])], touched: &mut Vec<usize>) -> Result<()> {
         let (Some((start, _)), Some((last, bytes))) = (run.first(), run.last()) else { return Ok(()) };
         let range = *start..last + bytes.len() as u64;
-        let files: Vec<(usize, Range<u64>)> =
-            self.members.within(range.clone()).map(|(at, member)| (at, member.range.clone())).collect();
+        let files: Vec<(usize, Range<u64>)> = self.members.within(range.clone()).collect();
         for (at, member) in files {
             let slices: Vec<IoSlice<'_>> = run.iter().filter_map(|piece| part(*piece, &member)).collect();
             let offset = range.start.max(member.start) - member.start;
@@ -313,8 +316,8 @@ impl Spool {
     }
 
     fn write(&mut self, at: usize, mut offset: u64, mut slices: Vec<IoSlice<'_>>) -> Result<()> {
-        let Some(member) = self.members.list.get(at) else { return Ok(()) };
-        let path = self.dir.join(&member.path);
+        let Some((path, _)) = self.members.file(at) else { return Ok(()) };
+        let path = self.dir.join(path);
         if self.open.len() >= OPEN_MAX && !self.open.contains_key(&at) {
             self.open.clear();
         }
@@ -337,12 +340,12 @@ impl Spool {
 
     /// What is to be said to the hasher of a file, if anything is.
     fn reached(&mut self, at: usize) -> Option<Reached> {
-        let (member, state) = (self.members.list.get(at)?, self.states.get_mut(at)?);
+        let (range, state) = (self.members.range(at)?, self.states.get_mut(at)?);
         if *state != State::Open {
             return None;
         }
-        let size = member.range.end - member.range.start;
-        let upto = self.record.have().end_of(member.range.start).min(member.range.end) - member.range.start;
+        let size = range.end - range.start;
+        let upto = self.record.have().end_of(range.start).min(range.end) - range.start;
         let told = self.told.get(&at).copied().unwrap_or(0);
         if upto == size {
             *state = State::Whole;
@@ -353,12 +356,13 @@ impl Spool {
         } else {
             return None;
         }
-        Some(Reached { at, path: self.dir.join(&member.path), size, sha256: member.sha256, upto })
+        let (path, sha256) = self.members.file(at)?;
+        Some(Reached { at, path: self.dir.join(path), size, sha256, upto })
     }
 
     /// Whether a whole file has its hash. What has not is missing again.
     pub fn judged(&mut self, at: usize, fits: bool) -> Result<()> {
-        let (Some(state), Some(member)) = (self.states.get_mut(at), self.members.list.get(at)) else {
+        let (Some(state), Some(range)) = (self.states.get_mut(at), self.members.range(at)) else {
             return Ok(());
         };
         if fits {
@@ -367,7 +371,7 @@ impl Spool {
             return Ok(());
         }
         *state = State::Open;
-        self.record.remove(member.range.clone())
+        self.record.remove(range)
     }
 
     /// Whether a file is not whole yet.
@@ -382,20 +386,20 @@ impl Spool {
 
     /// A file that is whole and of which that is not known.
     pub fn whole(&self, at: usize) -> Option<Reached> {
-        let member = self.members.list.get(at).filter(|_| self.states.get(at) == Some(&State::Whole))?;
-        let size = member.range.end - member.range.start;
-        Some(Reached { at, path: self.dir.join(&member.path), size, sha256: member.sha256, upto: size })
+        let range = self.members.range(at).filter(|_| self.states.get(at) == Some(&State::Whole))?;
+        let (size, (path, sha256)) = (range.end - range.start, self.members.file(at)?);
+        Some(Reached { at, path: self.dir.join(path), size, sha256, upto: size })
     }
 
     /// Bytes of a file that are there without a gap.
     pub fn upto(&self, at: usize) -> u64 {
-        let range = self.members.list.get(at).map_or(0..0, |member| member.range.clone());
+        let range = self.members.range(at).unwrap_or_default();
         self.record.have().end_of(range.start).min(range.end) - range.start
     }
 
     /// Takes what is there of a file for missing.
     pub fn forget(&mut self, at: usize) -> Result<()> {
-        let Some(range) = self.members.list.get(at).map(|member| member.range.clone()) else { return Ok(()) };
+        let Some(range) = self.members.range(at) else { return Ok(()) };
         if self.record.have().missing(range.clone()) == [range] { Ok(()) } else { self.judged(at, false) }
     }
 

@@ -306,11 +306,8 @@ impl Writer {
             return Ok(());
         };
         let Some(beat) = self.beat else { return Ok(()) };
-        let mut document = vec![0; usize::try_from(arriving.total).unwrap_or(0)];
-        arriving.file.read_exact_at(&mut document, 0).map_err(file_error(&self.place.into))?;
         let Place { into, door, quota, .. } = &self.place;
-        spool::accept(into, door, beat.transfer, &document, *quota)?;
-        drop(document);
+        spool::accept(into, door, beat.transfer, (arriving.file, arriving.total), *quota)?;
         if self.spool.is_some() {
             return Ok(());
         }

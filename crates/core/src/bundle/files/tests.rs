@@ -38,7 +38,15 @@ fn file((name, path, seed, size, volume): &Made) -> BundledFile<'_> {
             }
         }
     };
-    BundledFile { name, path, sha256, size: *size, volume: *volume }
+    BundledFile { name: name.into(), path, sha256, size: *size, volume: *volume }
+}
+
+/// Another file in the place of this one.
+fn changed(seed: u8, file: BundledFile<'_>) -> BundledFile<'_> {
+    let sha256 = Digest::of(&[seed, 2]);
+    let path = if file.size % 2 == 0 { FilePath::of(sha256, &file.name) } else { file.path.part(3) };
+    let name = if file.size % 3 == 0 { "renamed.whl".into() } else { file.name };
+    BundledFile { name, path, sha256, size: file.size / 2, volume: file.volume }
 }
 
 proptest! {
@@ -73,6 +81,15 @@ proptest! {
         prop_assert_eq!(files.iter().collect::<Vec<_>>(), list.clone());
         files.set_volumes((1..).take(list.len()));
         prop_assert!((1..).zip(files.iter()).all(|(number, file)| file.volume == Some(number)));
+    }
+
+    #[test]
+    fn all_of_them_change_as_one_by_one(made in made(), seed in 0u8..20) {
+        let list: Vec<BundledFile<'_>> = made.iter().map(file).collect();
+        let files = Files::of(list.iter().cloned()).unwrap();
+        let files = files.map(|file| Ok::<_, Unlisted>(changed(seed, file))).unwrap();
+        let list: Vec<_> = list.into_iter().map(|file| changed(seed, file)).collect();
+        prop_assert_eq!(files.iter().collect::<Vec<_>>(), list);
     }
 
     #[test]
@@ -115,8 +132,8 @@ proptest! {
         let mut files = Files::of(made.iter().map(file)).unwrap();
         let mut names = std::collections::BTreeMap::new();
         for file in made.iter().map(file) {
-            let name = names.entry(file.sha256).or_insert(file.name);
-            *name = (*name).min(file.name);
+            let name = names.entry(file.sha256).or_insert(file.name.clone());
+            *name = (&*name).min(&file.name).clone();
         }
         files.keep_one_of_each();
         let kept: Vec<_> = files.iter().map(|file| (file.sha256, file.name)).collect();
@@ -133,19 +150,41 @@ fn a_file_takes_a_row_and_its_name() {
     assert_eq!(size_of::<Row>(), 48);
     let sha256 = Digest::of(b"a");
     let bytes = |name: &str, path: FilePath| {
-        let file = BundledFile { name, path, sha256, size: 1, volume: None };
+        let file = BundledFile { name: name.into(), path, sha256, size: 1, volume: None };
         Files::of([file]).unwrap().text.len()
     };
     assert_eq!(bytes("a-1-0.conda", FilePath::of(sha256, "a-1-0.conda")), 11);
     assert_eq!(bytes("b.age", FilePath::from("files/ab/b.age")), 14);
     assert_eq!(bytes("b.whl", FilePath::from("files/ab/b.whl.001")), 5 + 18);
+    let digits = FilePath::from("files/ab/abababababababababababababababab.age");
+    assert_eq!(bytes("abababababababababababababababab.age", digits.clone()), PACKED_BYTES);
+    assert_eq!(bytes("a-1-0.conda", digits), 11 + PACKED_BYTES);
+}
+
+#[test]
+fn what_is_called_as_its_path_ends_is_given_back_so() {
+    for path in
+        ["files/ab/abababababababababababababababab.age", "files/ab/abababababababababababababababab.whl.007"]
+    {
+        for from in 0..=path.len() {
+            let (name, path, sha256) = (path[from..].into(), FilePath::from(path), Digest::of(b"a"));
+            let file = BundledFile { name, path, sha256, size: 1, volume: None };
+            assert_eq!(Files::of([file.clone()]).unwrap().get(0), Some(file));
+        }
+    }
 }
 
 #[test]
 fn what_no_file_system_takes_is_not_listed() {
     let (most, more) = ("a".repeat(NAME_BYTES_MAX), "a".repeat(NAME_BYTES_MAX + 1));
     let push = |name: &str, path: &str| {
-        let file = BundledFile { name, path: path.into(), sha256: Digest::of(b"a"), size: 1, volume: None };
+        let file = BundledFile {
+            name: name.into(),
+            path: path.into(),
+            sha256: Digest::of(b"a"),
+            size: 1,
+            volume: None,
+        };
         let mut files = Files::default();
         let pushed = files.push(&file);
         assert_eq!((files.len(), files.text.is_empty()), (usize::from(pushed.is_ok()), pushed.is_err()));

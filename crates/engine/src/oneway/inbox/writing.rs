@@ -129,7 +129,8 @@ fn member(
         Slot::Delivered(_) => return Ok(None),
         Slot::Closed => return Err(unknown()),
     };
-    let found = bundle.spool.members.find(path).map(|(at, member)| (at, member.range.clone()));
+    let members = &bundle.spool.members;
+    let found = members.find(path).and_then(|at| Some((at, members.range(at)?)));
     let (at, range) = found.ok_or_else(|| Refusal::new(Why::NotListed, "the manifest does not list it"))?;
     let size = range.end - range.start;
     let (bytes, total) = part.unwrap_or((0..length, length));
