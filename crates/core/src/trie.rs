@@ -224,7 +224,8 @@ where
     }
 
     /// The name of the tree, when there is no node any more.
-    pub const fn root(&self) -> TreeId<V> {
+    pub fn root(&self) -> TreeId<V> {
+        debug_assert!(self.next.is_none() && self.above.is_empty(), "nodes are left to be built");
         self.root
     }
 }

@@ -12,6 +12,9 @@ use airlock_store::{Db, StoreError};
 
 use crate::trees::{self, NODES_AT_ONCE};
 
+/// Keys that a tree takes in at once while it grows.
+const CHANGES_AT_ONCE: usize = 1 << 14;
+
 /// What is read here: whoever asks says what a missing object means.
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -146,6 +149,62 @@ pub async fn edit<V: Value>(
             Edited::Needs(needs) => {
                 let needs: Vec<Digest> = needs.into_iter().collect();
                 known.extend(nodes::<V>(db, &needs).await?);
+            }
+        }
+    }
+}
+
+/// A tree that takes in more keys than anybody holds at once.
+pub(crate) struct Growing<V> {
+    root: Option<TreeId<V>>,
+    changes: BTreeMap<String, Option<V>>,
+}
+
+impl<V: Value> Growing<V> {
+    /// The tree so far; without one, the empty tree.
+    pub fn of(root: Option<TreeId<V>>) -> Self {
+        Self { root, changes: BTreeMap::new() }
+    }
+
+    /// Takes these in.
+    pub async fn put(&mut self, db: &Db, entries: impl IntoIterator<Item = (String, V)>) -> Result<()> {
+        self.changes.extend(entries.into_iter().map(|(key, value)| (key, Some(value))));
+        if self.changes.len() >= CHANGES_AT_ONCE {
+            self.root = Some(edit(db, self.root, &std::mem::take(&mut self.changes)).await?);
+        }
+        Ok(())
+    }
+
+    /// The tree, which is in the store then.
+    pub async fn end(self, db: &Db) -> Result<TreeId<V>> {
+        edit(db, self.root, &self.changes).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_tree_that_grows_is_the_tree_of_all_that_it_took_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(&dir.path().join("db"), true).await.unwrap();
+        let all: BTreeMap<String, u32> =
+            (0..CHANGES_AT_ONCE as u32 * 2 + 70).map(|n| (format!("name-{n}"), n)).collect();
+        for count in [0, 1, CHANGES_AT_ONCE, all.len()] {
+            let some: BTreeMap<String, u32> = all.clone().into_iter().take(count).collect();
+            for first in [0, count / 3] {
+                let before = trees::store(&db, some.iter().take(first)).await.unwrap();
+                let mut growing = Growing::of(Some(before).filter(|_| first > 0));
+                let more: Vec<(String, u32)> =
+                    some.iter().skip(first).map(|(key, n)| (key.clone(), *n)).collect();
+                for chunk in more.chunks(1000) {
+                    growing.put(&db, chunk.iter().cloned()).await.unwrap();
+                    assert!(growing.changes.len() < CHANGES_AT_ONCE);
+                }
+                let root = growing.end(&db).await.unwrap();
+                assert_eq!(root, trees::store(&db, &some).await.unwrap());
+                assert_eq!(trees::load(&db, root).await.unwrap(), some);
             }
         }
     }

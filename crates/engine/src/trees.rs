@@ -246,6 +246,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_tree_of_more_than_is_written_at_once_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(&dir.path().join("db"), true).await.unwrap();
+        // Digits that do not pack to less than half.
+        let digits =
+            |n: usize| (0..8).map(|part| Digest::of(format!("{n} {part}").as_bytes()).to_string()).collect();
+        let all: BTreeMap<String, String> = (0..9000).map(|n| (format!("name-{n}"), digits(n))).collect();
+        assert!(all.values().map(String::len).sum::<usize>() > 4 * BYTES_AT_ONCE);
+        let root = store(&db, &all).await.unwrap();
+        assert_eq!(root, trie::build(&all).unwrap().0);
+        assert_eq!(load(&db, root).await.unwrap(), all);
+    }
+
+    #[tokio::test]
     async fn a_tree_that_has_a_node_in_several_places_is_refused_however_far_apart_they_are() {
         let dir = tempfile::tempdir().unwrap();
         let db = Db::open(&dir.path().join("db"), true).await.unwrap();

@@ -401,14 +401,12 @@ fn run_exports_channeldata_and_notices_are_valid() {
     let (mut x, mut y, mut z) = (Everywhere::default(), Everywhere::default(), Everywhere::default());
     for (subdir, said) in [("noarch", &older), ("linux-64", &package), ("osx-64", &twin), ("noarch", &older)]
     {
-        x.add(subdir, said);
+        x.add(subdir, said.clone());
     }
-    let nothing = ChannelPackage::default();
-    y.add("noarch", &nothing);
-    z.add("noarch", &package);
-    z.add("win-64", &odd);
-    let packages = [("x", x), ("y", y), ("z", z)].into();
-    let channeldata = |packages: &_, subdirs: &[String]| {
+    y.add("noarch", ChannelPackage::default());
+    z.add("noarch", package);
+    z.add("win-64", odd);
+    let channeldata = |packages: Vec<(&'static str, Everywhere<'static>)>, subdirs: &[String]| {
         let mut text = Vec::new();
         conda::channeldata(packages, subdirs, &mut text).unwrap();
         let document: Value = serde_json::from_slice(&text).unwrap();
@@ -418,7 +416,8 @@ fn run_exports_channeldata_and_notices_are_valid() {
         );
         document
     };
-    let served = channeldata(&packages, &["linux-64".to_owned(), "noarch".to_owned()]);
+    let served =
+        channeldata(vec![("x", x), ("y", y), ("z", z)], &["linux-64".to_owned(), "noarch".to_owned()]);
     assert_eq!(
         (&served["channeldata_version"], &served["subdirs"]),
         (&json!(1), &json!(["linux-64", "noarch"]))
@@ -428,7 +427,7 @@ fn run_exports_channeldata_and_notices_are_valid() {
     assert_eq!(served["packages"]["x"]["timestamp"], 1_700_000_000);
     assert_eq!(served["packages"]["y"]["license"], Value::Null);
     assert_eq!(served["packages"]["z"]["version"], "no version!");
-    let empty = channeldata(&BTreeMap::new(), &[]);
+    let empty = channeldata(Vec::new(), &[]);
     assert_eq!(empty, json!({"channeldata_version": 1, "packages": {}, "subdirs": []}));
 }
 

@@ -8,7 +8,8 @@
 //! ```text
 //! rows:  [ SHA-256 | size | at | bytes of the name | bytes of the path, or that it follows, or is digits ]  48 bytes each
 //! text:  name  name  name path  path  name digits  digits ..
-//!                                `--'---------------`-- a name that is what its path ends in
+//!                                |                 |
+//!                                `-- names that are what their paths end in: of these nothing but how long they are
 //! ```
 
 use std::borrow::{Borrow, Cow};
@@ -301,16 +302,19 @@ impl Files {
     ///
     /// # Errors
     ///
-    /// That of whoever says it, or those of [`Self::push`].
-    pub fn map<E: From<Unlisted>>(
+    /// That of whoever says it, or those of [`Self::push`], as `unlisted` tells them.
+    pub fn map<E>(
         self,
         mut each: impl for<'a> FnMut(BundledFile<'a>) -> Result<BundledFile<'a>, E>,
+        unlisted: impl Fn(Unlisted) -> E,
     ) -> Result<Self, E> {
         let Self { mut rows, text, volumes } = self;
-        let mut out = Self { rows: Vec::new(), text: Vec::with_capacity(text.len()), volumes };
+        // Other paths, as digits, fit in as well: what is not used is never touched, and a text that grows is there twice.
+        let text_bytes = text.len() + rows.len() * PACKED_BYTES;
+        let mut out = Self { rows: Vec::new(), text: Vec::with_capacity(text_bytes), volumes };
         for (place, row) in rows.iter_mut().enumerate() {
             let file = each(row.file(&text, out.volume(place)))?;
-            *row = out.row(&file)?;
+            *row = out.row(&file).map_err(&unlisted)?;
         }
         Ok(Self { rows, ..out })
     }

@@ -23,7 +23,7 @@ use crate::boxed;
 use crate::channel::ref_name;
 use crate::error::{Error, Result, joined};
 use crate::station::Station;
-use crate::tree_edit;
+use crate::tree_edit::{self, Growing};
 use crate::trees::{self, Pieces};
 
 /// Shards that are held at once.
@@ -142,7 +142,7 @@ async fn facts(
     let held = from.map(TreeId::<Id<Facts>>::new);
     let now = station.now().await?;
     let known = Metadata::of(station, m, head).await?;
-    let (mut changes, mut pieces) = (Vec::new(), Pieces::of(head.facts));
+    let (mut ours, mut pieces) = (Growing::of(held), Pieces::of(head.facts));
     while let Some(piece) = pieces.next(db).await? {
         let mut rest = piece.entries.into_iter();
         loop {
@@ -150,27 +150,19 @@ async fn facts(
             if chunk.is_empty() {
                 break;
             }
-            changed(db, held, chunk, (&known, now), &mut changes).await?;
+            ours.put(db, changed(db, held, chunk, (&known, now)).await?).await?;
         }
     }
-    let root = match held {
-        Some(_) => {
-            let changes = changes.into_iter().map(|(key, id)| (key, Some(id))).collect();
-            tree_edit::edit(db, held, &changes).await?
-        }
-        None => trees::store(db, changes.iter().map(|(key, id)| (key, id))).await?,
-    };
-    Ok((root, from, known))
+    Ok((ours.end(db).await?, from, known))
 }
 
-/// Takes the facts of some shards, as they came, into those of this station, and notes those that are others then.
+/// Takes the facts of some shards, as they came, into those of this station, and gives those that are others then.
 async fn changed(
     db: &Db,
     held: Option<TreeId<Id<Facts>>>,
     chunk: Vec<(String, Id<Facts>)>,
     (known, now): (&Metadata, Time),
-    changes: &mut Vec<(String, Id<Facts>)>,
-) -> Result<()> {
+) -> Result<Vec<(String, Id<Facts>)>> {
     let ids: Vec<Id<Facts>> = chunk.iter().map(|(_, id)| *id).collect();
     let sent = trees::objects(db, &ids).await?;
     let ours = match held {
@@ -179,7 +171,7 @@ async fn changed(
     };
     let list: Vec<Id<Facts>> = ours.values().copied().collect();
     let before = trees::objects(db, &list).await?;
-    let mut encoded = Vec::new();
+    let (mut changes, mut encoded) = (Vec::new(), Vec::new());
     for (key, id) in chunk {
         // The same may be said of several shards: of one file that lies in two subdirs.
         let sent = sent.get(&id.digest()).cloned().ok_or(StoreError::MissingObject(id.digest()))?;
@@ -193,7 +185,8 @@ async fn changed(
             changes.push((key, id));
         }
     }
-    Ok(db.put_many(&encoded).await?)
+    db.put_many(&encoded).await?;
+    Ok(changes)
 }
 
 /// Takes facts that a bundle brought into those of this station.

@@ -50,7 +50,7 @@ pub(super) fn list(manifest: &mut Manifest, files: Files, limit: u64) -> Result<
         cut::Uncut::Parts { .. } => {
             Error::usage(e.to_string()).hint("let files be larger (--max-file), or use larger media")
         }
-        cut::Uncut::Listed(e) => e.into(),
+        cut::Uncut::Listed(e) => unlisted(e),
     })?;
     if !manifest.joined.is_empty() {
         manifest.format = manifest.format.max(cut::FORMAT);
@@ -59,13 +59,11 @@ pub(super) fn list(manifest: &mut Manifest, files: Files, limit: u64) -> Result<
 }
 
 /// What whoever exports is told of files that no manifest can list.
-impl From<Unlisted> for Error {
-    fn from(why: Unlisted) -> Self {
-        let error = Self::usage(format!("the bundle {why}"));
-        match why {
-            Unlisted::Many => error.hint("export channel by channel"),
-            Unlisted::Long => error,
-        }
+pub(super) fn unlisted(why: Unlisted) -> Error {
+    let error = Error::usage(format!("the bundle {why}"));
+    match why {
+        Unlisted::Many => error.hint("export channel by channel"),
+        Unlisted::Long => error,
     }
 }
 
@@ -102,7 +100,7 @@ pub(super) fn hash_parts(wholes: &Wholes, manifest: &mut Manifest, progress: &Pr
         },
     )?;
     for (place, sha256) in found.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        manifest.files.set_sha256(place, sha256)?;
+        manifest.files.set_sha256(place, sha256).map_err(unlisted)?;
     }
     Ok(())
 }

@@ -19,8 +19,9 @@ use airlock_core::snapshot::Snapshot;
 use airlock_core::trie::TreeId;
 use airlock_store::{Db, Packed};
 
+use super::cut;
 use crate::error::Result;
-use crate::tree_edit;
+use crate::tree_edit::{self, Growing};
 use crate::trees::{self, Pieces};
 
 /// Shards that are held at once.
@@ -97,7 +98,8 @@ impl Named {
             self.tidy();
         }
         let path = FilePath::of(sha256, name);
-        Ok(self.files.push(&BundledFile { name: name.into(), path, sha256, size: 0, volume: None })?)
+        let file = BundledFile { name: name.into(), path, sha256, size: 0, volume: None };
+        self.files.push(&file).map_err(cut::unlisted)
     }
 
     fn tidy(&mut self) {
@@ -193,7 +195,7 @@ impl Needs {
         let snapshot: Snapshot = db.get(id).await?;
         self.add_objects([id.digest()]);
         self.add_tree_of(db, snapshot.judgement).await?;
-        let (mut ids, mut artifacts) = (Vec::new(), 0);
+        let (mut facts, mut artifacts) = (Growing::of(None), 0);
         let mut pieces = Pieces::of(snapshot.content);
         while let Some(piece) = pieces.next(db).await? {
             self.add_objects(piece.nodes);
@@ -201,10 +203,12 @@ impl Needs {
             let keys = piece.entries.keys().map(String::as_str);
             let held = tree_edit::find_many(db, snapshot.inputs.facts, keys).await?;
             let both = piece.entries.iter().filter_map(|(key, shard)| Some((key, *shard, *held.get(key)?)));
+            let mut ids = Vec::new();
             artifacts += self.add_facts(db, both.collect(), &mut ids).await?;
+            self.add_objects(ids.iter().map(|(_, id)| id.digest()));
+            facts.put(db, ids).await?;
         }
-        let root = trees::store(db, ids.iter().map(|(key, id)| (key, id))).await?;
-        self.add_objects(ids.into_iter().map(|(_, id)| id.digest()));
+        let root = facts.end(db).await?;
         self.add_nodes(db, root).await?;
         Ok((root, artifacts))
     }

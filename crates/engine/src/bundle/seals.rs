@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -28,7 +28,7 @@ use airlock_store::{Blobs, Scratch};
 use super::export::What;
 use super::source::{self, Source};
 use super::text::Text;
-use super::{media, verify, volumes};
+use super::{cut, media, verify, volumes};
 use crate::age::{Seal, derive};
 use crate::error::{Error, Result, file_error, joined};
 use crate::progress::{Progress, Unit};
@@ -212,9 +212,35 @@ impl<R: Seek> Seek for Hashing<R> {
 #[derive(Debug)]
 pub(super) struct SealedFiles {
     sealer: Sealer,
-    /// Of each file that travels as much of its hash as tells it from all others, in order, and the hash of what is sealed in it.
-    plain: Vec<(Begin, Digest)>,
+    /// What is in each file that travels, in the order of their hashes.
+    plain: Vec<Plain>,
 }
+
+/// What is in a file that travels. There may be millions: it is kept in 54 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Plain {
+    /// Of the hash of what travels as much as tells it from all others.
+    begin: Begin,
+    /// SHA-256.
+    sha256: Digest,
+    /// Bytes, the least of them first.
+    size: [u8; 6],
+}
+
+impl Plain {
+    fn of(sealed: Digest, sha256: Digest, size: u64) -> Self {
+        let [size @ .., _, _] = size.min(SIZE_MAX).to_le_bytes();
+        Self { begin: begin(sealed), sha256, size }
+    }
+
+    fn size(&self) -> u64 {
+        let [a, b, c, d, e, f] = self.size;
+        u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
+    }
+}
+
+/// No file system that holds a store has larger files: those of ext4 end at 2^44 bytes.
+const SIZE_MAX: u64 = (1 << 48) - 1;
 
 /// How the hash of a file begins that travels: 128 bits, as its path would have them.
 type Begin = [u8; 16];
@@ -225,7 +251,7 @@ fn begin(sealed: Digest) -> Begin {
 }
 
 impl SealedFiles {
-    fn of(sealer: Sealer, mut plain: Vec<(Begin, Digest)>) -> Self {
+    fn of(sealer: Sealer, mut plain: Vec<Plain>) -> Self {
         plain.sort_unstable();
         Self { sealer, plain }
     }
@@ -234,8 +260,8 @@ impl SealedFiles {
     fn of_sealed(sealer: Sealer, outer: &Manifest, inner: &Manifest) -> Self {
         let by_path = inner.files.by_path();
         let pair = |travelling: Whole<'_>| {
-            let plain = inner.files.sha256(by_path.find(&travelling.path)?)?;
-            Some((begin(travelling.sha256), plain))
+            let file = inner.files.get(by_path.find(&travelling.path)?)?;
+            Some(Plain::of(travelling.sha256, file.sha256, file.size))
         };
         let mut plain = Vec::with_capacity(inner.files.len());
         plain.extend(outer.wholes().filter_map(pair));
@@ -244,11 +270,11 @@ impl SealedFiles {
 
     /// A stretch of a file that travels, if what is sealed in it is in the store.
     pub fn find(&self, blobs: &Blobs, sealed: Digest, stretch: (u64, u64)) -> Option<Source> {
-        let at = self.plain.binary_search_by_key(&begin(sealed), |(begin, _)| *begin).ok()?;
-        let (_, plain) = *self.plain.get(at)?;
-        let blob = blobs.find(plain)?;
-        let seal = self.sealer.seal(plain).ok()?;
-        Some(Source::sealed(blob.path().to_owned(), blob.size(), seal, stretch))
+        let at = self.plain.binary_search_by_key(&begin(sealed), |plain| plain.begin).ok()?;
+        let plain = self.plain.get(at)?;
+        let blob = blobs.find(plain.sha256)?;
+        let seal = self.sealer.seal(plain.sha256).ok()?;
+        Some(Source::sealed(blob.path().to_owned(), plain.size(), seal, stretch))
     }
 }
 
@@ -280,7 +306,7 @@ pub(super) async fn seal(
     let whole = move || {
         let files = std::mem::take(&mut inner.files);
         inner.files =
-            files.map(|file| Ok::<_, Error>(BundledFile { path: sealer.path(file.sha256)?, ..file }))?;
+            files.map(|file| Ok(BundledFile { path: sealer.path(file.sha256)?, ..file }), cut::unlisted)?;
         inner.files.sort();
         let plain = objects.path.clone();
         inner.objects = vec![ObjectFile { path: sealed::OBJECTS.to_owned(), ..objects }];
@@ -294,11 +320,12 @@ pub(super) async fn seal(
         let manifest = (from, (text.digest(), text.size()));
         let extra = seal_beside(&sealer, beside.path(), &plain, &inner.objects, manifest)?;
         // What they are called stands in the manifest from here on.
-        let mut files = std::mem::take(&mut inner.files).map(called_by_path)?;
-        let mut plain: Vec<(Begin, Digest)> =
-            files.iter().map(|file| (begin(file.sha256), file.sha256)).collect();
+        let mut files = std::mem::take(&mut inner.files).map(called_by_path, cut::unlisted)?;
+        let mut plain = Vec::with_capacity(files.len());
+        plain.extend(files.iter().map(|file| Plain::of(file.sha256, file.sha256, file.size)));
         if !is_plan {
-            sealed_hashes(&blobs, &sealer, (&mut files, &mut plain), &text, &progress)?;
+            let both = (&mut files, &mut plain[..]);
+            sealed_hashes(&blobs, &sealer, both, &progress).map_err(|failed| failed.told(&text))?;
         }
         for place in 0..files.len() {
             files.set_size(place, sealer.size(files.size(place)));
@@ -341,44 +368,67 @@ fn called_by_path(file: BundledFile<'_>) -> Result<BundledFile<'_>> {
     Ok(BundledFile { name: name.into(), ..file })
 }
 
-/// What a file is called of which the manifest says that it lies here, for an error.
-fn called(manifest: &Text, path: &FilePath) -> String {
-    let read = verify::parse(manifest).ok();
-    let name = |m: Manifest| Some(m.files.get(m.files.by_path().find(path)?)?.name.into_owned());
-    read.and_then(name).unwrap_or_else(|| path.to_string())
+/// Why files are not sealed.
+enum Unsealed {
+    /// The store has no such file any more as that which lies here in the bundle.
+    Left(FilePath),
+    /// It has other bytes.
+    Changed(PathBuf, FilePath),
+    /// Anything else.
+    Other(Error),
 }
 
-/// Gives the files the hashes that they have when they travel, and notes those that they had: all of them are sealed once, and nothing
-/// is written.
+impl Unsealed {
+    /// In words. What a file is called stands in the manifest by now.
+    fn told(self, manifest: &Text) -> Error {
+        let called = |path: &FilePath| {
+            let name = |m: Manifest| Some(m.files.get(m.files.by_path().find(path)?)?.name.into_owned());
+            verify::parse(manifest).ok().and_then(name).unwrap_or_else(|| path.to_string())
+        };
+        match self {
+            Self::Left(path) => source::left(&called(&path)),
+            Self::Changed(blob, path) => source::changed(&blob, &called(&path)),
+            Self::Other(error) => error,
+        }
+    }
+}
+
+/// Gives the files the hashes that they have when they travel, and notes whose those are: all of them are sealed once, and nothing is
+/// written.
 fn sealed_hashes(
     blobs: &Blobs,
     sealer: &Sealer,
-    (files, plain): (&mut Files, &mut [(Begin, Digest)]),
-    manifest: &Text,
+    (files, plain): (&mut Files, &mut [Plain]),
     progress: &Progress,
-) -> Result<()> {
+) -> std::result::Result<(), Unsealed> {
     let task = progress.task("sealing".to_owned(), Unit::Bytes, Some(files.bytes()));
-    let count = files.len();
+    let (count, why) = (files.len(), Mutex::new(None));
     let both = Mutex::new((files, plain));
     let held = || both.lock().unwrap_or_else(PoisonError::into_inner);
-    media::each_of(
+    let failed = |what: Unsealed| {
+        why.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(what);
+        Error::fault("a file is not sealed")
+    };
+    let sealed = media::each_of(
         count,
         |place| held().0.size(place),
         |place, buffer| {
             let found = held().0.get(place).map(|file| (file.sha256, file.size, file.path));
             let Some((sha256, size, path)) = found else { return Ok(()) };
-            let blob = blobs.find(sha256).ok_or_else(|| source::left(&called(manifest, &path)))?;
-            let sealed = sealer
-                .hash(blob.path(), (sha256, size), buffer)?
-                .ok_or_else(|| source::changed(blob.path(), &called(manifest, &path)))?;
+            let Some(blob) = blobs.find(sha256) else { return Err(failed(Unsealed::Left(path))) };
+            let Some(sealed) = sealer.hash(blob.path(), (sha256, size), buffer)? else {
+                return Err(failed(Unsealed::Changed(blob.path().to_owned(), path)));
+            };
             task.add(size);
             let (files, plain) = &mut *held();
             if let Some(noted) = plain.get_mut(place) {
-                *noted = (begin(sealed), sha256);
+                *noted = Plain::of(sealed, sha256, size);
             }
-            Ok(files.set_sha256(place, sealed)?)
+            files.set_sha256(place, sealed).map_err(cut::unlisted)
         },
-    )
+    );
+    let why = why.into_inner().unwrap_or_else(PoisonError::into_inner);
+    sealed.map_err(|error| why.unwrap_or(Unsealed::Other(error)))
 }
 
 /// Seals the inner manifest, and the objects that lie beside the station, which are gone then.

@@ -74,7 +74,7 @@ impl Members {
         }
     }
 
-    /// What the manifest of an opened bundle says.
+    /// What the manifest of an opened bundle says, which was [checked](Self::check).
     pub fn of(opened: Opened) -> Result<Self> {
         let Manifest { stream, number, objects, files, extra, .. } = Arc::unwrap_or_clone(opened.manifest);
         let mut ends = Vec::with_capacity(objects.len() + files.len() + extra.len());
@@ -209,12 +209,15 @@ pub(super) fn document(dir: &Path, beside: &Path) -> Result<(File, u64)> {
             Error::usage("the manifest is too large to be sent").hint("export fewer channels at a time")
         );
     }
+    media::check_room(beside, total)?;
     let mut out = tempfile::tempfile_in(beside).map_err(file_error(beside))?;
     out.write_all(&head).map_err(file_error(beside))?;
     for (path, file, size) in parts {
-        let copied = std::io::copy(&mut file.take(size), &mut out).map_err(file_error(&path))?;
+        let both = format!("{} to a file in {}", path.display(), beside.display());
+        let copied = std::io::copy(&mut file.take(size), &mut out).map_err(file_error(both))?;
         if copied < size {
-            return Err(Error::fault(format!("{} became shorter while it was read", path.display())));
+            return Err(Error::fault(format!("{} became shorter while it was read", path.display()))
+                .hint("run `airlock verify` on the bundle, and send it again when nobody writes to it"));
         }
     }
     Ok((out, total))

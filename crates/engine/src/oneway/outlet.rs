@@ -72,7 +72,8 @@ impl Outlet {
 
     /// Sends the document once.
     pub fn document(&mut self, document: &File, link: &Link) -> Result<()> {
-        let stretches = vec![0..self.beat.document];
+        let all = 0..self.beat.document;
+        let stretches = vec![all];
         let plan = Plan::of_document(pieces(&stretches, link), link);
         let mut blocks = Blocks::new(Document(document), stretches, link, plan, DOCUMENT_BIT);
         loop {

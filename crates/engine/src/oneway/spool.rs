@@ -101,8 +101,11 @@ pub(super) fn accept(
         let path = folder.path().join(name);
         document.seek(SeekFrom::Start(range.start)).map_err(file_error(&incoming))?;
         let mut file = File::create(&path).map_err(file_error(&path))?;
-        let mut part = (&mut document).take(range.end - range.start);
-        std::io::copy(&mut part, &mut file).map_err(file_error(&path))?;
+        let size = range.end - range.start;
+        let copied = std::io::copy(&mut (&mut document).take(size), &mut file).map_err(file_error(&path))?;
+        if copied < size {
+            return Err(another());
+        }
     }
     accept_folder(&incoming, door, announced, folder.path(), quota)
 }

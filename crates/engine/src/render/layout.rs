@@ -12,7 +12,6 @@ use airlock_core::id::{Digest, Id};
 use airlock_core::shard::Shard;
 use airlock_core::trie::TreeId;
 use airlock_formats::conda::{ChannelPackage, Pieces, Revisions};
-use airlock_store::ShardName;
 
 /// The tables of records that all clients read.
 pub(super) const CLASSIC: &str = "packages";
@@ -70,7 +69,8 @@ impl Sizes {
         sizes
     }
 
-    fn of_table(&self, table: &str) -> u64 {
+    /// Those in one table.
+    pub(super) fn of_table(&self, table: &str) -> u64 {
         match table {
             CLASSIC => self.classic,
             CONDA => self.conda,
@@ -81,18 +81,6 @@ impl Sizes {
     /// The tables of records of newer revisions to which it adds.
     pub(super) fn v3(&self) -> impl Iterator<Item = &str> {
         self.v3.keys().map(String::as_str)
-    }
-}
-
-impl Slot {
-    /// What the rendered shard is called.
-    pub(super) fn shard_name(&self) -> ShardName {
-        ShardName { name: self.name, shard: self.shard.digest() }
-    }
-
-    /// Whether it was rendered from these.
-    pub(super) fn is_of(&self, shard: Id<Shard>, facts: Option<Id<Facts>>) -> bool {
-        self.shard == shard && self.facts == facts
     }
 }
 
@@ -117,14 +105,6 @@ impl Kind {
         match self {
             Self::Records => "repodata.json",
             Self::Exports => "run_exports.json",
-        }
-    }
-
-    /// How many bytes a package adds to a table.
-    pub(super) fn bytes(self, slot: &Slot, table: &str) -> u64 {
-        match self {
-            Self::Records => slot.records.of_table(table),
-            Self::Exports => slot.exports.of_table(table),
         }
     }
 }

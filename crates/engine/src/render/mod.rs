@@ -3,7 +3,7 @@
 //! Only shards that the files before were not rendered from are read, a few at a time, on all threads; what they add
 //! to an index goes to temporary files until its size is known (a zstd frame states it, since some clients fail
 //! without), and then, with what the files before have of all others, once through hash, disk and compressor. So
-//! memory does not grow with the channel, but for some two hundred bytes for each name.
+//! memory does not grow with the channel, but for some hundreds of bytes for each name, most of them its slot.
 
 mod assemble;
 mod layout;
@@ -36,7 +36,7 @@ use crate::{tree_edit, trees};
 
 use assemble::{Assembled, Before, Part, Place, Sink, Spool, Table, assemble, unrendered};
 use layout::{CLASSIC, CONDA, Kind, Sizes, members, runs};
-use slots::Slots;
+use slots::{Head, Slots};
 
 pub use layout::{Layout, Slot};
 
@@ -54,12 +54,12 @@ pub struct Names(Slots);
 impl Names {
     /// That of the shard with this key.
     pub fn get(&self, key: &str) -> Option<ShardName> {
-        self.0.get(self.0.find(key)?).map(|slot| slot.shard_name())
+        self.0.head(self.0.find(key)?).map(|head| head.shard_name())
     }
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = (&str, ShardName)> {
-        self.0.iter().map(|(key, slot)| (key, slot.shard_name()))
+        self.0.heads(0..self.0.len()).map(|(key, head)| (key, head.shard_name()))
     }
 }
 
@@ -259,7 +259,7 @@ async fn listed(db: &Db, snapshot: &Snapshot) -> Result<Vec<Listed>> {
 
 /// Takes the shards of a subdir over from the files before, and apart where those do not hold them.
 async fn take(station: &Station, snapshot: &Snapshot, work: &mut Subdir, here: &[Listed]) -> Result<()> {
-    let is_fresh = |place: &usize| here.get(*place).is_some_and(|one| work.held(one).is_none());
+    let is_fresh = |place: &usize| here.get(*place).is_some_and(|one| work.find(one).is_none());
     let fresh: Vec<usize> = (0..here.len()).filter(is_fresh).collect();
     let task = format!("rendering {}/{}", snapshot.channel, work.subdir);
     let task = station.options.progress.task(task, Unit::Names, Some(fresh.len() as u64));
@@ -274,7 +274,7 @@ async fn take(station: &Station, snapshot: &Snapshot, work: &mut Subdir, here: &
     while let Some(chunk) = chunks.next().await {
         for (apart, place) in chunk?.into_iter().zip(&mut places) {
             here.get(next..*place).unwrap_or_default().iter().for_each(|one| work.keep(one));
-            work.add(apart)?;
+            here.get(*place).map_or(Ok(()), |one| work.add(one, apart))?;
             next = place + 1;
             task.add(1);
         }
@@ -306,7 +306,6 @@ fn packages<'a>(slots: &'a Slots, by_name: &'a [u32]) -> impl Iterator<Item = (&
 
 /// One shard, taken apart.
 struct Apart {
-    package: String,
     shard: Id<Shard>,
     facts: Option<Id<Facts>>,
     name: Digest,
@@ -359,7 +358,7 @@ async fn take_apart(station: &Station, wanted: Vec<(Id<Shard>, Option<Id<Facts>>
             None => conda::shard(&shard).map_err(unrendered)?.0,
         };
         let pieces = conda::pieces(&shard, facts.as_ref());
-        Ok(Apart { package: shard.name, shard: id, facts: facts_id, name, pieces })
+        Ok(Apart { shard: id, facts: facts_id, name, pieces })
     })
     .await
 }
@@ -417,27 +416,27 @@ impl Subdir {
         }
     }
 
-    /// What the files before hold of a package, where that was rendered from the same.
-    fn held(&self, one: &Listed) -> Option<Slot> {
+    /// The place of what the files before hold of a package, where that was rendered from the same.
+    fn find(&self, one: &Listed) -> Option<usize> {
         let (before, here) = &self.before;
         let place = before.find(&one.key).filter(|place| here.contains(place))?;
-        before.get(place).filter(|slot| slot.is_of(one.shard, one.facts))
+        let is_same = |head: &Head| (head.shard, head.facts) == (one.shard, one.facts);
+        before.head(place).filter(is_same).map(|_| place)
     }
 
     /// Takes a package over from the files before. Packages come in the order of their names.
     fn keep(&mut self, one: &Listed) {
-        if let Some(slot) = self.held(one) {
+        if let Some(slot) = self.find(one).and_then(|place| self.before.0.get(place)) {
             self.slots.push(&one.key, &slot);
             self.fresh.push(false);
         }
     }
 
     /// Adds a package that was taken apart.
-    fn add(&mut self, apart: Apart) -> Result<()> {
+    fn add(&mut self, one: &Listed, apart: Apart) -> Result<()> {
         spool(&mut self.records, &self.dir, members(&apart.pieces, Kind::Records))?;
         spool(&mut self.exports, &self.dir, members(&apart.pieces, Kind::Exports))?;
-        let key = format!("{}/{}", self.subdir, apart.package);
-        self.slots.push(&key, &apart.slot());
+        self.slots.push(&one.key, &apart.slot());
         self.fresh.push(true);
         Ok(())
     }
@@ -447,9 +446,9 @@ impl Subdir {
         let path = format!("{}/{}", self.subdir, kind.file());
         let start = self.tables.get(&path).and_then(|tables| tables.get(name)).copied().unwrap_or(0);
         let (before, held) = &self.before;
-        let before = before.at(held.clone()).map(|(key, slot)| (key, kind.bytes(&slot, name)));
-        let now = self.slots.iter().zip(&self.fresh);
-        let now = now.map(|((key, slot), is_new)| (key, kind.bytes(&slot, name), *is_new));
+        let before = before.heads(held.clone()).map(|(key, head)| (key, head.bytes(kind, name)));
+        let now = self.slots.heads(0..self.slots.len()).zip(&self.fresh);
+        let now = now.map(|((key, head), is_new)| (key, head.bytes(kind, name), *is_new));
         let runs = runs(before, now, start);
         let spools = match kind {
             Kind::Records => &mut self.records,
@@ -504,10 +503,10 @@ impl Subdir {
     fn index_of_shards(&self, place: &Place, progress: &Progress) -> Result<Sink> {
         let task = format!("writing the index of shards of {}", self.subdir);
         let task = progress.task(task, Unit::Names, Some(self.slots.len() as u64));
-        let names = self.slots.iter().map(|(key, slot)| (ShardKey::split(key).1, slot.name));
-        let names: Vec<(&str, Digest)> = names.collect();
-        let text =
-            conda::shard_index(&self.subdir, Some(&self.about), names.into_iter()).map_err(unrendered)?;
+        let names = self.slots.heads(0..self.slots.len());
+        let names: Vec<(&str, Digest)> =
+            names.map(|(key, head)| (ShardKey::split(key).1, head.name)).collect();
+        let text = conda::shard_index(&self.subdir, Some(&self.about), names).map_err(unrendered)?;
         let mut index = place.sink()?;
         index.write_all(&text).map_err(unrendered)?;
         task.add(self.slots.len() as u64);
@@ -520,8 +519,6 @@ impl Subdir {
         let mut files = Files::from([(format!("{}/repodata_shards.msgpack.zst", self.subdir), index)]);
         let mut tables = BTreeMap::new();
         let kinds = [(Kind::Records, self.records()), (Kind::Exports, self.exports())];
-        // They name every package, and nobody asks for them any more while the files are written.
-        (self.fresh, self.before) = (Vec::new(), Default::default());
         let size = kinds.iter().flat_map(|(_, parts)| parts).map(Part::size).sum();
         let task = progress.task(format!("writing the indexes of {}", self.subdir), Unit::Bytes, Some(size));
         for (kind, parts) in kinds {

@@ -12,16 +12,48 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use airlock_core::fact::Facts;
 use airlock_core::id::{Digest, Id};
+use airlock_core::shard::Shard;
 use airlock_formats::conda::{ChannelPackage, Revisions};
+use airlock_store::ShardName;
 
-use super::layout::{Sizes, Slot};
+use super::layout::{Kind, Sizes, Slot};
 
 /// Bytes of a block, unless one slot has more.
 const BLOCK_BYTES: usize = 1 << 20;
 
+/// What is asked for of a slot again and again: its beginning.
+#[derive(Debug)]
+pub(super) struct Head {
+    /// The published shard.
+    pub shard: Id<Shard>,
+    /// What was known of its files.
+    pub facts: Option<Id<Facts>>,
+    /// SHA-256 of the rendered shard.
+    pub name: Digest,
+    records: Sizes,
+    exports: Sizes,
+}
+
+impl Head {
+    /// How many bytes the package adds to a table.
+    pub fn bytes(&self, kind: Kind, table: &str) -> u64 {
+        match kind {
+            Kind::Records => &self.records,
+            Kind::Exports => &self.exports,
+        }
+        .of_table(table)
+    }
+
+    /// What the rendered shard is called.
+    pub fn shard_name(&self) -> ShardName {
+        ShardName { name: self.name, shard: self.shard.digest() }
+    }
+}
+
 /// Slots, called by their places, with the keys of their shards.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Slots {
     blocks: Vec<Vec<u8>>,
     /// The block of each, and where in it it begins.
@@ -69,19 +101,28 @@ impl Slots {
 
     /// The one at a place.
     pub fn get(&self, place: usize) -> Option<Slot> {
-        let mut rest = rest_at(&self.blocks, *self.places.get(place)?);
-        read_text(&mut rest)?;
-        read(&mut rest)
+        read(&mut self.behind_key(place)?)
     }
 
-    /// Those at some places, with their keys.
-    pub fn at(&self, places: Range<usize>) -> impl Iterator<Item = (&str, Slot)> {
-        places.filter_map(|place| Some((self.key(place), self.get(place)?)))
+    /// The beginning of the one at a place.
+    pub fn head(&self, place: usize) -> Option<Head> {
+        read_head(&mut self.behind_key(place)?)
+    }
+
+    fn behind_key(&self, place: usize) -> Option<&[u8]> {
+        let mut rest = rest_at(&self.blocks, *self.places.get(place)?);
+        read_text(&mut rest)?;
+        Some(rest)
+    }
+
+    /// The beginnings of those at some places, with their keys.
+    pub fn heads(&self, places: Range<usize>) -> impl Iterator<Item = (&str, Head)> {
+        places.filter_map(|place| Some((self.key(place), self.head(place)?)))
     }
 
     /// All of them, with their keys.
     pub fn iter(&self) -> impl Iterator<Item = (&str, Slot)> {
-        self.at(0..self.len())
+        (0..self.len()).filter_map(|place| Some((self.key(place), self.get(place)?)))
     }
 
     /// The places of those whose keys begin so. Of slots in the order of their keys.
@@ -137,11 +178,16 @@ fn write(out: &mut Vec<u8>, key: &str, slot: &Slot) {
     write_maybe(out, *timestamp, |out, stamp| write_number(out, stamp.cast_unsigned()));
 }
 
-fn read(rest: &mut &[u8]) -> Option<Slot> {
+fn read_head(rest: &mut &[u8]) -> Option<Head> {
     let shard = Id::new(read_digest(rest)?);
     let facts = read_maybe(rest, |rest| Some(Id::new(read_digest(rest)?)))?;
     let name = read_digest(rest)?;
     let (records, exports) = (read_sizes(rest)?, read_sizes(rest)?);
+    Some(Head { shard, facts, name, records, exports })
+}
+
+fn read(rest: &mut &[u8]) -> Option<Slot> {
+    let Head { shard, facts, name, records, exports } = read_head(rest)?;
     let removed =
         (0..read_number(rest)?).map(|_| Some(read_text(rest)?.to_owned())).collect::<Option<_>>()?;
     let count = read_number(rest)?;
@@ -277,7 +323,7 @@ mod tests {
     proptest! {
         #[test]
         fn slots_are_given_back_as_they_were_and_found_by_their_keys(
-            slots in proptest::collection::vec(("[ab]{1,2}", "[a-cé]{0,2}", slot()), 0..12),
+            slots in proptest::collection::vec(("[ab](-b)?", "[a-cé]{0,2}", slot()), 0..12),
             cut in 0usize..12,
         ) {
             // Each key once, in whatever order.
@@ -296,16 +342,19 @@ mod tests {
             prop_assert_eq!(held.len(), sorted.len());
             for (place, (key, slot)) in sorted.iter().enumerate() {
                 prop_assert_eq!((held.find(key), held.key(place)), (Some(place), key.as_str()));
-                let found = held.get(place);
+                let (found, head) = (held.get(place), held.head(place).unwrap());
                 prop_assert_eq!(found.as_ref(), Some(slot));
+                prop_assert_eq!((head.shard, head.facts, head.name), (slot.shard, slot.facts, slot.name));
+                prop_assert_eq!((&head.records, &head.exports), (&slot.records, &slot.exports));
             }
-            for prefix in ["a/", "b/", "aa/", "c/"] {
-                let here: Vec<&str> = held.at(held.below(prefix)).map(|(key, _)| key).collect();
+            for prefix in ["a/", "b/", "a-b/", "c/"] {
+                let here: Vec<&str> = held.heads(held.below(prefix)).map(|(key, _)| key).collect();
                 let wanted: Vec<&str> =
                     sorted.keys().map(String::as_str).filter(|key| key.starts_with(prefix)).collect();
                 prop_assert_eq!(here, wanted);
             }
             prop_assert_eq!((held.find("c/"), held.get(sorted.len())), (None, None));
+            prop_assert!(held.head(sorted.len()).is_none());
         }
     }
 
