@@ -239,7 +239,7 @@ impl Plain {
     }
 }
 
-/// No file system that holds a store has larger files: those of ext4 end at 2^44 bytes.
+/// No artifact is as large, in bytes.
 const SIZE_MAX: u64 = (1 << 48) - 1;
 
 /// How the hash of a file begins that travels: 128 bits, as its path would have them.

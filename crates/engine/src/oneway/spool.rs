@@ -104,7 +104,8 @@ pub(super) fn accept(
         let size = range.end - range.start;
         let copied = std::io::copy(&mut (&mut document).take(size), &mut file).map_err(file_error(&path))?;
         if copied < size {
-            return Err(another());
+            return Err(Error::fault("the manifest that came is shorter by now than it was")
+                .hint("look after the disk of this station; the sender's next pass brings it again"));
         }
     }
     accept_folder(&incoming, door, announced, folder.path(), quota)

@@ -175,12 +175,16 @@ async fn keep_slots(station: &Station, previous: &Previous, slots: &Slots) -> Re
         Some(root) if changes.len() <= few => Ok(tree_edit::edit(db, Some(root), &changes).await?),
         _ => {
             drop(changes);
-            let unread = || Error::fault("what was rendered of a package cannot be told any more");
-            let slot = |place: &u32| slots.get(*place as usize).map(Box::new).ok_or_else(unread);
+            let slot = |place: &u32| slots.get(*place as usize).map(Box::new).ok_or_else(untold);
             let keys = (0u32..).take(slots.len()).map(|place| (slots.key(place as usize), place));
             trees::store_by(db, keys, slot).await
         }
     }
+}
+
+/// A slot that was held is not there any more.
+fn untold() -> Error {
+    Error::fault("what was rendered of a package cannot be told any more")
 }
 
 /// Renders every whole-channel file of a snapshot into memory, by path below the channel.
@@ -273,14 +277,13 @@ async fn take(station: &Station, snapshot: &Snapshot, work: &mut Subdir, here: &
     let (mut next, mut places) = (0, fresh.iter());
     while let Some(chunk) = chunks.next().await {
         for (apart, place) in chunk?.into_iter().zip(&mut places) {
-            here.get(next..*place).unwrap_or_default().iter().for_each(|one| work.keep(one));
+            here.get(next..*place).unwrap_or_default().iter().try_for_each(|one| work.keep(one))?;
             here.get(*place).map_or(Ok(()), |one| work.add(one, apart))?;
             next = place + 1;
             task.add(1);
         }
     }
-    here.get(next..).unwrap_or_default().iter().for_each(|one| work.keep(one));
-    Ok(())
+    here.get(next..).unwrap_or_default().iter().try_for_each(|one| work.keep(one))
 }
 
 /// The places of slots in the order of the packages' names, those of the same name in the order of their keys.
@@ -425,11 +428,11 @@ impl Subdir {
     }
 
     /// Takes a package over from the files before. Packages come in the order of their names.
-    fn keep(&mut self, one: &Listed) {
-        if let Some(slot) = self.find(one).and_then(|place| self.before.0.get(place)) {
-            self.slots.push(&one.key, &slot);
-            self.fresh.push(false);
-        }
+    fn keep(&mut self, one: &Listed) -> Result<()> {
+        let slot = self.find(one).and_then(|place| self.before.0.get(place)).ok_or_else(untold)?;
+        self.slots.push(&one.key, &slot);
+        self.fresh.push(false);
+        Ok(())
     }
 
     /// Adds a package that was taken apart.
