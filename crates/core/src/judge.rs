@@ -81,6 +81,8 @@ pub struct Local<'a> {
     pub previous: Option<&'a Judgement>,
     /// By file: the dependency of which nothing is offered any more (see [`crate::closure`]).
     pub lacks: Option<&'a BTreeMap<String, String>>,
+    /// What the station that sends the channel found of the shard, where it sends one.
+    pub sent: Option<&'a Judgement>,
 }
 
 /// Judges one shard.
@@ -120,6 +122,7 @@ pub fn judge_local(cx: &Context<'_>, key: &ShardKey, local: &Local<'_>) -> Judge
             holds: local.facts.and_then(|facts| facts.held.get(file)).map_or(&[][..], Vec::as_slice),
             before: before.as_mut().and_then(|before| before.get(file)),
             lacks: local.lacks.and_then(|lacks| lacks.get(file)).map(String::as_str),
+            sent: local.sent.and_then(|sent| sent.artifacts.get(file)),
             gone,
         };
         artifacts.push((file.to_owned(), case.judge()));
@@ -231,6 +234,7 @@ struct Case<'a> {
     holds: &'a [Hold],
     before: Option<&'a Judged>,
     lacks: Option<&'a str>,
+    sent: Option<&'a Judged>,
     gone: bool,
 }
 
@@ -332,6 +336,7 @@ impl Case<'_> {
         let sent: Vec<RuleHit> = self.held_by_sender(now).collect();
         let is_held_there = sent.iter().any(|hit| hit.waived_by.is_none());
         rules.extend(sent);
+        rules.extend(self.denied_by_sender());
         let frozen = self.cx.decisions.frozen(self.cx.channel, now);
         rules.extend(frozen.filter(|_| self.before.is_none_or(|before| !before.is_offered())).map(
             |decision| {
@@ -345,7 +350,11 @@ impl Case<'_> {
             r.action == Action::Deny
                 && matches!(
                     &*r.rule,
-                    builtin::BLOCKED | builtin::REJECTED | builtin::FILE_CHANGED | builtin::MISMATCH
+                    builtin::BLOCKED
+                        | builtin::REJECTED
+                        | builtin::FILE_CHANGED
+                        | builtin::MISMATCH
+                        | builtin::DENIED_BY_SENDER
                 )
         });
         let lacks_bytes = self.cx.needs_bytes && self.fact.is_none_or(|f| f.file.is_none());

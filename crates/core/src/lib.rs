@@ -60,4 +60,4 @@ pub mod volume;
 /// The number of the rules by which this program judges: matching, ordering and the evaluation of
 /// policies. It is an input of every snapshot, so that a program that judges differently never
 /// claims to have reproduced what an older one published. Raised with every change of a verdict.
-pub const RULES_REVISION: u32 = 8;
+pub const RULES_REVISION: u32 = 9;

@@ -53,9 +53,20 @@ pub mod builtin {
     pub const BAD_RECORD: &str = "bad-record";
     /// The station that sent the file holds it, and leaves it to a person here.
     pub const HELD_BY_SENDER: &str = "held-by-sender";
+    /// The station that sent the file denies it by now, and offers it no more.
+    pub const DENIED_BY_SENDER: &str = "denied-by-sender";
     /// All of them.
-    pub const ALL: [&str; 8] =
-        [BLOCKED, REJECTED, FROZEN, FILE_CHANGED, MISMATCH, NOT_FETCHED, BAD_RECORD, HELD_BY_SENDER];
+    pub const ALL: [&str; 9] = [
+        BLOCKED,
+        REJECTED,
+        FROZEN,
+        FILE_CHANGED,
+        MISMATCH,
+        NOT_FETCHED,
+        BAD_RECORD,
+        HELD_BY_SENDER,
+        DENIED_BY_SENDER,
+    ];
 
     /// Whether a person may approve what this rule holds: a rule of the policy, or that a sender holds it.
     pub fn may_be_approved(rule: &str) -> bool {

@@ -12,7 +12,7 @@ use airlock_core::policy::{self, Policy};
 use airlock_core::severity::{Score, Tenths};
 use airlock_core::shard::Entry;
 use airlock_core::time::Span;
-use airlock_core::verdict::Verdict;
+use airlock_core::verdict::{Judgement, Verdict};
 use proptest::prelude::*;
 
 mod common;
@@ -272,6 +272,47 @@ fn what_only_a_kept_snapshot_lists_is_judged_and_blocked() {
     assert!(settled.blocks.reason("x", FILE).unwrap().contains("CVE-1"));
     let unlisted = judge::settle([("x", &judgement)], |_, _| false);
     assert!(unlisted.blocks.is_empty());
+}
+
+#[test]
+fn what_its_sender_denies_is_denied_wherever_a_kept_snapshot_lists_it_and_silence_takes_nothing_back() {
+    let mut there = World::new(policy::DEFAULT);
+    there.advisories = vec![advisory("CVE-1", Some(9.0))];
+    let (denies, silent) = (there.judgement(), Judgement { artifacts: BTreeMap::new(), ..there.judgement() });
+    there.advisories.clear();
+    let admits = there.judgement();
+
+    // Nothing is known of it here.
+    let mut here = World::new(policy::DEFAULT);
+    here.sent = Some(denies.clone());
+    assert_eq!(here.verdict(), Verdict::Admit, "what the bundle brings is judged here");
+    here.listed = here.shard.take();
+    for sent in [&admits, &silent] {
+        here.sent = Some(sent.clone());
+        assert_eq!(here.verdict(), Verdict::Admit, "that it is sent no more denies nothing");
+    }
+    here.sent = Some(denies.clone());
+    let judgement = here.judgement();
+    let judged = &judgement.artifacts[FILE];
+    assert_eq!(
+        (judged.verdict, judge::reason(judged)),
+        (Verdict::Deny, "denied-by-sender: cvss-above-7: CVE-1".to_owned())
+    );
+    assert!(judge::settle([("x", &judgement)], |_, _| true).blocks.reason("x", FILE).is_some());
+    // No grace, no deadline.
+    assert_eq!((judged.denied_from, judged.review_by), (None, None));
+
+    here.previous = Some(judgement);
+    for (sent, verdict) in [
+        (Some(silent), Verdict::Deny),
+        (None, Verdict::Deny),
+        (Some(denies), Verdict::Deny),
+        // It says so itself.
+        (Some(admits), Verdict::Admit),
+    ] {
+        here.sent = sent;
+        assert_eq!(here.verdict(), verdict);
+    }
 }
 
 #[test]

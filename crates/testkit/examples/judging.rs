@@ -71,6 +71,7 @@ fn judge(cx: &Context<'_>, one: &Work, slices: &HashMap<String, Slice>) -> Judge
         statements: &[],
         previous: one.before.as_ref(),
         lacks: None,
+        sent: None,
     };
     judge_local(cx, &ShardKey::parse(&one.key), &local)
 }

@@ -90,6 +90,7 @@ pub struct World {
     pub listed: Option<Shard>,
     pub facts: Facts,
     pub previous: Option<Judgement>,
+    pub sent: Option<Judgement>,
     pub needs_bytes: bool,
     pub looks_ahead: bool,
 }
@@ -107,6 +108,7 @@ impl World {
             listed: None,
             facts: facts(None),
             previous: None,
+            sent: None,
             needs_bytes: true,
             looks_ahead: true,
         }
@@ -140,6 +142,7 @@ impl World {
             statements: &[],
             previous: self.previous.as_ref(),
             lacks: None,
+            sent: self.sent.as_ref(),
         };
         judge::judge_local(&cx, &ShardKey { subdir: None, name: "x".into() }, &local)
     }

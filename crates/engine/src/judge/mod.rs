@@ -333,6 +333,7 @@ async fn judge_chunk(
     let asks_facts = |key: &&String| scope.holds(key) || common.channel.ecosystem == Ecosystem::Pypi;
     let facts = lying(db, &[&maps.facts], keys.iter().filter(asks_facts)).await?;
     let before = lying(db, &[&maps.judgements], keys).await?;
+    let sent = lying(db, &[&maps.sent], keys).await?;
     let task = |(key, lookups): (&String, Vec<Lookup>)| {
         let shard = |map: &BTreeMap<String, Id<Shard>>| {
             let id = map.get(key)?;
@@ -354,6 +355,7 @@ async fn judge_chunk(
             slices: found.collect(),
             statements: stated,
             lacks: lacks.get(key).cloned(),
+            sent: maps.sent.get(key).and_then(|id| sent.get(&id.digest())).cloned(),
             is_kept: !scope.holds(key),
             key: key.clone(),
         }

@@ -95,6 +95,8 @@ pub(super) struct Task {
     pub statements: Vec<(Lookup, Arc<Statements>)>,
     /// By file: the dependency of which nothing is offered any more.
     pub lacks: Option<Arc<BTreeMap<String, String>>>,
+    /// What the station that sends the channel found of it.
+    pub sent: Option<Arc<Packed>>,
     /// Whether it is not judged anew: what was found before stands.
     pub is_kept: bool,
 }
@@ -193,6 +195,7 @@ fn judge(common: &Common, task: Task) -> Result<One> {
     let listed = listed.of(upstream.as_ref());
     let facts = facts_of(common, &task)?;
     let before: Option<Judgement> = unpack(task.before.as_ref())?;
+    let sent: Option<Judgement> = unpack(task.sent.as_ref())?;
     let slices: Vec<(Lookup, &Slice)> = task.slices.iter().map(|(l, s)| (l.clone(), &**s)).collect();
     let statements: Vec<(Lookup, &Statements)> =
         task.statements.iter().map(|(l, s)| (l.clone(), &**s)).collect();
@@ -205,6 +208,7 @@ fn judge(common: &Common, task: Task) -> Result<One> {
         statements: &statements,
         previous: before.as_ref(),
         lacks: task.lacks.as_deref(),
+        sent: sent.as_ref(),
     };
     let judgement = judge::judge_local(&cx, &ShardKey::parse(&task.key), &local);
     let settle = |judgement: &Judgement| {

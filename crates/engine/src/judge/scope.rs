@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use airlock_core::advisory::Slice;
 use airlock_core::assess::Statements;
-use airlock_core::channel::Channel;
+use airlock_core::channel::{Channel, ChannelFeed};
 use airlock_core::decision::{self, Decisions};
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::fact::Facts;
@@ -64,6 +64,7 @@ impl Scope {
         keys.extend(differing(db, upstream.tree, inputs.upstream.tree).await?);
         keys.extend(differing(db, before.inputs.facts, inputs.facts).await?);
         keys.extend(newly_listed(db, inputs, before).await?);
+        keys.extend(newly_sent(db, channel, inputs, upstream.origin).await?);
         keys.extend(keys_of(db, inputs, (&names, &specs)).await?);
         Ok(Self::Some(keys))
     }
@@ -82,6 +83,36 @@ async fn newly_listed(db: &Db, inputs: &Inputs, before: &Snapshot) -> Result<Vec
     let content = tree_edit::find_many(db, before.content, listed.iter().map(|d| d.key.as_str())).await?;
     let is_news = |d: &Difference<Id<Shard>>| d.old.is_some() || d.new != content.get(&d.key).copied();
     Ok(listed.into_iter().filter(is_news).map(|d| d.key).collect())
+}
+
+/// What the station that sends a channel found of it.
+async fn sent(
+    db: &Db,
+    channel: &Channel,
+    origin: Option<Id<Snapshot>>,
+) -> Result<Option<TreeId<Id<Judgement>>>> {
+    match origin.filter(|_| matches!(channel.feed, ChannelFeed::Bundles { .. })) {
+        Some(origin) => Ok(Some(db.get(origin).await?.judgement)),
+        None => Ok(None),
+    }
+}
+
+/// The keys of which kept snapshots list something that the sending station does not send any more, and of which it says something
+/// else than before.
+async fn newly_sent(
+    db: &Db,
+    channel: &Channel,
+    inputs: &Inputs,
+    before: Option<Id<Snapshot>>,
+) -> Result<Vec<String>> {
+    let (old, new) = (sent(db, channel, before).await?, sent(db, channel, inputs.upstream.origin).await?);
+    if old == new {
+        return Ok(Vec::new());
+    }
+    let said: BTreeSet<String> =
+        tree_edit::diff(db, old, new).await?.into_iter().map(|difference| difference.key).collect();
+    let left = differing(db, inputs.upstream.tree, inputs.listed).await?;
+    Ok(left.into_iter().filter(|key| said.contains(key)).collect())
 }
 
 /// The specs of what was decided since; none if anything may have been.
@@ -193,6 +224,8 @@ pub(super) struct Maps {
     pub identities: BTreeMap<String, Identity>,
     pub slices: BTreeMap<String, Id<Slice>>,
     pub statements: BTreeMap<String, Id<Statements>>,
+    /// What the sending station found, of shards of which kept snapshots list something else than it sends.
+    pub sent: BTreeMap<String, Id<Judgement>>,
     /// What people ruled of identities, which counts instead.
     ruled: BTreeMap<String, Identity>,
 }
@@ -240,12 +273,21 @@ impl Maps {
             let lookups = matching::lookups(channel.ecosystem, &name, identity);
             matched.extend(lookups.into_iter().map(|l| l.key.as_str().to_owned()));
         }
+        let sent = match sent(db, channel, inputs.upstream.origin).await? {
+            Some(tree) => {
+                let is_left = |(key, id): &(&String, &Id<Shard>)| upstream.get(*key) != Some(*id);
+                let left = listed.iter().filter(is_left).map(|(key, _)| key.as_str());
+                tree_edit::find_many(db, tree, left).await?
+            }
+            None => BTreeMap::new(),
+        };
         let statements = match inputs.set.statements {
             Some(tree) => tree_edit::find_many(db, tree, matched.iter().map(String::as_str)).await?,
             None => BTreeMap::new(),
         };
         Ok(Self {
             statements,
+            sent,
             ruled,
             slices: tree_edit::find_many(db, inputs.set.slices, matched.iter().map(String::as_str)).await?,
             facts,
