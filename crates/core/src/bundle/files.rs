@@ -20,6 +20,7 @@ use std::ops::Range;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::canon;
 use crate::id::Digest;
 use crate::place::{FilePath, PACKED_BYTES};
 
@@ -31,6 +32,10 @@ const DIGITS: u16 = FOLLOWS - 1;
 const IN_PATH: u16 = 1 << 15;
 /// The most bytes of a name, and of a path that does not follow from it.
 const NAME_BYTES_MAX: usize = 4096;
+/// The most bytes of a file's line in a manifest, and of the comma behind it, without its name and a path that is kept as it is written.
+const LINE_BYTES_MAX: u64 = 208;
+/// What a byte of those takes there at most: a control character is `\u00XX`.
+const ESCAPED_BYTES_MAX: u64 = 6;
 
 /// A file of the bundle that is carried as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -138,6 +143,11 @@ impl Row {
     /// Where in the text all stands that is said of it.
     fn stretch(&self) -> Range<usize> {
         self.at as usize..self.stretch_of_path().end
+    }
+
+    /// Bytes of its name, and of its path where that is kept as it is written.
+    fn written(&self) -> u64 {
+        u64::from(self.name & !IN_PATH) + if self.path < DIGITS { u64::from(self.path) } else { 0 }
     }
 
     /// Its path, where that is kept as it is written.
@@ -280,6 +290,21 @@ impl Files {
     /// The bytes of all together, or the most that can be counted.
     pub fn bytes(&self) -> u64 {
         self.sizes().fold(0, u64::saturating_add)
+    }
+
+    /// Whether a text of so many bytes has room for the lines of a manifest that say them. All else that it says is short.
+    pub fn fit(&self, bytes: u64) -> bool {
+        let most = |row: &Row| LINE_BYTES_MAX + ESCAPED_BYTES_MAX * row.written();
+        if self.rows.iter().map(most).fold(0, u64::saturating_add) <= bytes {
+            return true;
+        }
+        let (mut line, mut all) = (String::new(), 0u64);
+        self.iter().all(|file| {
+            line.clear();
+            let is_written = canon::append(&mut line, &file).is_ok();
+            all += line.len() as u64 + 1;
+            is_written && all <= bytes
+        })
     }
 
     /// Lists a further file.

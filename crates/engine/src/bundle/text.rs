@@ -44,6 +44,12 @@ fn changes(path: &Path) -> Error {
         .hint("copy the bundle again; if it stays so, tell your security officer")
 }
 
+/// That nobody reads a manifest that is as long as this one would be.
+pub(super) fn too_long() -> Error {
+    Error::usage(format!("the list of the files would have more than {MANIFEST_BYTES_MAX} bytes"))
+        .hint("export channel by channel; nothing was released")
+}
+
 impl Text {
     /// Reads a text for the first time.
     pub fn read(path: &Path) -> Result<Self> {
@@ -77,10 +83,7 @@ impl Text {
         pieces(&mut |piece| {
             size += piece.len() as u64;
             if size > MANIFEST_BYTES_MAX {
-                return Err(Error::usage(format!(
-                    "the list of the files would have more than {MANIFEST_BYTES_MAX} bytes"
-                ))
-                .hint("export channel by channel; nothing was released"));
+                return Err(too_long());
             }
             hasher.update(piece);
             file.write_all(piece).map_err(file_error(path))

@@ -65,6 +65,9 @@ proptest! {
         prop_assert!(files.get(list.len()).is_none() && files.at(0..list.len() + 1).is_none());
         let text = serde_json::to_string(&files).unwrap();
         prop_assert_eq!(&text, &serde_json::to_string(&list).unwrap());
+        // Each has a comma behind it.
+        let lines = if list.is_empty() { 0 } else { text.len() as u64 - 1 };
+        prop_assert!(files.fit(lines) && (list.is_empty() || !files.fit(lines - 1)));
         prop_assert_eq!(serde_json::from_str::<Files>(&text).unwrap(), files);
     }
 
