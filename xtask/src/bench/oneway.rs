@@ -253,6 +253,20 @@ impl Crossed {
     }
 }
 
+fn figure(value: &Value, key: &str) -> f64 {
+    value.get(key).and_then(Value::as_f64).unwrap_or(0.0)
+}
+
+/// What a receiver says of a bundle that is not whole: whether packets were lost, or came and found no memory.
+fn not_whole(report: &Value) -> String {
+    let counts = report.get("packets").cloned().unwrap_or_default();
+    let [received, lost, overrun, short] =
+        ["received", "lost", "overrun", "blocks_short"].map(|key| figure(&counts, key));
+    format!(
+        "the bundle is not whole: of {received} packets that came {overrun} found no memory, {lost} did not come, {short} blocks are short"
+    )
+}
+
 /// Sends the bundle over the link, and holds what came against it.
 fn cross(airlock: &str, dir: &str) -> Result<Crossed> {
     let [low, high, inbox, bundle] = ["low", "high", "inbox", "bundle"].map(|name| format!("{dir}/{name}"));
@@ -268,10 +282,9 @@ fn cross(airlock: &str, dir: &str) -> Result<Crossed> {
     let whole_seconds = began.elapsed().as_secs_f64();
     let sent: Value = serde_json::from_str(&said(sender)?).map_err(|e| e.to_string())?;
     let report: Value = serde_json::from_str(&report?).map_err(|e| e.to_string())?;
-    let place = report.get("bundle").and_then(Value::as_str).ok_or("the bundle is not whole")?;
+    let place = report.get("bundle").and_then(Value::as_str).ok_or_else(|| not_whole(&report))?;
     shell(&format!("diff -r {bundle} {place}"))?;
     std::fs::remove_dir_all(&inbox).map_err(|e| e.to_string())?;
-    let figure = |value: &Value, key: &str| value.get(key).and_then(Value::as_f64).unwrap_or(0.0);
     let counts = report.get("packets").cloned().unwrap_or_default();
     let (lost, received) = (figure(&counts, "lost"), figure(&counts, "received"));
     Ok(Crossed {
