@@ -4,6 +4,7 @@ mod bench;
 mod disk;
 mod python;
 mod rules;
+mod system;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -62,6 +63,7 @@ fn cargo(args: &[&str], env: &[(&str, &str)]) -> Result<()> {
 }
 
 fn test() -> Result<()> {
+    system::prepare();
     let python = python::prepare(&root());
     let mut env: Vec<(&str, &str)> =
         python.as_deref().map(|p| ("AIRLOCK_TEST_PYTHON", p)).into_iter().collect();
@@ -100,13 +102,13 @@ fn torture() -> Result<()> {
     // Commands that are killed at many more moments, and disks that fill, break, or are pulled out.
     let test = ["test", "--release", "--locked", "-p", "airlock"];
     let kills = ["--test", "killed_crossings", "--test", "killed_runs"];
-    cargo(&[&test[..], &kills[..], &["--test", "media"]].concat(), &[("AIRLOCK_KILLS", "60")])?;
+    cargo(&[&test[..], &kills[..], &["--test", "media"]].concat(), &[("AIRLOCK_KILLS", "100")])?;
     // The same kills with everything on a disk of its own, with another file system than the rest.
     match disk::mount(&root().join("target/torture"))? {
         None => println!("skipped: kills on a disk of its own, because none can be mounted here"),
         Some(disk) => {
             let place = disk.mount.to_string_lossy().into_owned();
-            cargo(&[&test[..], &kills[..]].concat(), &[("AIRLOCK_KILLS", "60"), ("TMPDIR", &place)])?;
+            cargo(&[&test[..], &kills[..]].concat(), &[("AIRLOCK_KILLS", "100"), ("TMPDIR", &place)])?;
         }
     }
     let memory = ["--ignored", "--exact", "--nocapture", "no_attack_takes_more_memory_than_stated"];

@@ -50,7 +50,7 @@ fn venv(dir: &Path) -> Result<(), String> {
     quiet(Command::new("python3").args(["-m", "venv"]).arg(dir))
 }
 
-fn quiet(command: &mut Command) -> Result<(), String> {
+pub fn quiet(command: &mut Command) -> Result<(), String> {
     let output = command.output().map_err(|e| format!("{}: {e}", command.get_program().to_string_lossy()))?;
     if output.status.success() {
         return Ok(());
