@@ -4,11 +4,12 @@
 
 mod common;
 
+use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
 use common::disk::Disk;
-use common::{Dice, Station, World, airlock, is_whole, kills, published, text};
+use common::{Dice, Station, World, airlock, files, is_whole, kills, published, text};
 
 /// File systems that disks are tried with.
 const SYSTEMS: [&str; 2] = ["ext4", "xfs"];
@@ -194,5 +195,114 @@ async fn a_medium_that_cannot_be_read_any_more_is_said_and_nothing_is_taken_in()
         disk.mend(&whole);
         high.run(&["import", text(&carried)]).exits(0);
         is_whole(&high);
+    }
+}
+
+/// Packages that take a while to be written, bytes of each, and what a disk keeps that is filled meanwhile.
+const HEAVY: (usize, usize) = (10, 10 << 20);
+const KEPT: u64 = 60 << 20;
+
+/// How a run ends whose disk is full all of a sudden when it has begun to write below a folder, and what it says.
+fn filled(start: impl FnOnce() -> Child, disk: &Disk, folder: &Path) -> (Option<i32>, String) {
+    let held = |folder: &Path| if folder.exists() { files(folder).len() } else { 0 };
+    let before = held(folder);
+    let filler = disk.filler_at_hand(KEPT);
+    let mut child = start();
+    while held(folder) <= before && child.try_wait().unwrap().is_none() {}
+    filler.fill();
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// Something else fills the disk while a run writes, which found room when it began.
+#[tokio::test]
+async fn a_disk_that_something_else_fills_in_the_middle_is_said_and_the_run_ends_when_there_is_room() {
+    let world = World::with_noise(HEAVY.0, HEAVY.1).await;
+    let low = world.connected("low");
+    low.run(&["sync"]).exits(0);
+    let bundle = world.path("bundle");
+    low.run(&["export", text(&bundle)]).exits(0);
+    let dir = world.path("");
+    for disk in disks(&world).into_iter().chain(Disk::in_memory(&dir)) {
+        let carried = disk.mount.join("bundle");
+        let (mut full, mut tries) = (0, 0);
+        while goes_on(tries, full) {
+            tries += 1;
+            let start = || low.start(&["export", text(&carried)]);
+            let (status, said) = filled(start, &disk, &carried.join("files"));
+            disk.make_room();
+            match status {
+                Some(4) => {
+                    full += 1;
+                    assert!(said.contains("No space left on device") && said.contains("hint"), "{said}");
+                    assert!(carried.join("AIRLOCK.partial").exists(), "{said}");
+                    airlock(&["verify", text(&carried), "--key", text(&low.key())]).exits(3);
+                }
+                // It was faster.
+                Some(0) => {}
+                other => panic!("the export ended with {other:?}: {said}"),
+            }
+            if status == Some(4) {
+                low.run(&["export", text(&carried)]).exits(0);
+            }
+            airlock(&["verify", text(&carried), "--key", text(&low.key())]).exits(0);
+            std::fs::remove_dir_all(&carried).unwrap();
+        }
+        assert!(full > 0, "the disk was always full too late for an export");
+
+        let on = disk.mount.file_name().unwrap().to_str().unwrap().to_owned();
+        let (mut full, mut tries) = (0, 0);
+        while goes_on(tries, full) {
+            tries += 1;
+            let high = world.station(&format!("{on}/high-{tries}"), "isolated");
+            high.trust(&low);
+            let before = (high.json(&["status"]), high.json(&["ledger", "log"]));
+            let start = || high.start(&["import", text(&bundle)]);
+            let (status, said) = filled(start, &disk, &high.dir.join("blobs"));
+            disk.make_room();
+            match status {
+                Some(4) => {
+                    full += 1;
+                    assert!(said.contains("hint"), "{said}");
+                    let after = (high.json(&["status"]), high.json(&["ledger", "log"]));
+                    // Nothing counts, or all of it does and only judging found no room.
+                    assert!(before == after || after.1.to_string().contains("bundle.import"), "{said}");
+                }
+                Some(0) => {}
+                other => panic!("the import ended with {other:?}: {said}"),
+            }
+            high.run(&["import", text(&bundle)]).exits(0);
+            assert_eq!(published(&high), published(&low));
+            is_whole(&high);
+            std::fs::remove_dir_all(&high.dir).unwrap();
+        }
+        println!("{on}: {full} of {tries} imports found the disk full in the middle");
+        assert!(full > 0, "the disk was always full too late for an import");
+    }
+}
+
+#[tokio::test]
+async fn a_medium_that_is_read_only_is_read_and_refuses_to_be_written() {
+    let world = World::large().await;
+    let low = world.connected("low");
+    low.run(&["sync"]).exits(0);
+    for disk in disks(&world) {
+        let carried = disk.mount.join("bundle");
+        low.run(&["export", text(&carried)]).exits(0);
+        disk.read_only(true);
+        airlock(&["verify", text(&carried), "--key", text(&low.key())]).exits(0);
+        let name = format!("high-{}", disk.mount.file_name().unwrap().to_str().unwrap());
+        let high = world.station(&name, "isolated");
+        high.trust(&low);
+        high.run(&["import", text(&carried)]).exits(0);
+        assert_eq!(published(&high), published(&low));
+        is_whole(&high);
+        let before = low.json(&["ledger", "log"]);
+        let answer = low.run(&["export", text(&disk.mount.join("another"))]).exits(4);
+        answer.says("Read-only file system").says("hint");
+        // No number was taken.
+        assert_eq!(low.json(&["ledger", "log"]), before);
+        disk.read_only(false);
+        low.run(&["export", text(&disk.mount.join("another"))]).exits(0);
     }
 }

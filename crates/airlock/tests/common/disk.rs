@@ -1,9 +1,10 @@
 //! A real file system in a file, mounted through a loop device.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// Bytes of such a disk. XFS makes none that is smaller.
 const BYTES: u64 = 300 << 20;
@@ -12,6 +13,17 @@ const BYTES: u64 = 300 << 20;
 pub struct Disk {
     pub mount: PathBuf,
     image: PathBuf,
+}
+
+/// Somebody who is ready to fill a disk.
+pub struct Filler(Child);
+
+impl Filler {
+    /// Fills it, as far as there is room still.
+    pub fn fill(mut self) {
+        self.0.stdin.take().unwrap().write_all(b"\n").unwrap();
+        self.0.wait().unwrap();
+    }
 }
 
 fn succeeds(command: &mut Command) -> bool {
@@ -31,6 +43,24 @@ impl Disk {
         }
         airlock_testkit::skipped(&format!("a disk with {system}, because it cannot be made or mounted here"));
         None
+    }
+
+    /// One in memory, of the same size; none where this user may not have one, which is said. It is gone when it is pulled out.
+    pub fn in_memory(dir: &Path) -> Option<Self> {
+        let mount = dir.join("mount-tmpfs");
+        std::fs::create_dir_all(&mount).unwrap();
+        let size = format!("size={BYTES}");
+        if succeeds(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&mount)) {
+            return Some(Self { image: mount.clone(), mount });
+        }
+        airlock_testkit::skipped("a disk in memory, because it cannot be mounted here");
+        None
+    }
+
+    /// Lets nobody write to it any more, or again.
+    pub fn read_only(&self, is_read_only: bool) {
+        let how = if is_read_only { "remount,ro" } else { "remount,rw" };
+        assert!(succeeds(Command::new("mount").args(["-o", how]).arg(&self.mount)));
     }
 
     /// Mounts it; whether that is possible here.
@@ -62,6 +92,14 @@ impl Disk {
             }
             at += bytes as u64;
         }
+    }
+
+    /// Somebody who is ready to leave only so many of the bytes that are free now, in one step, while something else writes.
+    pub fn filler_at_hand(&self, keep: u64) -> Filler {
+        let bytes = self.free().saturating_sub(keep).to_string();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "read go; exec fallocate -l \"$0\" \"$1\"", &bytes]).arg(self.filler());
+        Filler(shell.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap())
     }
 
     /// Frees it again.

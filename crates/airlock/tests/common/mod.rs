@@ -120,11 +120,16 @@ impl World {
 
     /// A world whose conda channel takes a while to carry.
     pub async fn large() -> Self {
+        Self::with_noise(PACKAGES, PAYLOAD).await
+    }
+
+    /// A world with so many packages more, of so many bytes each that nobody packs.
+    pub async fn with_noise(packages: usize, bytes: usize) -> Self {
         let world = Self::new().await;
         let mut source = world.kit.conda_source("conda");
         let mut dice = Dice(7);
-        for n in 0..PACKAGES {
-            let payload: Vec<u8> = (0..PAYLOAD).map(|_| dice.below(256).to_le_bytes()[0]).collect();
+        for n in 0..packages {
+            let payload: Vec<u8> = (0..bytes / 8).flat_map(|_| dice.below(u64::MAX).to_le_bytes()).collect();
             let content: [(&str, &[u8]); 1] = [("share/data.bin", &payload)];
             let name = format!("large{n}");
             let mut package = conda(&name, "1.0");
@@ -217,9 +222,18 @@ impl Station {
 
     /// The same, within limits.
     pub fn trust_with(&self, other: &Self, limits: &[&str]) {
+        self.trust_named("low", other, limits);
+    }
+
+    /// The same under another name than `low`.
+    pub fn trust_as(&self, name: &str, other: &Self) {
+        self.trust_named(name, other, &[]);
+    }
+
+    fn trust_named(&self, name: &str, other: &Self, limits: &[&str]) {
         let print = other.json(&["status"])["fingerprint"].as_str().unwrap().to_owned();
         let key = other.key();
-        let add = ["trust", "add", "low", key.to_str().unwrap(), "--fingerprint", &print];
+        let add = ["trust", "add", name, key.to_str().unwrap(), "--fingerprint", &print];
         self.run(&[&add[..], limits].concat()).exits(0);
     }
 
