@@ -54,8 +54,14 @@ fn import(high: &Station, parts: &[&Path], more: &[&str]) -> common::Answer {
 async fn volumes_come_in_any_order_over_several_calls_and_count_when_all_are_here() {
     let (world, low) = sender().await;
     let disk = world.path("disk");
-    let plan = low.json(&["export", text(&disk), "--capacity", CAPACITY, "--plan"]);
+    let mut plan = low.json(&["export", text(&disk), "--capacity", CAPACITY, "--plan"]);
     assert!(plan["seconds"].as_f64().unwrap() > 0.0 && !disk.exists(), "{plan}");
+    let of_each = |volume: &mut Value| volume["seconds"].take().as_f64().unwrap();
+    let each: Vec<f64> = plan["volumes"].as_array_mut().unwrap().iter_mut().map(of_each).collect();
+    assert!(each.iter().all(|seconds| *seconds > 0.0), "{each:?}");
+    assert!((each.iter().sum::<f64>() - plan["seconds"].as_f64().unwrap()).abs() < 1e-6, "{plan} {each:?}");
+    let untimed = |volume: &mut Value| volume.as_object_mut().unwrap().remove("seconds");
+    plan["volumes"].as_array_mut().unwrap().iter_mut().for_each(|volume| drop(untimed(volume)));
     let report = low.json(&["export", text(&disk), "--capacity", CAPACITY]);
     assert_eq!(plan["volumes"], report["volumes"]);
     let all = volumes(&disk);
@@ -124,6 +130,14 @@ async fn one_volume_of_five_that_is_lost_is_rebuilt_and_of_two_exactly_what_is_m
     let lacking = missing["files"].as_u64().unwrap();
     assert_eq!(json!(lost as u64 - lacking), *rebuilt, "{report}");
     assert!(lacking > 10, "{report}");
+    // Each of them is named, and nothing else.
+    let listed: Value = serde_json::from_slice(&std::fs::read(all[2].join("AIRLOCK.json")).unwrap()).unwrap();
+    let lost = listed["files"].as_array().unwrap().iter();
+    let lost = lost.filter(|file| file["volume"].as_u64().is_some_and(|volume| volume <= 2));
+    let lost: BTreeSet<&str> = lost.filter_map(|file| file["name"].as_str()).collect();
+    let named: BTreeSet<&str> =
+        missing["names"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(named.len() as u64 == lacking && named.is_subset(&lost), "{missing}");
     assert!(std::fs::metadata(&receipt).unwrap().len() < 2_000, "it fits into a code");
     // Carried as a code on a screen, it is the same receipt.
     let receipt = scanned(&receipt).unwrap_or(receipt);

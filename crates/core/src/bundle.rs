@@ -102,6 +102,10 @@ pub struct Manifest {
     pub files: Files,
     /// [`FORMAT`] of the program that wrote it.
     pub format: u32,
+    /// Where the ledgers of its receivers stood by their last receipts, by public key in hexadecimal: each can look whether that is
+    /// still so. A program that does not know of it passes it over.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub heard: BTreeMap<String, LedgerHead>,
     /// Which of the files are parts of one that is larger than a medium takes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub joined: Vec<Joined>,
@@ -155,6 +159,7 @@ impl Manifest {
             feeds: self.feeds.clone(),
             files: Files::default(),
             format: self.format,
+            heard: self.heard.clone(),
             joined: Vec::new(),
             ledger: self.ledger,
             number: self.number,

@@ -18,6 +18,7 @@ use airlock_core::trie::{Node, TreeId};
 use airlock_store::{RefChange, StoreError};
 
 use crate::boxed;
+use crate::bundle::heard::Receivers;
 use crate::bundle::{ExportState, Exported};
 use crate::channel::ref_name;
 use crate::error::Result;
@@ -267,6 +268,9 @@ pub struct LastBase {
     /// The newest layout of bundles that the receiver read then.
     #[serde(default = "unsaid", skip_serializing_if = "is_unsaid")]
     pub reads: u32,
+    /// Whose receipts were used in this stream.
+    #[serde(default, skip_serializing_if = "Receivers::is_empty")]
+    pub receivers: Receivers,
 }
 
 const fn unsaid() -> u32 {
@@ -342,9 +346,11 @@ pub(crate) async fn based_on(
     station: &Station,
     stream: &str,
     (base, reads): (Option<Base>, Option<u32>),
+    receivers: Receivers,
 ) -> Result<Vec<RefChange>> {
     let Some(bundle) = base else { return Ok(Vec::new()) };
-    let id = station.store.db.put(&LastBase { bundle, reads: reads.unwrap_or(FORMAT_UNSAID) }).await?;
+    let reads = reads.unwrap_or(FORMAT_UNSAID);
+    let id = station.store.db.put(&LastBase { bundle, reads, receivers }).await?;
     Ok(vec![station.move_ref(&base_ref(stream), Some(id.digest())).await?])
 }
 

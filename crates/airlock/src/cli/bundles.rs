@@ -30,6 +30,10 @@ pub struct ExportArgs {
     /// Everything; the default without a receipt.
     #[arg(long)]
     pub full: bool,
+    /// Only what the last bundle for this peer does not bring, or everything where there was none. If that one does not arrive, the
+    /// other station says that it waits for it, and a receipt of what it has brings the rest.
+    #[arg(long, conflicts_with_all = ["receipt", "full"])]
+    pub since_last: bool,
     /// What a medium holds, such as 32GB: with one folder as many volumes are made in it as it takes, the last size counting
     /// for all further ones; with several, for all of them or given once for each.
     #[arg(long = "capacity", value_name = "SIZE", value_parser = capacity)]

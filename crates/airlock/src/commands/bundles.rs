@@ -10,7 +10,9 @@ use airlock_engine::bundle::import::Wish;
 use airlock_engine::bundle::receipt::Answer;
 use airlock_engine::bundle::signing::{SignedBy, Trusted};
 use airlock_engine::bundle::verify::Opened;
-use airlock_engine::bundle::{self as bundle_engine, import, parts, pull, receipt, resend, turns, volumes};
+use airlock_engine::bundle::{
+    self as bundle_engine, heard, import, parts, pull, receipt, resend, turns, volumes,
+};
 use airlock_engine::error::{Error, Result};
 use airlock_engine::evidence;
 use airlock_engine::station::Station;
@@ -20,6 +22,9 @@ use airlock_engine::upstream::Location;
 use super::{Cx, import_plan, judging, signing};
 use crate::cli::bundles::{ExportArgs, ImportHow, Include, VerifyArgs};
 use crate::output::{bytes, count};
+
+/// Names of missing files that are told people one by one.
+const NAMED_MAX: usize = 20;
 
 /// The receipt that an export answers.
 fn answered(station: &Station, receipt_file: Option<&Path>, to: Option<&str>) -> Result<Option<Answer>> {
@@ -45,6 +50,7 @@ pub async fn export(cx: &Cx, args: ExportArgs) -> Result<ExitCode> {
         include,
         receipt,
         full: _,
+        since_last,
         capacities,
         max_file,
         volume,
@@ -57,11 +63,13 @@ pub async fn export(cx: &Cx, args: ExportArgs) -> Result<ExitCode> {
     let answer = answered(&station, receipt.as_deref(), to.as_deref())?;
     let (receipt, reads) = answer.map(|answer| (answer.receipt, answer.reads)).unzip();
     let (dir, further) = (dirs.remove(0), dirs);
-    let (missing, base) = receipt.map(|receipt| (receipt.missing, receipt.last)).unzip();
+    let (missing, base) = receipt.clone().map(|receipt| (receipt.missing, receipt.last)).unzip();
     let what = What {
         channels,
         to,
         base: base.flatten(),
+        since_last,
+        receipt,
         reads,
         held,
         plan,
@@ -97,8 +105,12 @@ pub async fn export(cx: &Cx, args: ExportArgs) -> Result<ExitCode> {
 
 /// Whether what a bundle holds, or how it is laid out, is asked for anew.
 fn is_anew(what: &What) -> bool {
-    let is_new =
-        what.plan || what.held || what.max_file.is_some() || what.parity > 0 || !what.seal.is_empty();
+    let is_new = what.plan
+        || what.held
+        || what.since_last
+        || what.max_file.is_some()
+        || what.parity > 0
+        || !what.seal.is_empty();
     is_new || !what.channels.is_empty() || !what.further.is_empty() || !what.capacities.is_empty()
 }
 
@@ -115,6 +127,9 @@ async fn export_missing(
             .hint("give one folder, without --plan, --channel, --include, --capacity, --max-file, --volume, --parity and --seal"));
     }
     let stream = export::stream_of(station, what.to.as_deref());
+    if let Some(receipt) = &what.receipt {
+        heard::hold(station, what.to.as_deref(), receipt).await?.0.iter().for_each(|told| cx.out.say(told));
+    }
     let report = resend::resend(station, dir, &stream, missing).await?;
     answer_export(cx, &report, "Wrote what was missing of")
 }
@@ -145,8 +160,9 @@ pub async fn export_advisories(
 ) -> Result<()> {
     let station = cx.open().await?;
     let answer = answered(&station, receipt_file.as_deref(), to.as_deref())?;
-    let (base, reads) = answer.map(|answer| (answer.receipt.last, answer.reads)).unzip();
-    let what = What { to, base: base.flatten(), reads, advisories: true, ..What::default() };
+    let (receipt, reads) = answer.map(|answer| (answer.receipt, answer.reads)).unzip();
+    let base = receipt.as_ref().and_then(|receipt| receipt.last);
+    let what = What { to, base, receipt, reads, advisories: true, ..What::default() };
     let report = bundle_engine::file::export(&station, file, &what).await?;
     answer_export(cx, &report, "Wrote").map(|_| ())
 }
@@ -163,12 +179,14 @@ fn answer_export(cx: &Cx, report: &export::Report, verb: &str) -> Result<ExitCod
                 (false, files) => count(files, "file"),
             };
             let part = v.volume.map_or_else(|| "files".to_owned(), |number| format!("volume {number}"));
-            format!("  {part}  {}, {what}, in {}\n", bytes(v.bytes), v.folder.display())
+            let time = v.seconds.map(|seconds| format!(", about {}", duration(seconds))).unwrap_or_default();
+            format!("  {part}  {}, {what}, in {}{time}\n", bytes(v.bytes), v.folder.display())
         };
         let volumes: String = report.volumes.iter().map(volume).collect();
-        let time =
-            |seconds: f64| format!("  about {} on this medium, with reading back\n", duration(seconds));
+        let media = if report.volumes.is_empty() { "on this medium" } else { "for all of them" };
+        let time = |seconds: f64| format!("  about {} {media}, with reading back\n", duration(seconds));
         let time = report.seconds.map(time).unwrap_or_default();
+        let heard: String = report.heard.iter().map(|what| format!("  {what}\n")).collect();
         let unread: String = report.unread.iter().map(|what| format!("  left out: {what}\n")).collect();
         let held = report.held.as_ref().map(held_text).unwrap_or_default();
         let cut = match report.cut {
@@ -182,7 +200,7 @@ fn answer_export(cx: &Cx, report: &export::Report, verb: &str) -> Result<ExitCod
             false => format!("It is sealed: {} can open it, and nobody else.\n", report.sealed.join(" or ")),
         };
         format!(
-            "{verb} bundle {} of stream {}{base}: {}{cut}, {}, {}, {}.\n{held}{unread}{volumes}{time}{sealed}{release}",
+            "{verb} bundle {} of stream {}{base}: {}{cut}, {}, {}, {}.\n{heard}{held}{unread}{volumes}{time}{sealed}{release}",
             report.number,
             report.stream,
             count(report.files, "file"),
@@ -378,7 +396,7 @@ pub async fn import(
             reports.iter_mut().flat_map(|(_, r)| std::mem::take(&mut r.outcomes)).collect();
         let json = || {
             let mut json = judging::json(&outcomes)?;
-            let taken = |(dirs, r): &(Vec<String>, import::Report)| serde_json::json!({"folder": dirs.first(), "folders": dirs, "stream": r.stream, "number": r.number, "again": r.again, "skipped": r.skipped, "files": r.files, "bytes": r.bytes, "rebuilt": r.taken.rebuilt, "damaged": r.taken.damaged, "missing": r.taken.incomplete});
+            let taken = |(dirs, r): &(Vec<String>, import::Report)| serde_json::json!({"folder": dirs.first(), "folders": dirs, "stream": r.stream, "number": r.number, "again": r.again, "skipped": r.skipped, "forgotten": r.forgotten, "files": r.files, "bytes": r.bytes, "rebuilt": r.taken.rebuilt, "damaged": r.taken.damaged, "missing": r.taken.incomplete});
             json.set("bundles", reports.iter().map(taken).collect());
             if wish.plan {
                 json.set(
@@ -501,22 +519,25 @@ fn told(report: &import::Report) -> String {
         0 => String::new(),
         n => format!("; {} rebuilt from parity", count(n, "file")),
     };
+    let forgotten = report.forgotten.as_ref().map(|what| format!("; {what}")).unwrap_or_default();
     if let Some(incomplete) = &taken.incomplete {
-        return lacking(report, incomplete) + &damaged + &rebuilt;
+        return lacking(report, incomplete) + &damaged + &rebuilt + &forgotten;
     }
     let which = format!("bundle {} of {}", report.number, report.stream);
     if report.plan.is_some() {
         return format!(
-            "{which} is whole and could be taken in: nothing was changed{skipped}{damaged}{rebuilt}"
+            "{which} is whole and could be taken in: nothing was changed{skipped}{damaged}{rebuilt}{forgotten}"
         );
     }
     if report.waits.is_some() {
-        return format!("{which} is whole, and waits for a second person{skipped}{damaged}{rebuilt}");
+        return format!(
+            "{which} is whole, and waits for a second person{skipped}{damaged}{rebuilt}{forgotten}"
+        );
     }
     match report.again {
         true => format!("{which} was taken in before: nothing to do"),
         false => format!(
-            "took in {which} from {}: {}, {}{skipped}{damaged}{rebuilt}",
+            "took in {which} from {}: {}, {}{skipped}{damaged}{rebuilt}{forgotten}",
             report.sender,
             count(report.files, "file"),
             bytes(report.bytes)
@@ -536,14 +557,19 @@ fn lacking(report: &import::Report, incomplete: &parts::Incomplete) -> String {
         0 => String::new(),
         n => format!("; {} of other volumes", count(n, "file")),
     };
+    let (shown, rest) = incomplete.names.split_at(incomplete.names.len().min(NAMED_MAX));
+    let rest = match rest.len() {
+        0 => String::new(),
+        n => format!(" and {n} more, all of which --json names"),
+    };
     format!(
-        "bundle {} of {} is not whole yet: {} of {} missing ({}){of_volumes}{single}, such as {}; nothing of it counts before all is \
+        "bundle {} of {} is not whole yet: {} of {} missing ({}){of_volumes}{single}: {}{rest}; nothing of it counts before all is \
          here: import the other volumes, or write a receipt with --receipt-out, which makes the sender's `export --receipt` write just that",
         report.number,
         report.stream,
         count(incomplete.files, "file"),
         report.files,
         bytes(incomplete.bytes),
-        incomplete.names.first().map_or("", String::as_str),
+        shown.join(", "),
     )
 }

@@ -3,11 +3,12 @@
 //! Files first, then the manifest, the signature last: a directory without a signature is no bundle. The
 //! number is taken before anything is signed, so that no two bundles ever have the same one.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use airlock_core::advisory::FeedHead;
-use airlock_core::bundle::{self, Base, Held, Manifest, Sender};
+use airlock_core::bundle::{self, Base, Held, Manifest, Receipt, Sender};
 use airlock_core::id::{Digest, Id};
 use airlock_core::ledger::LedgerHead;
 use airlock_core::request::Answers;
@@ -18,6 +19,7 @@ use airlock_formats::age::Recipient;
 use airlock_store::{Db, Lease};
 
 use super::gather;
+use super::heard::{self, Receivers};
 use super::held::{self, Carried};
 use super::lay;
 use super::layout::{self, Bounds};
@@ -51,6 +53,10 @@ pub struct What {
     pub advisories: bool,
     /// What the receiver has already.
     pub base: Option<Base>,
+    /// What it has already is what the last bundle of the stream brought, if there is one: nobody answered that it came.
+    pub since_last: bool,
+    /// The receipt by which it is known what the receiver has.
+    pub receipt: Option<Receipt>,
     /// The newest layout that it reads, as its receipt says; otherwise the last one counts that was used.
     pub reads: Option<u32>,
     /// Only say what it would take.
@@ -102,6 +108,9 @@ pub struct Report {
     pub objects: u64,
     /// Published artifacts that the base brought already.
     pub left_out: u64,
+    /// What is to be known of the receipt that it answers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub heard: Vec<String>,
     /// What was asked for and left out, since the receiver does not read it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unread: Vec<String>,
@@ -113,7 +122,7 @@ pub struct Report {
     /// The volumes that it is split over, those of parity last.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<OnMedium>,
-    /// Of a plan: how long the media take, in seconds, by a trial on the first.
+    /// Of a plan: how long the media take together, in seconds, by a trial on each.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
     /// Where release keys are named: who signed, and how many are missing. It counts when none is.
@@ -146,6 +155,9 @@ pub struct OnMedium {
     pub files: u64,
     /// Whether it holds parity.
     pub parity: bool,
+    /// Of a plan: how long the medium takes to be written and read back, in seconds, by a trial on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
 }
 
 /// The stream of this station to a peer.
@@ -176,9 +188,11 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     let lease = if what.plan { None } else { Some(readied(station, &stream, what, with_held).await?) };
     let db = &station.store.db;
     let (before, state) = state(db, &stream).await?;
+    let last = state.bundles.last().map(|e| e.bundle);
+    let Receiver { base, receivers, told } = receiver(station, what, &stream, last).await?;
     let (snapshots, heads) = (gather::snapshots(station, what).await?, feeds::heads(station).await?);
     check_known(what, &heads)?;
-    let needs = match what.base {
+    let needs = match base {
         Some(base) => gather::base_needs(station, &state, base).await?.beyond(),
         None => Needs::new(station.options.threads),
     };
@@ -189,14 +203,15 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     let (objects, wanted, left_out) = needs.into_parts();
     let blobs = station.store.blobs.clone();
     let files = joined(tokio::task::spawn_blocking(move || gather::sized(&blobs, wanted)).await)?;
-    let (ledger, last) = (db.ledger_head().await?, state.bundles.last().map(|e| e.bundle));
+    let ledger = db.ledger_head().await?;
     let manifest = Manifest {
         answers: answers.as_ref().map(|(id, _)| *id),
         format: layout::of(&heads, root.is_some(), &held),
+        heard: receivers.iter().map(|(key, heard)| (key.clone(), heard.ledger)).collect(),
         joined: Vec::new(),
         number: last.map_or(0, |l| l.number) + 1,
         predecessor: last.map(|l| l.manifest),
-        base: what.base,
+        base,
         sealed: None,
         sender: Sender { name: station.config.name.clone(), public_key: station.key.public_hex() },
         recipient: what.to.clone(),
@@ -213,6 +228,7 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     };
     layout::check(&manifest, bounds.reads)?;
     let report = Report {
+        heard: told,
         held: with_held.then(|| held.told()),
         unread: layout::left_out(what, bounds, with_held),
         ..report(&manifest, objects.len() as u64, left_out)
@@ -221,9 +237,10 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     if what.plan {
         return plan(station, dir, media, (what.parity, bounds), (manifest, report, objects)).await;
     }
-    let (base, answered) = ((what.base, bounds.reads), answers.as_ref().map(|(id, _)| *id));
+    let (receipt, answered) = ((what.base, bounds.reads), answers.as_ref().map(|(id, _)| *id));
     let held = held.channels;
-    let stands = Stands { snapshots, held, heads, state, before, base, ledger, answers: answered };
+    let stands =
+        Stands { snapshots, held, heads, state, before, base, receipt, receivers, ledger, answers: answered };
     let made = (manifest, report, objects);
     let report = make(station, (dir, what), (media, bounds), made, (stands, inside, root)).await?;
     request::sent(station, answers.as_ref().map(|(_, answers)| answers), report.number).await;
@@ -251,6 +268,25 @@ async fn make(
     sign(station, folders, report, stands, (text, inside, root)).await
 }
 
+/// What is known of whom a bundle is for.
+struct Receiver {
+    /// What it has, by its receipt or since the last bundle brought it.
+    base: Option<Base>,
+    /// Whose receipts were used, the one that is answered included.
+    receivers: Receivers,
+    /// What a person should know of that one.
+    told: Vec<String>,
+}
+
+async fn receiver(station: &Station, what: &What, stream: &str, last: Option<Base>) -> Result<Receiver> {
+    let (told, receivers) = match &what.receipt {
+        Some(receipt) => heard::hold(station, what.to.as_deref(), receipt).await?,
+        None => (Vec::new(), heard::receivers(station, stream).await?),
+    };
+    let base = if what.since_last { last } else { what.base };
+    Ok(Receiver { base, receivers, told })
+}
+
 /// Makes what is published, and what is held where that goes along, ready to leave.
 async fn readied(station: &Station, stream: &str, what: &What, with_held: bool) -> Result<Lease> {
     people::allow(station, Action::Export, None).await?;
@@ -276,6 +312,7 @@ pub(super) fn report(manifest: &Manifest, objects: u64, left_out: u64) -> Report
         cut: manifest.joined.len() as u64,
         objects,
         left_out,
+        heard: Vec::new(),
         unread: Vec::new(),
         held: None,
         channels: manifest.channels.keys().cloned().collect(),
@@ -292,7 +329,7 @@ fn tell(report: &mut Report, manifest: &Manifest) {
     report.sealed = manifest.sealed.as_ref().map(|sealed| sealed.recipients.clone()).unwrap_or_default();
 }
 
-/// What it would take, on these media, and how long by what the first of them does now.
+/// What it would take, on these media, and how long by what they do now.
 async fn plan(
     station: &Station,
     dir: &Path,
@@ -300,7 +337,6 @@ async fn plan(
     (parity, bounds): (u32, Bounds),
     (mut manifest, mut report, ids): (Manifest, Report, BTreeSet<Digest>),
 ) -> Result<Report> {
-    let mut bytes = report.bytes;
     if let Some(media) = media {
         if manifest.sealed.is_none() {
             let (_beside, objects) = volumes::objects_beside(station, &ids).await?;
@@ -308,21 +344,36 @@ async fn plan(
         }
         let layout = media.assign(&mut manifest, parity, bounds.file)?;
         report.volumes = volumes::planned(&layout, &manifest);
-        bytes = report.volumes.iter().map(|volume| volume.bytes).sum();
     } else {
         let files = std::mem::take(&mut manifest.files);
         cut::list(&mut manifest, files, bounds.file)?;
     }
     layout::check(&manifest, bounds.reads)?;
     tell(&mut report, &manifest);
-    bytes += manifest.objects.iter().map(|file| file.size).sum::<u64>();
-    bytes += manifest.extra.iter().map(|file| file.size).sum::<u64>();
-    if let Some(there) = dir.ancestors().find(|path| path.is_dir()) {
-        let there = there.to_owned();
-        let tried = move || super::media::seconds_per_byte(&there);
-        let each = joined(tokio::task::spawn_blocking(tried).await)?;
-        report.seconds = Some(each * bytes as f64);
+    let objects = manifest.objects.iter().map(|file| file.size);
+    let beside = objects.chain(manifest.extra.iter().map(|file| file.size)).sum::<u64>();
+    let dir = dir.to_owned();
+    joined(tokio::task::spawn_blocking(move || timed(report, &dir, beside)).await)
+}
+
+/// A plan with how long the media take. Each volume has what lies beside the files.
+fn timed(mut report: Report, dir: &Path, beside: u64) -> Result<Report> {
+    let mut media = BTreeMap::new();
+    let mut seconds = |dir: &Path, bytes: u64| -> Result<Option<f64>> {
+        let Some(there) = dir.ancestors().find(|path| path.is_dir()) else { return Ok(None) };
+        let each = match media.entry(super::media::device(there)?) {
+            Entry::Occupied(tried) => *tried.get(),
+            Entry::Vacant(new) => *new.insert(super::media::seconds_per_byte(there)?),
+        };
+        Ok(Some(each * bytes.saturating_add(beside) as f64))
+    };
+    for volume in &mut report.volumes {
+        volume.seconds = seconds(&volume.folder, volume.bytes)?;
     }
+    report.seconds = match report.volumes.is_empty() {
+        true => seconds(dir, report.bytes)?,
+        false => report.volumes.iter().map(|volume| volume.seconds).sum(),
+    };
     Ok(report)
 }
 
@@ -333,8 +384,12 @@ struct Stands {
     heads: BTreeMap<String, FeedHead>,
     state: ExportState,
     before: Option<Digest>,
-    /// What it is a delta to, and what the receiver reads.
-    base: (Option<Base>, Option<u32>),
+    /// What it is a delta to.
+    base: Option<Base>,
+    /// What the receiver has by its receipt, and what it reads.
+    receipt: (Option<Base>, Option<u32>),
+    /// Whose receipts were used, this one included.
+    receivers: Receivers,
     /// Where the ledger stood.
     ledger: LedgerHead,
     /// What the peer is answered.
@@ -392,11 +447,22 @@ async fn sign(
     stands: Stands,
     (text, inside, root): (Text, Option<Inside>, Option<Chain>),
 ) -> Result<Report> {
-    let Stands { snapshots, held: carried, heads, mut state, before, base, ledger, answers } = stands;
+    let Stands {
+        snapshots,
+        held: carried,
+        heads,
+        mut state,
+        before,
+        base,
+        receipt,
+        receivers,
+        ledger,
+        answers,
+    } = stands;
     let digest = text.digest();
     let bundle = Base { number: report.number, manifest: digest };
     // What the receiver has after it: of channels that it does not bring, what its base did.
-    let held = base.0.and_then(|base| state.bundles.iter().find(|e| e.bundle == base));
+    let held = base.and_then(|base| state.bundles.iter().find(|e| e.bundle == base));
     let (mut channels, mut held) =
         held.map(|held| (held.channels.clone(), held.held.clone())).unwrap_or_default();
     held.retain(|name, _| !snapshots.contains_key(name));
@@ -409,7 +475,7 @@ async fn sign(
     }
     let id = station.store.db.put(&state).await?;
     let name = state_ref(&report.stream);
-    let mut changes = crate::retention::based_on(station, &report.stream, base).await?;
+    let mut changes = crate::retention::based_on(station, &report.stream, receipt, receivers).await?;
     changes.push(airlock_store::RefChange { name, from: before, to: Some(id.digest()) });
     report.manifest = Some(digest);
     let line = station.key.sign_text(&text)?;

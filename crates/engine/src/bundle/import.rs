@@ -21,7 +21,7 @@ use super::parts::{Came, Parts, Taken};
 use super::preview::Plan;
 use super::signing::{SignedBy, Trusted};
 use super::verify::Opened;
-use super::{ImportState, channels, feeds, objects, preview, waiting};
+use super::{ImportState, channels, feeds, heard, objects, preview, waiting};
 use crate::boxed;
 use crate::clock;
 use crate::error::{Error, Kind, Result, joined};
@@ -46,6 +46,8 @@ pub struct Report {
     pub again: bool,
     /// Bundles of the stream between the last one and this one that never came.
     pub skipped: u64,
+    /// That this station told the sender of a past that it does not have any more.
+    pub forgotten: Option<String>,
     /// Artifacts in the bundle.
     pub files: u64,
     /// Their bytes.
@@ -97,7 +99,8 @@ pub async fn import_with(station: &Station, dirs: &[PathBuf], wish: &Wish) -> Re
     let (entry, mut bundle) = brought::admit(station, parts, &trust, wish.back.is_some()).await?;
     let inner = bundle.inner().clone();
     let m = inner.manifest();
-    let mut report = Report::of(m, &trust, &entry);
+    let mut report =
+        Report { forgotten: heard::forgotten(station, m).await?, ..Report::of(m, &trust, &entry) };
     let why = format!("import {} of {}", report.number, report.stream);
     if entry.again && wish.plan {
         return Ok(report);
@@ -146,6 +149,7 @@ impl Report {
             number: m.number,
             again: entry.again,
             skipped: m.number.saturating_sub(last.saturating_add(1)),
+            forgotten: None,
             files: m.files.len() as u64,
             bytes: m.files.bytes(),
             outcomes: Vec::new(),
@@ -219,7 +223,7 @@ async fn take_in(
     let brought = bundle.clone();
     let travelled = joined(tokio::task::spawn_blocking(move || intake.commit(&brought)).await)?;
     would.known.set.keep(station).await?;
-    commit(station, parts, (trust, entry, wish), would).await?;
+    commit(station, parts, (trust, entry, wish), (would, report.forgotten.as_deref())).await?;
     // What was in it counts, whatever becomes of what travelled.
     if let Some(Err(error)) = travelled.map(Intake::discard) {
         tracing::warn!("what travelled of the bundle stays for a while: {error}");
@@ -232,7 +236,7 @@ async fn commit(
     station: &Station,
     parts: &Parts,
     (trust, entry, wish): (&Trust, &Entry, &Wish),
-    would: Would,
+    (would, forgotten): (Would, Option<&str>),
 ) -> Result<()> {
     let m = parts.manifest();
     let mut detail = serde_json::json!({
@@ -242,6 +246,9 @@ async fn commit(
     });
     if let Some(reason) = wish.back.as_ref().filter(|_| entry.back) {
         detail["back"] = reason.trim().into();
+    }
+    if let Some(forgotten) = forgotten {
+        detail["forgotten"] = forgotten.into();
     }
     let mut entries = vec![station::entry("bundle.import", &format!("stream/{}", m.stream), &detail)?];
     if let Some(chain) = parts.first().by.root() {

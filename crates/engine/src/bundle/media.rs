@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{Read, Write as _};
 use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -215,6 +216,11 @@ pub(crate) fn room_for_folders(files: u64, step: u64) -> u64 {
 pub(super) fn free(dir: &Path) -> Result<(u64, u64)> {
     let stat = rustix::fs::statvfs(dir).map_err(|e| file_error(dir)(e.into()))?;
     Ok((stat.f_bavail.saturating_mul(stat.f_frsize), stat.f_frsize.max(BLOCK_BYTES)))
+}
+
+/// Which file system a folder is on.
+pub(super) fn device(dir: &Path) -> Result<u64> {
+    Ok(std::fs::metadata(dir).map_err(file_error(dir))?.dev())
 }
 
 /// How many seconds a medium takes for each byte: to be written and synced, and to be read back. Tried with a file of

@@ -8,6 +8,7 @@ pub mod export;
 pub mod feeds;
 pub mod file;
 mod gather;
+pub mod heard;
 mod held;
 pub mod import;
 mod lay;

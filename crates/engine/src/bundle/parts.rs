@@ -19,9 +19,6 @@ use super::{media, parity};
 use crate::error::{Error, Result};
 use crate::progress::{Progress, Unit};
 
-/// Names of files that are told one by one.
-const NAMED_MAX: usize = 20;
-
 /// Folders by the bundle that they belong to: the bundles of each stream in the order of their numbers, since a later one may build
 /// on an earlier one. A folder that holds a whole bundle stands alone, and so does what is no bundle.
 pub fn grouped(dirs: &[PathBuf]) -> Result<Vec<Vec<PathBuf>>> {
@@ -50,7 +47,7 @@ pub struct Incomplete {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Some of their names.
+    /// What they are called, in the order of the manifest.
     pub names: Vec<String>,
 }
 
@@ -262,7 +259,7 @@ impl Parts {
             },
             files: lacking.len() as u64,
             bytes: lacking.iter().map(|(_, f)| f.size).fold(0, u64::saturating_add),
-            names: lacking.iter().take(NAMED_MAX).map(|(_, f)| f.name.to_string()).collect(),
+            names: lacking.iter().map(|(_, f)| f.name.to_string()).collect(),
         })
     }
 }

@@ -255,7 +255,7 @@ fn report(manifest: &Manifest, parts: &[(PathBuf, Part)], objects: u64) -> Repor
         report.bytes += bytes;
         let volume = if let Part::Volume(number) = part { Some(*number) } else { None };
         let folder = folder.clone();
-        report.volumes.push(export::OnMedium { folder, volume, bytes, files, parity: false });
+        report.volumes.push(export::OnMedium { folder, volume, bytes, files, parity: false, seconds: None });
     }
     report.left_out = manifest.files.len() as u64 - report.files.min(manifest.files.len() as u64);
     report

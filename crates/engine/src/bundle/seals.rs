@@ -348,6 +348,7 @@ fn outer(inner: &Manifest, sealer: &Sealer, files: Files, extra: Vec<ExtraFile>)
         feeds: BTreeMap::new(),
         files,
         format: inner.format.max(sealed::FORMAT),
+        heard: BTreeMap::new(),
         joined: Vec::new(),
         ledger: inner.ledger,
         number: inner.number,

@@ -1,7 +1,6 @@
 //! Laying a bundle out over media.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use airlock_core::bundle::{Manifest, ObjectFile};
@@ -181,7 +180,7 @@ impl Media {
                 let mut out = Room { capacities: Vec::new(), grows: false, step: 1 };
                 for (dir, capacity) in dirs.iter().zip(capacities) {
                     let there = dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
-                    let device = std::fs::metadata(there).map_err(file_error(there))?.dev();
+                    let device = media::device(there)?;
                     if !devices.insert(device) && *capacity == u64::MAX {
                         return Err(Error::usage(format!(
                             "{} lies on the same medium as a folder before it",
@@ -338,7 +337,7 @@ fn check_room(layout: &Layout, manifest: &Manifest) -> Result<()> {
     let mut needed: BTreeMap<u64, (&Path, u64)> = BTreeMap::new();
     for (number, dir) in layout.dirs.iter().enumerate() {
         let there = dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
-        let device = std::fs::metadata(there).map_err(file_error(there))?.dev();
+        let device = media::device(there)?;
         let (_, step) = media::free(there)?;
         let of_it = |volume: Option<u32>| volume.is_some_and(|volume| volume as usize == number + 1);
         let files = manifest.files.iter().filter(|file| of_it(file.volume));
@@ -469,6 +468,7 @@ pub(super) fn planned(layout: &Layout, manifest: &Manifest) -> Vec<OnMedium> {
         bytes,
         files: 0,
         parity: true,
+        seconds: None,
     }));
     out
 }
@@ -482,6 +482,7 @@ pub(super) fn told(dirs: &[PathBuf], manifest: &Manifest) -> Vec<OnMedium> {
         bytes: volume.bytes,
         files: volume.files,
         parity: at >= of_files,
+        seconds: None,
     };
     dirs.iter().zip(&manifest.volumes).enumerate().map(told).collect()
 }
