@@ -5,8 +5,9 @@ use serde::Serialize;
 use airlock_core::ecosystem::Ecosystem;
 use airlock_core::id::{Digest, Id};
 use airlock_core::snapshot::{Counts, Snapshot};
-use airlock_core::time::Time;
+use airlock_core::time::{Span, Time};
 
+use crate::bundle::ImportState;
 use crate::error::Result;
 use crate::feeds;
 use crate::ledger;
@@ -32,6 +33,8 @@ pub struct Status {
     pub channels: Vec<ChannelStatus>,
     /// Its feeds.
     pub feeds: Vec<FeedStatus>,
+    /// The streams of bundles that come in here.
+    pub streams: Vec<StreamStatus>,
     /// Entries of its ledger.
     pub ledger_entries: u64,
     /// Who is told of them, and how far that is.
@@ -114,6 +117,46 @@ pub struct FeedStatus {
     pub hash: Digest,
 }
 
+/// A stream of bundles at a glance: what comes no more, nobody sees otherwise.
+#[derive(Clone, Debug, Serialize)]
+pub struct StreamStatus {
+    /// Its name.
+    pub stream: String,
+    /// The number of the last bundle that was taken in.
+    pub number: u64,
+    /// When that was written, by its sender's clock; none if a program took it in that did not note it.
+    pub written: Option<Time>,
+    /// How long ago that was, in seconds.
+    pub age_seconds: Option<i64>,
+}
+
+/// From this age on it is said loudly that a feed is stale, or that no bundle comes. The default policy holds from the same age on.
+pub const STALE: Span = Span::days(45);
+
+impl StreamStatus {
+    /// That no newer bundle came for so long that somebody should ask why.
+    pub fn silence(&self) -> Option<String> {
+        let days = self.age_seconds.filter(|age| *age > STALE.as_seconds())? / Span::days(1).as_seconds();
+        Some(format!(
+            "No bundle of stream {} came since bundle {}, which was written {days} days ago: ask its sender whether there are newer ones, and who carries them.",
+            self.stream, self.number
+        ))
+    }
+}
+
+async fn stream_status(station: &Station, now: Time) -> Result<Vec<StreamStatus>> {
+    const IMPORT: &str = "import/";
+    let mut out = Vec::new();
+    for (name, id) in station.store.db.refs(IMPORT).await? {
+        let state: ImportState = station.store.db.get(Id::new(id)).await?;
+        let stream = name.strip_prefix(IMPORT).unwrap_or_default().to_owned();
+        let number = state.bundles.last().map_or(0, |bundle| bundle.number);
+        let age_seconds = state.written.map(|written| now.since(written).as_seconds());
+        out.push(StreamStatus { stream, number, written: state.written, age_seconds });
+    }
+    Ok(out)
+}
+
 /// The feeds of a station.
 pub async fn feed_status(station: &Station) -> Result<Vec<FeedStatus>> {
     let now = station.now().await?;
@@ -162,6 +205,7 @@ pub async fn status(station: &Station) -> Result<Status> {
         now: station.now().await?,
         channels,
         feeds: feed_status(station).await?,
+        streams: stream_status(station, station.now().await?).await?,
         ledger_entries: station.store.db.ledger_head().await?.number,
         ledger_feeds: ledger::feed::states(station).await?,
         broken_glass: broken_glass(station).await?,

@@ -219,6 +219,7 @@ async fn carried(station: &Station, name: &str, receipt: &Path) {
     let receiver = open(&receipt.with_extension("receiver")).await;
     let taken = ImportState {
         stands_at: None,
+        written: None,
         bundles: vec![bundle],
         public_key: station.key.public_hex(),
         root: None,

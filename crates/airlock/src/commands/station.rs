@@ -102,6 +102,12 @@ fn text(status: &Status) -> String {
             broken.by, broken.what, broken.reason, broken.proposal
         );
     }
+    for stream in &status.streams {
+        let written =
+            stream.written.map_or_else(String::new, |at| format!(", written {}", ago(status.now, at)));
+        let silence = stream.silence().map_or_else(String::new, |said| format!("  {said}\n"));
+        out += &format!("\nStream {}: bundle {} is in{written}\n{silence}", stream.stream, stream.number);
+    }
     if status.damaged > 0 {
         out += &format!(
             "\n{} damaged on the disk and set aside: run `airlock fsck --repair`.\n",

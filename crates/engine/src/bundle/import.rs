@@ -348,6 +348,7 @@ async fn stream(station: &Station, opened: &Opened, entry: &Entry) -> Result<Ref
         ledger: m.ledger,
         via: BTreeMap::new(),
         stands_at: None,
+        written: None,
     };
     let mut state = entry.state.clone().unwrap_or_else(fresh);
     state.take(Base { number: m.number, manifest: opened.digest });
@@ -355,6 +356,7 @@ async fn stream(station: &Station, opened: &Opened, entry: &Entry) -> Result<Ref
     // Who goes back forgets nothing of what was seen since.
     if !entry.back {
         (state.public_key, state.root, state.ledger) = (public_key, owner, m.ledger);
+        state.written = Some(m.created);
     }
     let id = station.store.db.put(&state).await?;
     Ok(RefChange { name: format!("import/{}", m.stream), from: entry.from, to: Some(id.digest()) })

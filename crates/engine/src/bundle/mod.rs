@@ -47,6 +47,7 @@ use airlock_core::id::{Digest, Id};
 use airlock_core::ledger::LedgerHead;
 use airlock_core::request::Answers;
 use airlock_core::snapshot::Snapshot;
+use airlock_core::time::Time;
 
 /// One bundle that was written: enough to make the next one a delta against it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +96,9 @@ pub struct ImportState {
     /// The bundle at which the channels stand, where a person went back from the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stands_at: Option<Base>,
+    /// When the last one was written, by its sender's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written: Option<Time>,
 }
 
 impl ImportState {

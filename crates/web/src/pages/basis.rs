@@ -6,10 +6,10 @@ use airlock_core::policy::Policy;
 use airlock_core::time::Time;
 use airlock_engine::channel::fed_by;
 use airlock_engine::error::Result;
+use airlock_engine::status::STALE;
 use airlock_engine::view::{ChannelView, View};
 
 use super::format::{Hash, Prose, When, ago};
-use super::station::STALE;
 
 /// Longest policy text that a page shows, in bytes.
 const POLICY_BYTES_MAX: usize = 16_384;

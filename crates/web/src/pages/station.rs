@@ -4,16 +4,13 @@ use airlock_core::advisory::FeedKind;
 use airlock_core::snapshot::Counts;
 use airlock_core::time::Span;
 use airlock_engine::station::Side;
-use airlock_engine::status::{BrokenGlass, ChannelStatus, FeedStatus, Status, status};
+use airlock_engine::status::{BrokenGlass, ChannelStatus, FeedStatus, STALE, Status, StreamStatus, status};
 use airlock_engine::view::View;
 use askama::Template;
 
 use super::bar::Bar;
 use super::format::{Hash, Prose, When, count, rough, thousands};
 use super::reply::{Answer, Ask, Shell, html, json};
-
-/// From this age on a feed's staleness is said loudly. The default policy holds from the same age on.
-pub(super) const STALE: Span = Span::days(45);
 
 #[derive(Template)]
 #[template(path = "station.html")]
@@ -71,7 +68,7 @@ pub(super) async fn page(ask: &Ask, view: &View) -> Answer {
         shell: Shell::new(ask, view, status.now, status.name.clone(), Vec::new()),
         waiting: waiting(held),
         fresh: fresh(&status),
-        alarms: alarms(&status.feeds),
+        alarms: alarms(&status),
         bar: has_any.then(|| Bar::new(counts, 0)),
         channels: status.channels.iter().map(|c| ChannelRow::of(c, &status)).collect(),
         feeds: status.feeds.iter().map(|f| FeedRow::of(f, &status)).collect(),
@@ -108,17 +105,24 @@ fn is_stale(feed: &FeedStatus) -> bool {
 
 /// How old the oldest of those feeds is whose age counts.
 fn fresh(status: &Status) -> String {
+    let newest = status.streams.iter().filter_map(|stream| stream.age_seconds).min();
+    let came = match newest {
+        Some(age) if age < 60 => " The newest bundle was written just now.".to_owned(),
+        Some(age) => format!(" The newest bundle was written {} ago.", rough(Span::seconds(age))),
+        None => String::new(),
+    };
     let ages = status.feeds.iter().filter(|f| kind_of(f).is_some_and(FeedKind::ages));
     match ages.map(|f| f.age_seconds).max() {
-        Some(age) if age < 60 => "What is known of vulnerabilities was read just now.".to_owned(),
+        Some(age) if age < 60 => format!("What is known of vulnerabilities was read just now.{came}"),
         Some(age) => {
-            format!("What is known of vulnerabilities is at most {} old.", rough(Span::seconds(age)))
+            format!("What is known of vulnerabilities is at most {} old.{came}", rough(Span::seconds(age)))
         }
-        None => String::new(),
+        None => came,
     }
 }
 
-fn alarms(feeds: &[FeedStatus]) -> Vec<Prose> {
+fn alarms(status: &Status) -> Vec<Prose> {
+    let feeds = &status.feeds;
     let mut out = Vec::new();
     if !feeds.iter().any(|f| kind_of(f).is_some_and(FeedKind::is_advisories)) {
         out.push(Prose::new(
@@ -134,6 +138,7 @@ fn alarms(feeds: &[FeedStatus]) -> Vec<Prose> {
             rough(Span::seconds(feed.age_seconds))
         )));
     }
+    out.extend(status.streams.iter().filter_map(StreamStatus::silence).map(|said| Prose::new(&said)));
     out
 }
 
