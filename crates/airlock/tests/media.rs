@@ -306,3 +306,29 @@ async fn a_medium_that_is_read_only_is_read_and_refuses_to_be_written() {
         low.run(&["export", text(&disk.mount.join("another"))]).exits(0);
     }
 }
+
+#[tokio::test]
+async fn an_import_from_the_disk_of_the_station_shares_blocks_where_that_can_and_keeps_them() {
+    let world = World::with_noise(HEAVY.0, HEAVY.1).await;
+    let low = world.connected("low");
+    low.run(&["sync"]).exits(0);
+    for disk in disks(&world) {
+        let on = disk.mount.file_name().unwrap().to_str().unwrap().to_owned();
+        let carried = disk.mount.join("bundle");
+        low.run(&["export", text(&carried)]).exits(0);
+        let high = world.station(&format!("{on}/high"), "isolated");
+        high.trust(&low);
+        let (before, bytes) = (disk.free(), (HEAVY.0 * HEAVY.1) as u64);
+        high.run(&["import", text(&carried)]).exits(0);
+        let taken = before.saturating_sub(disk.free());
+        println!("{on}: {taken} bytes were taken by a bundle of {bytes}");
+        let is_shared = taken < bytes / 4;
+        assert_eq!(is_shared, on.ends_with("xfs"), "{on}: {taken} of {bytes}");
+        // What becomes of the bundle is nothing to the station.
+        for (path, size) in files(&carried) {
+            std::fs::write(path, vec![7; usize::try_from(size).unwrap()]).unwrap();
+        }
+        is_whole(&high);
+        assert_eq!(published(&high), published(&low));
+    }
+}

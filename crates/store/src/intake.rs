@@ -387,6 +387,33 @@ impl Incoming<'_> {
         Ok(())
     }
 
+    /// Takes the blocks of a file as they are, where that lies in the same file system and it can share them, and hashes the at most
+    /// `size` bytes that are here then: whatever becomes of the other file, these stay. Says whether it could; else they are to be written.
+    pub fn share(
+        &mut self,
+        from: &File,
+        size: u64,
+        buffer: &mut [u8],
+        told: impl Fn(u64),
+    ) -> Result<bool, StoreError> {
+        if self.goes.part().is_some() || rustix::fs::ioctl_ficlone(&self.file, from).is_err() {
+            return Ok(false);
+        }
+        // One more than it may have, so that what is longer hashes to something else.
+        let mut own =
+            File::open(&self.path).map_err(StoreError::file(&self.path))?.take(size.saturating_add(1));
+        loop {
+            let n = own.read(buffer).map_err(StoreError::file(&self.path))?;
+            if n == 0 {
+                self.begun = self.size;
+                return Ok(true);
+            }
+            self.hasher.update(&buffer[..n]);
+            self.size += n as u64;
+            told(n as u64);
+        }
+    }
+
     /// Forgets all bytes: the blob comes from its beginning again.
     pub fn restart(&mut self) -> Result<(), StoreError> {
         let emptied = match self.goes.part() {

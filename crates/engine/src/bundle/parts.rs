@@ -19,6 +19,9 @@ use super::{media, parity};
 use crate::error::{Error, Result};
 use crate::progress::{Progress, Unit};
 
+/// Smaller files are copied, also where they could share their blocks with what lies on the medium, in bytes.
+const SHARED_MIN: u64 = 64 << 10;
+
 /// Folders by the bundle that they belong to: the bundles of each stream in the order of their numbers, since a later one may build
 /// on an earlier one. A folder that holds a whole bundle stands alone, and so does what is no bundle.
 pub fn grouped(dirs: &[PathBuf]) -> Result<Vec<Vec<PathBuf>>> {
@@ -364,20 +367,27 @@ fn from_medium(
     told: &(impl Fn(u64) + Sync),
 ) -> Result<Result<()>> {
     let mut incoming = target.begin(intake)?;
-    let mut own = None;
-    let passed = part.pass(&file.path.text(), file.size, buffer, |bytes| {
-        told(bytes.len() as u64);
-        incoming.write(bytes).map_err(|e| {
-            let stop = Error::fault("this station cannot write");
-            own = Some(e);
-            stop
-        })
-    });
-    if let Some(error) = own {
-        return Err(error.into());
-    }
-    if let Err(error) = passed {
-        return Ok(Err(error));
+    let lying = match part.open(&file.path.text(), file.size) {
+        Ok(lying) => lying,
+        Err(error) => return Ok(Err(error)),
+    };
+    let is_shared = file.size >= SHARED_MIN && incoming.share(&lying, file.size, buffer, told)?;
+    if !is_shared {
+        let (path, mut own) = (part.dir.join(file.path.text()), None);
+        let passed = media::pass(&lying, &path, buffer, |bytes| {
+            told(bytes.len() as u64);
+            incoming.write(bytes).map_err(|e| {
+                let stop = Error::fault("this station cannot write");
+                own = Some(e);
+                stop
+            })
+        });
+        if let Some(error) = own {
+            return Err(error.into());
+        }
+        if let Err(error) = passed {
+            return Ok(Err(error));
+        }
     }
     match incoming.finish() {
         Ok(()) => Ok(Ok(())),

@@ -330,16 +330,9 @@ impl Opened {
         .hint("the copy was broken off or the medium is damaged: copy the bundle again"))
     }
 
-    /// Hands on the bytes of a file of the bundle, which must be of this size. They are not compared with anything.
-    pub(super) fn pass(
-        &self,
-        path: &str,
-        size: u64,
-        buffer: &mut [u8],
-        each: impl FnMut(&[u8]) -> Result<()>,
-    ) -> Result<()> {
-        let path = self.dir.join(path);
-        media::pass(&self.open_file(&path, size)?, &path, buffer, each)
+    /// Opens a file of the bundle by its path there, which must be of this size.
+    pub(super) fn open(&self, path: &str, size: u64) -> Result<File> {
+        self.open_file(&self.dir.join(path), size)
     }
 
     /// Compares a file as it lies on the medium with its hash.
