@@ -27,11 +27,17 @@ const ROOM_BYTES: u64 = 7 << 30;
 /// What a receiver takes to listen.
 const LISTENING: Duration = Duration::from_millis(500);
 const ADDRESS: &str = "10.99.0.2:4433";
+/// Where the receiver listens behind a relay.
+const BEHIND: &str = "127.0.0.1:4434";
+/// How fast it is sent to a relay, which moves packets one by one; repair is chosen by it.
+const RELAYED_RATE: &str = "500M";
+/// Percent of packets lost that no repair covers which is chosen.
+const HEAVY_LOSS: u32 = 20;
 const LOW: &str = "airlock-bench-low";
 const HIGH: &str = "airlock-bench-high";
 
 /// Measures, where network namespaces can be made. Three minutes, and before them what building takes where nothing is
-/// built yet; `AIRLOCK_BENCH_BIN` names a folder in which `airlock` and `examples/plant`, `blast` and `repair` are built already.
+/// built yet; `AIRLOCK_BENCH_BIN` names a folder in which `airlock` and `examples/plant`, `blast`, `repair` and `relay` are built already.
 pub fn run() -> Result<()> {
     let bin = match std::env::var_os("AIRLOCK_BENCH_BIN") {
         Some(bin) => root().join(bin),
@@ -58,7 +64,7 @@ fn build() -> Result<PathBuf> {
     println!("one-way link: building in release first, which takes minutes where nothing is built yet");
     let began = Instant::now();
     cargo(&["build", "--release", "--locked", "-p", "airlock", "--bins"], &[])?;
-    let examples = ["--example", "plant", "--example", "blast", "--example", "repair"];
+    let examples = ["--example", "plant", "--example", "blast", "--example", "repair", "--example", "relay"];
     cargo(&[&["build", "--release", "--locked", "-p", "airlock-testkit"], &examples[..]].concat(), &[])?;
     println!(
         "one-way link: built in {:.0} s; what follows is measured without it",
@@ -160,6 +166,16 @@ fn measure(bin: &Path, dir: &Path, files: u32) -> Result<()> {
                 Err(why) => println!("    {percent} % lost: no figure, because {why}"),
             }
         }
+    }
+    match twice(&airlock, &dir) {
+        Ok(said) => println!("  {HEAVY_LOSS} % lost: {said}"),
+        Err(why) => println!("  {HEAVY_LOSS} % lost: no figure, because {why}"),
+    }
+    match relayed(bin, &airlock, &dir) {
+        Ok(said) => println!(
+            "  at {RELAYED_RATE} through a relay that loses 1 % at random and everything for 50 ms twice a second, with packets that overtake each other, every fifth twice: {said}"
+        ),
+        Err(why) => println!("  through a relay: no figure, because {why}"),
     }
     Ok(())
 }
@@ -267,32 +283,107 @@ fn not_whole(report: &Value) -> String {
     )
 }
 
-/// Sends the bundle over the link, and holds what came against it.
-fn cross(airlock: &str, dir: &str) -> Result<Crossed> {
+/// One sending of a bundle: what both ends say of it, and from the start of the sender to the end of the receiver, in seconds.
+struct Sending {
+    sent: Value,
+    report: Value,
+    seconds: f64,
+}
+
+/// The answer of a command, whatever its status is.
+fn answer(child: Child) -> Result<Value> {
+    let output = child.wait_with_output().map_err(|e| e.to_string())?;
+    let said = || String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    serde_json::from_slice(&output.stdout).map_err(|e| format!("{e}: {}", said()))
+}
+
+/// Sends the bundle to an address, while the receiver listens at one.
+fn send(airlock: &str, dir: &str, (to, at): (&str, &str), more: &[&str]) -> Result<Sending> {
     let [low, high, inbox, bundle] = ["low", "high", "inbox", "bundle"].map(|name| format!("{dir}/{name}"));
-    let _ = std::fs::remove_dir_all(&inbox);
-    let (to, quiet) = (format!("udp://{ADDRESS}"), ["--json", "--quiet"]);
-    let receive = ["receive", "--listen", &to, "--into", &inbox, "--once"];
+    let (to, at, quiet) = (format!("udp://{to}"), format!("udp://{at}"), ["--json", "--quiet"]);
+    let receive = ["receive", "--listen", &at, "--into", &inbox, "--once"];
     let receiver = within(HIGH, &[&[airlock, "--station", &high], &quiet[..], &receive].concat())?;
     std::thread::sleep(LISTENING);
     let began = Instant::now();
     let send = ["send", &bundle, "--to", &to];
-    let sender = within(LOW, &[&[airlock, "--station", &low], &quiet[..], &send].concat())?;
-    let report = said(receiver);
-    let whole_seconds = began.elapsed().as_secs_f64();
-    let sent: Value = serde_json::from_str(&said(sender)?).map_err(|e| e.to_string())?;
-    let report: Value = serde_json::from_str(&report?).map_err(|e| e.to_string())?;
-    let place = report.get("bundle").and_then(Value::as_str).ok_or_else(|| not_whole(&report))?;
-    shell(&format!("diff -r {bundle} {place}"))?;
-    std::fs::remove_dir_all(&inbox).map_err(|e| e.to_string())?;
+    let sender = within(LOW, &[&[airlock, "--station", &low], &quiet[..], &send, more].concat())?;
+    let report = answer(receiver);
+    let seconds = began.elapsed().as_secs_f64();
+    Ok(Sending { sent: answer(sender)?, report: report?, seconds })
+}
+
+/// Holds what came against what was sent, and forgets it.
+fn is_whole(dir: &str, report: &Value) -> Result<()> {
+    let place = report.get("bundle").and_then(Value::as_str).ok_or_else(|| not_whole(report))?;
+    shell(&format!("diff -r {dir}/bundle {place}"))?;
+    std::fs::remove_dir_all(format!("{dir}/inbox")).map_err(|e| e.to_string())
+}
+
+/// Sends the bundle over the link, and holds what came against it.
+fn cross(airlock: &str, dir: &str) -> Result<Crossed> {
+    let _ = std::fs::remove_dir_all(format!("{dir}/inbox"));
+    let Sending { sent, report, seconds } = send(airlock, dir, (ADDRESS, ADDRESS), &[])?;
+    is_whole(dir, &report)?;
     let counts = report.get("packets").cloned().unwrap_or_default();
     let (lost, received) = (figure(&counts, "lost"), figure(&counts, "received"));
     Ok(Crossed {
         bytes: figure(&report, "total"),
         packets_seconds: figure(&report, "seconds"),
-        whole_seconds,
+        whole_seconds: seconds,
         lost_percent: 100.0 * lost / (lost + received).max(1.0),
         restored: figure(&counts, "restored"),
         repair_percent: figure(&sent, "repair_percent"),
     })
+}
+
+/// More is lost than repair covers: what came is kept, and the list of the rest completes it in a second pass.
+fn twice(airlock: &str, dir: &str) -> Result<String> {
+    let _ = std::fs::remove_dir_all(format!("{dir}/inbox"));
+    lose(HEAVY_LOSS)?;
+    let first = send(airlock, dir, (ADDRESS, ADDRESS), &[])?;
+    let list =
+        first.report.get("missing").and_then(Value::as_str).ok_or("nothing is missing after it")?.to_owned();
+    let lines = std::fs::read_to_string(&list).map_err(|e| e.to_string())?.lines().count();
+    lose(1)?;
+    let second = send(airlock, dir, (ADDRESS, ADDRESS), &["--only", &list])?;
+    is_whole(dir, &second.report)?;
+    let megabytes = |key: &str| figure(&first.report, key) / 1e6;
+    Ok(format!(
+        "{:.0} of {:.0} MB are kept after {:.2} s; with 1 % lost the list of {lines} lines brings the other {:.0} MB in {:.2} s, bit-exact",
+        megabytes("arrived"),
+        megabytes("total"),
+        first.seconds,
+        megabytes("missing_bytes"),
+        second.seconds
+    ))
+}
+
+/// Through a relay that does all that links do.
+fn relayed(bin: &Path, airlock: &str, dir: &str) -> Result<String> {
+    let _ = std::fs::remove_dir_all(format!("{dir}/inbox"));
+    lose(0)?;
+    shell(&format!("ip -n {HIGH} link set lo up"))?;
+    let relay = bin.join("examples/relay").display().to_string();
+    let mut relay = Command::new("ip")
+        .args(["netns", "exec", HIGH, &relay, ADDRESS, BEHIND, "10", "50"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .map_err(|e| e.to_string())?;
+    std::thread::sleep(LISTENING);
+    let crossed = send(airlock, dir, (ADDRESS, BEHIND), &["--rate", RELAYED_RATE]);
+    drop(relay.stdin.take());
+    let _ = relay.wait();
+    let Sending { sent, report, seconds } = crossed?;
+    is_whole(dir, &report)?;
+    let counts = report.get("packets").cloned().unwrap_or_default();
+    let (lost, received) = (figure(&counts, "lost"), figure(&counts, "received"));
+    Ok(format!(
+        "{:.0} MB in {seconds:.1} s, bit-exact; {:.1} % lost, {} came twice, {} pieces restored, repair {} %",
+        figure(&report, "total") / 1e6,
+        100.0 * lost / (lost + received).max(1.0),
+        figure(&counts, "repeated"),
+        figure(&counts, "restored"),
+        figure(&sent, "repair_percent"),
+    ))
 }
