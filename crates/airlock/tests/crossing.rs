@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Server, Station, World, published, text};
+use common::{Server, Station, World, airlock, published, text};
 use serde_json::Value;
 
 const ANY: &str = "*/*";
@@ -280,4 +280,54 @@ async fn what_is_approved_at_each_of_three_stations_arrives_and_the_last_ledger_
         .map(|hop| hop["sender"]["name"].as_str().unwrap())
         .collect();
     assert_eq!(hops, ["low", "staging"]);
+}
+
+#[tokio::test]
+async fn that_a_senders_decisions_count_nowhere_else_is_said_to_whoever_wants_to_accept_them() {
+    let world = World::new().await;
+    let (low, high) = (world.connected("low"), world.station("high", "isolated"));
+    let print = low.json(&["status"])["fingerprint"].as_str().unwrap().to_owned();
+    let key = low.key();
+    let add = ["trust", "add", "low", text(&key), "--fingerprint", &print, "--accept"];
+    for what in ["decisions", "waivers", "decisions,waivers,loosening"] {
+        high.run(&[&add[..], &[what]].concat())
+            .exits(2)
+            .says("count on no other station")
+            .says("review waive");
+    }
+    assert_eq!(high.json(&["trust", "list"])["trusted"].as_array().map(Vec::len), Some(0));
+    high.run(&[&add[..], &["loosening"]].concat()).exits(0);
+}
+
+/// Two months later, when nothing came any more.
+const LATER: &str = "2026-05-01T12:00:00Z";
+
+#[tokio::test]
+async fn that_no_bundle_comes_any_more_is_said_and_what_rests_on_old_knowledge_is_held() {
+    let world = World::new().await;
+    let (low, disk, high) = world.across();
+    high.run(&["import", text(&disk)]).exits(0);
+    let now = high.json(&["status"]);
+    assert_eq!(
+        (&now["streams"][0]["number"], &now["streams"][0]["age_seconds"]),
+        (&1.into(), &0.into()),
+        "{now}"
+    );
+    let silence = "No bundle of stream ";
+    assert!(!high.run(&["status"]).stdout.contains(silence));
+    let at = |station: &Station, args: &[&str]| {
+        airlock(&[&["--station", text(&station.dir), "--now", LATER, "--quiet"], args].concat())
+    };
+    at(&high, &["status"]).exits(0).shows(silence).shows("since bundle 1, which was written 61 days ago");
+    let server = high.serve_at(LATER);
+    assert!(answers(&server, "", 200).contains("which was written 61 days ago"));
+
+    // Whoever withholds bundles gets nothing in by an old one.
+    let late = world.path("late");
+    airlock(&["init", text(&late), "--name", "late", "--side", "isolated", "--now", LATER]).exits(0);
+    let late = Station { dir: late };
+    let print = low.json(&["status"])["fingerprint"].as_str().unwrap().to_owned();
+    at(&late, &["trust", "add", "low", text(&low.key()), "--fingerprint", &print]).exits(0);
+    at(&late, &["import", text(&disk)]).exits(0);
+    at(&late, &["explain", "main", "other"]).exits(1).shows("stale-advisories");
 }

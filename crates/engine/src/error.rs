@@ -66,9 +66,10 @@ impl Error {
         Self::new(Kind::Unsafe, message).hint("nothing of it was taken; tell your security officer")
     }
 
-    /// A fault from outside.
+    /// A fault from outside. The next step is the same mostly, unless a better one is given.
     pub fn fault(message: impl Into<String>) -> Self {
         Self::new(Kind::Fault, message)
+            .hint("run it again, which harms nothing; if it stays so, `airlock fsck` looks at what this station holds")
     }
 
     /// Adds what to do next.

@@ -136,6 +136,10 @@ pub struct ChangeArgs {
 pub enum AcceptArg {
     /// Advisories and maps that are milder than those before.
     Loosening,
+    /// What its people decided: it counts on no other station, and is refused.
+    Decisions,
+    /// What its people waived: it counts on no other station, and is refused.
+    Waivers,
 }
 
 /// `airlock trust`

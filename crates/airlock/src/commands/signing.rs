@@ -200,6 +200,18 @@ pub fn whom(path: &Path) -> Result<Whom> {
     }
 }
 
+/// What of a sender needs no person here, as far as anything may.
+fn accepted(what: AcceptArg) -> Result<trust::Accept> {
+    let of = match what {
+        AcceptArg::Loosening => return Ok(trust::Accept::Loosening),
+        AcceptArg::Decisions => "decisions",
+        AcceptArg::Waivers => "waivers",
+    };
+    Err(Error::usage(format!("a sender's {of} count on no other station, and nothing can accept them")).hint(
+        "whoever is responsible here looks at it: `airlock review approve` or `airlock review waive`; milder advisories are accepted with --accept loosening",
+    ))
+}
+
 /// The key of a station for its link: a root sends no packets.
 fn link(path: &Path) -> Result<Whom> {
     match roots::is_root(path) {
@@ -214,7 +226,7 @@ pub async fn trust(cx: &Cx, command: TrustCommand) -> Result<ExitCode> {
     let station = cx.open().await?;
     match command {
         TrustCommand::Add { name, keyfile, fingerprint, stream, channels, recipient, accept, link_only } => {
-            let accept = accept.into_iter().map(|AcceptArg::Loosening| trust::Accept::Loosening).collect();
+            let accept = accept.into_iter().map(accepted).collect::<Result<_>>()?;
             let limits = trust::Limits { stream, channels, recipient, accept };
             let whom = if link_only { link(&keyfile)? } else { whom(&keyfile)? };
             let added = trust::add(&station, &name, whom, &fingerprint, limits).await?;

@@ -268,7 +268,11 @@ async fn check_above(station: &Station, name: &str, m: &Manifest, trust: &Trust)
 
 async fn check_channel(station: &Station, name: &str, m: &Manifest, trust: &Trust) -> Result<()> {
     if !trust.channels.is_empty() && !trust.channels.iter().any(|c| c == name) {
-        return Err(Error::unsafe_(format!("`{}` is not trusted for channel `{name}`", trust.name)));
+        return Err(Error::unsafe_(format!("`{}` is not trusted for channel `{name}`", trust.name)).hint(format!(
+            "if that channel is meant to come from there, `airlock trust revoke {0}` and `airlock trust add {0}` again with --channel for each of its channels; \
+             else have it exported without this one",
+            trust.name
+        )));
     }
     check_above(station, name, m, trust).await?;
     let Some(id) = station.store.db.find_ref(&ref_name(name, "def")).await? else { return Ok(()) };
@@ -284,7 +288,8 @@ async fn check_channel(station: &Station, name: &str, m: &Manifest, trust: &Trus
         ChannelFeed::Bundles { stream } => Err(Error::unsafe_(format!(
             "channel `{name}` is fed by bundles of `{stream}`, not of `{}`",
             m.stream
-        ))),
+        ))
+        .hint("a channel has one sender: have this one exported under another name: here it stays that sender's")),
         ChannelFeed::Source { .. } | ChannelFeed::Parent { .. } | ChannelFeed::Tree {} => {
             Err(Error::unsafe_(format!(
                 "channel `{name}` is fed by a source of this station; a bundle never merges into it"

@@ -482,7 +482,8 @@ async fn sign(
     let mut lines = Lines::from(vec![line.clone()]);
     lines.hold(&text, |_| true)?;
     if !lines.has_signed(&line.public_key) {
-        return Err(Error::fault("the signature that was made does not fit; nothing was released"));
+        return Err(Error::fault("the signature that was made does not fit; nothing was released")
+            .hint("run it again; if it stays so, this station's key is damaged: put it back from a copy"));
     }
     report.release = root.as_ref().map(|chain| Released::by(chain, &lines));
     let detail = serde_json::to_value(&report)?;

@@ -70,7 +70,10 @@ impl Seals {
 }
 
 fn read(texts: &[String]) -> Result<Vec<Recipient>> {
-    let usage = |e: airlock_formats::age::RecipientError| Error::usage(e.to_string());
+    let usage = |e: airlock_formats::age::RecipientError| {
+        Error::usage(e.to_string())
+            .hint("give what `airlock key identity` prints on the other station: `age1...`")
+    };
     texts.iter().map(|text| text.parse().map_err(usage)).collect()
 }
 
@@ -81,7 +84,8 @@ fn recipients(station: &Station, to: Option<&str>, named: &[Recipient]) -> Resul
     all.extend(named);
     match all.len() {
         count if count <= RECIPIENTS_MAX => Ok(all.into_iter().collect()),
-        _ => Err(Error::usage(format!("a bundle is sealed to {RECIPIENTS_MAX} recipients at most"))),
+        _ => Err(Error::usage(format!("a bundle is sealed to {RECIPIENTS_MAX} recipients at most"))
+            .hint("write one for each of several peers: --to PEER, with recipients of its own")),
     }
 }
 

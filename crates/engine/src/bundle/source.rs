@@ -137,6 +137,7 @@ impl Source {
 /// What was here a moment ago is not any more.
 pub(super) fn left(name: &str) -> Error {
     Error::fault(format!("{name} left the store"))
+        .hint("run it again; if it stays so, `airlock fsck --repair` fetches again what can be fetched")
 }
 
 /// The store has other bytes than those that came.
