@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     airlock_memory::give_back_soon();
     run(cli::Cli::parse()).unwrap_or_else(|error| {
         eprintln!("error: {}", output::plain_lines(&error.message));
-        if let Some(hint) = &error.hint {
+        if let Some(hint) = error.next_step() {
             eprintln!("  hint: {}", output::plain_lines(hint));
         }
         ExitCode::from(match error.kind {

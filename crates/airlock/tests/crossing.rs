@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use airlock_core::id::Digest;
+use airlock_testkit::conda;
 use common::{Server, Station, World, airlock, published, text};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const ANY: &str = "*/*";
 
@@ -65,6 +67,10 @@ async fn what_its_sender_denies_later_is_served_at_no_date_any_more() {
     high.run(&["replay", "main"]).exits(0);
     high.run(&["judge", "main", "--anew"]).exits(0);
     assert_eq!(server.get(&paths[1], ANY).0, 403);
+    // Nor is it by going back to where the sender had not said it yet.
+    let reason = ["--allow-rollback", "--reason", "the newest one broke something"];
+    high.run(&[&["import", text(&disk)], &reason[..]].concat()).exits(1).says("would come back");
+    assert_eq!(server.get(&paths[1], ANY).0, 403);
 
     // The sender takes that back, which is its own word.
     let decision = low.json(&["review", "list"]);
@@ -78,6 +84,51 @@ async fn what_its_sender_denies_later_is_served_at_no_date_any_more() {
         answers(&server, path, 200);
     }
     assert_eq!(published(&low), published(&high));
+}
+
+#[tokio::test]
+async fn going_back_to_before_a_file_was_there_keeps_what_its_sender_denied_since() {
+    let world = World::new().await;
+    let (low, disk, high) = world.across();
+    high.run(&["import", text(&disk)]).exits(0);
+    let mut source = world.kit.conda_source("conda");
+    source.add(&conda("fresh", "1.0"), &json!({}));
+    source.write();
+    low.run(&["sync"]).exits(0);
+    let second = exported(&world, &low, "second", &[]);
+    high.run(&["import", text(&second)]).exits(0);
+    let (file, with_it) = offered(&high, "fresh");
+    low.run(&["block", "main", "fresh", "--reason", "stolen name"]).exits(0);
+    let third = exported(&world, &low, "third", &[]);
+    high.run(&["import", text(&third)]).exits(0);
+    let server = high.serve();
+    let path = format!("conda/main@{with_it}/{file}");
+    answers(&server, &path, 403);
+    let back = ["--allow-rollback", "--reason", "the newest one broke something"];
+    high.run(&[&["import", text(&disk)], &back[..]].concat()).exits(0);
+    let server = high.serve();
+    assert!(answers(&server, &path, 403).contains("stolen name"));
+}
+
+#[tokio::test]
+async fn what_a_parent_denies_reaches_whoever_takes_in_its_child_alone() {
+    let world = World::new().await;
+    let low = world.connected("low");
+    low.run(&["channel", "add", "main/team"]).exits(0);
+    low.run(&["sync"]).exits(0);
+    let high = world.station("high", "isolated");
+    high.trust(&low);
+    let alone = ["--channel", "main/team"];
+    high.run(&["import", text(&exported(&world, &low, "first", &alone))]).exits(0);
+    let shown = high.json(&["explain", "main/team", "other"]);
+    let file = shown["artifacts"][0]["artifact"].as_str().unwrap_or_else(|| panic!("{shown}")).to_owned();
+    let first = high.json(&["snapshot", "show", "main/team"])["id"].as_str().unwrap().to_owned();
+    low.run(&["block", "main", "other", "--reason", "stolen name"]).exits(0);
+    high.run(&["import", text(&exported(&world, &low, "second", &alone))]).exits(0);
+    let server = high.serve();
+    for path in [format!("conda/main/team/{file}"), format!("conda/main/team@{first}/{file}")] {
+        assert!(answers(&server, &path, 403).contains("stolen name"), "{path}");
+    }
 }
 
 /// A bundle of a station in a folder of its own.
@@ -122,14 +173,22 @@ async fn a_delta_to_the_last_bundle_needs_no_receipt_and_a_lost_one_is_said() {
         (1, None)
     );
 
+    // One that took its number and was broken off before its signature was written: nothing rests on it.
+    let broken = exported(&world, &low, "broken", &["--to", "high", "--since-last"]);
+    assert_eq!(numbers(&low, &broken), (4, Some(3)));
+    let digest = Digest::of(&std::fs::read(broken.join("AIRLOCK.json")).unwrap());
+    std::fs::remove_file(low.dir.join(format!("sent/{digest}.written"))).unwrap();
+    let fifth = exported(&world, &low, "fifth", &["--to", "high", "--since-last"]);
+    assert_eq!(numbers(&low, &fifth), (5, Some(3)));
+
     // The second disk is lost: the third waits for it, and a receipt of what is there brings the rest.
     high.run(&["import", text(&third)])
         .exits(1)
         .says("bundle 3 builds on bundle 2, which was never taken in");
     let answer = receipt(&world, &high, &first, "answer");
-    let fourth = exported(&world, &low, "fourth", &["--to", "high", "--receipt", text(&answer)]);
-    assert_eq!(numbers(&low, &fourth), (4, Some(1)));
-    high.run(&["import", text(&fourth)]).exits(0);
+    let sixth = exported(&world, &low, "sixth", &["--to", "high", "--receipt", text(&answer)]);
+    assert_eq!(numbers(&low, &sixth), (6, Some(1)));
+    high.run(&["import", text(&sixth)]).exits(0);
     assert_eq!(published(&low), published(&high));
     low.run(&["export", text(&world.path("no")), "--since-last", "--full"]).exits(2);
 }
@@ -151,12 +210,17 @@ async fn a_receipt_by_another_key_answers_for_no_peer_unless_somebody_vouches_fo
         low.run(&["export", text(&world.path(disk)), "--to", "high", "--receipt", text(receipt)])
     };
     to_high("second", &answer).exits(0).shows("the first receipt of `high`");
-    to_high("third", &theirs).exits(3).says("another key answered for `high` before").says("--link-only");
+    to_high("third", &theirs).exits(3).says("another key answered for `high`").says("--link-only");
     assert!(!world.path("third").exists());
     to_high("fourth", &answer).exits(0);
-    // Somebody had the fingerprint read to him.
-    low.trust_with(&other, &["--link-only"]);
-    to_high("fifth", &theirs).exits(0).shows("the first receipt of `other`");
+    // Whoever else is trusted here answers for nobody but itself.
+    low.trust_as("staging", &other);
+    to_high("fifth", &theirs).exits(3);
+    low.run(&["trust", "revoke", "staging"]).exits(0);
+    // Somebody had the fingerprint read to him, and the key of before is that station's no more.
+    low.trust_as("high", &other);
+    to_high("sixth", &theirs).exits(0).shows("the first receipt of `other`");
+    to_high("seventh", &answer).exits(3).says("another key is trusted here as `high`");
 }
 
 #[tokio::test]

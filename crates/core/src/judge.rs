@@ -81,7 +81,7 @@ pub struct Local<'a> {
     pub previous: Option<&'a Judgement>,
     /// By file: the dependency of which nothing is offered any more (see [`crate::closure`]).
     pub lacks: Option<&'a BTreeMap<String, String>>,
-    /// What the station that sends the channel found of the shard, where it sends one.
+    /// What whoever the channel comes from, a sending station or its parent, found of the shard.
     pub sent: Option<&'a Judgement>,
 }
 
@@ -336,7 +336,7 @@ impl Case<'_> {
         let sent: Vec<RuleHit> = self.held_by_sender(now).collect();
         let is_held_there = sent.iter().any(|hit| hit.waived_by.is_none());
         rules.extend(sent);
-        rules.extend(self.denied_by_sender());
+        rules.extend(self.denied_at_origin());
         let frozen = self.cx.decisions.frozen(self.cx.channel, now);
         rules.extend(frozen.filter(|_| self.before.is_none_or(|before| !before.is_offered())).map(
             |decision| {
@@ -354,7 +354,7 @@ impl Case<'_> {
                         | builtin::REJECTED
                         | builtin::FILE_CHANGED
                         | builtin::MISMATCH
-                        | builtin::DENIED_BY_SENDER
+                        | builtin::DENIED_AT_ORIGIN
                 )
         });
         let lacks_bytes = self.cx.needs_bytes && self.fact.is_none_or(|f| f.file.is_none());

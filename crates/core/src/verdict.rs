@@ -53,8 +53,8 @@ pub mod builtin {
     pub const BAD_RECORD: &str = "bad-record";
     /// The station that sent the file holds it, and leaves it to a person here.
     pub const HELD_BY_SENDER: &str = "held-by-sender";
-    /// The station that sent the file denies it by now, and offers it no more.
-    pub const DENIED_BY_SENDER: &str = "denied-by-sender";
+    /// Whoever the file came from, a sending station or a parent channel, denied it and offers it no more.
+    pub const DENIED_AT_ORIGIN: &str = "denied-at-origin";
     /// All of them.
     pub const ALL: [&str; 9] = [
         BLOCKED,
@@ -65,7 +65,7 @@ pub mod builtin {
         NOT_FETCHED,
         BAD_RECORD,
         HELD_BY_SENDER,
-        DENIED_BY_SENDER,
+        DENIED_AT_ORIGIN,
     ];
 
     /// Whether a person may approve what this rule holds: a rule of the policy, or that a sender holds it.

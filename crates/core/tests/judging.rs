@@ -275,7 +275,7 @@ fn what_only_a_kept_snapshot_lists_is_judged_and_blocked() {
 }
 
 #[test]
-fn what_its_sender_denies_is_denied_wherever_a_kept_snapshot_lists_it_and_silence_takes_nothing_back() {
+fn what_its_origin_denies_is_denied_wherever_a_kept_snapshot_lists_it_until_it_is_offered_there_again() {
     let mut there = World::new(policy::DEFAULT);
     there.advisories = vec![advisory("CVE-1", Some(9.0))];
     let (denies, silent) = (there.judgement(), Judgement { artifacts: BTreeMap::new(), ..there.judgement() });
@@ -296,23 +296,22 @@ fn what_its_sender_denies_is_denied_wherever_a_kept_snapshot_lists_it_and_silenc
     let judged = &judgement.artifacts[FILE];
     assert_eq!(
         (judged.verdict, judge::reason(judged)),
-        (Verdict::Deny, "denied-by-sender: cvss-above-7: CVE-1".to_owned())
+        (Verdict::Deny, "denied-at-origin: cvss-above-7: CVE-1".to_owned())
     );
     assert!(judge::settle([("x", &judgement)], |_, _| true).blocks.reason("x", FILE).is_some());
     // No grace, no deadline.
     assert_eq!((judged.denied_from, judged.review_by), (None, None));
 
     here.previous = Some(judgement);
-    for (sent, verdict) in [
-        (Some(silent), Verdict::Deny),
-        (None, Verdict::Deny),
-        (Some(denies), Verdict::Deny),
-        // It says so itself.
-        (Some(admits), Verdict::Admit),
-    ] {
+    let mut holds = denies.clone();
+    holds.artifacts.values_mut().for_each(|judged| judged.verdict = Verdict::Hold);
+    for sent in [Some(silent), None, Some(holds), Some(denies), Some(admits.clone())] {
         here.sent = sent;
-        assert_eq!(here.verdict(), verdict);
+        assert_eq!(here.verdict(), Verdict::Deny);
     }
+    // It is offered there again.
+    here.shard = here.listed.clone();
+    assert_eq!(here.verdict(), Verdict::Admit);
 }
 
 #[test]

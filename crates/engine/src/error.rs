@@ -66,10 +66,15 @@ impl Error {
         Self::new(Kind::Unsafe, message).hint("nothing of it was taken; tell your security officer")
     }
 
-    /// A fault from outside. The next step is the same mostly, unless a better one is given.
+    /// A fault from outside.
     pub fn fault(message: impl Into<String>) -> Self {
         Self::new(Kind::Fault, message)
-            .hint("run it again, which harms nothing; if it stays so, `airlock fsck` looks at what this station holds")
+    }
+
+    /// What to do next; where nobody knows anything better, what may be done after any fault.
+    pub fn next_step(&self) -> Option<&str> {
+        let of_faults = "run it again, which goes on where this was; if it stays so, look after this machine's disk and network";
+        self.hint.as_deref().or((self.kind == Kind::Fault).then_some(of_faults))
     }
 
     /// Adds what to do next.

@@ -15,6 +15,7 @@ use crate::ledger::feed::FeedState;
 use crate::proposals::{self, State};
 use crate::shadow::{self, Shadow};
 use crate::station::{Side, Station};
+use crate::trust;
 
 /// A station at a glance.
 #[derive(Clone, Debug, Serialize)]
@@ -128,6 +129,8 @@ pub struct StreamStatus {
     pub written: Option<Time>,
     /// How long ago that was, in seconds.
     pub age_seconds: Option<i64>,
+    /// Whether anybody is trusted to send further ones.
+    pub awaited: bool,
 }
 
 /// From this age on it is said loudly that a feed is stale, or that no bundle comes. The default policy holds from the same age on.
@@ -136,7 +139,8 @@ pub const STALE: Span = Span::days(45);
 impl StreamStatus {
     /// That no newer bundle came for so long that somebody should ask why.
     pub fn silence(&self) -> Option<String> {
-        let days = self.age_seconds.filter(|age| *age > STALE.as_seconds())? / Span::days(1).as_seconds();
+        let age = self.age_seconds.filter(|age| self.awaited && *age > STALE.as_seconds())?;
+        let days = age / Span::days(1).as_seconds();
         Some(format!(
             "No bundle of stream {} came since bundle {}, which was written {days} days ago: ask its sender whether there are newer ones, and who carries them.",
             self.stream, self.number
@@ -146,13 +150,18 @@ impl StreamStatus {
 
 async fn stream_status(station: &Station, now: Time) -> Result<Vec<StreamStatus>> {
     const IMPORT: &str = "import/";
-    let mut out = Vec::new();
+    let (mut out, trusted) = (Vec::new(), trust::list(station).await?);
     for (name, id) in station.store.db.refs(IMPORT).await? {
         let state: ImportState = station.store.db.get(Id::new(id)).await?;
         let stream = name.strip_prefix(IMPORT).unwrap_or_default().to_owned();
         let number = state.bundles.last().map_or(0, |bundle| bundle.number);
         let age_seconds = state.written.map(|written| now.since(written).as_seconds());
-        out.push(StreamStatus { stream, number, written: state.written, age_seconds });
+        let awaited = trusted.iter().any(|trust| {
+            let is_its =
+                trust.public_key == state.public_key || (trust.root.is_some() && state.root.is_some());
+            is_its && trust.stream.as_ref().is_none_or(|named| *named == stream)
+        });
+        out.push(StreamStatus { stream, number, written: state.written, age_seconds, awaited });
     }
     Ok(out)
 }

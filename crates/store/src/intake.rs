@@ -15,6 +15,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Advice, fadvise};
+use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use airlock_core::id::Digest;
@@ -388,7 +389,8 @@ impl Incoming<'_> {
     }
 
     /// Takes the blocks of a file as they are, where that lies in the same file system and it can share them, and hashes the at most
-    /// `size` bytes that are here then: whatever becomes of the other file, these stay. Says whether it could; else they are to be written.
+    /// `size` bytes that are here then: whatever becomes of the other file, these stay. Says whether it could; else they are to be written,
+    /// also where what was shared cannot be read, since whose fault that is shows when it is copied.
     pub fn share(
         &mut self,
         from: &File,
@@ -396,21 +398,31 @@ impl Incoming<'_> {
         buffer: &mut [u8],
         told: impl Fn(u64),
     ) -> Result<bool, StoreError> {
-        if self.goes.part().is_some() || rustix::fs::ioctl_ficlone(&self.file, from).is_err() {
+        if self.goes.part().is_some() {
             return Ok(false);
         }
+        match rustix::fs::ioctl_ficlone(&self.file, from) {
+            Ok(()) => {}
+            Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::INVAL | Errno::NOTTY) => return Ok(false),
+            Err(_) => return self.restart().map(|()| false),
+        }
         // One more than it may have, so that what is longer hashes to something else.
-        let mut own =
-            File::open(&self.path).map_err(StoreError::file(&self.path))?.take(size.saturating_add(1));
+        let most = size.saturating_add(1);
+        let mut own = File::open(&self.path).map_err(StoreError::file(&self.path))?.take(most);
         loop {
-            let n = own.read(buffer).map_err(StoreError::file(&self.path))?;
-            if n == 0 {
+            let Ok(n) = own.read(buffer) else { return self.restart().map(|()| false) };
+            let bytes = buffer.get(..n).unwrap_or_default();
+            self.hasher.update(bytes);
+            self.size += n as u64;
+            let waiting = self.size - self.begun;
+            if waiting >= STRETCH_BYTES || n == 0 {
+                let _ = fadvise(own.get_ref(), self.begun, NonZeroU64::new(waiting), Advice::DontNeed);
                 self.begun = self.size;
+            }
+            if n == 0 {
+                told(self.size);
                 return Ok(true);
             }
-            self.hasher.update(&buffer[..n]);
-            self.size += n as u64;
-            told(n as u64);
         }
     }
 

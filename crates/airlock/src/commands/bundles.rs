@@ -124,7 +124,7 @@ async fn export_missing(
 ) -> Result<ExitCode> {
     if is_anew(what) || what.volume.is_some() {
         return Err(Error::usage("what a receipt misses is written again as it was, into one folder")
-            .hint("give one folder, without --plan, --channel, --include, --capacity, --max-file, --volume, --parity and --seal"));
+            .hint("give one folder, without --plan, --channel, --include, --since-last, --capacity, --max-file, --volume, --parity and --seal"));
     }
     let stream = export::stream_of(station, what.to.as_deref());
     if let Some(receipt) = &what.receipt {
@@ -558,9 +558,9 @@ fn lacking(report: &import::Report, incomplete: &parts::Incomplete) -> String {
         n => format!("; {} of other volumes", count(n, "file")),
     };
     let (shown, rest) = incomplete.names.split_at(incomplete.names.len().min(NAMED_MAX));
-    let rest = match rest.len() {
+    let rest = match rest.len() as u64 + incomplete.unnamed {
         0 => String::new(),
-        n => format!(" and {n} more, all of which --json names"),
+        n => format!(" and {n} more, which --json names"),
     };
     format!(
         "bundle {} of {} is not whole yet: {} of {} missing ({}){of_volumes}{single}: {}{rest}; nothing of it counts before all is \

@@ -1,4 +1,4 @@
-//! What the station that sent a file holds it by, or denies it by.
+//! What the station that sent a file holds it by; and that whoever it came from denies it.
 
 use super::{Case, hit, reason};
 use crate::decision::State;
@@ -21,18 +21,16 @@ impl Case<'_> {
         })
     }
 
-    /// That the station which sent the file denies it by now. What it offers is ours to judge; of what it does not, snapshots that are
-    /// kept here may list something still. That it says nothing of it any more takes nothing back.
-    pub(super) fn denied_by_sender(&self) -> Option<RuleHit> {
+    /// That whoever the file came from denied it. What is offered there is ours to judge; of what is not, snapshots that are kept here may
+    /// list something still. It is taken back by nothing but that the file is offered there again: a milder word of something that
+    /// nobody sends any more, silence, or an older word that somebody went back to let in nothing.
+    pub(super) fn denied_at_origin(&self) -> Option<RuleHit> {
         if !self.gone {
             return None;
         }
-        match self.sent {
-            Some(sent) if sent.verdict == Verdict::Deny => {
-                Some(hit(builtin::DENIED_BY_SENDER, Action::Deny, reason(sent)))
-            }
-            Some(_) => None,
-            None => self.before?.rules.iter().find(|hit| hit.rule == builtin::DENIED_BY_SENDER).cloned(),
+        match self.sent.filter(|sent| sent.verdict == Verdict::Deny) {
+            Some(sent) => Some(hit(builtin::DENIED_AT_ORIGIN, Action::Deny, reason(sent))),
+            None => self.before?.rules.iter().find(|hit| hit.rule == builtin::DENIED_AT_ORIGIN).cloned(),
         }
     }
 }

@@ -189,7 +189,7 @@ pub async fn export(station: &Station, dir: &Path, what: &What) -> Result<Report
     let db = &station.store.db;
     let (before, state) = state(db, &stream).await?;
     let last = state.bundles.last().map(|e| e.bundle);
-    let Receiver { base, receivers, told } = receiver(station, what, &stream, last).await?;
+    let Receiver { base, receivers, told } = receiver(station, what, &stream, &state).await?;
     let (snapshots, heads) = (gather::snapshots(station, what).await?, feeds::heads(station).await?);
     check_known(what, &heads)?;
     let needs = match base {
@@ -278,12 +278,17 @@ struct Receiver {
     told: Vec<String>,
 }
 
-async fn receiver(station: &Station, what: &What, stream: &str, last: Option<Base>) -> Result<Receiver> {
+async fn receiver(station: &Station, what: &What, stream: &str, state: &ExportState) -> Result<Receiver> {
     let (told, receivers) = match &what.receipt {
         Some(receipt) => heard::hold(station, what.to.as_deref(), receipt).await?,
         None => (Vec::new(), heard::receivers(station, stream).await?),
     };
-    let base = if what.since_last { last } else { what.base };
+    if !what.since_last {
+        return Ok(Receiver { base: what.base, receivers, told });
+    }
+    // One that was broken off after it took its number is nowhere.
+    let kept = crate::retention::exported(station, stream, state.clone()).await?.map(|sent| sent.bundle);
+    let base = kept.filter(|bundle| resend::was_written(&station.dir, *bundle)).last();
     Ok(Receiver { base, receivers, told })
 }
 
@@ -491,7 +496,10 @@ async fn sign(
     station.commit(changes, "bundle.export", &subject, &detail).await?;
     let line = line.to_string();
     folders.iter().try_for_each(|folder| folder.sign(&line))?;
-    // What is released is released, whatever becomes of what is kept of others.
+    // What is released is released, whatever becomes of what is noted of it.
+    if let Err(error) = resend::note_written(&station.dir, bundle) {
+        tracing::warn!("the next --since-last will not rest on this bundle: {error}");
+    }
     if let Err(error) = resend::tidy(station).await {
         tracing::warn!("what is kept of older bundles stays: {error}");
     }

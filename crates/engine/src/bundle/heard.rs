@@ -28,6 +28,9 @@ pub struct Heard {
     pub ledger: LedgerHead,
 }
 
+/// Receivers of one stream that are remembered: bundles carry what was heard of each.
+const RECEIVERS_MAX: usize = 64;
+
 /// Receivers of a stream, by their public keys.
 pub type Receivers = BTreeMap<String, Heard>;
 
@@ -39,12 +42,17 @@ pub(super) async fn receivers(station: &Station, stream: &str) -> Result<Receive
     }
 }
 
-/// The same, with what this receipt says of the station that signed it, unless a newer one was used before.
+/// The same, with what this receipt says of the station that signed it, unless a newer one was used before. Of very many, those stay
+/// whose receipts are newest.
 fn with(mut receivers: Receivers, receipt: &Receipt) -> Receivers {
     let heard = Heard { created: receipt.created, ledger: receipt.ledger };
     let known = receivers.entry(receipt.receiver.public_key.clone()).or_insert(heard);
     if known.created <= heard.created {
         *known = heard;
+    }
+    while receivers.len() > RECEIVERS_MAX {
+        let oldest = receivers.iter().min_by_key(|(_, heard)| heard.created).map(|(key, _)| key.clone());
+        oldest.map(|key| receivers.remove(&key));
     }
     receivers
 }
@@ -53,7 +61,8 @@ fn with(mut receivers: Receivers, receipt: &Receipt) -> Receivers {
 ///
 /// # Errors
 ///
-/// Unsafe: the stream is one peer's, another station answered it before, and nobody vouches for this one's key.
+/// Unsafe: the stream is one peer's, and this is not its key: the one that is trusted here under the peer's name or, where none is, that
+/// which answered before.
 pub async fn hold(
     station: &Station,
     to: Option<&str>,
@@ -62,23 +71,37 @@ pub async fn hold(
     let known = receivers(station, &receipt.stream).await?;
     let Sender { name, public_key } = &receipt.receiver;
     let print = hex::decode::<32>(public_key).map(|key| fingerprint(&key)).unwrap_or_default();
-    let Some(before) = known.get(public_key) else {
-        if let (Some(peer), false) = (to, known.is_empty() || is_trusted(station, public_key).await?) {
+    if let Some(peer) = to {
+        let named = keys_of(station, peer).await?;
+        let is_its = match named.is_empty() {
+            true => known.is_empty() || known.contains_key(public_key),
+            false => named.contains(public_key),
+        };
+        if !is_its {
+            let whose =
+                if named.is_empty() { "another key answered for" } else { "another key is trusted here as" };
             return Err(Error::unsafe_(format!(
-                "the receipt is signed by `{name}` (key fingerprint {print}), and another key answered for `{peer}` before"
+                "the receipt is signed by `{name}` (key fingerprint {print}), and {whose} `{peer}`"
             ))
             .hint(format!(
-                "have the fingerprint read to you by the administrator of `{peer}`; if that station has a new key, `airlock trust add {peer} station.pub \
-                 --fingerprint FP --link-only` says so"
+                "have the fingerprint read to you by the administrator of `{peer}`; if that station has this key now, `airlock trust add {peer} station.pub \
+                 --fingerprint FP --link-only` says so (packets of a one-way link are believed by it, too)"
             )));
         }
-        let first = format!(
-            "the first receipt of `{name}` in this stream (key fingerprint {print}): from here on it is remembered where that station's ledger stood"
-        );
-        return Ok((vec![first], with(known, receipt)));
+    }
+    let told = match known.get(public_key) {
+        None => Some(format!(
+            "the first receipt of `{name}` that is used in this stream (key fingerprint {print}): compare it with what its administrator says"
+        )),
+        Some(before) => went_back(name, *before, Heard { created: receipt.created, ledger: receipt.ledger }),
     };
-    let told = went_back(name, *before, Heard { created: receipt.created, ledger: receipt.ledger });
     Ok((told.into_iter().collect(), with(known, receipt)))
+}
+
+/// The keys that are trusted here under a name.
+async fn keys_of(station: &Station, name: &str) -> Result<Vec<String>> {
+    let all = trust::list(station).await?.into_iter().filter(|trust| trust.name == name);
+    Ok(all.filter_map(|trust| trust.packet_key().map(|key| hex::encode(&key))).collect())
 }
 
 /// What it means that a receiver's ledger is behind what it said before, or another one.
@@ -95,12 +118,6 @@ fn went_back(name: &str, before: Heard, now: Heard) -> Option<String> {
             if now.ledger.number == before.ledger.number { " others" } else { "" },
         )
     })
-}
-
-/// Whether somebody said here that this is the key of a station that is known.
-async fn is_trusted(station: &Station, public_key: &str) -> Result<bool> {
-    let all = trust::list(station).await?;
-    Ok(all.iter().any(|trust| trust.packet_key().is_some_and(|key| hex::encode(&key) == public_key)))
 }
 
 /// What it means that a bundle tells of an entry of this station's ledger which is not there.
@@ -130,6 +147,29 @@ mod tests {
             created: Time::from_seconds(60 * minute),
             ledger: LedgerHead { number, hash: Digest::of(&[hash]) },
         }
+    }
+
+    fn receipt(minute: i64, key: usize) -> Receipt {
+        let heard = heard(minute, 1, 1);
+        Receipt {
+            format: 1,
+            receiver: Sender { name: "high".to_owned(), public_key: format!("{key:064}") },
+            stream: "s".to_owned(),
+            last: None,
+            missing: None,
+            channels: BTreeMap::new(),
+            created: heard.created,
+            ledger: heard.ledger,
+        }
+    }
+
+    #[test]
+    fn of_very_many_receivers_those_stay_that_answered_last_and_an_older_receipt_changes_nothing() {
+        let all = (0..RECEIVERS_MAX + 7).map(|n| receipt(100 + n as i64, n));
+        let kept = all.fold(Receivers::new(), |kept, one| with(kept, &one));
+        assert_eq!(kept.len(), RECEIVERS_MAX);
+        assert!(!kept.contains_key(&format!("{:064}", 6)) && kept.contains_key(&format!("{:064}", 7)));
+        assert_eq!(with(kept.clone(), &receipt(1, 9)), kept);
     }
 
     #[test]

@@ -31,14 +31,24 @@ pub(super) async fn asked(station: &Station, stream: &str, what: &What, file: u6
 /// Refuses a bundle that its receiver would refuse, before anything of it is written. What cannot be left out without a person's
 /// word stays.
 pub(super) fn check(manifest: &Manifest, reads: Option<u32>) -> Result<()> {
-    if !manifest.files.fit(bundle::MANIFEST_BYTES_MAX) {
-        return Err(super::text::too_long());
-    }
+    check_length(manifest, bundle::MANIFEST_BYTES_MAX)?;
     match reads.filter(|reads| *reads < manifest.format) {
         None => Ok(()),
         Some(reads) => Err(Error::no(unread(manifest.format, reads)).hint(
             "update the other station, and give its next receipt with --receipt; or export without that, such as into one folder",
         )),
+    }
+}
+
+/// What one file in parts adds to a manifest beside its parts at most, in bytes.
+const JOINED_BYTES_MAX: u64 = 180;
+
+/// Refuses what could not be written as a manifest of at most so many bytes, as far as that grows with the files.
+fn check_length(manifest: &Manifest, most: u64) -> Result<()> {
+    let joined = (manifest.joined.len() as u64).saturating_mul(JOINED_BYTES_MAX);
+    match manifest.files.fit(most.saturating_sub(joined)) {
+        true => Ok(()),
+        false => Err(super::text::too_long()),
     }
 }
 
@@ -64,7 +74,8 @@ pub(super) fn of(heads: &BTreeMap<String, FeedHead>, has_root: bool, held: &Carr
 
 #[cfg(test)]
 mod tests {
-    use airlock_core::bundle::{BundledFile, Files};
+    use airlock_core::bundle::BundledFile;
+    use airlock_core::cut::Joined;
     use airlock_core::id::Digest;
     use airlock_core::place::FilePath;
 
@@ -78,24 +89,22 @@ mod tests {
             "sender": {"name": "low", "public_key": ""}, "stream": "low-to-all",
         }))
         .unwrap();
-        // In the text of a manifest, each of these characters is six.
-        let name = "\u{1}".repeat(4096);
-        let line = 6 * name.len() as u64;
-        let fit = bundle::MANIFEST_BYTES_MAX / (line + 200);
-        let list = |files: u64| {
-            let file = |n: u64| {
-                let sha256 = Digest::of(&n.to_le_bytes());
-                let path = FilePath::of(sha256, &name);
-                BundledFile { name: name.as_str().into(), path, sha256, size: 1, volume: None }
-            };
-            Files::of((0..files).map(file)).unwrap()
-        };
-        for (files, fits) in [(fit, true), (bundle::MANIFEST_BYTES_MAX / line + 1, false)] {
-            manifest.files = list(files);
-            let checked = check(&manifest, None);
-            assert_eq!(checked.is_ok(), fits, "{files}");
-            let told = checked.err().map(|error| error.message).unwrap_or_default();
-            assert_eq!(told.contains("the list of the files would have more than"), !fits, "{told}");
+        for name in ["a.conda", "b.conda"] {
+            let sha256 = Digest::of(name.as_bytes());
+            let path = FilePath::of(sha256, name);
+            let file = BundledFile { name: name.into(), path, sha256, size: 1, volume: None };
+            manifest.files.push(&file).unwrap();
         }
+        let lines = serde_json::to_string(&manifest.files).unwrap().len() as u64 - 1;
+        let told = |manifest: &Manifest, most| check_length(manifest, most).err().map(|error| error.message);
+        assert_eq!(told(&manifest, lines), None);
+        assert!(told(&manifest, lines - 1).unwrap().contains("the list of the files would have more than"));
+        check(&manifest, None).unwrap();
+        // What parts make has a line of its own.
+        let whole = Joined { first: u64::MAX, parts: 999, sha256: Digest::of(b""), size: u64::MAX };
+        manifest.joined = vec![whole];
+        assert!((serde_json::to_string(&whole).unwrap().len() as u64) < JOINED_BYTES_MAX);
+        assert_eq!(told(&manifest, lines + JOINED_BYTES_MAX), None);
+        assert!(told(&manifest, lines + JOINED_BYTES_MAX - 1).is_some());
     }
 }

@@ -19,6 +19,8 @@ use super::{media, parity};
 use crate::error::{Error, Result};
 use crate::progress::{Progress, Unit};
 
+/// What names of missing files take at most, in bytes: some 200,000 of them.
+const NAMES_BYTES_MAX: usize = 12 << 20;
 /// Smaller files are copied, also where they could share their blocks with what lies on the medium, in bytes.
 const SHARED_MIN: u64 = 64 << 10;
 
@@ -50,8 +52,10 @@ pub struct Incomplete {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// What they are called, in the order of the manifest.
+    /// What they are called, in the order of the manifest: all of them, unless that would be very long.
     pub names: Vec<String>,
+    /// How many more there are, which the receipt names by their places.
+    pub unnamed: u64,
 }
 
 /// What became of the files of a bundle.
@@ -254,6 +258,12 @@ impl Parts {
         let volumes: Vec<u32> = of_volumes.iter().filter(is_all).map(|(number, _)| *number).collect();
         let apart = lacking.iter().filter(|(_, f)| f.volume.is_none_or(|number| !volumes.contains(&number)));
         let bundle = Base { number: m.number, manifest: self.first.digest };
+        let mut room = NAMES_BYTES_MAX;
+        let names = lacking.iter().map_while(|(_, file)| {
+            room = room.checked_sub(file.name.len() + size_of::<String>())?;
+            Some(file.name.to_string())
+        });
+        let names: Vec<String> = names.collect();
         Some(Incomplete {
             missing: Missing {
                 bundle,
@@ -262,7 +272,8 @@ impl Parts {
             },
             files: lacking.len() as u64,
             bytes: lacking.iter().map(|(_, f)| f.size).fold(0, u64::saturating_add),
-            names: lacking.iter().map(|(_, f)| f.name.to_string()).collect(),
+            unnamed: (lacking.len() - names.len()) as u64,
+            names,
         })
     }
 }

@@ -30,6 +30,8 @@ use crate::station::Station;
 const SENT: &str = "sent";
 /// What the inner manifest of a sealed bundle is kept as.
 const INNER: &str = "inner";
+/// How the name of the note ends that a bundle was written to its end.
+const WRITTEN: &str = "written";
 /// zstd level of what is kept.
 const ZSTD_LEVEL: i32 = 3;
 /// Longest page for people, in bytes.
@@ -61,6 +63,21 @@ fn keep_one(folder: &Path, path: &Path, pieces: impl FnOnce(&mut Pieces<'_>) -> 
     Ok(())
 }
 
+/// Notes that a bundle was written to its end, with its signature: a delta may rest on it though nobody answered that it came.
+pub(super) fn note_written(station: &Path, bundle: Base) -> Result<()> {
+    let path = written(station, bundle);
+    std::fs::write(&path, "").map_err(file_error(&path))
+}
+
+/// Whether that was noted.
+pub(super) fn was_written(station: &Path, bundle: Base) -> bool {
+    written(station, bundle).exists()
+}
+
+fn written(station: &Path, bundle: Base) -> PathBuf {
+    station.join(SENT).join(format!("{}.{WRITTEN}", bundle.manifest))
+}
+
 /// How long what is kept stays, whether anything names it or not: an export keeps it before it takes its number, since nothing of it may be
 /// missing then, and another one may end in between.
 const FRESH: Duration = Duration::from_secs(24 * 3600);
@@ -79,7 +96,8 @@ pub(super) async fn tidy(station: &Station) -> Result<()> {
         let path = entry.map_err(file_error(&folder))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let is_needed = name.split('.').next().is_some_and(|digest| needed.contains(digest));
-        if !is_needed && name.ends_with(".zst") && !is_fresh(&path) {
+        let is_ours = name.ends_with(".zst") || name.ends_with(WRITTEN);
+        if !is_needed && is_ours && !is_fresh(&path) {
             std::fs::remove_file(&path).map_err(file_error(&path))?;
         }
     }

@@ -95,7 +95,7 @@ pub(super) struct Task {
     pub statements: Vec<(Lookup, Arc<Statements>)>,
     /// By file: the dependency of which nothing is offered any more.
     pub lacks: Option<Arc<BTreeMap<String, String>>>,
-    /// What the station that sends the channel found of it.
+    /// What was found of it where the channel comes from.
     pub sent: Option<Arc<Packed>>,
     /// Whether it is not judged anew: what was found before stands.
     pub is_kept: bool,

@@ -85,20 +85,21 @@ async fn newly_listed(db: &Db, inputs: &Inputs, before: &Snapshot) -> Result<Vec
     Ok(listed.into_iter().filter(is_news).map(|d| d.key).collect())
 }
 
-/// What the station that sends a channel found of it.
+/// What whoever a channel comes from, a sending station or its parent, found of it.
 async fn sent(
     db: &Db,
     channel: &Channel,
     origin: Option<Id<Snapshot>>,
 ) -> Result<Option<TreeId<Id<Judgement>>>> {
-    match origin.filter(|_| matches!(channel.feed, ChannelFeed::Bundles { .. })) {
+    let has_origin = matches!(channel.feed, ChannelFeed::Bundles { .. } | ChannelFeed::Parent { .. });
+    match origin.filter(|_| has_origin) {
         Some(origin) => Ok(Some(db.get(origin).await?.judgement)),
         None => Ok(None),
     }
 }
 
-/// The keys of which kept snapshots list something that the sending station does not send any more, and of which it says something
-/// else than before.
+/// The keys of which kept snapshots list something that is not offered any more where the channel comes from, and of which is said
+/// something else there than before.
 async fn newly_sent(
     db: &Db,
     channel: &Channel,
@@ -224,7 +225,7 @@ pub(super) struct Maps {
     pub identities: BTreeMap<String, Identity>,
     pub slices: BTreeMap<String, Id<Slice>>,
     pub statements: BTreeMap<String, Id<Statements>>,
-    /// What the sending station found, of shards of which kept snapshots list something else than it sends.
+    /// What was found where the channel comes from, of shards of which kept snapshots list something else than is offered there.
     pub sent: BTreeMap<String, Id<Judgement>>,
     /// What people ruled of identities, which counts instead.
     ruled: BTreeMap<String, Identity>,

@@ -183,6 +183,10 @@ fn builtin_means(rule: &str) -> Option<&'static str> {
         builtin::MISMATCH => "the fetched file contradicts its record",
         builtin::NOT_FETCHED => "the file could not be fetched yet",
         builtin::BAD_RECORD => "its record cannot be read",
+        builtin::HELD_BY_SENDER => "the station that sent it holds it, and leaves it to a person here",
+        builtin::DENIED_AT_ORIGIN => {
+            "whoever it came from denied it and offers it no more; nothing here lifts that, and that it is offered there again does"
+        }
         _ => return None,
     })
 }
