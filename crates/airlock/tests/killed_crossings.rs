@@ -21,12 +21,12 @@ fn moment(seed: u32, within: Duration) -> Duration {
     within.mul_f64((state % 1000) as f64 / 1000.0)
 }
 
-/// Starts a command and kills it after a while.
-fn killed(station: &Station, args: &[&str], after: Duration) {
+/// Starts a command and kills it after a while; 1 if it was still running.
+fn killed(station: &Station, args: &[&str], after: Duration) -> u64 {
     let mut child = station.start(args);
     std::thread::sleep(after);
     child.kill().unwrap();
-    child.wait().unwrap();
+    u64::from(child.wait().unwrap().code().is_none())
 }
 
 /// The contents that a station publishes, as its ledger says, by channel.
@@ -66,9 +66,9 @@ async fn a_killed_export_is_no_bundle_and_the_next_one_to_the_same_folder_is_who
     let took = began.elapsed();
     let disk = world.path("disk");
     let args = ["export", disk.to_str().unwrap()];
+    let mut hit = 0;
     for seed in 0..kills() {
-        eprintln!("export, seed {seed}");
-        killed(&low, &args, moment(seed, took));
+        hit += killed(&low, &args, moment(seed, took));
         if disk.join("AIRLOCK.sig").exists() && !disk.join("AIRLOCK.partial").exists() {
             // It was faster than the kill: what is signed is whole.
             airlock(&["verify", disk.to_str().unwrap(), "--key", low.key().to_str().unwrap()]).exits(0);
@@ -86,6 +86,8 @@ async fn a_killed_export_is_no_bundle_and_the_next_one_to_the_same_folder_is_who
             std::fs::write(disk.join("files/left-over.conda"), "x").unwrap_or_default();
         }
     }
+    println!("{hit} of {} exports were killed while they ran", kills());
+    assert!(hit > 0, "each export was faster than its kill");
     low.run(&args).exits(0);
     airlock(&["verify", disk.to_str().unwrap(), "--key", low.key().to_str().unwrap()]).exits(0);
     assert_eq!(carried(&disk), carried(&calm));
@@ -107,12 +109,11 @@ async fn a_killed_import_commits_nothing_by_halves_and_the_next_one_ends_it() {
     let took = began.elapsed();
     let args = ["import", disk.to_str().unwrap()];
     let input = files(&disk);
+    let mut hit = 0;
     for seed in 0..kills() {
-        eprintln!("import, seed {seed}");
         let high = world.station(&format!("high-{seed}"), "isolated");
         high.trust(&low);
-        killed(&high, &args, moment(seed, took));
-        killed(&high, &args, moment(seed + 1000, took));
+        hit += killed(&high, &args, moment(seed, took)) + killed(&high, &args, moment(seed + 1000, took));
         high.run(&args).exits(0);
         assert_eq!(contents(&high), contents(&calm), "seed {seed}");
         assert_eq!(staging(&high), Vec::<PathBuf>::new(), "seed {seed}");
@@ -122,6 +123,8 @@ async fn a_killed_import_commits_nothing_by_halves_and_the_next_one_ends_it() {
         };
         assert_eq!(of(&high), of(&calm), "seed {seed}");
     }
+    println!("{hit} of {} imports were killed while they ran", 2 * kills());
+    assert!(hit > 0, "each import was faster than its kill");
     assert_eq!(files(&disk), input, "the import changed its input");
 }
 
