@@ -15,12 +15,13 @@ use airlock_core::identity::Coverage;
 use airlock_core::judge;
 use airlock_core::matching::{Evidence, Finding, Status};
 use airlock_core::object;
+use airlock_core::policy::Action;
 use airlock_core::severity::{Score, Tenths};
 use airlock_core::shard::ShardKey;
 use airlock_core::snapshot::{Counts, Snapshot, Upstream};
 use airlock_core::spec::Spec;
 use airlock_core::time::Time;
-use airlock_core::verdict::{Judged, Judgement, RuleHit, Verdict};
+use airlock_core::verdict::{Judged, Judgement, RuleHit, Verdict, builtin};
 use airlock_core::version::Order;
 
 use crate::boxed;
@@ -217,6 +218,20 @@ impl Package {
     }
 }
 
+/// That something is denied still of which whoever it came from says something milder by now, and which it offers no more.
+fn at_origin(reason: &str) -> RuleHit {
+    let detail = reason.strip_prefix(builtin::DENIED_AT_ORIGIN).and_then(|rest| rest.strip_prefix(": "));
+    RuleHit {
+        rule: detail.map_or(builtin::BLOCKED, |_| builtin::DENIED_AT_ORIGIN).to_owned(),
+        action: Action::Deny,
+        unknown: false,
+        unopened: false,
+        advisory: None,
+        detail: Some(detail.unwrap_or(reason).to_owned()),
+        waived_by: None,
+    }
+}
+
 /// One artifact with its explanation.
 fn one(
     channel: &ChannelView,
@@ -232,12 +247,13 @@ fn one(
     let parents = channel.blocks.leaves(&key, file).filter(|_| judged.is_offered()).cloned();
     let leaves = [judge::leaving(judged), parents].into_iter().flatten().min_by_key(|leaving| leaving.from);
     let leaves = leaves.filter(|_| verdict == Verdict::Admit);
+    let denied = blocked.filter(|_| by_sender && judged.verdict != Verdict::Deny).map(at_origin);
     Explained {
         artifact: judgement.subdir.as_ref().map_or_else(|| file.to_owned(), |s| format!("{s}/{file}")),
         name: judgement.name.clone(),
         version: judged.version.clone(),
         verdict: verdict.word(),
-        rules: judged.rules.clone(),
+        rules: denied.into_iter().chain(judged.rules.iter().cloned()).collect(),
         findings: Vec::new(),
         coverage: judgement.coverage,
         nearest: if verdict == Verdict::Admit && !judged.gone {
